@@ -1,0 +1,177 @@
+"""A job -> lanes of cells. A cell is one method × data set × model × seed; its id is a hash.
+
+A lane is the cells that share data, roles, model and seed. They run one after another in one
+worker group, the original first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lotus_ray import metrics
+from lotus_ray.data.images import Transform
+from lotus_ray.data.shards import Manifest, read_labels
+from lotus_ray.data.splits import Roles, draw_roles
+from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, build_method, params_of
+from lotus_ray.models import ModelSpec
+from lotus_ray.models.checkpoints import file_digest
+from lotus_ray.problem import Method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one lane. `spec` is everything that its id is the hash of."""
+
+    method: str
+    label: str
+    params: dict[str, Any]
+    spec: dict[str, Any]
+
+    @property
+    def cell_id(self) -> str:
+        """Return 20 hexadecimal digits that identify the cell."""
+        canonical = json.dumps(self.spec, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Cells to run one after another, and all that they share. The first one is the original."""
+
+    benchmark: str
+    model_label: str
+    setting: str
+    seed: int
+    manifest: Path  # folder
+    roles_digest: str
+    transform: Transform
+    model: ModelSpec
+    checkpoint: str | None
+    precision: str
+    batch_size: int
+    limit: int | None
+    cells: tuple[Cell, ...]
+
+    @property
+    def original(self) -> Cell:
+        """Return the cell that every other one starts from."""
+        return self.cells[0]
+
+    @property
+    def roles_name(self) -> str:
+        """Return the place of the table of roles in the store."""
+        return f"roles/{self.roles_digest}.parquet"
+
+    @property
+    def name(self) -> str:
+        """Return a name for people."""
+        return f"{self.benchmark} {self.model_label} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The lanes of a job, and the tables of roles they use, by name in the store."""
+
+    lanes: tuple[Lane, ...]
+    roles: dict[str, Roles]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Return all cells, lane by lane."""
+        return [cell for lane in self.lanes for cell in lane.cells]
+
+
+def plan(loaded: LoadedJob, manifests: Mapping[str, Manifest], limit: int | None = None) -> Plan:
+    """Expand a job to lanes.
+
+    Args:
+        loaded: the job.
+        manifests: by name of data set.
+        limit: keep at most so many samples of each role (the rows are marked smoke).
+
+    Returns:
+        One lane for each data set × model × seed.
+
+    Raises:
+        DataError: labels or roles are wrong.
+        JobError: a weights file cannot be read.
+    """
+    lanes: list[Lane] = []
+    roles: dict[str, Roles] = {}
+    for dataset in loaded.job.grid.datasets:
+        manifest = manifests[dataset.name]
+        labels = read_labels(manifest)
+        for seed in dict.fromkeys(loaded.job.grid.seeds):
+            drawn = draw_roles(labels, len(manifest.classes), dataset.forget.fraction, seed, limit)
+            for model, recipe in zip(loaded.job.grid.models, loaded.recipes, strict=True):
+                lane = _lane(loaded, dataset, manifest, model, drawn, seed, limit)
+                lane = replace(lane, cells=_cells(loaded, lane, manifest, recipe))
+                lanes.append(lane)
+                roles[lane.roles_name] = drawn
+    return Plan(tuple(lanes), roles)
+
+
+def _lane(
+    loaded: LoadedJob,
+    dataset: DatasetJob,
+    manifest: Manifest,
+    model: ModelJob,
+    roles: Roles,
+    seed: int,
+    limit: int | None,
+) -> Lane:
+    return Lane(
+        benchmark=dataset.name,
+        model_label=model.label or model.name,
+        setting=dataset.setting_name + (f"_smoke{limit}" if limit else ""),
+        seed=seed,
+        manifest=manifest.directory.absolute(),
+        roles_digest=roles.digest,
+        transform=dataset.transform,
+        model=ModelSpec(model.name, len(manifest.classes), model.pretrained, model.options),
+        checkpoint=model.initial_checkpoint,
+        precision=loaded.job.precision,
+        batch_size=loaded.job.batch_size,
+        limit=limit,
+        cells=(),
+    )
+
+
+def _cells(
+    loaded: LoadedJob, lane: Lane, manifest: Manifest, recipe: dict[str, Any]
+) -> tuple[Cell, ...]:
+    shared = {
+        "data": manifest.digest,
+        "roles": lane.roles_digest,
+        "transform": lane.transform.spec(),
+        "model": _model_spec(lane),
+        "seed": lane.seed,
+        "precision": lane.precision,
+        "metrics": metrics.VERSION,
+    }
+    trained = ["original", "gold"] if loaded.wants_gold else ["original"]
+    cells = [_cell(build_method(name, recipe), shared) for name in trained]
+    shared |= {"weights": cells[0].cell_id, "batch_size": lane.batch_size}
+    cells += [_cell(method, shared) for method in loaded.methods]
+    return tuple({cell.cell_id: cell for cell in cells}.values())
+
+
+def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
+    params = params_of(method)
+    spec = {"method": {"name": method.name, "version": method.version, **params}, **shared}
+    return Cell(method.name, method.label, params, spec)
+
+
+def _model_spec(lane: Lane) -> dict[str, Any]:
+    checkpoint = file_digest(Path(lane.checkpoint)) if lane.checkpoint else None
+    return {
+        "name": lane.model.name,
+        "options": lane.model.options,
+        "pretrained": lane.model.pretrained,
+        "checkpoint": checkpoint,
+    }

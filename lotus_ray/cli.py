@@ -1,0 +1,189 @@
+"""The command line: parse, call one function, print. Data on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from lotus_ray import __version__
+from lotus_ray.errors import LotusRayError
+
+
+class _Commands(click.Group):
+    """Turns every error of ours into its text and exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LotusRayError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Machine unlearning of image classifiers, as a distributed benchmark on Ray."""
+
+
+def _job_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the job."
+    )(command)
+    return click.argument("job", type=click.Path(path_type=Path))(command)
+
+
+@main.command()
+@_job_options
+@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--dry-run", is_flag=True, help="List the cells and run none.")
+@click.option("--limit", type=click.IntRange(1), help="Samples of each role; rows are smoke.")
+@click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
+@click.option("--force", is_flag=True, help="Run every cell again.")
+@click.option("--local", is_flag=True, help="One process, no Ray: for debugging.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def grid(
+    job: Path,
+    overrides: tuple[str, ...],
+    store_uri: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run every missing cell of a job, then print its table. Run it again to resume."""
+    from lotus_ray import run
+    from lotus_ray.job import load_job
+    from lotus_ray.store import Store
+
+    signal.signal(signal.SIGTERM, _terminated)
+    loaded = load_job(job, overrides)
+    store = Store.open(store_uri or loaded.job.store)
+    settings = run.Options(**options)
+    if dry_run:
+        return _print_dry_run(loaded, store, settings)
+    outcome = run.run_grid(loaded, store, settings)
+    _print_outcome(outcome, store, "json" if as_json else "table")
+    sys.exit(outcome.exit_code)
+
+
+@main.command()
+@click.argument("source")
+@click.argument("destination", type=click.Path(path_type=Path))
+def prepare(source: str, destination: Path) -> None:
+    """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION."""
+    from lotus_ray.data import shards
+    from lotus_ray.data.sources import SPLITS, find
+
+    manifest = shards.prepare(find(source), destination)
+    counts = ", ".join(f"{manifest.rows(split)} {split}" for split in SPLITS)
+    click.echo(f"{source}: {counts} images in {len(manifest.shards)} shards: {destination}")
+
+
+@main.command()
+@click.argument("store")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
+def report(store: str, form: str, output: Path | None) -> None:
+    """Print the rows of STORE."""
+    from lotus_ray.report.collect import collect
+    from lotus_ray.report.formats import FORMATS
+    from lotus_ray.store import Store
+
+    opened = Store.open(store)
+    opened.check_exists()
+    text = FORMATS[form](collect(opened))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from lotus_ray.job import Job
+
+        click.echo(json.dumps(Job.model_json_schema(), indent=1))
+        ctx.exit()
+
+
+@main.command()
+@_job_options
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of job files instead.",
+)
+def validate(job: Path, overrides: tuple[str, ...]) -> None:
+    """Check all of a job that can be known without running it."""
+    from lotus_ray.job import load_job
+    from lotus_ray.run import preview
+
+    planned = preview(load_job(job, overrides))
+    click.echo(f"{job}: valid, {len(planned.cells)} cells")
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["methods", "models", "datasets", "metrics"]))
+@click.option("--json", "as_json", is_flag=True)
+def list_(kind: str, as_json: bool) -> None:
+    """List the names that jobs and reports use."""
+    from lotus_ray.catalogue import CATALOGUE
+
+    items = CATALOGUE[kind]()
+    width = max(len(item["name"]) for item in items)
+    lines = [f"{item['name']:{width}}  {item['about']}".rstrip() for item in items]
+    click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines))
+
+
+def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
+    from lotus_ray import run
+
+    planned = run.preview(loaded, options.limit)
+    todos = run.missing(planned, store, options)
+    for line in run.describe(planned.lanes, todos):
+        click.echo(line)
+    need = loaded.job.resources
+    left = sum(len(todo.generations) for todo in todos)
+    click.echo(
+        f"{len(planned.cells)} cells, {left} missing in {len(todos)} lanes; a lane needs "
+        f"{need.workers} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
+        f"store {store.uri}"
+    )
+
+
+def _print_outcome(outcome: Any, store: Any, form: str) -> None:
+    from lotus_ray import run
+    from lotus_ray.report.collect import collect
+    from lotus_ray.report.formats import FORMATS
+
+    stages = run.Stages()
+    stages.seconds = outcome.stages
+    with stages.measure("report"):
+        text = FORMATS[form](collect(store, outcome.cell_ids))
+    click.echo(text, nl=False)
+    parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
+    parts += [f"{name} {seconds:.1f}" for name, seconds in outcome.cell_seconds.items()]
+    click.echo("seconds: " + " | ".join(parts), err=True)
+    store.replace(run.OUTCOME, outcome.to_json().encode())
+    if outcome.error:
+        click.echo(f"error: {outcome.error}", err=True)
+    click.echo(outcome.last_line, err=True)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

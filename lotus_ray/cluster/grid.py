@@ -1,0 +1,126 @@
+"""Ray Tune fans out lanes; each lane is one Ray Train run that works through its cells."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from typing import Any
+
+import ray.train
+import ray.tune
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from lotus_ray.cells import Cell
+from lotus_ray.cluster.pipelines import decode_images
+from lotus_ray.cluster.session import concurrent_lanes, session
+from lotus_ray.cluster.worker import IMAGES, lane_loop
+from lotus_ray.data.shards import read_manifest
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import ClusterError
+from lotus_ray.job import Resources
+from lotus_ray.lane import Todo, about, failure
+from lotus_ray.store import Store
+
+RESTARTS_AFTER_A_DEATH = 2
+ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a lane's driver computes nothing
+
+
+class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
+    """Tune's own progress says nothing: the command reports from the store."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: Any, done: bool, *sys_info: Any) -> None:
+        return None
+
+
+def run_lanes(todos: list[Todo], resources: Resources) -> None:
+    """Run lanes on Ray until every cell of them has a row.
+
+    Args:
+        todos: lanes with missing cells.
+        resources: what one lane needs.
+
+    Raises:
+        ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
+    """
+    with session(), tempfile.TemporaryDirectory(prefix="lotus-ray-") as scratch:
+        trainable = ray.tune.with_parameters(
+            _lane_trial, todos=todos, resources=resources, scratch=scratch
+        )
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(trainable, ON_THE_HEAD),
+            param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},
+            tune_config=ray.tune.TuneConfig(max_concurrent_trials=concurrent_lanes(resources)),
+            run_config=ray.tune.RunConfig(
+                storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
+            ),
+        )
+        errors = tuner.fit().errors
+    if errors:
+        raise ClusterError(
+            f"{len(errors)} of {len(todos)} lanes ended early: {errors[0]}",
+            next_command="run the same command again: committed cells are kept",
+        )
+
+
+def _lane_trial(
+    config: dict[str, Any], todos: list[Todo], resources: Resources, scratch: str
+) -> dict[str, int]:
+    """Run one lane; where it dies at a cell, make a failed row of that cell and go on.
+
+    What it returns is for Tune, which prints a line about a trial that reports nothing.
+    """
+    todo = todos[config["lane"]]
+    store = Store.open(todo.store)
+    lane = todo.lane
+    roles = Roles.from_parquet(store.blobs.read(lane.roles_name))
+    images = decode_images(read_manifest(lane.manifest), roles, lane.transform)
+    while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
+        begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
+        try:
+            _fit(todo, images, resources, scratch)
+        except TrainingFailedError as error:
+            _fail(todo, store, _culprit(missing, begun, store, todo), error)
+    return {"cells": len(lane.cells)}
+
+
+def _fit(todo: Todo, images: Any, resources: Resources, scratch: str) -> None:
+    TorchTrainer(
+        lane_loop,
+        train_loop_config={"todo": todo, "threads": resources.cpus_per_worker},
+        datasets={IMAGES: images},
+        # Every worker gets all pixels: the share of each batch depends on it (see data.warm).
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=_per_worker(resources),
+        ),
+        run_config=ray.train.RunConfig(
+            storage_path=scratch,
+            name=uuid.uuid4().hex,
+            failure_config=ray.train.FailureConfig(max_failures=RESTARTS_AFTER_A_DEATH),
+        ),
+    ).fit()
+
+
+def _per_worker(resources: Resources) -> dict[str, float]:
+    need = {"CPU": float(resources.cpus_per_worker), "GPU": resources.gpus_per_worker}
+    return {name: amount for name, amount in need.items() if amount}
+
+
+def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Todo) -> Cell:
+    """Return the cell that was running when the workers died."""
+    left = [cell for cell in missing if not todo.is_settled(cell, store)] or missing
+    running = [cell for cell in left if store.attempts(cell.cell_id) > begun[cell.cell_id]]
+    return (running or left)[0]
+
+
+def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:
+    failures = getattr(error, "worker_failures", {})
+    cause = failures[min(failures)] if failures else error
+    attempt = store.begin(cell.cell_id, todo.generations[cell.cell_id], {})
+    store.commit(attempt, {**about(todo.lane, cell), **failure("failed", cause)}, {})

@@ -1,0 +1,248 @@
+"""Parquet shards in Hugging Face image layout, and the manifest that vouches for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lotus_ray.data.sources import SPLITS, Sample, Source
+from lotus_ray.errors import DataError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+ROWS_PER_SHARD = 8192
+ROWS_PER_GROUP = 512
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("label", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of a data set. `file` is relative to the manifest."""
+
+    file: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `prepare` made: classes and shards. `digest` identifies the content, not the place."""
+
+    directory: Path
+    dataset: str
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of classes and shard contents, in hexadecimal."""
+        content = [list(self.classes), [[s.split, s.rows, s.sha256] for s in self.shards]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the path of every shard."""
+        return [str(self.directory / shard.file) for shard in self.shards]
+
+    def rows(self, split: str) -> int:
+        """Return the number of images in a split."""
+        return sum(shard.rows for shard in self.shards if shard.split == split)
+
+
+def prepare(source: Source, destination: Path) -> Manifest:
+    """Write a source as shards and a manifest; the directory appears whole or not at all.
+
+    Args:
+        source: an entry of SOURCES.
+        destination: the directory to create. A complete one with a manifest is checked and kept.
+
+    Returns:
+        The manifest of `destination`.
+
+    Raises:
+        DataError: `destination` exists and is not a prepared data set, or cannot be written.
+    """
+    if (destination / MANIFEST).exists():
+        return verify(read_manifest(destination))
+    if destination.exists() and any(destination.iterdir()):
+        raise DataError(
+            "the destination exists and holds no manifest",
+            where=str(destination),
+            next_command=f"lotus-ray prepare {source.name} {destination}-new",
+        )
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".prepare-", dir=destination.parent))
+    except OSError as error:
+        raise DataError(f"cannot write: {error.strerror}", where=str(destination.parent)) from error
+    try:
+        shards = [
+            shard
+            for split in SPLITS
+            for shard in _write_split(
+                (sample for sample in source.samples() if sample.split == split), split, partial
+            )
+        ]
+        _write_manifest(Manifest(partial, source.name, source.classes, tuple(shards)))
+        partial.chmod(0o755)
+        _publish(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_manifest(destination)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest of a prepared data set.
+
+    Raises:
+        DataError: there is none, or it is not one of ours.
+    """
+    path = directory / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        return Manifest(
+            directory=directory,
+            dataset=content["dataset"],
+            classes=tuple(content["classes"]),
+            shards=tuple(Shard(**shard) for shard in content["shards"]),
+        )
+    except FileNotFoundError as error:
+        raise DataError(
+            "no prepared data set here: manifest.json is missing",
+            where=str(directory),
+            next_command=f"lotus-ray prepare SOURCE {directory}",
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"the manifest cannot be read: {error}", where=str(path)) from error
+
+
+def verify(manifest: Manifest) -> Manifest:
+    """Re-read every shard and compare its SHA-256 with the manifest's; return the manifest.
+
+    Raises:
+        DataError: a shard is missing or differs; the text names it.
+    """
+    for shard in manifest.shards:
+        path = manifest.directory / shard.file
+        again = (
+            f"rm -r {manifest.directory} && "
+            f"lotus-ray prepare {manifest.dataset} {manifest.directory}"
+        )
+        try:
+            digest = _sha256(path)
+        except OSError as error:
+            raise DataError(
+                f"a shard cannot be read: {error.strerror}", where=str(path), next_command=again
+            ) from error
+        if digest != shard.sha256:
+            raise DataError(
+                f"a shard changed since it was prepared: SHA-256 {digest[:12]}…, "
+                f"manifest says {shard.sha256[:12]}…",
+                where=str(path),
+                next_command=again,
+            )
+    return manifest
+
+
+def read_labels(manifest: Manifest) -> pa.Table:
+    """Return sample_id, label and split of every image, without reading the images.
+
+    Raises:
+        DataError: a label outside the classes, or an id that occurs twice.
+    """
+    tables = []
+    for shard in manifest.shards:
+        path = manifest.directory / shard.file
+        try:
+            table = pq.read_table(path, columns=["sample_id", "label"])
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"a shard cannot be read: {error}", where=str(path)) from error
+        tables.append(table.append_column("split", pa.array([shard.split] * len(table))))
+    labels = pa.concat_tables(tables).sort_by("sample_id")
+    _check_labels(labels, manifest)
+    return labels
+
+
+def _check_labels(labels: pa.Table, manifest: Manifest) -> None:
+    where = str(manifest.directory / MANIFEST)
+    counts = labels.group_by("sample_id").aggregate([([], "count_all")])
+    repeated = [row["sample_id"] for row in counts.to_pylist() if row["count_all"] > 1]
+    if repeated:
+        raise DataError(
+            f"{len(repeated)} sample ids occur more than once: {', '.join(repeated[:5])}",
+            where=where,
+        )
+    values = labels["label"].to_numpy()
+    wrong = (values < 0) | (values >= len(manifest.classes))
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise DataError(
+            f"label {values[first]} of {labels['sample_id'][first]} is outside "
+            f"0 … {len(manifest.classes) - 1}",
+            where=where,
+        )
+
+
+def _write_split(samples: Iterable[Sample], split: str, directory: Path) -> Iterator[Shard]:
+    iterator = iter(samples)
+    number = 0
+    while rows := list(islice(iterator, ROWS_PER_SHARD)):
+        path = directory / f"{split}-{number:05d}.parquet"
+        table = pa.Table.from_pylist(
+            [
+                {
+                    "sample_id": sample.sample_id,
+                    "image": {"bytes": sample.image, "path": sample.path},
+                    "label": sample.label,
+                }
+                for sample in rows
+            ],
+            schema=SCHEMA,
+        )
+        pq.write_table(table, path, compression="none", row_group_size=ROWS_PER_GROUP)
+        yield Shard(path.name, split, len(rows), path.stat().st_size, _sha256(path))
+        number += 1
+
+
+def _write_manifest(manifest: Manifest) -> None:
+    content = {
+        "format": FORMAT,
+        "dataset": manifest.dataset,
+        "classes": list(manifest.classes),
+        "shards": [vars(shard) for shard in manifest.shards],
+    }
+    (manifest.directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _publish(partial: Path, destination: Path) -> None:
+    """Move the finished directory into place; another process that was first is as good."""
+    try:
+        partial.rename(destination)
+    except OSError:
+        if not (destination / MANIFEST).exists():
+            raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,212 @@
+"""Decoded images in memory, and splits that walk over them in global batches.
+
+Every worker holds all pixels of its cell and takes its share of each global batch. The batches
+depend on the seed, the epoch and the sample ids alone, never on the number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lotus_ray import seeds
+from lotus_ray.data.images import Transform, decode_all
+from lotus_ray.data.shards import Manifest
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
+from lotus_ray.problem import Batch, Workers
+from lotus_ray.roles import FORGET, ROLES
+
+EVALUATION_BATCH = 512  # rows a worker; has no influence on any result
+
+
+class PixelCollector:
+    """Pixels [N, 3, H, W], uint8, of every sample in the table of roles, each decoded once."""
+
+    def __init__(self, roles: Roles, transform: Transform) -> None:
+        self.roles = roles
+        self.transform = transform
+        size = transform.img_size
+        self._pixels = np.empty((len(roles), size, size, 3), dtype=np.uint8)
+        self._seen = np.zeros(len(roles), dtype=np.int64)
+
+    def add(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+        """Store pixels [n, H, W, 3] at `rows` [n]."""
+        self._pixels[rows] = pixels
+        np.add.at(self._seen, rows, 1)
+
+    def finish(self) -> Tensor:
+        """Return the pixels as uint8 [N, 3, H, W].
+
+        Raises:
+            DataError: a sample was delivered never, or more than once.
+        """
+        wrong = np.flatnonzero(self._seen != 1)
+        if len(wrong):
+            first = wrong[0]
+            raise DataError(
+                f"{len(wrong)} samples were not delivered exactly once; "
+                f"{self.roles.sample_ids[first]} came {self._seen[first]} times"
+            )
+        return torch.from_numpy(self._pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def decode_rows(table: object, roles: Roles, transform: Transform) -> dict[str, np.ndarray]:
+    """Decode the images of an Arrow table that play a role.
+
+    Args:
+        table: pyarrow.Table with sample_id and image, as the shards hold them.
+        roles: which samples are wanted.
+        transform: how to make pixels.
+
+    Returns:
+        `row` int64 [n], place in the table of roles, and `pixels` uint8 [n, H, W, 3].
+
+    Raises:
+        DataError: an image cannot be decoded; the text names its id and path.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    assert isinstance(table, pa.Table)
+    found = pc.index_in(table["sample_id"], value_set=pa.array(roles.sample_ids, pa.string()))
+    wanted = table.append_column("row", found).filter(pc.is_valid(found))
+    images = wanted["image"].combine_chunks()
+    encoded, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
+    names = [
+        f"sample {sample_id} ({path})"
+        for sample_id, path in zip(wanted["sample_id"].to_pylist(), paths, strict=True)
+    ]
+    return {
+        "row": wanted["row"].to_numpy().astype(np.int64),
+        "pixels": decode_all(encoded, transform, names),
+    }
+
+
+def read_pixels(manifest: Manifest, roles: Roles, transform: Transform) -> Tensor:
+    """Decode every sample in this process, shard by shard. Returns uint8 [N, 3, H, W].
+
+    The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
+    """
+    import pyarrow.parquet as pq
+
+    images = PixelCollector(roles, transform)
+    for path in manifest.paths:
+        decoded = decode_rows(pq.read_table(path), roles, transform)
+        images.add(decoded["row"], decoded["pixels"])
+    return images.finish()
+
+
+@dataclass(frozen=True)
+class WarmSplit:
+    """Rows of the warm set as a `problem.Split`. `warm` is shared by all splits of a cell."""
+
+    warm: WarmSet
+    rows: np.ndarray  # [n], int64, ascending
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Batch]:
+        workers = self.warm.workers
+        share = self.rows[workers.rank :: workers.size]
+        for start in range(0, len(share), EVALUATION_BATCH):
+            rows = share[start : start + EVALUATION_BATCH]
+            yield self.warm.batch(rows, total=len(self))
+
+    def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
+        """Return one epoch: ceil(n / batch_size) global batches whose sizes differ by at most 1.
+
+        Deviation: a DataLoader leaves the remainder to a last short batch. Even sizes take the
+        same number of steps, and no batch is too small for batch statistics or for the workers.
+        """
+        return _Epoch(self, batch_size, names)
+
+    def subset(self, fraction: float, *names: object) -> Self:
+        """Return round(fraction · n_c) samples of each class c, drawn from (seed, *names)."""
+        ordered = self.rows[self._order("subset", *names)]
+        labels = self.warm.labels.numpy()[ordered]
+        chosen = [
+            ordered[labels == label][: round(fraction * int((labels == label).sum()))]
+            for label in np.unique(labels)
+        ]
+        rows = np.sort(np.concatenate(chosen)) if chosen else self.rows[:0]
+        return replace(self, rows=rows)
+
+    def union(self, other: Self) -> Self:
+        """Return the samples of both, each once."""
+        return replace(self, rows=np.union1d(self.rows, other.rows))
+
+    def _order(self, *names: object) -> np.ndarray:
+        keys = self.warm.keys[torch.from_numpy(self.rows)]
+        return np.argsort(seeds.scores(keys, self.warm.seed, *names).numpy(), kind="stable")
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    split: WarmSplit
+    batch_size: int
+    names: tuple[object, ...]
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows = self.split.rows[self.split._order("shuffle", *self.names)]
+        if len(rows):
+            for batch in np.array_split(rows, math.ceil(len(rows) / self.batch_size)):
+                yield self._share(batch)
+
+    def _share(self, batch: np.ndarray) -> Batch:
+        """Return this worker's part; of a batch with fewer rows than workers, all of it."""
+        workers = self.split.warm.workers
+        if len(batch) < workers.size:
+            return self.split.warm.batch(batch, total=len(batch) * workers.size)
+        return self.split.warm.batch(batch[workers.rank :: workers.size], total=len(batch))
+
+
+class WarmSet:
+    """Pixels, labels and keys of one cell, and how to make batches of them on its device."""
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        roles: Roles,
+        transform: Transform,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        workers: Workers,
+    ) -> None:
+        self.pixels = pixels
+        self.labels = torch.from_numpy(roles.labels.astype(np.int64))
+        self.keys = seeds.sample_keys(roles.sample_ids)
+        self.forget = torch.from_numpy(roles.roles == ROLES.index(FORGET))
+        self.seed = seed
+        self.device = device
+        self.dtype = dtype
+        self.workers = workers
+        self.roles = roles
+        shape = (1, 3, 1, 1)
+        self._mean = torch.tensor(transform.mean, dtype=dtype, device=device).reshape(shape)
+        self._std = torch.tensor(transform.std, dtype=dtype, device=device).reshape(shape)
+
+    def split(self, *roles: str) -> WarmSplit:
+        """Return the samples that play any of `roles`."""
+        return WarmSplit(self, self.roles.rows(*roles))
+
+    def batch(self, rows: np.ndarray, total: int) -> Batch:
+        """Return the samples at `rows` on the device, normalised."""
+        index = torch.from_numpy(rows)
+        images = self.pixels[index].to(self.device).to(self.dtype)
+        return Batch(
+            images=(images / 255 - self._mean) / self._std,
+            labels=self.labels[index].to(self.device),
+            rows=index.to(self.device),
+            keys=self.keys[index].to(self.device),
+            forget=self.forget[index].to(self.device),
+            total=total,
+        )

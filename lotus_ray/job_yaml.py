@@ -1,0 +1,117 @@
+"""YAML -> plain values with the line of each: a safe loader that refuses duplicates and bombs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lotus_ray.errors import JobError
+
+MAX_NODES = 10_000
+MAX_DEPTH = 50
+Path_ = tuple[str | int, ...]
+
+
+class Document:
+    """The values of a YAML file, and where each of them stands."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self._lines: dict[Path_, str] = {}
+        self._nodes = 0
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.values: Any = self._value(node, ()) if node else {}
+        except yaml.YAMLError as error:
+            raise self._syntax(error) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Read a file; raises JobError where it is missing, unreadable or no YAML."""
+        try:
+            return cls(str(path), path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise JobError(
+                f"the job file cannot be read: {reason}",
+                where=str(path),
+                next_command="ls jobs/",
+            ) from error
+
+    def override(self, assignment: str) -> None:
+        """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list."""
+        name, found, text = assignment.partition("=")
+        keys = [int(key) if key.isdigit() else key for key in name.split(".")]
+        if not found or not name:
+            raise JobError(
+                f"'{assignment}' is not of the form a.b=value",
+                where="--set",
+                next_command="lotus-ray grid JOB.yaml --set grid.seeds=[13]",
+            )
+        value = Document("--set", text).values
+        parent = self.values
+        try:
+            for key in keys[:-1]:
+                if isinstance(parent, dict) and parent.get(key) is None:
+                    parent[key] = {}
+                parent = parent[key]
+            parent[keys[-1]] = value
+        except (KeyError, IndexError, TypeError) as error:
+            raise JobError(
+                f"'{name}' leads nowhere in {self.file}", where=f"--set {assignment}"
+            ) from error
+        self._lines[tuple(keys)] = f"--set {assignment}"
+
+    def where(self, path: Sequence[str | int]) -> str:
+        """Return `file:line a.b[2]` of the value at `path`, or of what should contain it."""
+        known = tuple(path)
+        while known and known not in self._lines:
+            known = known[:-1]
+        place = self._lines.get(known, self.file)
+        return f"{place} {dotted(path)}".strip()
+
+    def _value(self, node: yaml.Node, path: Path_) -> Any:
+        self._nodes += 1
+        line = f"{self.file}:{node.start_mark.line + 1}"
+        if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise JobError("the file expands to too many values", where=line)
+        self._lines.setdefault(path, line)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*path, place)) for place, item in enumerate(node.value)]
+        return yaml.SafeLoader("").construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = f"{self.file}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise JobError("a key must be a plain word", where=line)
+            key = str(key_node.value)
+            if key in values:
+                raise JobError(
+                    f"duplicate key '{key}'",
+                    where=f"{line} {dotted((*path, key))}",
+                    next_command=f"remove one of the two; lotus-ray validate {self.file}",
+                )
+            self._lines[(*path, key)] = line
+            values[key] = self._value(value_node, (*path, key))
+        return values
+
+    def _syntax(self, error: yaml.YAMLError) -> JobError:
+        mark = getattr(error, "problem_mark", None)
+        return JobError(
+            f"this is not YAML: {getattr(error, 'problem', None) or error}",
+            where=f"{self.file}:{mark.line + 1}" if mark else self.file,
+            next_command=f"lotus-ray validate {self.file}",
+        )
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Write a path as `grid.methods[2]`."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return text.removeprefix(".")

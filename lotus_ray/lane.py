@@ -1,0 +1,296 @@
+"""Run the cells of a lane, one after another, on one worker or on many: cell -> phases -> row.
+
+Every worker calls `run_lane` with the same lane; the first one alone reads and writes the store.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import platform
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lotus_ray import models
+from lotus_ray.cells import Cell, Lane
+from lotus_ray.data.splits import Roles
+from lotus_ray.data.warm import WarmSet
+from lotus_ray.engine import Clock, PhaseRecord, unlearn
+from lotus_ray.errors import Diverged, LotusRayError, StoreError
+from lotus_ray.job import build_method
+from lotus_ray.metrics.evaluation import evaluate
+from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
+from lotus_ray.metrics.summary import Metrics, summarise
+from lotus_ray.models.checkpoints import (
+    load_into,
+    read_weights,
+    weights_from_bytes,
+    weights_to_bytes,
+)
+from lotus_ray.problem import Problem, Workers
+from lotus_ray.roles import FORGET, RETAIN, ROLES, UNSEEN
+from lotus_ray.store import OK, Store
+
+WEIGHTS = "weights.safetensors"
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A lane, and the generation of row that each of its missing cells is to commit."""
+
+    lane: Lane
+    generations: Mapping[str, int]  # by cell id; a cell that is not here is settled
+    store: str
+
+    def is_settled(self, cell: Cell, store: Store) -> bool:
+        """Return whether nothing is left to do for a cell."""
+        if cell.cell_id not in self.generations:
+            return True
+        row = store.row(cell.cell_id)
+        return row is not None and row["generation"] >= self.generations[cell.cell_id]
+
+
+@dataclass
+class _Place:
+    """Where a lane runs: its samples, workers and device, and the original once it is known."""
+
+    todo: Todo
+    store: Store
+    warm: WarmSet
+    workers: Workers
+    device: torch.device
+    facts: Mapping[str, Any]
+    original: nn.Module | None = None
+    original_outputs: Outputs | None = field(default=None)  # on the first worker
+
+    @property
+    def lane(self) -> Lane:
+        return self.todo.lane
+
+    @property
+    def is_first(self) -> bool:
+        return self.workers.rank == 0
+
+    def initial_model(self) -> nn.Module:
+        """Return the network that training starts from: fresh, pretrained or a checkpoint."""
+        lane = self.lane
+        model = models.build(lane.model, lane.seed, "initial weights")
+        if lane.checkpoint:
+            load_into(model, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
+        return model.to(self.device, DTYPES[lane.precision])
+
+
+def run_lane(
+    todo: Todo,
+    pixels: Tensor,
+    roles: Roles,
+    workers: Workers,
+    device: torch.device,
+    facts: Mapping[str, Any],
+) -> None:
+    """Run every cell of a lane that is not settled, and commit a row for each.
+
+    Args:
+        todo: the lane and what is missing of it.
+        pixels: uint8 [N, 3, H, W] of every sample in `roles`.
+        roles: the table of roles.
+        workers: who share the work.
+        device: where this worker computes.
+        facts: where this runs, for the rows.
+
+    Raises:
+        Exception: whatever goes wrong on one of several workers, since the others cannot know of
+            it; alone, a worker makes a failed row of it and goes on.
+    """
+    lane = todo.lane
+    dtype = DTYPES[lane.precision]
+    warm = WarmSet(pixels, roles, lane.transform, lane.seed, device, dtype, workers)
+    place = _Place(todo, Store.open(todo.store), warm, workers, device, facts)
+    for cell in lane.cells:
+        settled = place.is_first and todo.is_settled(cell, place.store)
+        if not _first_says(workers, settled, device):
+            _run_cell(place, cell)
+
+
+def _run_cell(place: _Place, cell: Cell) -> None:
+    attempt = None
+    if place.is_first:
+        generation = place.todo.generations[cell.cell_id]
+        attempt = place.store.begin(cell.cell_id, generation, place.facts)
+    try:
+        body, artifacts = _measure(place, cell)
+    except Diverged as error:  # every worker sees the same summed loss
+        body, artifacts = failure("diverged", error), {}
+    except Exception as error:
+        if place.workers.size > 1:
+            raise
+        body, artifacts = failure(_status_of(error), error), {}
+    if attempt is not None:
+        place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
+
+
+def _measure(place: _Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Unlearn and evaluate; return a row's body and its artifacts (empty but on the first)."""
+    clock = Clock(place.device)
+    with clock.measure("prepare"):
+        problem = _problem(place, cell)
+        method = build_method(cell.method, cell.params)
+    with clock.measure("unlearn"):
+        records = unlearn(method, problem)
+    with clock.measure("evaluate"):
+        outputs = evaluate(
+            problem.model,
+            {role: place.warm.split(role) for role in ROLES},
+            roles=_role_names(place.warm.roles),
+            labels=place.warm.roles.labels,
+            num_classes=problem.num_classes,
+            device=place.device,
+            workers=place.workers,
+        )
+        if cell == place.lane.original:
+            place.original, place.original_outputs = problem.model, outputs
+        metrics: Metrics = {}
+        undefined: dict[str, str] = {}
+        if place.original_outputs is not None:
+            metrics, undefined = summarise(outputs, place.original_outputs)
+    if not place.is_first:
+        return {}, {}
+    body = {
+        "status": OK,
+        "metrics": metrics,
+        "undefined": undefined,
+        "timing": {f"{name}_seconds": seconds for name, seconds in clock.seconds.items()},
+        "phases": [_phase(record) for record in records],
+    }
+    weights = {WEIGHTS: weights_to_bytes(problem.model)}
+    return body, {**weights, **outputs.to_files(place.warm.roles.sample_ids)}
+
+
+def _problem(place: _Place, cell: Cell) -> Problem:
+    if cell == place.lane.original:
+        original = place.initial_model()
+    else:
+        original = place.original = place.original or _load_original(place)
+    frozen = copy.deepcopy(original).eval().requires_grad_(False)
+    return Problem(
+        model=copy.deepcopy(original),
+        original=frozen,
+        forget=place.warm.split(FORGET),
+        retain=place.warm.split(RETAIN),
+        unseen=place.warm.split(UNSEEN),
+        num_classes=place.lane.model.num_classes,
+        num_rows=len(place.warm.roles),
+        batch_size=place.lane.batch_size,
+        seed=place.lane.seed,
+        device=place.device,
+        initial_model=place.initial_model,
+        workers=place.workers,
+    )
+
+
+def _load_original(place: _Place) -> nn.Module:
+    """Return the committed original on every worker; the first one reads it for all."""
+    cell = place.lane.original
+    model = place.initial_model()
+    row = place.store.row(cell.cell_id) if place.is_first else None
+    usable = row is not None and row["status"] == OK
+    if not _first_says(place.workers, usable, place.device):
+        raise StoreError(
+            "its original was not trained: that cell failed",
+            where=f"{place.todo.store} cell {cell.cell_id}",
+            next_command="lotus-ray grid JOB.yaml --retry-failed",
+        )
+    if row is not None:
+        weights = weights_from_bytes(place.store.artifact(row, WEIGHTS))
+        load_into(model, weights, where=row["artifacts"][WEIGHTS]["name"])
+        place.original_outputs = Outputs.from_files(
+            place.store.artifact(row, SAMPLES), place.store.artifact(row, TENSORS)
+        )
+    for value in model.state_dict().values():
+        value.copy_(place.workers.from_first(value))
+    return model
+
+
+def failure(status: str, error: BaseException) -> dict[str, Any]:
+    """Return the body of a row that says how a cell failed."""
+    known = isinstance(error, LotusRayError)
+    return {
+        "status": status,
+        "metrics": {},
+        "undefined": {},
+        "timing": {},
+        "phases": [],
+        "error": {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "" if known else "".join(traceback.format_exception(error)),
+        },
+    }
+
+
+def about(lane: Lane, cell: Cell) -> dict[str, Any]:
+    """Return what a row says of its cell before anything has run."""
+    return {
+        "benchmark": lane.benchmark,
+        "model": lane.model_label,
+        "setting": lane.setting,
+        "method": cell.label,
+        "seed": lane.seed,
+        "smoke": lane.limit is not None,
+        "spec": cell.spec,
+        "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
+    """Return where a cell runs: versions, device, workers and threads. No environment, no names."""
+    is_gpu = device.type == "cuda"
+    return {
+        "resources": {
+            "device": torch.cuda.get_device_name(device) if is_gpu else _cpu_name(),
+            "device_type": device.type,
+            "workers": workers,
+            "threads_per_worker": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _status_of(error: Exception) -> str:
+    is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return "oom" if is_memory else "failed"
+
+
+def _phase(record: PhaseRecord) -> dict[str, Any]:
+    losses = record.losses
+    return {
+        "steps": len(losses),
+        "loss": sum(losses) / len(losses) if losses else None,
+        **record.notes,
+    }
+
+
+def _role_names(roles: Roles) -> Any:
+    import numpy as np
+
+    return np.array(ROLES)[roles.roles]
+
+
+def _first_says(workers: Workers, answer: bool, device: torch.device) -> bool:
+    return bool(workers.from_first(torch.tensor(float(answer), device=device)))

@@ -1,0 +1,31 @@
+"""Run lanes in this process, one after another, without Ray: breakpoints work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from lotus_ray.data.shards import read_manifest
+from lotus_ray.data.splits import Roles
+from lotus_ray.data.warm import read_pixels
+from lotus_ray.job import Resources
+from lotus_ray.lane import Todo, machine_facts, run_lane
+from lotus_ray.problem import Workers
+from lotus_ray.store import Store
+
+
+def run_lanes(todos: Iterable[Todo], resources: Resources) -> None:
+    """Run every missing cell of some lanes here, on one worker.
+
+    Args:
+        todos: lanes with missing cells.
+        resources: its CPUs a worker become threads; a GPU is used where one is asked for.
+    """
+    torch.set_num_threads(resources.cpus_per_worker)
+    device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+    for todo in todos:
+        lane = todo.lane
+        roles = Roles.from_parquet(Store.open(todo.store).blobs.read(lane.roles_name))
+        pixels = read_pixels(read_manifest(lane.manifest), roles, lane.transform)
+        run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))

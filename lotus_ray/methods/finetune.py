@@ -1,0 +1,54 @@
+"""Finetuning: go on training on the retain set and hope that the rest fades."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from lotus_ray.losses import cross_entropy
+from lotus_ray.problem import Batch, Method, Phase, Problem
+
+
+@dataclass(frozen=True)
+class Finetune(Method):
+    """Minimise CE(f(x), y) over the retain set.
+
+    Args:
+        epochs: passes over the retain set.
+        lr: learning rate of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+
+    Source: Golatkar et al. 2020; defaults of Spartalis et al. 2025. Deviation: none.
+    """
+
+    name: ClassVar[str] = "finetune"
+    label: ClassVar[str] = "Finetuning"
+
+    epochs: int = 10
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def phases(self, problem: Problem) -> Iterator[Phase]:
+        """Yield one phase an epoch."""
+        optimizer = SGD(
+            problem.model.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        for epoch in range(self.epochs):
+            yield Phase(
+                batches=problem.retain.shuffled(problem.batch_size, "finetune", epoch),
+                loss=_loss,
+                optimizer=optimizer,
+            )
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))

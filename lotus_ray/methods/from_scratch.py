@@ -1,0 +1,76 @@
+"""The recipe that trains the original and the gold standard: alike in all but the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from lotus_ray.errors import MethodError
+from lotus_ray.losses import cross_entropy
+from lotus_ray.problem import Batch, Method, Phase, Problem, Split
+
+
+@dataclass(frozen=True)
+class FromScratch(Method):
+    """Cross-entropy with warm-up and linear decay of the learning rate, epoch by epoch.
+
+    Args:
+        epochs: how many; 0 leaves the model as it is.
+        lr: the highest learning rate.
+        momentum: of SGD.
+        weight_decay: of either optimizer.
+        batch_size: rows of a global batch.
+        warmup_epochs: epochs in which the learning rate rises linearly to `lr`.
+        optimizer: "sgd" or "adamw".
+
+    Source: Spartalis et al. 2025, recipes of the originals. Deviation: no early stopping.
+    """
+
+    epochs: int = 0
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 512
+    warmup_epochs: int = 0
+    optimizer: str = "sgd"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("sgd", "adamw"):
+            raise MethodError(f"optimizer '{self.optimizer}' is neither sgd nor adamw")
+        if self.epochs < 0 or self.batch_size < 1 or not 0 <= self.warmup_epochs <= self.epochs:
+            raise MethodError("epochs, batch_size or warmup_epochs is out of range")
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0."""
+        if epoch < self.warmup_epochs:
+            return self.lr * (epoch + 1) / self.warmup_epochs
+        return self.lr * (self.epochs - epoch) / (self.epochs - self.warmup_epochs)
+
+    def train(self, problem: Problem, samples: Split) -> Iterator[Phase]:
+        """Yield the epochs that train `problem.model` on `samples` from its initial weights."""
+        problem.model.load_state_dict(problem.initial_model().state_dict())
+        optimizer = self._optimizer(problem.model)
+        for epoch in range(self.epochs):
+            rate = self.learning_rate(epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            yield Phase(
+                batches=samples.shuffled(self.batch_size, "from scratch", epoch),
+                loss=_loss,
+                optimizer=optimizer,
+                notes={"lr": rate},
+            )
+
+    def _optimizer(self, model: nn.Module) -> Optimizer:
+        if self.optimizer == "adamw":
+            return AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return SGD(
+            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))

@@ -1,0 +1,25 @@
+"""Gold standard: a model that never saw the forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lotus_ray.methods.from_scratch import FromScratch
+from lotus_ray.problem import Phase, Problem
+
+
+@dataclass(frozen=True)
+class Gold(FromScratch):
+    """Train on the retain set alone, by the recipe and the seed of the original.
+
+    Source: the control row of every table that has one. Deviation: none.
+    """
+
+    name: ClassVar[str] = "gold"
+    label: ClassVar[str] = "Gold Std"
+
+    def phases(self, problem: Problem) -> Iterator[Phase]:
+        """Yield one phase an epoch."""
+        yield from self.train(problem, problem.retain)

@@ -1,0 +1,91 @@
+"""One evaluation pass over each split: everything that any metric needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.problem import Batch, Split, Workers
+from lotus_ray.roles import FORGET
+
+
+def evaluate(
+    model: nn.Module,
+    splits: Mapping[str, Split],
+    roles: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    device: torch.device,
+    workers: Workers,
+) -> Outputs:
+    """Run a model once over every sample, in eval mode; its buffers stay as they are.
+
+    Args:
+        model: images [N, 3, H, W] -> logits [N, C].
+        splits: by role; each sample belongs to one.
+        roles: the role of each row of the table of roles, str [N].
+        labels: its label, int64 [N].
+        num_classes: C.
+        device: where the model is.
+        workers: who share the samples; all receive the same result.
+
+    Returns:
+        Outputs of all samples, computed in float64 from the logits.
+    """
+    model.eval()
+    pass_ = _Pass(roles, list(splits), num_classes, device)
+    with torch.inference_mode():
+        for role, split in splits.items():
+            for batch in split:
+                pass_.add(role, batch, model(batch.images))
+    columns = workers.sum(pass_.columns).cpu().numpy()
+    return Outputs(
+        roles=roles,
+        labels=labels,
+        predicted=columns[0].astype(np.int64),
+        entropy=columns[1],
+        loss=columns[2],
+        margin=columns[3],
+        forget_probs=workers.sum(pass_.forget_probs).cpu().numpy(),
+        class_sums={
+            role: workers.sum(sums).cpu().numpy() for role, sums in pass_.class_sums.items()
+        },
+    )
+
+
+class _Pass:
+    """Tensors filled where this worker sees a sample and zero elsewhere: they add over workers."""
+
+    def __init__(
+        self, roles: np.ndarray, names: list[str], num_classes: int, device: torch.device
+    ) -> None:
+        forgotten = roles == FORGET
+        self.num_classes = num_classes
+        self.place = torch.from_numpy(np.cumsum(forgotten) - 1).to(device)  # in forget_probs
+        self.columns = _zeros(4, len(roles), device)  # predicted, entropy, loss, margin
+        self.forget_probs = _zeros(int(forgotten.sum()), num_classes, device)
+        self.class_sums = {name: _zeros(num_classes, num_classes, device) for name in names}
+
+    def add(self, role: str, batch: Batch, logits: Tensor) -> None:
+        log_probs = functional.log_softmax(logits.double(), dim=1)
+        probs = log_probs.exp()
+        own = functional.one_hot(batch.labels, self.num_classes).bool()
+        log_own = log_probs[own]
+        log_others = log_probs.masked_fill(own, -torch.inf).logsumexp(dim=1)
+        entropy = torch.special.entr(probs).sum(dim=1)
+        predicted = logits.argmax(dim=1).double()
+        self.columns[:, batch.rows] = torch.stack(
+            [predicted, entropy, -log_own, log_own - log_others]
+        )
+        self.class_sums[role].index_add_(0, batch.labels, probs)
+        if role == FORGET:
+            self.forget_probs[self.place[batch.rows]] = probs
+
+
+def _zeros(rows: int, columns: int, device: torch.device) -> Tensor:
+    return torch.zeros(rows, columns, dtype=torch.float64, device=device)

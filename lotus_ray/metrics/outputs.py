@@ -1,0 +1,81 @@
+"""What one evaluation of a model leaves: enough to compute every metric without the model."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load, save
+
+SAMPLES = "samples.parquet"
+TENSORS = "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of a model on every sample of the table of roles (N rows, C classes).
+
+    `class_sums[role]` [C, C] holds in row c the sum of softmax outputs over the role's samples
+    of class c: sums over rows, so that they add up over workers.
+    """
+
+    roles: np.ndarray  # [N], str
+    labels: np.ndarray  # [N], int64
+    predicted: np.ndarray  # [N], int64
+    entropy: np.ndarray  # [N], float64, nats
+    loss: np.ndarray  # [N], float64: −log p_y
+    margin: np.ndarray  # [N], float64: log p_y − log Σ_{j≠y} p_j
+    forget_probs: np.ndarray  # [N_f, C], float64, in the order of rows
+    class_sums: Mapping[str, np.ndarray]
+
+    def of(self, values: np.ndarray, *roles: str) -> np.ndarray:
+        """Return the entries of `values` [N] that belong to any of `roles`."""
+        return values[np.isin(self.roles, roles)]
+
+    def to_files(self, sample_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the contents of the two files that hold these outputs, by file name."""
+        columns = {
+            "sample_id": sample_ids,
+            "role": self.roles,
+            "labels": self.labels,
+            "predicted": self.predicted,
+            "entropy": self.entropy,
+            "loss": self.loss,
+            "margin": self.margin,
+        }
+        samples = io.BytesIO()
+        pq.write_table(pa.table(columns), samples)
+        sums = {f"class_sums.{role}": value for role, value in self.class_sums.items()}
+        return {
+            SAMPLES: samples.getvalue(),
+            TENSORS: save({"forget_probs": self.forget_probs, **sums}),
+        }
+
+    @classmethod
+    def from_files(cls, samples: bytes, tensors: bytes) -> Outputs:
+        """Read what `to_files` wrote."""
+        table = pq.read_table(io.BytesIO(samples))
+        arrays = load(tensors)
+        return cls(
+            roles=np.array(table["role"].to_pylist()),
+            forget_probs=arrays["forget_probs"],
+            class_sums={
+                name.removeprefix("class_sums."): value
+                for name, value in arrays.items()
+                if name.startswith("class_sums.")
+            },
+            **{
+                name: table[name].to_numpy()
+                for name in ("labels", "predicted", "entropy", "loss", "margin")
+            },
+        )
+
+
+def forget_probs(tensors: bytes) -> np.ndarray:
+    """Return softmax outputs on the forget set [N_f, C] from the bytes of the tensors file."""
+    probs: np.ndarray = load(tensors)["forget_probs"]
+    return probs

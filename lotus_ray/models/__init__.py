@@ -1,0 +1,99 @@
+"""Image classifiers by name: the paper's CIFAR ResNet-18, any timm name, any torchvision name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from lotus_ray import seeds
+from lotus_ray.errors import JobError, nearest
+from lotus_ray.models.resnet_cifar import resnet18_cifar
+
+CIFAR_RESNET18 = "resnet18_cifar"
+TORCHVISION = "torchvision/"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network to build. `options` go to its factory, such as width or patch_size."""
+
+    name: str
+    num_classes: int
+    pretrained: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
+    """Build a network; where it is not pretrained its weights depend on `seed_names` alone.
+
+    Args:
+        spec: name, classes and options.
+        seed_names: as for `seeds.seed_for`.
+
+    Returns:
+        A float32 module in eval mode: images [N, 3, H, W] -> logits [N, num_classes].
+
+    Raises:
+        JobError: no factory has this name, or it refuses the options.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.seed_for(*seed_names))
+        try:
+            return _create(spec).eval()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise JobError(
+                f"model {spec.name} cannot be built with {spec.options}: {error}",
+                where="grid.models",
+                next_command="lotus-ray list models",
+            ) from error
+
+
+def check_name(name: str) -> None:
+    """Raise JobError where no factory has this name."""
+    if name not in names():
+        raise JobError(
+            f"unknown model '{name}'",
+            where="grid.models",
+            nearest=nearest(name, names()) if nearest_is_useful(name) else "",
+            next_command="lotus-ray list models",
+        )
+
+
+def nearest_is_useful(name: str) -> bool:
+    """Return whether some name is close: a list of a thousand names helps nobody."""
+    return not nearest(name, names()).startswith("one of ")
+
+
+def names() -> list[str]:
+    """Return every model name that a job may use."""
+    import timm
+    import torchvision
+
+    return [
+        CIFAR_RESNET18,
+        *(TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)),
+        *timm.list_models(),
+    ]
+
+
+def _create(spec: ModelSpec) -> nn.Module:
+    if spec.name == CIFAR_RESNET18:
+        return resnet18_cifar(num_classes=spec.num_classes, **spec.options)
+    if spec.name.startswith(TORCHVISION):
+        import torchvision
+
+        return torchvision.models.get_model(  # type: ignore[no-any-return]
+            spec.name.removeprefix(TORCHVISION),
+            weights="DEFAULT" if spec.pretrained else None,
+            num_classes=spec.num_classes,
+            **spec.options,
+        )
+    import timm
+
+    network: nn.Module = timm.create_model(
+        spec.name, pretrained=spec.pretrained, num_classes=spec.num_classes, **spec.options
+    )
+    return network

@@ -1,0 +1,1 @@
+"""The store's rows -> tables. Imports neither torch nor Ray."""

@@ -1,0 +1,207 @@
+"""Rows of a store -> one entry for each benchmark × model × setting × method, with every seed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lotus_ray.metrics import jsd, jsd_compat
+from lotus_ray.metrics.outputs import TENSORS, forget_probs
+from lotus_ray.store import OK, Row, Store
+
+METHOD_ORDER = (
+    "Original",
+    "Gold Std",
+    "Finetuning",
+    "NegGrad+",
+    "Rnd Labeling",
+    "Bad Teacher",
+    "SCRUB",
+    "SSD",
+    "UNSIR",
+    "SalUn",
+    "LoTUS",
+)
+_NO_GOLD = "there is no gold standard of this seed"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of a report: what it is, and how it is read from a cell's figures."""
+
+    about: str
+    read: Callable[[Mapping[str, Any]], float | None]
+
+
+def _figure(name: str, factor: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
+    def read(figures: Mapping[str, Any]) -> float | None:
+        value = figures.get(name)
+        return None if value is None else value * factor
+
+    return read
+
+
+# The names are those of the published tables for what these hold too.
+METRICS: dict[str, Metric] = {
+    "rf_jsd": Metric("divergence from the original on unseen images", _figure("rf_jsd")),
+    "jsd": Metric("divergence from the gold standard on the forget set", _figure("jsd")),
+    "avg_gap": Metric("mean gap to gold of MIA, forget, retain, test", _figure("avg_gap")),
+    "forget_acc": Metric("accuracy on the forget set", _figure("forget_accuracy")),
+    "retain_acc": Metric("accuracy on the retain set", _figure("retain_accuracy")),
+    "unseen_acc": Metric("accuracy on the unseen set", _figure("unseen_accuracy")),
+    "test_acc": Metric("accuracy on the test set", _figure("test_accuracy")),
+    "mia_acc": Metric("share of the forget set called member", _figure("mia_accuracy")),
+    "rf_jsd_x1e4": Metric("RF-JSD as the published code has it", _figure("rf_jsd_compat", 1e4)),
+    "jsd_x1e4": Metric("JSD as the published code has it", _figure("jsd_compat", 1e4)),
+    "time_min": Metric("minutes of unlearning", _figure("unlearn_seconds", 1 / 60)),
+    "prepare_seconds": Metric("seconds before unlearning", _figure("prepare_seconds")),
+    "unlearn_seconds": Metric("seconds of unlearning", _figure("unlearn_seconds")),
+    "evaluate_seconds": Metric("seconds of evaluation", _figure("evaluate_seconds")),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table. `values[metric]` holds a value for each seed that has one."""
+
+    benchmark: str
+    model: str
+    setting: str
+    method: str
+    values: dict[str, dict[int, float]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over seeds, or None."""
+        values = list(self.values.get(metric, {}).values())
+        return statistics.fmean(values) if values else None
+
+    def std(self, metric: str) -> float | None:
+        """Return the sample standard deviation over seeds, or None where fewer than two."""
+        values = list(self.values.get(metric, {}).values())
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def n(self, metric: str) -> int:
+        """Return the number of seeds that have a value."""
+        return len(self.values.get(metric, {}))
+
+
+def collect(store: Store, cell_ids: Collection[str] | None = None) -> list[Entry]:
+    """Read a store and group its rows.
+
+    Args:
+        store: the metric store.
+        cell_ids: only these cells are shown; None shows all. Gold standards are found anyway.
+
+    Returns:
+        Entries in the order of benchmarks, models, settings and the published table's methods.
+        Variants of one method are told apart by what differs: LoTUS(alpha=8).
+    """
+    rows = store.rows()
+    shown = [row for row in rows.values() if cell_ids is None or row["cell_id"] in cell_ids]
+    golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
+    labels = _labels(shown)
+    entries: dict[tuple[str, ...], Entry] = {}
+    for row in shown:
+        key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
+        entry = entries.setdefault(key, Entry(*key))
+        if row["status"] == OK:
+            _add(entry, row, golds.get(_reference_key(row, rows)), store)
+        else:
+            error = row.get("error", {})
+            first = str(error.get("message", "")).splitlines() or [""]
+            entry.failures[row["seed"]] = f"{row['status']}: {first[0]}"
+    return sorted(entries.values(), key=_place)
+
+
+def _add(entry: Entry, row: Row, gold: Row | None, store: Store) -> None:
+    values: dict[str, Any] = {**row["metrics"], **row["timing"]}
+    if gold is not None:
+        values |= _against_gold(row, gold, store)
+    entry.undefined.update(row["undefined"])
+    if gold is None:
+        entry.undefined.update({"jsd": _NO_GOLD, "jsd_x1e4": _NO_GOLD, "avg_gap": _NO_GOLD})
+    for name, metric in METRICS.items():
+        value = metric.read(values)
+        if value is not None:
+            entry.values.setdefault(name, {})[row["seed"]] = value
+
+
+def _against_gold(row: Row, gold: Row, store: Store) -> dict[str, float]:
+    """Compare a cell with the gold standard of its lane, from what the store keeps of both.
+
+    This is not part of the row, whose content depends on its own cell alone.
+    """
+    ours = forget_probs(store.artifact(row, TENSORS))
+    golds = forget_probs(store.artifact(gold, TENSORS))
+    found = {"jsd": jsd(ours, golds), "jsd_compat": jsd_compat(ours, golds)}
+    names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
+    gaps = [
+        abs(row["metrics"][name] - gold["metrics"][name])
+        for name in names
+        if row["metrics"][name] is not None and gold["metrics"][name] is not None
+    ]
+    return found | ({"avg_gap": sum(gaps) / len(gaps)} if len(gaps) == len(names) else {})
+
+
+def _is_good_gold(row: Row) -> bool:
+    return bool(row["status"] == OK and row["spec"]["method"]["name"] == "gold")
+
+
+def _gold_key(row: Row) -> str:
+    """Return what an original and the gold standard of its lane have in common."""
+    spec = dict(row["spec"])
+    recipe = {name: value for name, value in spec.pop("method").items() if name != "name"}
+    return json.dumps([spec, recipe], sort_keys=True)
+
+
+def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
+    original = rows.get(row["spec"].get("weights", row["cell_id"]))
+    return _gold_key(original) if original is not None else ""
+
+
+def _labels(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the label of each row, with the settings that differ between variants of a method."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        key = (row["benchmark"], row["model"], row["setting"], row["method"])
+        groups.setdefault(key, {})[row["cell_id"]] = _flat(row["spec"])
+    labels = {}
+    for (*_, method), specs in groups.items():
+        varying = sorted(
+            {
+                name
+                for spec in specs.values()
+                for name in spec
+                if len({other.get(name) for other in specs.values()}) > 1
+            }
+        )
+        for cell_id, spec in specs.items():
+            text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in varying)
+            labels[cell_id] = f"{method}({text})" if text else method
+    return labels
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return the settings of a cell that are not its seed or what follows from it."""
+    flat: dict[str, str] = {}
+    for name, value in spec.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif prefix or name not in ("seed", "roles", "weights"):
+            flat[f"{prefix}{name}"] = json.dumps(value).strip('"')
+    return flat
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("method.")
+
+
+def _place(entry: Entry) -> tuple[Any, ...]:
+    base = entry.method.split("(")[0]
+    order = METHOD_ORDER.index(base) if base in METHOD_ORDER else len(METHOD_ORDER)
+    return (entry.benchmark, entry.model, entry.setting, order, entry.method)
