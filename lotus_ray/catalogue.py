@@ -15,10 +15,9 @@ def _methods() -> Items:
         {
             "name": name,
             "label": method.label,
-            "about": (method.__doc__ or "").splitlines()[0],
-            "parameters": ", ".join(
-                f"{field.name}={field.default}" for field in dataclasses.fields(method)
-            ),
+            "about": (method.__doc__ or "").splitlines()[0]
+            + " "
+            + ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(method)),
         }
         for name, method in METHODS.items()
     ]

@@ -76,7 +76,9 @@ class UndefinedMetric(LotusRayError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the valid name closest to `name`, or all of them where none is close."""
+    """Return the valid name closest to `name`; where none is close, all of a few names."""
     valid = sorted(names)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return close[0] if close else "one of " + ", ".join(valid)
+    if close:
+        return close[0]
+    return "one of " + ", ".join(valid) if len(valid) <= 20 else ""

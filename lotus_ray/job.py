@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from lotus_ray import models
 from lotus_ray.data.images import Transform
-from lotus_ray.data.sources import SOURCES
+from lotus_ray.data.sources import find
 from lotus_ray.errors import JobError, MethodError, nearest
 from lotus_ray.job_yaml import Document, dotted
 from lotus_ray.methods import METHODS
@@ -136,7 +137,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         job = Job.model_validate(document.values)
     except ValidationError as error:
         raise _explained(error, document, Job) from None
-    _check_sources(job, document)
+    _check_names(job, document)
     names, methods = [], []
     for place, entry in enumerate(job.grid.methods):
         name, method = _method(entry, job, ("grid", "methods", place), document)
@@ -227,15 +228,12 @@ def _fields(method: type[Method]) -> list[str]:
     return [field.name for field in dataclasses.fields(method)]
 
 
-def _check_sources(job: Job, document: Document) -> None:
+def _check_names(job: Job, document: Document) -> None:
     for place, dataset in enumerate(job.grid.datasets):
-        if dataset.source is not None and dataset.source not in SOURCES:
-            raise JobError(
-                f"unknown embedded data set '{dataset.source}'",
-                where=document.where(("grid", "datasets", place, "source")),
-                nearest=nearest(dataset.source, SOURCES),
-                next_command="lotus-ray list datasets",
-            )
+        if dataset.source is not None:
+            find(dataset.source, document.where(("grid", "datasets", place, "source")))
+    for place, model in enumerate(job.grid.models):
+        models.check_name(model.name, document.where(("grid", "models", place, "name")))
 
 
 def _check_gold(names: list[str], recipes: tuple[dict[str, Any], ...], document: Document) -> None:

@@ -63,7 +63,9 @@ class Document:
             raise JobError(
                 f"'{name}' leads nowhere in {self.file}", where=f"--set {assignment}"
             ) from error
-        self._lines[tuple(keys)] = f"--set {assignment}"
+        below = tuple(keys)
+        self._lines = {p: line for p, line in self._lines.items() if p[: len(below)] != below}
+        self._lines[below] = f"--set {assignment}"
 
     def where(self, path: Sequence[str | int]) -> str:
         """Return `file:line a.b[2]` of the value at `path`, or of what should contain it."""
@@ -71,7 +73,7 @@ class Document:
         while known and known not in self._lines:
             known = known[:-1]
         place = self._lines.get(known, self.file)
-        return f"{place} {dotted(path)}".strip()
+        return place if place.startswith("--set") else f"{place} {dotted(path)}".strip()
 
     def _value(self, node: yaml.Node, path: Path_) -> Any:
         self._nodes += 1

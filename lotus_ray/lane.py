@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -109,6 +110,8 @@ def run_lane(
         Exception: whatever goes wrong on one of several workers, since the others cannot know of
             it; alone, a worker makes a failed row of it and goes on.
     """
+    import sklearn.linear_model  # noqa: F401  a second that no cell's clock should show
+
     lane = todo.lane
     dtype = DTYPES[lane.precision]
     warm = WarmSet(pixels, roles, lane.transform, lane.seed, device, dtype, workers)
@@ -287,8 +290,6 @@ def _phase(record: PhaseRecord) -> dict[str, Any]:
 
 
 def _role_names(roles: Roles) -> Any:
-    import numpy as np
-
     return np.array(ROLES)[roles.roles]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
 from lotus_ray.data.shards import read_manifest
@@ -15,7 +13,7 @@ from lotus_ray.problem import Workers
 from lotus_ray.store import Store
 
 
-def run_lanes(todos: Iterable[Todo], resources: Resources) -> None:
+def run_lanes(todos: list[Todo], resources: Resources) -> None:
     """Run every missing cell of some lanes here, on one worker.
 
     Args:

@@ -19,17 +19,18 @@ class Progress(AbstractContextManager["Progress"]):
     def __init__(
         self, todos: Iterable[Todo], store: Store, stream: TextIO, poll_seconds: float = 0.25
     ) -> None:
-        self._cells = [
-            (todo, cell)
+        # A lane works through its cells in order, so the first one left is the one to watch.
+        self._lanes = [
+            (todo, [cell for cell in todo.lane.cells if cell.cell_id in todo.generations])
             for todo in todos
-            for cell in todo.lane.cells
-            if cell.cell_id in todo.generations
         ]
+        self._total = sum(len(left) for _, left in self._lanes)
         self._store = store
         self._stream = stream
         self._poll_seconds = poll_seconds
-        self._attempts = {cell.cell_id: store.attempts(cell.cell_id) for _, cell in self._cells}
-        self._done: set[str] = set()
+        self._attempts = {
+            cell.cell_id: store.attempts(cell.cell_id) for _, left in self._lanes for cell in left
+        }
         self._start = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._stop = threading.Event()
@@ -54,26 +55,27 @@ class Progress(AbstractContextManager["Progress"]):
             self._look()
 
     def _look(self) -> None:
-        for todo, cell in self._cells:
-            if cell.cell_id in self._done:
-                continue
-            begun = self._store.attempts(cell.cell_id)
-            if begun > self._attempts[cell.cell_id]:
-                self._attempts[cell.cell_id] = begun
-                self._say(f"{cell.label}, {todo.lane.name}: running")
-            if todo.is_settled(cell, self._store):
-                self._done.add(cell.cell_id)
+        for todo, left in self._lanes:
+            while left:
+                begun = self._store.attempts(left[0].cell_id)
+                if begun > self._attempts[left[0].cell_id]:
+                    self._attempts[left[0].cell_id] = begun
+                    self._say(f"{left[0].label}, {todo.lane.name}: running")
+                if not todo.is_settled(left[0], self._store):
+                    break
+                cell = left.pop(0)
                 row = self._store.row(cell.cell_id) or {}
                 status = "done" if row.get("status") == OK else row.get("status")
-                self._say(f"{cell.label}, {todo.lane.name}: {status}; {self._left()}")
+                self._say(f"{cell.label}, {todo.lane.name}: {status}; {self._how_far()}")
 
-    def _left(self) -> str:
-        left = len(self._cells) - len(self._done)
-        count = f"{len(self._done)}/{len(self._cells)} cells"
+    def _how_far(self) -> str:
+        left = sum(len(cells) for _, cells in self._lanes)
+        done = self._total - left
+        count = f"{done}/{self._total} cells"
         if not left:
             return count
         working = time.monotonic() - self._start - (self.first_cell_after or 0.0)
-        return f"{count}, about {working / len(self._done) * left:.0f} s left"
+        return f"{count}, about {working / done * left:.0f} s left"
 
     def _say(self, text: str) -> None:
         elapsed = time.monotonic() - self._start

@@ -6,18 +6,20 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data import shards
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
-from lotus_ray.job import LoadedJob
+from lotus_ray.job import LoadedJob, Resources
 from lotus_ray.lane import Todo
 from lotus_ray.models import build
 from lotus_ray.progress import Progress
@@ -127,9 +129,22 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Plan:
     """
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(loaded, locate_data(loaded, Path(scratch)), limit)
-    for lane in planned.lanes:
-        build(replace(lane.model, pretrained=False), "preview")
+    check_models(planned.lanes)
     return planned
+
+
+def check_models(lanes: Iterable[Lane]) -> None:
+    """Build every network of some lanes once, without weights; raises JobError."""
+    for spec in {json.dumps(vars(lane.model)): lane.model for lane in lanes}.values():
+        with torch.device("meta"):
+            build(replace(spec, pretrained=False), "check")
+
+
+def check_this_machine(resources: Resources) -> None:
+    """Raise ClusterError where Ray would start here and this machine is too small for one lane."""
+    from lotus_ray.cluster import session
+
+    session.check_this_machine(resources)
 
 
 def missing(planned: Plan, store: Store, options: Options) -> list[Todo]:
@@ -143,7 +158,7 @@ def missing(planned: Plan, store: Store, options: Options) -> list[Todo]:
             if _is_missing(rows.get(cell.cell_id), options)
         }
         if generations:
-            todos.append(Todo(lane, generations, store.uri))
+            todos.append(Todo(lane, generations, store.location))
     return todos
 
 
@@ -158,25 +173,23 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """
     stages = Stages()
     resources = loaded.job.resources
-    embedded = Path(store.uri) / "data"
+    embedded = Path(store.location) / "data"
     if not options.local and not embedded.exists():
-        from lotus_ray.cluster.session import check_this_machine
-
-        check_this_machine(resources)
+        check_this_machine(resources)  # before anything is written
     store.check_writable()
     with stages.measure("data"):
         manifests = locate_data(loaded, embedded)
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
         todos = missing(planned, store, options)
+        check_models(todo.lane for todo in todos)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     outcome = Outcome(store.uri, [cell.cell_id for cell in planned.cells], {}, stages.seconds)
     if todos:
-        _run_missing(todos, loaded, store, options, outcome)
-    outcome.rows = {
-        cell_id: row for cell_id, row in store.rows().items() if cell_id in set(outcome.cell_ids)
-    }
+        _run_missing(todos, resources, store, options, outcome)
+    rows = store.rows()
+    outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
     outcome.cell_seconds = {
         f"{cell.label}, {todo.lane.name}": sum(outcome.rows[cell.cell_id]["timing"].values())
         for todo in todos
@@ -187,20 +200,20 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
 
 
 def _run_missing(
-    todos: list[Todo], loaded: LoadedJob, store: Store, options: Options, outcome: Outcome
+    todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
 ) -> None:
+    if options.local:
+        from lotus_ray.local import run_lanes
+    else:
+        check_this_machine(resources)
+        from lotus_ray.cluster.grid import run_lanes
     start = time.perf_counter()
     with Progress(todos, store, sys.stderr) as progress:
         try:
-            if options.local:
-                from lotus_ray import local
-
-                local.run_lanes(todos, loaded.job.resources)
-            else:
-                from lotus_ray.cluster import grid
-
-                grid.run_lanes(todos, loaded.job.resources)
+            run_lanes(todos, resources)
         except LotusRayError as error:
+            if progress.first_cell_after is None:
+                raise
             outcome.error, outcome.error_code = str(error), error.exit_code
     lanes = time.perf_counter() - start
     until_first = progress.first_cell_after or lanes

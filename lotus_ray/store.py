@@ -117,9 +117,10 @@ class Attempt:
 class Store:
     """Rows of cells and the artifacts they name."""
 
-    def __init__(self, blobs: Blobs, uri: str) -> None:
+    def __init__(self, blobs: Blobs, uri: str, location: str) -> None:
         self.blobs = blobs
-        self.uri = uri
+        self.uri = uri  # as the user wrote it
+        self.location = location  # the same from any working directory
 
     @classmethod
     def open(cls, uri: str) -> Store:
@@ -138,7 +139,7 @@ class Store:
         root = Path(uri)
         if root.exists() and not root.is_dir():
             raise StoreError("the store is a file, not a folder", where=str(root))
-        return cls(LocalBlobs(root.absolute()), uri)
+        return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
 
     def check_writable(self) -> None:
         """Create the object that marks a store, where there is none yet.

@@ -17,7 +17,7 @@ from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import IMAGES, lane_loop
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import ClusterError
+from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.job import Resources
 from lotus_ray.lane import Todo, about, failure
 from lotus_ray.store import Store
@@ -60,10 +60,7 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
         )
         errors = tuner.fit().errors
     if errors:
-        raise ClusterError(
-            f"{len(errors)} of {len(todos)} lanes ended early: {errors[0]}",
-            next_command="run the same command again: committed cells are kept",
-        )
+        raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
 
 
 def _lane_trial(
@@ -85,6 +82,18 @@ def _lane_trial(
         except TrainingFailedError as error:
             _fail(todo, store, _culprit(missing, begun, store, todo), error)
     return {"cells": len(lane.cells)}
+
+
+def _explained(error: Exception, what: str) -> LotusRayError:
+    """Return our own error where a lane ended by one, or say what ended it."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, LotusRayError):
+        return cause
+    last = str(cause).strip().splitlines()[-1:]
+    return ClusterError(
+        f"{what}: {type(cause).__name__}: {' '.join(last)}",
+        next_command="run the same command again: committed cells are kept",
+    )
 
 
 def _fit(todo: Todo, images: Any, resources: Resources, scratch: str) -> None:

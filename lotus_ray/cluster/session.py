@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,18 +14,24 @@ from lotus_ray.cluster import ENVIRONMENT
 from lotus_ray.errors import ClusterError
 from lotus_ray.job import Resources
 
+_HERE = {"address": "local", "include_dashboard": False}
+
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Connect to RAY_ADDRESS or a running local cluster, or start one for this command."""
+    """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine for this command.
+
+    Where Ray starts here it demands a token that only this user can read.
+    """
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         ray.init(
             log_to_driver=False,
-            include_dashboard=False,
             logging_level=logging.CRITICAL,
             runtime_env={"env_vars": ENVIRONMENT},
+            **({} if "RAY_ADDRESS" in os.environ else _HERE),
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise ClusterError(
@@ -32,6 +39,7 @@ def session() -> Iterator[None]:
             where=os.environ.get("RAY_ADDRESS", "this machine"),
             next_command="ray status",
         ) from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own
     try:
         yield
     finally:

@@ -68,7 +68,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def find(name: str) -> Source:
+def find(name: str, where: str = "") -> Source:
     """Return an entry of SOURCES.
 
     Raises:
@@ -77,6 +77,7 @@ def find(name: str) -> Source:
     if name not in SOURCES:
         raise JobError(
             f"unknown embedded data set '{name}'",
+            where=where,
             nearest=nearest(name, SOURCES),
             next_command="lotus-ray list datasets",
         )

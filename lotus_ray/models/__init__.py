@@ -51,20 +51,15 @@ def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
             ) from error
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, where: str) -> None:
     """Raise JobError where no factory has this name."""
-    if name not in names():
+    if name != CIFAR_RESNET18 and name not in names():
         raise JobError(
             f"unknown model '{name}'",
-            where="grid.models",
-            nearest=nearest(name, names()) if nearest_is_useful(name) else "",
+            where=where,
+            nearest=nearest(name, names()),
             next_command="lotus-ray list models",
         )
-
-
-def nearest_is_useful(name: str) -> bool:
-    """Return whether some name is close: a list of a thousand names helps nobody."""
-    return not nearest(name, names()).startswith("one of ")
 
 
 def names() -> list[str]:
