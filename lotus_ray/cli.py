@@ -19,6 +19,8 @@ from lotus_ray.errors import LotusRayError
 class _Commands(click.Group):
     """Turns every error of ours into its text and exit code; a bug keeps its traceback."""
 
+    interrupted_by = int(signal.SIGINT)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -28,7 +30,7 @@ class _Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            ctx.exit(130)
+            ctx.exit(128 + self.interrupted_by)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -186,4 +188,6 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    """Leave like Ctrl-C: the one interruption that Ray's blocking calls pass on."""
+    _Commands.interrupted_by = number
+    raise KeyboardInterrupt

@@ -33,6 +33,10 @@ def session() -> Iterator[None]:
             runtime_env={"env_vars": ENVIRONMENT},
             **({} if "RAY_ADDRESS" in os.environ else _HERE),
         )
+    except SystemExit as ended:  # by Ray's own handler of SIGTERM
+        if callable(on_sigterm):
+            on_sigterm(signal.SIGTERM, None)
+        raise KeyboardInterrupt from ended
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise ClusterError(
             f"Ray cannot be reached: {str(error).splitlines()[0]}",
