@@ -85,7 +85,7 @@ def check_this_machine(resources: Resources) -> None:
 
 def _too_small(name: str, need: float, available: float) -> ClusterError:
     return ClusterError(
-        f"one lane needs {need:g} {name}s and Ray has {available:g}",
+        f"one lane needs {need:g} {name}s and there are {available:g}",
         where="resources.workers × resources."
         + ("cpus_per_worker" if name == "CPU" else "gpus_per_worker"),
         nearest=f"at most {available:g} {name}s a lane",

@@ -31,7 +31,7 @@ class Transform:
 
     def spec(self) -> dict[str, object]:
         """Return the fields as plain values, for a cell's identity."""
-        return asdict(self)
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
 def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:

@@ -1,0 +1,161 @@
+"""The command as a user runs it, on Ray: results, resume, faults. About a minute each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lotus_ray.lane import WEIGHTS
+from lotus_ray.models.checkpoints import weights_from_bytes
+from lotus_ray.store import Row, Store
+
+pytestmark = pytest.mark.ray
+JOBS = Path(__file__).parent.parent.parent / "jobs"
+QUICK = (
+    *("--limit", "150", "--set", "epochs=2"),
+    *("--set", "grid.models.0.train.epochs=4", "--set", "grid.models.0.train.warmup_epochs=1"),
+)
+PATIENCE = 240  # seconds
+
+
+def command(job: str, store: Path, *options: str) -> list[str]:
+    code = "from lotus_ray.cli import main; main()"
+    arguments = ["grid", str(JOBS / job), "--store", str(store), *QUICK, *options]
+    return [sys.executable, "-c", code, *arguments]
+
+
+def run(job: str, store: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(job, store, *options),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def start(job: str, store: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command(job, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_until(true: Callable[[], object], driver: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert driver.poll() is None, "the command ended too early"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def rows_by_method(store: Path) -> dict[str, Row]:
+    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
+
+
+def metrics(store: Path) -> dict[str, dict[str, float]]:
+    return {method: row["metrics"] for method, row in rows_by_method(store).items()}
+
+
+def row_files(store: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in store.glob("rows/*/*.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits grid in one process: what every run on Ray must equal."""
+    store = tmp_path_factory.mktemp("undisturbed")
+    assert run("digits.yaml", store, "--local").returncode == 0
+    assert len(metrics(store)) == 4
+    return store
+
+
+def test_a_killed_driver_is_resumed_by_the_same_command(undisturbed: Path, tmp_path: Path) -> None:
+    """kill -9 after the first commit: that row keeps its modification time, the rest follow."""
+    store = tmp_path / "store"
+    driver = start("digits.yaml", store)
+    wait_until(lambda: row_files(store), driver)
+    driver.kill()
+    driver.wait()
+    kept = row_files(store)
+    assert 1 <= len(kept) < 4
+    again = run("digits.yaml", store)
+    assert again.returncode == 0, again.stderr
+    after = row_files(store)
+    assert len(after) == 4
+    assert {path: after[path] for path in kept} == kept
+    assert metrics(store) == metrics(undisturbed)
+    assert "DONE 4/4 cells, 0 failed" in again.stderr.splitlines()[-1]
+    assert "Trial" not in again.stdout
+    assert again.stdout.splitlines()[0] == "digits, ResNet18, instance_10pct_smoke150"
+
+
+def test_a_killed_worker_is_retried(undisturbed: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    driver = start("digits.yaml", store)
+    wait_until(lambda: list(store.glob("attempts/*/*/begun.json")), driver)
+    for pid in descendants(driver.pid, "RayTrainWorker"):
+        os.kill(pid, signal.SIGKILL)
+    assert driver.wait(PATIENCE) == 0
+    assert metrics(store) == metrics(undisturbed)
+    assert rows_by_method(store)["Original"]["attempts"] == 2
+    assert rows_by_method(store)["LoTUS"]["attempts"] == 1
+
+
+def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
+    """In float64: weights to 1e-6 relative, every accuracy exactly, for every method."""
+    assert run("digits-vit.yaml", tmp_path / "one", "--local", *FP64).returncode == 0
+    two = run("digits-vit.yaml", tmp_path / "two", *FP64, "--set", "resources.workers=2")
+    assert two.returncode == 0, two.stderr
+    first, second = rows_by_method(tmp_path / "one"), rows_by_method(tmp_path / "two")
+    assert len(first) == 4
+    for method, row in first.items():
+        assert second[method]["resources"]["workers"] == 2
+        assert second[method]["cell_id"] == row["cell_id"]
+        for name, value in row["metrics"].items():
+            exact = name.endswith("accuracy")
+            assert second[method]["metrics"][name] == (value if exact else pytest.approx(value))
+        assert relative_distance(tmp_path / "one", row, tmp_path / "two", second[method]) < 1e-6
+
+
+FP64 = ("--set", "precision=fp64")
+
+
+def relative_distance(store: Path, row: Row, other_store: Path, other: Row) -> float:
+    weights, others = (
+        weights_from_bytes(Store.open(str(place)).artifact(found, WEIGHTS))
+        for place, found in ((store, row), (other_store, other))
+    )
+    assert weights.keys() == others.keys()
+    assert all(value.dtype == torch.float64 for value in weights.values())
+    flat, other_flat = (
+        torch.cat([w[name].flatten() for name in sorted(w)]) for w in (weights, others)
+    )
+    return float((flat - other_flat).norm() / flat.norm())
+
+
+def descendants(pid: int, name: str) -> list[int]:
+    """Return the processes below `pid` whose command line holds `name`."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                parents[int(entry.name)] = int(fields[1])
+                names[int(entry.name)] = (entry / "cmdline").read_text()
+    found = [child for child, text in names.items() if name in text]
+
+    def is_below(child: int) -> bool:
+        while child in parents and child != pid:
+            child = parents[child]
+        return child == pid
+
+    return [child for child in found if is_below(child)]

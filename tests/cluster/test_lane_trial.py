@@ -1,0 +1,103 @@
+"""What a lane's driver does when its workers die: no Ray is started here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from lotus_ray.cells import plan
+from lotus_ray.cluster import grid, session
+from lotus_ray.data import shards
+from lotus_ray.data.sources import SOURCES
+from lotus_ray.errors import ClusterError
+from lotus_ray.job import Resources, load_job
+from lotus_ray.lane import Todo
+from lotus_ray.store import Store
+
+JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
+
+
+@pytest.fixture
+def todo(tmp_path: Path) -> Todo:
+    manifest = shards.prepare(SOURCES["digits"], tmp_path / "digits")
+    planned = plan(
+        load_job(JOB, ["grid.methods=[original, finetune, lotus]"]), {"digits": manifest}
+    )
+    store = Store.open(str(tmp_path / "store"))
+    for name, roles in planned.roles.items():
+        store.put(name, roles.to_parquet())
+    lane = planned.lanes[0]
+    return Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, store.location)
+
+
+def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers die while Finetuning runs; the next worker group does what is left."""
+    store = Store.open(todo.store)
+    groups: list[list[str]] = []
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        left = [cell for cell in todo.lane.cells if not todo.is_settled(cell, store)]
+        groups.append([cell.label for cell in left])
+        for cell in left:
+            attempt = store.begin(cell.cell_id, 0, {})
+            if cell.label == "Finetuning":
+                raise WorkerGroupError("died", {1: OSError("second"), 0: MemoryError("first")})
+            store.commit(attempt, {"status": "ok", "method": cell.label}, {})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
+    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    rows = {row["method"]: row for row in store.rows().values()}
+    assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "Original": "ok",
+        "Finetuning": "failed",
+        "LoTUS": "ok",
+    }
+    assert rows["Finetuning"]["error"]["type"] == "MemoryError"  # of the lowest rank
+
+
+def test_workers_that_never_start_do_not_loop_for_ever(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*args: Any) -> None:
+        raise WorkerGroupError("no start", {})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
+    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    rows = Store.open(todo.store).rows()
+    assert [row["status"] for row in rows.values()] == ["failed"] * 3
+
+
+@pytest.mark.parametrize(
+    ("available", "need", "lanes"),
+    [
+        ({"CPU": 2.0}, Resources(), 2),
+        ({"CPU": 7.0}, Resources(workers=2), 3),
+        ({"CPU": 64.0, "GPU": 4.0}, Resources(gpus_per_worker=1), 4),
+        ({"CPU": 64.0, "GPU": 1.0}, Resources(gpus_per_worker=0.25), 4),
+    ],
+)
+def test_lanes_are_bounded_by_the_scarce_resource(
+    monkeypatch: pytest.MonkeyPatch, available: dict[str, float], need: Resources, lanes: int
+) -> None:
+    monkeypatch.setattr(session, "ray", SimpleNamespace(cluster_resources=lambda: available))
+    assert session.concurrent_lanes(need) == lanes
+
+
+def test_a_lane_that_could_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ray", SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0}))
+    with pytest.raises(ClusterError) as raised:
+        session.concurrent_lanes(Resources(gpus_per_worker=1))
+    assert raised.value.exit_code == 6
+    assert "needs 1 GPUs and there are 0" in str(raised.value)

@@ -1,0 +1,99 @@
+"""Divergences against values derived by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import jensenshannon
+
+from lotus_ray.metrics import jsd, jsd_compat, rf_jsd, rf_jsd_compat
+
+# Three rows, three classes.
+P = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]])
+Q = np.array([[0, 1, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]])
+matrices = arrays(np.float64, (4, 3), elements=st.floats(1e-3, 1)).map(
+    lambda m: m / m.sum(axis=1, keepdims=True)
+)
+
+
+def test_jsd_by_hand() -> None:
+    """Row 1: disjoint, so JS = ln 2. Rows 2 and 3: equal, so 0. Mean: (ln 2)/3."""
+    assert jsd(P, Q) == pytest.approx(math.log(2) / 3, abs=1e-15)
+
+
+def test_rf_jsd_by_hand() -> None:
+    """Class means are normalised first: twice P against four times Q gives the JSD of P and Q.
+
+    With R = (¾, ¼, 0) against S = (¼, ¾, 0), m = (½, ½, 0):
+    ½KL(R‖m) + ½KL(S‖m) = ¾·ln(3/2) + ¼·ln(1/2) = 0.1308120359411370. Mean with the other two: /3.
+    """
+    assert rf_jsd(2 * P, 4 * Q) == pytest.approx(math.log(2) / 3, abs=1e-15)
+    r, s = P.copy(), Q.copy()
+    r[0], s[0] = [0.75, 0.25, 0], [0.25, 0.75, 0]
+    by_hand = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert by_hand == pytest.approx(0.1308120359411370, abs=1e-15)
+    assert rf_jsd(r, s) == pytest.approx(by_hand / 3, abs=1e-15)
+
+
+def test_compat_values_by_hand() -> None:
+    """Clamp at ε = 1e-8 and divide by the total t = 3 + 3ε (P has three zeros, Q three).
+
+    Only row 1 differs: p = (1, ε, ε)/t, q = (ε, 1, ε)/t, so m = ((1 + ε)/2, (1 + ε)/2, ε)/t.
+    Σ m·ln(m/p) over the row = (1 + ε)/(2t) · [ln((1 + ε)/2) + ln((1 + ε)/(2ε))], and the same
+    for q. Half their sum, over N = 3:
+    (1 + ε)/(6t) · [2·ln((1 + ε)/2) + ln(1/ε)] = 0.9463548001573596
+    """
+    e = 1e-8
+    t = 3 + 3 * e
+    by_hand = (1 + e) / (6 * t) * (2 * math.log((1 + e) / 2) + math.log(1 / e))
+    assert by_hand == pytest.approx(0.9463548001573596, abs=1e-15)
+    assert jsd_compat(P, Q) == pytest.approx(by_hand, rel=1e-12)
+    assert rf_jsd_compat(P, Q) == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat])
+@given(p=matrices, q=matrices)
+@settings(max_examples=25, deadline=None)
+def test_identities(divergence, p: np.ndarray, q: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    assert divergence(p, p) == pytest.approx(0, abs=1e-12)
+    assert divergence(p, q) == pytest.approx(divergence(q, p), abs=1e-12)
+    assert divergence(p, q) >= 0
+
+
+@given(p=matrices, q=matrices)
+@settings(max_examples=50, deadline=None)
+def test_jsd_is_at_most_ln_2_and_scipys_distance_squared(p: np.ndarray, q: np.ndarray) -> None:
+    with np.errstate(invalid="ignore"):  # scipy takes the root of −1e-17 where p equals q
+        distances = np.nan_to_num([jensenshannon(a, b) for a, b in zip(p, q, strict=True)])
+    expected = np.mean(distances**2)
+    assert jsd(p, q) == pytest.approx(expected, abs=1e-9)
+    assert rf_jsd(p, q) == pytest.approx(expected, abs=1e-9)
+    assert jsd(p, q) <= math.log(2)
+
+
+def test_disjoint_outputs_reach_ln_2() -> None:
+    assert jsd(np.eye(3), np.roll(np.eye(3), 1, axis=1)) == pytest.approx(math.log(2), abs=1e-15)
+
+
+def test_tensors_are_accepted() -> None:
+    p, q = torch.tensor(P, requires_grad=True), torch.tensor(Q)
+    assert jsd(p, q) == jsd(P, Q)
+
+
+@pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat])
+def test_shapes_are_checked(divergence) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="one shape"):
+        divergence(P, Q[:2])
+    with pytest.raises(ValueError, match="one shape"):
+        divergence(P[:0], Q[:0])
+
+
+def test_rows_that_are_no_distribution_are_refused() -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        jsd(2 * P, Q)

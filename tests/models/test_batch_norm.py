@@ -1,0 +1,70 @@
+"""Batch statistics of the global batch: two processes against one."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+from pathlib import Path
+
+import torch
+import torch.distributed
+import torch.multiprocessing
+from torch import Tensor, nn
+
+from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
+
+
+def _images() -> Tensor:
+    return torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(2)).double() * 3 + 1
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(1)
+    layers = (nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    return nn.Sequential(*layers).double()
+
+
+def _step(network: nn.Module, images: Tensor) -> None:
+    network.train()
+    (network(images).square().sum() / 7).backward()  # type: ignore[no-untyped-call]
+
+
+def _worker(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    network = synchronise_batch_norm(_network(), torch.device("cpu"))
+    _step(network, _images()[rank::2])
+    for parameter in network.parameters():
+        torch.distributed.all_reduce(parameter.grad)
+    if rank == 0:
+        grads = [parameter.grad for parameter in network.parameters()]
+        torch.save([grads, list(network.buffers())], f"{folder}/result.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_equal_one(tmp_path: Path) -> None:
+    """Four and three of seven images: gradients and running statistics of all seven."""
+    torch.multiprocessing.spawn(_worker, args=(str(tmp_path),), nprocs=2)
+    grads, buffers = torch.load(tmp_path / "result.pt")
+    alone = _network()
+    _step(alone, _images())
+    for found, parameter in zip(grads, alone.parameters(), strict=True):
+        assert torch.allclose(found, parameter.grad, rtol=1e-12, atol=1e-13)
+    for found, buffer in zip(buffers, alone.buffers(), strict=True):
+        assert torch.allclose(found.double(), buffer.double(), rtol=1e-13)
+
+
+def test_parameters_are_the_same_objects_and_eval_is_unchanged() -> None:
+    network = _network().eval()
+    before = list(network.parameters())
+    expected = network(_images())
+    converted = synchronise_batch_norm(network, torch.device("cpu"))
+    assert any(isinstance(module, CpuSyncBatchNorm2d) for module in converted.modules())
+    assert all(a is b for a, b in zip(before, converted.parameters(), strict=True))
+    assert torch.equal(converted(_images()), expected)
+    assert copy.deepcopy(converted).state_dict().keys() == _network().state_dict().keys()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from lotus_ray import models
+from lotus_ray.errors import JobError
+from lotus_ray.models import ModelSpec
+from lotus_ray.models.resnet_cifar import resnet18_cifar
+
+
+def test_cifar_resnet18_has_the_papers_size() -> None:
+    """Stem 3·64·9 + 128; stages 147,968 + 525,568 + 2,099,712 + 8,393,728; head 512·10 + 10."""
+    count = sum(p.numel() for p in resnet18_cifar(num_classes=10).parameters())
+    assert count == 1728 + 128 + 147_968 + 525_568 + 2_099_712 + 8_393_728 + 5130
+
+
+def test_stages_halve_the_image() -> None:
+    model = resnet18_cifar(num_classes=4, width=2)
+    shapes = []
+    for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
+        stage.register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[1:])))
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
+    assert shapes == [(2, 32, 32), (4, 16, 16), (8, 8, 8), (16, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ModelSpec("resnet18_cifar", 3, options={"width": 2}),
+        ModelSpec("test_vit", 3, options={"img_size": 8, "patch_size": 2}),
+        ModelSpec("torchvision/resnet18", 3),
+    ],
+)
+def test_weights_depend_on_the_names_of_the_seed_alone(spec: ModelSpec) -> None:
+    first = models.build(spec, 13, "initial")
+    torch.manual_seed(4)
+    state = torch.get_rng_state()
+    again, other = models.build(spec, 13, "initial"), models.build(spec, 12, "initial")
+    assert torch.equal(torch.get_rng_state(), state)  # and the global generator is left alone
+    pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not all(torch.equal(a, c) for a, _, c in pairs)
+    assert not first.training
+    assert first(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
+
+
+def test_wrong_options_are_one_clear_error() -> None:
+    with pytest.raises(JobError, match="widht"):
+        models.build(ModelSpec("resnet18_cifar", 3, options={"widht": 2}), 0)
+
+
+def test_every_timm_and_torchvision_name_is_known() -> None:
+    assert set(timm.list_models()) < set(models.names())
+    models.check_name("torchvision/vit_b_16", "")
+    with pytest.raises(JobError) as raised:
+        models.check_name("vit_base_patch16_225", "grid.models[0].name")
+    assert raised.value.nearest == "vit_base_patch16_224"

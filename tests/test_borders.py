@@ -1,0 +1,73 @@
+"""Which package may import which: checked in a fresh process, module by module."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lotus_ray"
+# Packages that must not be loaded once these modules are imported.
+BORDERS = {
+    "lotus_ray.store": ("ray", "torch"),
+    "lotus_ray.report.collect": ("ray", "torch"),
+    "lotus_ray.report.formats": ("ray", "torch"),
+    "lotus_ray.problem": ("ray", "pydantic"),
+    "lotus_ray.engine": ("ray", "pydantic"),
+    "lotus_ray.losses": ("ray", "pydantic"),
+    "lotus_ray.methods": ("ray", "pydantic"),
+    "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
+    "lotus_ray.models": ("ray", "pydantic"),
+    "lotus_ray.run": ("ray",),
+    "lotus_ray.local": ("ray",),
+    "lotus_ray.cli": ("ray", "torch"),
+}
+
+
+def loaded(module: str, forbidden: tuple[str, ...]) -> list[str]:
+    """Import a module in a fresh process; return which forbidden packages came with it."""
+    code = f"import sys, {module}; print(*[n for n in {forbidden!r} if n in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize(("module", "forbidden"), BORDERS.items())
+def test_module_does_not_load_what_it_must_not(module: str, forbidden: tuple[str, ...]) -> None:
+    assert loaded(module, forbidden) == []
+
+
+def test_the_border_test_can_fail() -> None:
+    """The cluster package does load Ray, and the engine does load torch."""
+    assert loaded("lotus_ray.cluster.session", ("ray", "torch"))[0] == "ray"
+    assert loaded("lotus_ray.engine", ("torch",)) == ["torch"]
+
+
+def test_ray_is_named_in_the_cluster_package_alone() -> None:
+    files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "cluster"]
+    named = [
+        path.name
+        for path in files
+        for line in path.read_text().splitlines()
+        if line.strip().startswith(("import ray", "from ray"))
+    ]
+    assert len(files) > 20
+    assert named == []
+
+
+def test_no_method_imports_another() -> None:
+    methods = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {
+        "__init__",
+        "from_scratch",
+    }
+    guilty = [
+        (path.stem, other)
+        for path in (PACKAGE / "methods").glob("*.py")
+        for other in methods - {path.stem}
+        if path.stem != "__init__" and f"lotus_ray.methods.{other} " in path.read_text()
+    ]
+    assert len(methods) >= 4
+    assert guilty == []

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from lotus_ray.engine import Clock, unlearn
+from lotus_ray.errors import Diverged
+from lotus_ray.losses import cross_entropy
+from lotus_ray.methods.finetune import Finetune
+from lotus_ray.methods.lotus import Lotus
+from lotus_ray.methods.original import Original
+from lotus_ray.models.resnet_cifar import resnet18_cifar
+from lotus_ray.problem import Batch, Method, Phase, Problem
+from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+
+ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
+
+
+def _loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))
+
+
+@dataclass(frozen=True)
+class Masked(Method):
+    """Train with every gradient set to zero."""
+
+    name: ClassVar[str] = "masked"
+    label: ClassVar[str] = "Masked"
+
+    def phases(self, problem: Problem) -> Iterator[Phase]:
+        def erase(model: nn.Module) -> None:
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                parameter.grad.zero_()
+
+        yield Phase(
+            batches=problem.retain.shuffled(4, "masked"),
+            loss=_loss,
+            optimizer=torch.optim.SGD(problem.model.parameters(), lr=1.0),
+            edit_gradients=erase,
+            notes={"density": 0.0},
+        )
+
+
+def test_gradients_are_edited_between_backward_and_step() -> None:
+    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    records = unlearn(Masked(), problem)
+    assert torch.equal(problem.model.head.weight, problem.original.head.weight)
+    assert len(records[0].losses) == 2
+    assert records[0].notes == {"density": 0.0}
+
+
+def test_divergence_names_phase_and_step() -> None:
+    """lr 1e200 sends the weights to ±1e200 in epoch 0; the loss of epoch 1 is infinite or NaN."""
+    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES), batch_size=100)
+    with pytest.raises(Diverged, match=r"loss became (inf|nan) at step 0 of phase [12]"):
+        unlearn(Finetune(epochs=4, lr=1e200), problem)
+
+
+def test_clock_adds_up_by_name() -> None:
+    clock = Clock(torch.device("cpu"))
+    for _ in range(2):
+        with clock.measure("a"):
+            time.sleep(0.02)
+    with pytest.raises(KeyError), clock.measure("b"):
+        raise KeyError
+    assert 0.04 <= clock.seconds["a"] < 1
+    assert clock.seconds["b"] >= 0
+
+
+def test_original_logits_are_computed_once_a_sample() -> None:
+    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    calls: list[int] = []
+    problem.original.register_forward_hook(lambda module, args, out: calls.append(len(out)))
+    batches = list(problem.forget.union(problem.retain).shuffled(5, 0))
+    first = [problem.original_logits(batch) for batch in batches]
+    again = [problem.original_logits(batch) for batch in batches]
+    assert sum(calls) == 12
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(first[0], problem.original(batches[0].images))
+
+
+def test_accuracy_is_unrounded_and_restores_the_mode() -> None:
+    """Zero weights always answer class 0: of labels 0, 1, 0 two thirds are right."""
+    pixels = blobs(5, 2)
+    roles = make_roles("frrru", [1, 0, 1, 0, 0], 2)
+    problem = make_problem(Linear(12, 2), make_warm(pixels, roles))
+    problem.model.train()
+    assert problem.accuracy(problem.model, problem.retain) == 2 / 3
+    assert problem.model.training
+
+
+# Losses of a small ResNet in float64 on the CPU. A speed-up must leave them as they are; a change
+# of the mathematics raises the method's `version` and replaces them.
+GOLDEN: dict[str, tuple[Method, list[list[float]]]] = {
+    "original": (
+        Original(epochs=2, lr=0.05, batch_size=16),
+        [
+            [0.998295625120058, 1.4545014121966717, 1.0815234180785804],
+            [0.8940498752213225, 0.6949021220880698, 0.7550405686332043],
+        ],
+    ),
+    "finetune": (
+        Finetune(epochs=2, lr=0.01),
+        [[1.2283785547869683, 1.3532733034136515], [1.2435503338017486, 1.3643930584919925]],
+    ),
+    "lotus": (
+        Lotus(epochs=2, lr=0.001),
+        [[1.0959066248916023, 0.9189922484492955], [1.144621438460691, 1.2997989919216757]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_loss_trace_is_golden(name: str) -> None:
+    method, expected = GOLDEN[name]
+    torch.manual_seed(0)
+    model = resnet18_cifar(num_classes=3, width=2)
+    roles = make_roles("f" * 9 + "r" * 27 + "u" * 6 + "t" * 6, [i % 3 for i in range(48)], 3)
+    problem = make_problem(model, make_warm(blobs(48, 3), roles, seed=5), batch_size=16)
+    found = [record.losses for record in unlearn(method, problem)]
+    assert found == [pytest.approx(losses, rel=1e-9) for losses in expected]

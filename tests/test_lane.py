@@ -1,0 +1,172 @@
+"""A lane in this process: rows, artifacts, failures, and what is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from lotus_ray import local
+from lotus_ray.cells import Lane, plan
+from lotus_ray.data import shards
+from lotus_ray.data.sources import SOURCES
+from lotus_ray.job import Resources, load_job
+from lotus_ray.lane import WEIGHTS, Todo
+from lotus_ray.methods import METHODS
+from lotus_ray.methods.finetune import Finetune
+from lotus_ray.models.checkpoints import weights_from_bytes
+from lotus_ray.problem import Phase, Problem
+from lotus_ray.store import Store
+
+JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+QUICK = [
+    "epochs=1",
+    "grid.models.0.train={epochs: 12, batch_size: 16}",
+    "grid.models.0.options={width: 4}",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
+    return shards.prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
+
+
+def _lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
+    """Plan a small lane and write its roles; everything is missing."""
+    planned = plan(load_job(JOB, [*QUICK, *overrides]), {"digits": data}, limit=40)
+    opened = Store.open(str(store))
+    for name, roles in planned.roles.items():
+        opened.put(name, roles.to_parquet())
+    lane = planned.lanes[0]
+    return lane, opened, Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, str(store))
+
+
+def _run(todo: Todo) -> None:
+    local.run_lanes([todo], Resources())
+
+
+def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) -> None:
+    lane, store, todo = _lane(data, tmp_path)
+    _run(todo)
+    rows = store.rows()
+    assert rows.keys() == {cell.cell_id for cell in lane.cells}
+    for cell in lane.cells:
+        row = rows[cell.cell_id]
+        assert row["status"] == "ok"
+        assert row["spec"] == cell.spec
+        assert row["smoke"]
+        assert row["attempts"] == 1
+        assert set(row["timing"]) == {"prepare_seconds", "unlearn_seconds", "evaluate_seconds"}
+        assert row["resources"]["workers"] == 1
+        assert all(0 <= row["metrics"][f"{r}_accuracy"] <= 1 for r in ("forget", "test"))
+        for name in row["artifacts"]:
+            assert store.artifact(row, name)
+    lotus = rows[lane.cells[-1].cell_id]
+    assert lotus["phases"][0]["tau"] > 0
+    original, unlearned = (
+        weights_from_bytes(store.artifact(rows[c.cell_id], WEIGHTS))
+        for c in (lane.original, lane.cells[-1])
+    )
+    assert not torch.equal(original["fc.weight"], unlearned["fc.weight"])
+
+
+def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
+    data: shards.Manifest, tmp_path: Path
+) -> None:
+    """Cell by cell, each in a lane of its own, the metrics are those of one lane."""
+    lane, whole, todo = _lane(data, tmp_path / "whole")
+    _run(todo)
+    _, parts, _ = _lane(data, tmp_path / "parts")
+    for cell in lane.cells:
+        _run(Todo(lane, {cell.cell_id: 0}, str(tmp_path / "parts")))
+    for cell_id, row in whole.rows().items():
+        assert parts.rows()[cell_id]["metrics"] == row["metrics"]
+
+
+def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> None:
+    lane, store, todo = _lane(data, tmp_path)
+    _run(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    first = store.rows()[lane.original.cell_id]
+    _run(todo)
+    assert store.rows()[lane.original.cell_id] == first
+    assert len(store.rows()) == len(lane.cells)
+
+
+@dataclass(frozen=True)
+class Broken(Finetune):
+    """Raises what it is told to."""
+
+    error: ClassVar[Exception] = RuntimeError("broken on purpose")
+
+    def phases(self, problem: Problem) -> Iterator[Phase]:
+        raise self.error
+        yield
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("broken on purpose"), "failed"),
+        (MemoryError("no memory"), "oom"),
+        (torch.cuda.OutOfMemoryError("no device memory"), "oom"),
+    ],
+)
+def test_a_failed_cell_is_a_row_and_the_others_go_on(
+    data: shards.Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: str,
+) -> None:
+    _, store, todo = _lane(data, tmp_path)
+    monkeypatch.setitem(METHODS, "finetune", Broken)
+    monkeypatch.setattr(Broken, "error", error)
+    _run(todo)
+    by_method = {row["method"]: row for row in store.rows().values()}
+    assert {name: row["status"] for name, row in by_method.items()} == {
+        "Original": "ok",
+        "Gold Std": "ok",
+        "Finetuning": status,
+        "LoTUS": "ok",
+    }
+    assert by_method["Finetuning"]["metrics"] == {}
+    assert str(error) in by_method["Finetuning"]["error"]["message"]
+    assert "Traceback" in by_method["Finetuning"]["error"]["traceback"]
+
+
+def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:
+    lane, store, todo = _lane(
+        data, tmp_path, "grid.models.0.train={epochs: 3, lr: 1.0e+38, batch_size: 8}"
+    )
+    _run(todo)
+    rows = store.rows()
+    assert rows[lane.original.cell_id]["status"] == "diverged"
+    lotus = rows[lane.cells[-1].cell_id]
+    assert lotus["status"] == "failed"
+    assert "its original was not trained" in lotus["error"]["message"]
+
+
+def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path) -> None:
+    """Trained weights written to a file: without a recipe they are the original, unchanged."""
+    lane, store, todo = _lane(data, tmp_path / "a")
+    _run(todo)
+    trained = store.rows()[lane.original.cell_id]
+    file = tmp_path / "original.safetensors"
+    file.write_bytes(store.artifact(trained, WEIGHTS))
+    given, second, again = _lane(
+        data,
+        tmp_path / "b",
+        "grid.models.0.train={}",
+        f"grid.models.0.initial_checkpoint={file}",
+        "grid.methods=[original, lotus]",
+    )
+    _run(again)
+    rows = second.rows()
+    assert rows[given.original.cell_id]["metrics"] == trained["metrics"]
+    lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
+    before = next(r for r in store.rows().values() if r["method"] == "LoTUS")
+    assert lotus[0]["metrics"] == before["metrics"]

@@ -1,0 +1,87 @@
+"""A problem small enough to follow by hand, on one worker or several."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lotus_ray.data.images import Transform
+from lotus_ray.data.splits import Roles
+from lotus_ray.data.warm import WarmSet
+from lotus_ray.problem import Problem, Workers
+from lotus_ray.roles import FORGET, RETAIN, ROLES, UNSEEN
+
+# Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
+PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+class Linear(nn.Module):
+    """Logits = W x for x the flattened image: no bias, so that hand arithmetic stays short."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, classes, bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.flatten(1))
+        return logits
+
+
+def make_roles(roles: str, labels: list[int], num_classes: int) -> Roles:
+    """Build a table from letters: f(orget), r(etain), u(nseen), t(est)."""
+    places = {role[0]: place for place, role in enumerate(ROLES)}
+    return Roles(
+        sample_ids=[f"s{place:03d}" for place in range(len(labels))],
+        labels=np.array(labels, dtype=np.int64),
+        roles=np.array([places[letter] for letter in roles], dtype=np.int8),
+        num_classes=num_classes,
+    )
+
+
+def make_warm(
+    pixels: Tensor,
+    roles: Roles,
+    workers: Workers | None = None,
+    seed: int = 0,
+    transform: Transform = PLAIN,
+) -> WarmSet:
+    """Build a warm set in float64 on the CPU."""
+    device = torch.device("cpu")
+    return WarmSet(pixels, roles, transform, seed, device, torch.float64, workers or Workers())
+
+
+def make_problem(
+    model: nn.Module,
+    warm: WarmSet,
+    batch_size: int = 100,
+    initial_model: Callable[[], nn.Module] | None = None,
+) -> Problem:
+    """Build a problem that starts from `model` as the original."""
+    original = copy.deepcopy(model).double().eval().requires_grad_(False)
+    return Problem(
+        model=copy.deepcopy(model).double(),
+        original=original,
+        forget=warm.split(FORGET),
+        retain=warm.split(RETAIN),
+        unseen=warm.split(UNSEEN),
+        num_classes=warm.roles.num_classes,
+        num_rows=len(warm.roles),
+        batch_size=batch_size,
+        seed=warm.seed,
+        device=warm.device,
+        initial_model=initial_model or (lambda: copy.deepcopy(model).double()),
+        workers=warm.workers,
+    )
+
+
+def blobs(count: int, classes: int, seed: int = 0) -> Tensor:
+    """Return noisy 2×2 images, uint8 [count, 3, 2, 2]; sample i shows class i mod classes."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randint(40, 216, (classes, 3, 2, 2), generator=generator)
+    noise = torch.randint(-30, 31, (count, 3, 2, 2), generator=generator)
+    return (centres[torch.arange(count) % classes] + noise).clamp(0, 255).to(torch.uint8)
