@@ -162,7 +162,7 @@ def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path)
         tmp_path / "b",
         "grid.models.0.train={}",
         f"grid.models.0.initial_checkpoint={file}",
-        "grid.methods=[original, lotus]",
+        "grid.methods=[original, {name: lotus, alpha: 8}]",
     )
     _run(again)
     rows = second.rows()

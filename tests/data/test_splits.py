@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lotus_ray.data.sources import HELDOUT, TRAIN
+from lotus_ray.data.splits import Roles, draw_roles
+from lotus_ray.errors import DataError
+from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
+
+Counts = list[tuple[int, int]]  # training and held-out samples of each class
+COUNTS = st.tuples(
+    st.tuples(st.integers(2, 15), st.integers(2, 9)),  # enough that no role is empty
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 9)), max_size=4),
+).map(lambda drawn: [drawn[0], *drawn[1]])
+FRACTION = st.floats(0.01, 0.99)
+SEED = st.integers(0, 2**32)
+small = settings(max_examples=30, deadline=None)
+
+
+def table(counts: Counts, shuffle: int | None = None) -> pa.Table:
+    """Return labels with so many samples of each class, sorted by id or shuffled."""
+    rows = [
+        {"sample_id": f"{split[0]}{label}-{number:02d}", "label": label, "split": split}
+        for label, both in enumerate(counts)
+        for split, count in zip((TRAIN, HELDOUT), both, strict=True)
+        for number in range(count)
+    ]
+    rows.sort(key=lambda row: str(row["sample_id"]))
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(rows)
+    schema = pa.schema([("sample_id", pa.string()), ("label", pa.int64()), ("split", pa.string())])
+    return pa.Table.from_pylist(rows, schema)
+
+
+def by_id(roles: Roles) -> dict[str, str]:
+    """Return the role of each sample."""
+    names = [ROLES[role] for role in roles.roles]
+    return dict(zip(roles.sample_ids, names, strict=True))
+
+
+def count(roles: Roles, role: str, label: int) -> int:
+    """Return how many samples of a class play a role."""
+    return int((roles.labels[roles.rows(role)] == label).sum())
+
+
+@small
+@given(COUNTS, FRACTION, SEED)
+def test_every_sample_has_one_role_of_its_own_split(
+    counts: Counts, fraction: float, seed: int
+) -> None:
+    labels = table(counts)
+    roles = draw_roles(labels, len(counts), fraction, seed)
+    assert roles.sample_ids == labels["sample_id"].to_pylist()
+    assert roles.labels.tolist() == labels["label"].to_pylist()
+    parts = [set(roles.rows(role).tolist()) for role in ROLES]
+    assert sum(map(len, parts)) == len(roles) == len(set.union(*parts))
+    allowed = {TRAIN: {FORGET, RETAIN}, HELDOUT: {UNSEEN, TEST}}
+    splits = labels["split"].to_pylist()
+    drawn = by_id(roles).values()
+    assert all(role in allowed[split] for role, split in zip(drawn, splits, strict=True))
+
+
+@small
+@given(COUNTS, FRACTION, SEED)
+def test_every_class_gives_its_part(counts: Counts, fraction: float, seed: int) -> None:
+    roles = draw_roles(table(counts), len(counts), fraction, seed)
+    for label, (trained, heldout) in enumerate(counts):
+        forgotten = count(roles, FORGET, label)
+        unseen = count(roles, UNSEEN, label)
+        assert forgotten + count(roles, RETAIN, label) == trained
+        assert unseen + count(roles, TEST, label) == heldout
+        assert unseen - count(roles, TEST, label) in (0, 1)
+        if trained < 2:
+            assert forgotten == 0
+        elif forgotten in (1, trained - 1):
+            assert abs(forgotten - fraction * trained) <= 1
+        else:
+            assert abs(forgotten - fraction * trained) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("trained", "fraction", "forgotten"),
+    [(10, 0.1, 1), (10, 0.26, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1), (1, 0.9, 0)],
+)
+def test_forget_counts_by_hand(trained: int, fraction: float, forgotten: int) -> None:
+    """round(1.0) = 1, round(2.6) = 3; at least 1, at most n − 1, and none of a class of one."""
+    roles = draw_roles(table([(4, 2), (trained, 0)]), 2, fraction, seed=1)
+    assert count(roles, FORGET, 1) == forgotten
+
+
+@small
+@given(COUNTS, FRACTION, SEED, st.integers(0, 99))
+def test_roles_do_not_depend_on_the_order_of_the_rows(
+    counts: Counts, fraction: float, seed: int, shuffle: int
+) -> None:
+    ordered = draw_roles(table(counts), len(counts), fraction, seed)
+    shuffled = draw_roles(table(counts, shuffle), len(counts), fraction, seed)
+    assert by_id(shuffled) == by_id(ordered)
+
+
+@small
+@given(COUNTS, FRACTION, SEED)
+def test_roles_of_a_class_do_not_depend_on_other_classes(
+    counts: Counts, fraction: float, seed: int
+) -> None:
+    alone = by_id(draw_roles(table(counts[:1]), 1, fraction, seed))
+    among = by_id(draw_roles(table(counts), len(counts), fraction, seed))
+    assert alone == {name: among[name] for name in alone}
+
+
+@small
+@given(COUNTS, FRACTION, SEED, st.integers(1, 12))
+def test_a_limit_keeps_so_many_samples_of_each_role_and_changes_none(
+    counts: Counts, fraction: float, seed: int, limit: int
+) -> None:
+    full = draw_roles(table(counts), len(counts), fraction, seed)
+    limited = draw_roles(table(counts), len(counts), fraction, seed, limit)
+    for role in ROLES:
+        assert len(limited.rows(role)) == min(limit, len(full.rows(role)))
+    assert by_id(limited).items() <= by_id(full).items()
+    assert limited.sample_ids == sorted(limited.sample_ids)
+    own = dict(zip(full.sample_ids, full.labels, strict=True))
+    assert all(own[s] == label for s, label in zip(limited.sample_ids, limited.labels, strict=True))
+
+
+def test_a_limit_does_not_take_the_first_ids() -> None:
+    full = draw_roles(table([(50, 50), (50, 50)]), 2, 0.5, seed=1)
+    limited = draw_roles(table([(50, 50), (50, 50)]), 2, 0.5, seed=1, limit=10)
+    firsts = [full.sample_ids[row] for row in full.rows(RETAIN)[:10]]
+    assert [limited.sample_ids[row] for row in limited.rows(RETAIN)] != firsts
+
+
+def test_seeds_draw_differently_and_the_same_seed_alike() -> None:
+    labels = table([(50, 20), (50, 20)])
+    first, again, other = (draw_roles(labels, 2, 0.3, seed) for seed in (1, 1, 2))
+    assert first.digest == again.digest
+    assert by_id(first) != by_id(other)
+    unseen = [set(r.rows(UNSEEN).tolist()) for r in (first, other)]
+    assert unseen[0] != unseen[1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "role"),
+    [([(1, 4)], FORGET), ([(0, 4)], FORGET), ([(4, 0)], UNSEEN), ([(4, 1)], TEST)],
+)
+def test_a_role_without_samples_is_an_error(counts: Counts, role: str) -> None:
+    with pytest.raises(DataError, match=f"the role {role} is empty"):
+        draw_roles(table(counts), 1, 0.5, seed=1)
+
+
+def test_rows_by_hand() -> None:
+    """Roles f u r f t: forget is rows 0 and 3, retain and test rows 2 and 4."""
+    roles = Roles(list("abcde"), np.zeros(5, np.int64), np.array([0, 2, 1, 0, 3], np.int8), 1)
+    assert roles.rows(FORGET).tolist() == [0, 3]
+    assert roles.rows(RETAIN, TEST).tolist() == [2, 4]
+    assert roles.rows().tolist() == []
+
+
+def test_a_table_of_roles_survives_parquet() -> None:
+    roles = draw_roles(table([(7, 3), (5, 2)]), 3, 0.4, seed=1)
+    found = Roles.from_parquet(roles.to_parquet())
+    assert by_id(found) == by_id(roles)
+    assert found.labels.tolist() == roles.labels.tolist()
+    assert found.num_classes == 3
+    assert found.digest == roles.digest
+
+
+def test_the_digest_depends_on_ids_labels_and_roles() -> None:
+    roles = draw_roles(table([(7, 3), (5, 2)]), 2, 0.4, seed=1)
+    others = [
+        replace(roles, sample_ids=["x", *roles.sample_ids[1:]]),
+        replace(roles, labels=1 - roles.labels),
+        replace(roles, roles=3 - roles.roles),
+    ]
+    assert len({roles.digest, *(other.digest for other in others)}) == 4
