@@ -24,9 +24,10 @@ def encoded(pixels: np.ndarray, form: str = "PNG", mode: str = "RGB") -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims a size and holds no pixel."""
-    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
-    return b"\x89PNG\r\n\x1a\n" + chunk
+    chunks = b""
+    for body in (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"):
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def test_an_image_of_the_right_size_keeps_every_pixel() -> None:
