@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from lotus_ray import metrics
 from lotus_ray.data.images import Transform
 from lotus_ray.data.shards import Manifest, read_labels
 from lotus_ray.data.splits import Roles, draw_roles
-from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, build_method, params_of
+from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, describe
+from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import file_digest
 from lotus_ray.problem import Method
@@ -27,9 +28,7 @@ from lotus_ray.problem import Method
 class Cell:
     """One method on one lane. `spec` is everything that its id is the hash of."""
 
-    method: str
     label: str
-    params: dict[str, Any]
     spec: dict[str, Any]
 
     @property
@@ -108,9 +107,9 @@ def plan(loaded: LoadedJob, manifests: Mapping[str, Manifest], limit: int | None
         labels = read_labels(manifest)
         for seed in dict.fromkeys(loaded.job.grid.seeds):
             drawn = draw_roles(labels, len(manifest.classes), dataset.forget.fraction, seed, limit)
-            for model, recipe in zip(loaded.job.grid.models, loaded.recipes, strict=True):
+            for model, methods in zip(loaded.job.grid.models, loaded.methods, strict=True):
                 lane = _lane(loaded, dataset, manifest, model, drawn, seed, limit)
-                lane = replace(lane, cells=_cells(loaded, lane, manifest, recipe))
+                lane = replace(lane, cells=_cells(methods, lane, manifest))
                 lanes.append(lane)
                 roles[lane.roles_name] = drawn
     return Plan(tuple(lanes), roles)
@@ -142,9 +141,7 @@ def _lane(
     )
 
 
-def _cells(
-    loaded: LoadedJob, lane: Lane, manifest: Manifest, recipe: dict[str, Any]
-) -> tuple[Cell, ...]:
+def _cells(methods: Sequence[Method], lane: Lane, manifest: Manifest) -> tuple[Cell, ...]:
     shared = {
         "data": manifest.digest,
         "roles": lane.roles_digest,
@@ -154,17 +151,17 @@ def _cells(
         "precision": lane.precision,
         "metrics": metrics.VERSION,
     }
-    trained = ["original", "gold"] if loaded.wants_gold else ["original"]
-    cells = [_cell(build_method(name, recipe), shared) for name in trained]
-    shared |= {"weights": cells[0].cell_id, "batch_size": lane.batch_size}
-    cells += [_cell(method, shared) for method in loaded.methods]
-    return tuple({cell.cell_id: cell for cell in cells}.values())
+    original = _cell(methods[0], shared)
+    unlearning = {"weights": original.cell_id, "batch_size": lane.batch_size}
+    others = [
+        _cell(method, shared if isinstance(method, FromScratch) else shared | unlearning)
+        for method in methods[1:]
+    ]
+    return (original, *others)
 
 
 def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
-    params = params_of(method)
-    spec = {"method": {"name": method.name, "version": method.version, **params}, **shared}
-    return Cell(method.name, method.label, params, spec)
+    return Cell(method.label, {"method": describe(method), **shared})
 
 
 def _model_spec(lane: Lane) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def unlearn(
     return records
 
 
-def _train(phase: Phase, replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
+def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
     replica.train()
     shares: list[Tensor] = []
     for batch in phase.batches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +16,11 @@ from lotus_ray.errors import JobError, MethodError, nearest
 from lotus_ray.job_yaml import Document, dotted
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.from_scratch import FromScratch
+from lotus_ray.methods.salun import Salun
 from lotus_ray.problem import Method
 
 Positive = Annotated[int, Field(ge=1)]
+_ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
 
 
 class _Strict(BaseModel):
@@ -107,12 +109,10 @@ class Job(_Strict):
 
 @dataclasses.dataclass(frozen=True)
 class LoadedJob:
-    """A valid job with what its file says about methods and models made into objects."""
+    """A valid job. `methods[m]` are those of model m: the original first, then gold standards."""
 
     job: Job
-    methods: tuple[Method, ...]  # without original and gold, which depend on the model
-    recipes: tuple[dict[str, Any], ...]  # by model
-    wants_gold: bool
+    methods: tuple[tuple[Method, ...], ...]
     document: Document
 
 
@@ -138,47 +138,86 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     except ValidationError as error:
         raise _explained(error, document, Job) from None
     _check_names(job, document)
-    names, methods = [], []
-    for place, entry in enumerate(job.grid.methods):
-        name, method = _method(entry, job, ("grid", "methods", place), document)
-        names.append(name)
-        methods.append(method)
-    recipes = tuple(
-        _recipe(model.train, ("grid", "models", place, "train"), document)
-        for place, model in enumerate(job.grid.models)
-    )
-    _check_gold(names, recipes, document)
-    rivals = [m for m in methods if m is not None]
-    return LoadedJob(job, tuple(rivals), recipes, "gold" in names, document)
+    methods = [_methods(job, place, document) for place in range(len(job.grid.models))]
+    return LoadedJob(job, tuple(methods), document)
 
 
-def build_method(name: str, params: dict[str, Any]) -> Method:
-    """Make a method of METHODS from plain values.
+def describe(method: Method) -> dict[str, Any]:
+    """Return name, version and hyper-parameters of a method as plain values."""
+    params = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    plain = {
+        name: describe(value) if isinstance(value, Method) else value
+        for name, value in params.items()
+    }
+    return {"name": method.name, "version": method.version, **plain}
+
+
+def build_method(description: Mapping[str, Any]) -> Method:
+    """Make a method from what `describe` returns, or from a part of it with the name.
 
     Raises:
-        pydantic.ValidationError: an unknown name or a wrong type.
+        pydantic.ValidationError: a wrong type.
         MethodError: a value out of range.
     """
-    return TypeAdapter(METHODS[name]).validate_python(params)
+    params = {name: v for name, v in description.items() if name not in ("name", "version")}
+    if isinstance(params.get("inner"), Mapping):
+        params["inner"] = build_method(params["inner"])
+    return TypeAdapter(METHODS[description["name"]]).validate_python(params)
 
 
-def params_of(method: Method) -> dict[str, Any]:
-    """Return the hyper-parameters of a method as plain values."""
-    return dataclasses.asdict(method)
+def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:
+    """Make the methods of one model, each once, in the order in which a lane runs them."""
+    recipe = job.grid.models[model].train
+    original = _validated(
+        {"name": "original", **recipe}, ("grid", "models", model, "train"), document
+    )
+    _check_weights(job, model, document)
+    found = [original]
+    for place, entry in enumerate(job.grid.methods):
+        path = ("grid", "methods", place)
+        method = _method(entry, job.epochs, recipe, path, document)
+        if method not in found:
+            found.append(method)
+    return tuple(sorted(found, key=lambda method: _ORDER.get(method.name, len(_ORDER))))
+
+
+def _check_weights(job: Job, model: int, document: Document) -> None:
+    """Raise JobError where nothing says what the original is, or no gold standard can be had."""
+    spec = job.grid.models[model]
+    names = [entry if isinstance(entry, str) else entry.get("name") for entry in job.grid.methods]
+    if spec.train.get("epochs") or (
+        "gold" not in names and (spec.pretrained or spec.initial_checkpoint)
+    ):
+        return
+    what = (
+        "a gold standard needs a recipe"
+        if spec.pretrained or spec.initial_checkpoint
+        else "the original needs a recipe, pretrained weights or an initial_checkpoint"
+    )
+    raise JobError(
+        f"{what}: this model has no train.epochs",
+        where=document.where(("grid", "models", model)),
+        next_command=f"add train: {{epochs: 20, lr: 0.1}}; lotus-ray validate {document.file}",
+    )
 
 
 def _method(
-    entry: str | dict[str, Any], job: Job, path: tuple[str | int, ...], document: Document
-) -> tuple[str, Method | None]:
-    params = {} if isinstance(entry, str) else dict(entry)
-    name = entry if isinstance(entry, str) else params.pop("name", None)
-    if not isinstance(name, str):
+    entry: Any,
+    epochs: int | None,
+    recipe: dict[str, Any],
+    path: tuple[str | int, ...],
+    document: Document,
+) -> Method:
+    """Make a method from an entry of grid.methods, or from the `inner` of one."""
+    description = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(description, dict) or not isinstance(description.get("name"), str):
         raise JobError(
             "a method needs a name",
             where=document.where(path),
             nearest="{name: lotus, alpha: 2}",
             next_command="lotus-ray list methods",
         )
+    name = description["name"]
     if name not in METHODS:
         raise JobError(
             f"unknown method '{name}'",
@@ -187,37 +226,48 @@ def _method(
             next_command="lotus-ray list methods",
         )
     if issubclass(METHODS[name], FromScratch):
-        if params:
+        return _from_scratch(description, recipe, path, document)
+    if epochs is not None and "epochs" in _fields(METHODS[name]):
+        description = {"epochs": epochs, **description}
+    if issubclass(METHODS[name], Salun):
+        inner = description.get("inner", Salun().inner.name)
+        built = _method(inner, epochs, recipe, (*path, "inner"), document)
+        description = {**description, "inner": describe(built)}
+    return _validated(description, path, document)
+
+
+def _from_scratch(
+    description: dict[str, Any],
+    recipe: dict[str, Any],
+    path: tuple[str | int, ...],
+    document: Document,
+) -> Method:
+    """Make the original or a gold standard from the recipe of its model."""
+    for key in description:
+        if key in _fields(METHODS["original"]):
             raise JobError(
-                f"the recipe of {name} belongs to the model: grid.models[].train",
-                where=document.where(path),
+                f"the recipe of {description['name']} belongs to the model: grid.models[].train",
+                where=document.where((*path, key)),
+                next_command=f"move {key} there; lotus-ray validate {document.file}",
             )
-        return name, None
-    if job.epochs is not None and "epochs" in _fields(METHODS[name]):
-        params = {"epochs": job.epochs, **params}
-    return name, _validated(METHODS[name], params, path, document)
-
-
-def _recipe(
-    train: dict[str, Any], path: tuple[str | int, ...], document: Document
-) -> dict[str, Any]:
-    method = _validated(METHODS["original"], train, path, document)
-    return params_of(method)
+    return _validated({**recipe, **description}, path, document)
 
 
 def _validated(
-    method: type[Method], params: dict[str, Any], path: tuple[str | int, ...], document: Document
+    description: dict[str, Any], path: tuple[str | int, ...], document: Document
 ) -> Method:
-    unknown = [key for key in params if key not in _fields(method)]
+    name = description["name"]
+    valid = _fields(METHODS[name])
+    unknown = [key for key in description if key not in (*valid, "name", "version")]
     if unknown:
         raise JobError(
-            f"unknown hyper-parameter '{unknown[0]}' of {method.name}",
+            f"unknown hyper-parameter '{unknown[0]}' of {name}",
             where=document.where((*path, unknown[0])),
-            nearest=nearest(unknown[0], _fields(method)),
+            nearest=nearest(unknown[0], valid),
             next_command="lotus-ray list methods",
         )
     try:
-        return build_method(method.name, params)
+        return build_method(description)
     except ValidationError as error:
         raise _explained(error, document, None, path) from None
     except MethodError as error:
@@ -234,16 +284,6 @@ def _check_names(job: Job, document: Document) -> None:
             find(dataset.source, document.where(("grid", "datasets", place, "source")))
     for place, model in enumerate(job.grid.models):
         models.check_name(model.name, document.where(("grid", "models", place, "name")))
-
-
-def _check_gold(names: list[str], recipes: tuple[dict[str, Any], ...], document: Document) -> None:
-    for place, recipe in enumerate(recipes):
-        if "gold" in names and not recipe["epochs"]:
-            raise JobError(
-                "a gold standard needs a recipe: this model has no train.epochs",
-                where=document.where(("grid", "models", place)),
-                next_command=f"remove gold from grid.methods, or add train to {document.file}",
-            )
 
 
 def _explained(

@@ -10,7 +10,7 @@ import datetime
 import platform
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,20 @@ class _Place:
     def is_first(self) -> bool:
         return self.workers.rank == 0
 
-    def initial_model(self) -> nn.Module:
+    def initial_model(self, seed: int) -> nn.Module:
         """Return the network that training starts from: fresh, pretrained or a checkpoint."""
         lane = self.lane
-        model = models.build(lane.model, lane.seed, "initial weights")
+        model = models.build(lane.model, seed, "initial weights")
         if lane.checkpoint:
             load_into(model, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
         return model.to(self.device, DTYPES[lane.precision])
+
+    def random_model(self) -> nn.Module:
+        """Return a network that knows nothing, frozen: another one than training starts from."""
+        lane = self.lane
+        fresh = replace(lane.model, pretrained=False)
+        model = models.build(fresh, lane.seed, "random weights")
+        return model.to(self.device, DTYPES[lane.precision]).requires_grad_(False)
 
 
 def run_lane(
@@ -144,7 +151,7 @@ def _measure(place: _Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes
     clock = Clock(place.device)
     with clock.measure("prepare"):
         problem = _problem(place, cell)
-        method = build_method(cell.method, cell.params)
+        method = build_method(cell.spec["method"])
     with clock.measure("unlearn"):
         records = unlearn(method, problem)
     with clock.measure("evaluate"):
@@ -178,7 +185,7 @@ def _measure(place: _Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes
 
 def _problem(place: _Place, cell: Cell) -> Problem:
     if cell == place.lane.original:
-        original = place.initial_model()
+        original = place.initial_model(place.lane.seed)
     else:
         original = place.original = place.original or _load_original(place)
     frozen = copy.deepcopy(original).eval().requires_grad_(False)
@@ -193,7 +200,9 @@ def _problem(place: _Place, cell: Cell) -> Problem:
         batch_size=place.lane.batch_size,
         seed=place.lane.seed,
         device=place.device,
+        pixel_range=place.warm.pixel_range,
         initial_model=place.initial_model,
+        random_model=place.random_model,
         workers=place.workers,
     )
 
@@ -201,7 +210,7 @@ def _problem(place: _Place, cell: Cell) -> Problem:
 def _load_original(place: _Place) -> nn.Module:
     """Return the committed original on every worker; the first one reads it for all."""
     cell = place.lane.original
-    model = place.initial_model()
+    model = place.initial_model(place.lane.seed)
     row = place.store.row(cell.cell_id) if place.is_first else None
     usable = row is not None and row["status"] == OK
     if not _first_says(place.workers, usable, place.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,6 +35,38 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Source: Spartalis et al. 2025 (LoTUS), its loss. Deviation: none.
     """
     return -(targets * functional.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def kl_divergence(targets: Tensor, logits: Tensor) -> Tensor:
+    """Compute KL(q ‖ s(z)) = Σ_j q_j · (log q_j − log s(z)_j) for each row; 0·log 0 is 0.
+
+    Args:
+        targets: q, row-stochastic, float [N, C]; no gradient flows into it.
+        logits: student's z, float [N, C].
+
+    Returns:
+        float [N].
+
+    Source: textbook. Deviation: none.
+    """
+    return (torch.xlogy(targets, targets) - targets * functional.log_softmax(logits, dim=1)).sum(1)
+
+
+def wrong_labels(labels: Tensor, uniform: Tensor, num_classes: int) -> Tensor:
+    """Draw a label for each row uniformly from the K − 1 classes that it does not have.
+
+    Args:
+        labels: int64 [N].
+        uniform: float64 [N] in (0, 1).
+        num_classes: K.
+
+    Returns:
+        int64 [N], nowhere equal to `labels`.
+
+    Source: Graves et al. 2021 (amnesiac unlearning), Spartalis et al. 2025. Deviation: none.
+    """
+    step = 1 + (uniform * (num_classes - 1)).long().clamp_max(num_classes - 2)
+    return (labels + step) % num_classes
 
 
 def gumbel_softmax(logits: Tensor, tau: float, uniform: Tensor) -> Tensor:

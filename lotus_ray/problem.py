@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,17 @@ class Batch:
         """Return this worker's share of the mean over the global batch of `values` [N]."""
         return values.sum() / self.total
 
+    def select(self, mask: Tensor) -> Batch:
+        """Return the rows where `mask` [N] is true; the global batch stays the same."""
+        return Batch(
+            images=self.images[mask],
+            labels=self.labels[mask],
+            rows=self.rows[mask],
+            keys=self.keys[mask],
+            forget=self.forget[mask],
+            total=self.total,
+        )
+
 
 class Split(Protocol):
     """Samples that can be walked over again and again; len() counts them over all workers."""
@@ -48,6 +59,12 @@ class Split(Protocol):
 
     def subset(self, fraction: float, *names: object) -> Self:
         """Return a fixed random part of every class, drawn from (seed, *names)."""
+
+    def at_most(self, per_class: int, *names: object) -> Self:
+        """Return up to so many samples of every class, drawn from (seed, *names)."""
+
+    def draw(self, count: int, *names: object) -> Self:
+        """Return so many samples drawn from (seed, *names), each as often as any, or once more."""
 
     def union(self, other: Self) -> Self:
         """Return the samples of both."""
@@ -81,12 +98,38 @@ class Workers:
         return self.sum(tensor if self.rank == 0 else torch.zeros_like(tensor))
 
 
+class LogitsCache:
+    """The logits of a frozen network, each sample's computed once.
+
+    Valid because images are transformed deterministically and the network is in eval mode.
+    """
+
+    def __init__(self, model: nn.Module, num_rows: int, num_classes: int) -> None:
+        self._model = model
+        self._shape = (num_rows, num_classes)
+        self._logits: Tensor | None = None  # [num_rows, C]
+        self._known: Tensor | None = None  # [num_rows], bool
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return logits [N, C] of a batch, without a gradient."""
+        if self._logits is None or self._known is None:
+            self._logits = batch.images.new_empty(self._shape)
+            self._known = torch.zeros(self._shape[0], dtype=torch.bool, device=batch.rows.device)
+        unknown = ~self._known[batch.rows]
+        if bool(unknown.any()):
+            missing = batch.select(unknown)
+            with torch.no_grad():
+                self._logits[missing.rows] = self._model(missing.images)
+            self._known[missing.rows] = True
+        return self._logits[batch.rows]
+
+
 @dataclass
 class Problem:
     """What a method may use. `model` starts as a copy of `original` and is changed in place."""
 
     model: nn.Module
-    original: nn.Module
+    original: nn.Module  # frozen, in eval mode
     forget: Split
     retain: Split
     unseen: Split
@@ -95,28 +138,18 @@ class Problem:
     batch_size: int  # of a global batch
     seed: int
     device: torch.device
-    initial_model: Callable[[], nn.Module]  # what training from scratch starts from
+    pixel_range: tuple[Tensor, Tensor]  # [1, 3, 1, 1]: a black and a white pixel, normalised
+    initial_model: Callable[[int], nn.Module]  # what training with a seed starts from
+    random_model: Callable[[], nn.Module]  # never pretrained; frozen, in eval mode
     workers: Workers = field(default_factory=Workers)
-    _logits: Tensor | None = None  # [num_rows, C]
-    _known: Tensor | None = None  # [num_rows], bool
+    original_logits: LogitsCache = field(init=False)
 
-    def uniform(self, batch: Batch, *names: object) -> Tensor:
-        """Draw uniform numbers [N, C] keyed by (seed, *names, sample id): see `seeds.uniform`."""
-        return seeds.uniform(batch.keys, self.num_classes, self.seed, *names)
+    def __post_init__(self) -> None:
+        self.original_logits = LogitsCache(self.original, self.num_rows, self.num_classes)
 
-    def original_logits(self, batch: Batch) -> Tensor:
-        """Return the original's logits [N, C] for a batch; each sample is computed only once.
-
-        Valid because images are transformed deterministically and the original is in eval mode.
-        """
-        if self._logits is None or self._known is None:
-            first = self._run_original(batch)
-            self._logits = first.new_empty(self.num_rows, first.shape[1])
-            self._known = torch.zeros(self.num_rows, dtype=torch.bool, device=first.device)
-            self._remember(batch, first)
-        elif not bool(self._known[batch.rows].all()):
-            self._remember(batch, self._run_original(batch))
-        return self._logits[batch.rows]
+    def uniform(self, batch: Batch, columns: int, *names: object) -> Tensor:
+        """Draw uniform numbers [N, columns] keyed by (seed, *names, sample id)."""
+        return seeds.uniform(batch.keys, columns, self.seed, *names)
 
     def accuracy(self, model: nn.Module, split: Split) -> float:
         """Return the unrounded share of `split` that `model` classifies correctly in eval mode.
@@ -132,16 +165,8 @@ class Problem:
         model.train(was_training)
         return int(self.workers.sum(correct)) / len(split) if len(split) else float("nan")
 
-    def _run_original(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            logits: Tensor = self.original(batch.images)
-        return logits
 
-    def _remember(self, batch: Batch, logits: Tensor) -> None:
-        assert self._logits is not None
-        assert self._known is not None
-        self._logits[batch.rows] = logits
-        self._known[batch.rows] = True
+Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of batches
 
 
 def leave_unchanged(model: nn.Module) -> None:
@@ -149,15 +174,15 @@ def leave_unchanged(model: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One pass over `batches`: one optimizer step a batch.
+class Phase(Generic[Step]):
+    """One pass over `batches`: one optimizer step each.
 
-    `loss(model, batch)` returns this worker's share of the global mean (see `Batch.mean`).
+    `loss(model, step)` returns this worker's share of the global mean (see `Batch.mean`).
     `notes` are figures worth keeping for this phase, such as LoTUS's temperature.
     """
 
-    batches: Iterable[Batch]
-    loss: Callable[[nn.Module, Batch], Tensor]
+    batches: Iterable[Step]
+    loss: Callable[[nn.Module, Step], Tensor]
     optimizer: Optimizer
     edit_gradients: Callable[[nn.Module], None] = leave_unchanged
     notes: Mapping[str, float] = field(default_factory=dict)
@@ -176,5 +201,5 @@ class Method(ABC):
     version: ClassVar[int] = 1
 
     @abstractmethod
-    def phases(self, problem: Problem) -> Iterator[Phase]:
+    def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
         """Yield the phases to train, in order."""

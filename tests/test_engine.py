@@ -12,9 +12,15 @@ from torch import nn
 from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import Diverged
 from lotus_ray.losses import cross_entropy
+from lotus_ray.methods.bad_teacher import BadTeacher
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.lotus import Lotus
+from lotus_ray.methods.neggrad_plus import NegGradPlus
 from lotus_ray.methods.original import Original
+from lotus_ray.methods.relabel import Relabel
+from lotus_ray.methods.salun import Salun
+from lotus_ray.methods.scrub import Scrub
+from lotus_ray.methods.unsir import Unsir
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.problem import Batch, Method, Phase, Problem
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
@@ -102,13 +108,31 @@ GOLDEN: dict[str, tuple[Method, list[list[float]]]] = {
     "original": (
         Original(epochs=2, lr=0.05, batch_size=16),
         [
-            [0.998295625120058, 1.4545014121966717, 1.0815234180785804],
-            [0.8940498752213225, 0.6949021220880698, 0.7550405686332043],
+            [1.113770074260396, 0.7395348814775925, 1.3222916782622869],
+            [0.6930064847340036, 0.521697464695385, 0.31141737702792655],
         ],
     ),
     "finetune": (
         Finetune(epochs=2, lr=0.01),
         [[1.2283785547869683, 1.3532733034136515], [1.2435503338017486, 1.3643930584919925]],
+    ),
+    "neggrad_plus": (NegGradPlus(epochs=1, lr=0.01), [[0.9877202917495969, 1.4136934500527025]]),
+    "relabel": (
+        Relabel(epochs=1, lr=0.01),
+        [[1.1245304427531384], [1.1726670873291047, 1.095800027137249]],
+    ),
+    "bad_teacher": (BadTeacher(epochs=1, lr=0.001), [[0.6470010238961142, 0.5087197346826459]]),
+    "scrub": (
+        Scrub(epochs=1, msteps=1, lr=0.001),
+        [[-0.05435422243844634], [1.2593868169588336, 1.2201071592675672]],
+    ),
+    "unsir": (
+        Unsir(epochs=1, lr=0.01),
+        [[2.5109809269657566], [1.1666393039260288, 1.2333806532243328]],
+    ),
+    "salun": (
+        Salun(density=0.5, inner=Relabel(epochs=1, lr=0.01)),
+        [[1.1245304427531384], [1.2312247045459046, 1.1199849948180698]],
     ),
     "lotus": (
         Lotus(epochs=2, lr=0.001),

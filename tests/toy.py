@@ -59,7 +59,7 @@ def make_problem(
     model: nn.Module,
     warm: WarmSet,
     batch_size: int = 100,
-    initial_model: Callable[[], nn.Module] | None = None,
+    initial_model: Callable[[int], nn.Module] | None = None,
 ) -> Problem:
     """Build a problem that starts from `model` as the original."""
     original = copy.deepcopy(model).double().eval().requires_grad_(False)
@@ -74,14 +74,25 @@ def make_problem(
         batch_size=batch_size,
         seed=warm.seed,
         device=warm.device,
-        initial_model=initial_model or (lambda: copy.deepcopy(model).double()),
+        pixel_range=warm.pixel_range,
+        initial_model=initial_model or (lambda seed: copy.deepcopy(model).double()),
+        random_model=lambda: _perturbed(model),
         workers=warm.workers,
     )
 
 
-def blobs(count: int, classes: int, seed: int = 0) -> Tensor:
+def _perturbed(model: nn.Module) -> nn.Module:
+    """Return a copy with other random weights, frozen: the bad teacher."""
+    torch.manual_seed(123)
+    other = copy.deepcopy(model).double().eval().requires_grad_(False)
+    for value in other.parameters():
+        value.copy_(torch.randn_like(value) * 0.5)
+    return other
+
+
+def blobs(count: int, classes: int, seed: int = 0, noise: int = 30) -> Tensor:
     """Return noisy 2×2 images, uint8 [count, 3, 2, 2]; sample i shows class i mod classes."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randint(40, 216, (classes, 3, 2, 2), generator=generator)
-    noise = torch.randint(-30, 31, (count, 3, 2, 2), generator=generator)
-    return (centres[torch.arange(count) % classes] + noise).clamp(0, 255).to(torch.uint8)
+    spread = torch.randint(-noise, noise + 1, (count, 3, 2, 2), generator=generator)
+    return (centres[torch.arange(count) % classes] + spread).clamp(0, 255).to(torch.uint8)

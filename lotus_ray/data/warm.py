@@ -7,7 +7,7 @@ depend on the seed, the epoch and the sample ids alone, never on the number of w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -130,18 +130,31 @@ class WarmSplit:
 
     def subset(self, fraction: float, *names: object) -> Self:
         """Return round(fraction · n_c) samples of each class c, drawn from (seed, *names)."""
-        ordered = self.rows[self._order("subset", *names)]
-        labels = self.warm.labels.numpy()[ordered]
-        chosen = [
-            ordered[labels == label][: round(fraction * int((labels == label).sum()))]
-            for label in np.unique(labels)
-        ]
-        rows = np.sort(np.concatenate(chosen)) if chosen else self.rows[:0]
-        return replace(self, rows=rows)
+        rows = self._by_class(lambda count: round(fraction * count), *names)
+        return replace(self, rows=np.sort(rows))
+
+    def at_most(self, per_class: int, *names: object) -> Self:
+        """Return up to `per_class` samples of each class, drawn from (seed, *names)."""
+        return replace(self, rows=np.sort(self._by_class(lambda count: per_class, *names)))
+
+    def draw(self, count: int, *names: object) -> Self:
+        """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
+        ordered = self.rows[self._order("draw", *names)]
+        repeats = math.ceil(count / len(ordered))
+        return replace(self, rows=np.sort(np.tile(ordered, repeats)[:count]))
 
     def union(self, other: Self) -> Self:
         """Return the samples of both, each once."""
         return replace(self, rows=np.union1d(self.rows, other.rows))
+
+    def _by_class(self, how_many: Callable[[int], int], *names: object) -> np.ndarray:
+        ordered = self.rows[self._order("subset", *names)]
+        labels = self.warm.labels.numpy()[ordered]
+        chosen = [
+            ordered[labels == label][: how_many(int((labels == label).sum()))]
+            for label in np.unique(labels)
+        ]
+        return np.concatenate([self.rows[:0], *chosen])
 
     def _order(self, *names: object) -> np.ndarray:
         keys = self.warm.keys[torch.from_numpy(self.rows)]
@@ -197,6 +210,11 @@ class WarmSet:
     def split(self, *roles: str) -> WarmSplit:
         """Return the samples that play any of `roles`."""
         return WarmSplit(self, self.roles.rows(*roles))
+
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """Return a black and a white pixel as batches hold them, [1, 3, 1, 1] each."""
+        return -self._mean / self._std, (1 - self._mean) / self._std
 
     def batch(self, rows: np.ndarray, total: int) -> Batch:
         """Return the samples at `rows` on the device, normalised."""

@@ -22,6 +22,7 @@ class Finetune(Method):
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
+        head_only: train nothing but the last linear layer, as a control.
 
     Source: Golatkar et al. 2020; defaults of Spartalis et al. 2025. Deviation: none.
     """
@@ -33,11 +34,14 @@ class Finetune(Method):
     lr: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    head_only: bool = False
 
-    def phases(self, problem: Problem) -> Iterator[Phase]:
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
+        if self.head_only:
+            _freeze_all_but_head(problem.model)
         optimizer = SGD(
-            problem.model.parameters(),
+            (value for value in problem.model.parameters() if value.requires_grad),
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
@@ -48,6 +52,12 @@ class Finetune(Method):
                 loss=_loss,
                 optimizer=optimizer,
             )
+
+
+def _freeze_all_but_head(model: nn.Module) -> None:
+    model.requires_grad_(False)
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    layers[-1].requires_grad_(True)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:

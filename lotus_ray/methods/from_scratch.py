@@ -49,16 +49,19 @@ class FromScratch(Method):
             return self.lr * (epoch + 1) / self.warmup_epochs
         return self.lr * (self.epochs - epoch) / (self.epochs - self.warmup_epochs)
 
-    def train(self, problem: Problem, samples: Split) -> Iterator[Phase]:
+    def train(
+        self, problem: Problem, samples: Split, training_seed: int | None = None
+    ) -> Iterator[Phase[Batch]]:
         """Yield the epochs that train `problem.model` on `samples` from its initial weights."""
-        problem.model.load_state_dict(problem.initial_model().state_dict())
+        seed = problem.seed if training_seed is None else training_seed
+        problem.model.load_state_dict(problem.initial_model(seed).state_dict())
         optimizer = self._optimizer(problem.model)
         for epoch in range(self.epochs):
             rate = self.learning_rate(epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             yield Phase(
-                batches=samples.shuffled(self.batch_size, "from scratch", epoch),
+                batches=samples.shuffled(self.batch_size, "from scratch", seed, epoch),
                 loss=_loss,
                 optimizer=optimizer,
                 notes={"lr": rate},

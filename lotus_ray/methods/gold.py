@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lotus_ray.methods.from_scratch import FromScratch
-from lotus_ray.problem import Phase, Problem
+from lotus_ray.problem import Batch, Phase, Problem
 
 
 @dataclass(frozen=True)
 class Gold(FromScratch):
     """Train on the retain set alone, by the recipe and the seed of the original.
+
+    Args:
+        training_seed: another seed for weights and order, for a second gold standard that shows
+            how far two honest ones differ; None takes the original's.
 
     Source: the control row of every table that has one. Deviation: none.
     """
@@ -20,6 +24,8 @@ class Gold(FromScratch):
     name: ClassVar[str] = "gold"
     label: ClassVar[str] = "Gold Std"
 
-    def phases(self, problem: Problem) -> Iterator[Phase]:
+    training_seed: int | None = None
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
-        yield from self.train(problem, problem.retain)
+        yield from self.train(problem, problem.retain, self.training_seed)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from lotus_ray.errors import MethodError
 from lotus_ray.losses import categorical_one_hot, gumbel_softmax, soft_cross_entropy
 from lotus_ray.problem import Batch, Method, Phase, Problem
 
@@ -31,6 +32,8 @@ class Lotus(Method):
         weight_decay: of AdamW.
         alpha: α, how strongly the accuracy difference sets the temperature.
         retain_fraction: part of D_r that is used.
+        variant: "gumbel", or "softmax" for the ablation without noise.
+        class_unlearning: take Acc(original, D_u) as 0, where whole classes are forgotten.
 
     Source: Spartalis et al. 2025. Deviation: none.
     """
@@ -43,16 +46,24 @@ class Lotus(Method):
     weight_decay: float = 5e-4
     alpha: float = 2.0
     retain_fraction: float = 0.3
+    variant: str = "gumbel"
+    class_unlearning: bool = False
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise MethodError(f"variant '{self.variant}' is neither gumbel nor softmax")
 
     def temperature(self, forget_accuracy: float, unseen_accuracy: float) -> float:
         """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy))."""
         return math.exp(self.alpha * (forget_accuracy - unseen_accuracy))
 
-    def phases(self, problem: Problem) -> Iterator[Phase]:
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch until the student is as inaccurate as on unseen images."""
         optimizer = AdamW(problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
-        unseen_accuracy = problem.accuracy(problem.original, problem.unseen)
+        unseen_accuracy = 0.0
+        if not self.class_unlearning:
+            unseen_accuracy = problem.accuracy(problem.original, problem.unseen)
         for epoch in range(self.epochs):
             forget_accuracy = problem.accuracy(problem.model, problem.forget)
             if forget_accuracy - unseen_accuracy <= STOP_AT:
@@ -60,7 +71,7 @@ class Lotus(Method):
             tau = self.temperature(forget_accuracy, unseen_accuracy)
             yield Phase(
                 batches=samples.shuffled(problem.batch_size, "lotus", epoch),
-                loss=_loss(problem, tau, epoch),
+                loss=_loss(problem, VARIANTS[self.variant], tau, epoch),
                 optimizer=optimizer,
                 notes={
                     "tau": tau,
@@ -92,10 +103,34 @@ def targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor)
     return torch.where(forget[:, None], smoothed, sampled)
 
 
-def _loss(problem: Problem, tau: float, epoch: int) -> Callable[[nn.Module, Batch], Tensor]:
+def softmax_targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor) -> Tensor:
+    """Return `targets` without noise: softmax at τ_d on forget rows, the argmax on retain rows.
+
+    Args:
+        teacher_logits: z_t, float [N, C].
+        forget: bool [N].
+        tau: τ_d.
+        uniform: not used.
+
+    Returns:
+        float [N, C], row-stochastic.
+
+    Source: Spartalis et al. 2025, the ablation of Gumbel-softmax. Deviation: none.
+    """
+    still = torch.full_like(uniform, 0.5)  # equal noise in every class leaves a softmax as it is
+    return targets(teacher_logits, forget, tau, still)
+
+
+Targets = Callable[[Tensor, Tensor, float, Tensor], Tensor]
+VARIANTS: dict[str, Targets] = {"gumbel": targets, "softmax": softmax_targets}
+
+
+def _loss(
+    problem: Problem, targets_of: Targets, tau: float, epoch: int
+) -> Callable[[nn.Module, Batch], Tensor]:
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        uniform = problem.uniform(batch, "lotus", epoch)
-        wanted = targets(problem.original_logits(batch), batch.forget, tau, uniform)
+        uniform = problem.uniform(batch, problem.num_classes, "lotus", epoch)
+        wanted = targets_of(problem.original_logits(batch), batch.forget, tau, uniform)
         return batch.mean(soft_cross_entropy(model(batch.images), wanted))
 
     return loss

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lotus_ray.methods.from_scratch import FromScratch
-from lotus_ray.problem import Phase, Problem
+from lotus_ray.problem import Batch, Phase, Problem
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Original(FromScratch):
     name: ClassVar[str] = "original"
     label: ClassVar[str] = "Original"
 
-    def phases(self, problem: Problem) -> Iterator[Phase]:
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
         if self.epochs:
             yield from self.train(problem, problem.forget.union(problem.retain))

@@ -149,13 +149,17 @@ def _against_gold(row: Row, gold: Row, store: Store) -> dict[str, float]:
 
 
 def _is_good_gold(row: Row) -> bool:
-    return bool(row["status"] == OK and row["spec"]["method"]["name"] == "gold")
+    method = row["spec"]["method"]
+    return bool(
+        row["status"] == OK and method["name"] == "gold" and method["training_seed"] is None
+    )
 
 
 def _gold_key(row: Row) -> str:
     """Return what an original and the gold standard of its lane have in common."""
     spec = dict(row["spec"])
-    recipe = {name: value for name, value in spec.pop("method").items() if name != "name"}
+    method = spec.pop("method")
+    recipe = {key: value for key, value in method.items() if key not in ("name", "training_seed")}
     return json.dumps([spec, recipe], sort_keys=True)
 
 

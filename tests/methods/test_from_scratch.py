@@ -34,7 +34,7 @@ def test_gold_starts_afresh_and_never_sees_the_forget_set() -> None:
     seen: set[int] = set()
     weights = []
     for start in (trained, Linear(12, 2)):
-        problem = make_problem(start, warm, initial_model=lambda: Linear(12, 2).double())
+        problem = make_problem(start, warm, initial_model=lambda seed: Linear(12, 2).double())
         for phase in Gold(epochs=2, lr=0.1).phases(problem):
             seen |= {int(row) for batch in phase.batches for row in batch.rows}
         unlearn(Gold(epochs=2, lr=0.1), problem)
