@@ -58,7 +58,7 @@ def test_crop_pct_by_hand() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.85])
 @pytest.mark.parametrize("shape", [(60, 60), (37, 60), (60, 23), (9, 12), (1, 7)])
 def test_pixels_are_those_of_torchvision(
     shape: tuple[int, int], crop_pct: float, interpolation: str
@@ -103,9 +103,9 @@ def test_a_cmyk_jpeg_is_near_its_rgb() -> None:
 
 
 def test_a_png_cut_anywhere_is_refused() -> None:
-    """Only the last chunk, of 12 bytes, holds no pixel; whatever is cut before it is missed."""
+    """The last 20 bytes hold no pixel: 4 + 4 of two checksums, 12 of the chunk that ends it."""
     content = encoded(NOISE[:12, :12])
-    for length in range(len(content) - 12):
+    for length in range(len(content) - 20):
         with pytest.raises(DataError, match="cannot be decoded"):
             decode(content[:length], Transform(12), "a")
 
@@ -122,6 +122,7 @@ def test_what_is_no_image_is_an_error_that_names_the_sample(content: bytes) -> N
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.filterwarnings("default")  # as it is outside of the tests
 @pytest.mark.parametrize("side", [20_000, 10_000])
 def test_a_decompression_bomb_is_refused_from_its_header(side: int) -> None:
     """Pillow warns above 89,478,485 pixels and refuses twice that: 1e8 and 4e8 are both over."""
