@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lotus_ray import metrics
+from lotus_ray.cells import Cell, Plan, plan
+from lotus_ray.data import shards
+from lotus_ray.data.shards import Manifest, read_manifest
+from lotus_ray.data.sources import HELDOUT, TRAIN, Sample, Source
+from lotus_ray.errors import JobError
+from lotus_ray.job import load_job
+from lotus_ray.methods.lotus import Lotus
+
+JOB = """\
+store: runs/x
+epochs: 3
+grid:
+  methods:
+    - original
+    - gold
+    - finetune
+    - {name: lotus, alpha: 8}
+  datasets:
+    - {name: Toy, manifest: unused, forget: {fraction: 0.3}, img_size: 8}
+  models:
+    - {name: resnet18_cifar, label: Net, options: {width: 4}, train: {epochs: 2, lr: 0.1}}
+  seeds: [13]
+"""
+ALL = {"original", "gold", "finetune", "lotus"}
+RIVALS = {"finetune", "lotus"}
+
+
+def samples(label_of_first: int = 0) -> list[Sample]:
+    """Return 24 training and 12 held-out samples of two classes."""
+    made = []
+    for number in range(36):
+        split = TRAIN if number < 24 else HELDOUT
+        label = label_of_first if number == 0 else number % 2
+        made.append(Sample(f"s{number:02d}", split, b"", "", label))
+    return made
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    source = Source("toy", "", ("a", "b"), lambda: iter(samples()))
+    return shards.prepare(source, tmp_path_factory.mktemp("data") / "toy")
+
+
+@pytest.fixture(autouse=True)
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(JOB)
+
+
+def planned(manifest: Manifest, *overrides: str, limit: int | None = None) -> Plan:
+    """Plan the job with some values changed; every data set is the same one."""
+    loaded = load_job(Path("job.yaml"), overrides)
+    manifests = {dataset.name: manifest for dataset in loaded.job.grid.datasets}
+    return plan(loaded, manifests, limit)
+
+
+def method_of(cell: Cell) -> str:
+    """Return the name of a cell's method."""
+    return str(cell.spec["method"]["name"])
+
+
+def ids(manifest: Manifest, *overrides: str, limit: int | None = None) -> dict[str, str]:
+    """Return the id of the only cell of each method."""
+    cells = planned(manifest, *overrides, limit=limit).cells
+    found = {method_of(cell): cell.cell_id for cell in cells}
+    assert len(found) == len(cells)
+    return found
+
+
+def differing(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Return the methods whose cells are not the same."""
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+def test_an_id_by_hand() -> None:
+    """SHA-256 of '{"a": [1.5, null], "b": "x"}', keys sorted: its first 20 digits."""
+    cell = Cell("X", {"b": "x", "a": [1.5, None]})
+    assert cell.cell_id == "5386e1f6dc1519f37d4b"
+
+
+def test_ids_are_the_same_again_and_all_different(manifest: Manifest) -> None:
+    assert ids(manifest) == ids(manifest)
+    assert len(set(ids(manifest).values())) == 4
+    assert all(len(cell_id) == 20 for cell_id in ids(manifest).values())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "grid.seeds.0=14",
+        "precision=fp64",
+        "grid.datasets.0.forget.fraction=0.5",
+        "grid.datasets.0.img_size=9",
+        "grid.datasets.0.crop_pct=0.9",
+        "grid.datasets.0.interpolation=bilinear",
+        "grid.datasets.0.mean=[0, 0, 0]",
+        "grid.datasets.0.std=[1, 1, 1]",
+        "grid.models.0.name=torchvision/resnet18",
+        "grid.models.0.options.width=5",
+        "grid.models.0.pretrained=true",
+        "grid.models.0.train.epochs=4",
+        "grid.models.0.train.lr=0.2",
+        "grid.models.0.train.batch_size=64",
+        "grid.models.0.train.optimizer=adamw",
+        "grid.models.0.train.warmup_epochs=1",
+    ],
+)
+def test_what_every_result_depends_on_changes_every_id(manifest: Manifest, override: str) -> None:
+    assert differing(ids(manifest), ids(manifest, override)) == ALL
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("batch_size=64", RIVALS),
+        ("epochs=4", RIVALS),
+        ("grid.methods.3.alpha=2", {"lotus"}),
+        ("grid.methods.3.lr=0.5", {"lotus"}),
+        ("grid.methods.2={name: finetune, momentum: 0.5}", {"finetune"}),
+    ],
+)
+def test_what_some_results_depend_on_changes_their_ids(
+    manifest: Manifest, override: str, expected: set[str]
+) -> None:
+    assert differing(ids(manifest), ids(manifest, override)) == expected
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "store=runs/y",
+        "resources.workers=4",
+        "resources.cpus_per_worker=4",
+        "resources.gpus_per_worker=1",
+        "grid.datasets.0.manifest=elsewhere",
+        "grid.datasets.0.name=Other",
+        "grid.datasets.0.setting=other",
+        "grid.models.0.label=Other",
+        "grid.methods.3={alpha: 8.0, epochs: 3, name: lotus}",
+        "grid.methods=[{name: lotus, alpha: 8}, finetune, gold, original]",
+        "batch_size=128",
+    ],
+)
+def test_what_no_result_depends_on_changes_no_id(manifest: Manifest, override: str) -> None:
+    assert differing(ids(manifest), ids(manifest, override)) == set()
+
+
+def test_ids_do_not_depend_on_the_place_of_the_data(manifest: Manifest, tmp_path: Path) -> None:
+    shutil.copytree(manifest.directory, tmp_path / "copy")
+    assert ids(read_manifest(tmp_path / "copy")) == ids(manifest)
+
+
+def test_ids_depend_on_the_content_of_the_data(manifest: Manifest, tmp_path: Path) -> None:
+    source = Source("toy", "", ("a", "b"), lambda: iter(samples(label_of_first=1)))
+    other = shards.prepare(source, tmp_path / "other")
+    assert differing(ids(manifest), ids(other)) == ALL
+
+
+def test_a_limit_that_cuts_changes_every_id(manifest: Manifest) -> None:
+    assert differing(ids(manifest), ids(manifest, limit=3)) == ALL
+    assert differing(ids(manifest, limit=4), ids(manifest, limit=3)) == ALL
+
+
+def test_a_checkpoint_counts_by_its_content_and_not_by_its_name(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    for name, content in (("a.pth", b"one"), ("b.pth", b"one"), ("c.pth", b"two")):
+        (tmp_path / name).write_bytes(content)
+    key = "grid.models.0.initial_checkpoint="
+    first, same, other = (ids(manifest, f"{key}{name}.pth") for name in "abc")
+    assert differing(first, same) == set()
+    assert differing(first, other) == differing(first, ids(manifest)) == ALL
+    with pytest.raises(JobError, match="weights file cannot be read"):
+        ids(manifest, f"{key}d.pth")
+
+
+def test_a_new_version_of_the_metrics_changes_every_id(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ids(manifest)
+    monkeypatch.setattr(metrics, "VERSION", metrics.VERSION + 1)
+    assert differing(before, ids(manifest)) == ALL
+
+
+def test_a_new_version_of_a_method_changes_its_id(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ids(manifest)
+    monkeypatch.setattr(Lotus, "version", Lotus.version + 1)
+    assert differing(before, ids(manifest)) == {"lotus"}
+
+
+def test_lanes_are_data_sets_times_models_times_seeds(manifest: Manifest) -> None:
+    """2 data sets, 3 models and 2 seeds, of which one is listed twice: 12 lanes of 4 cells."""
+    both = "grid.datasets=[{name: A, manifest: x, forget: {fraction: 0.3}, img_size: 8}, "
+    both += "{name: B, manifest: x, forget: {fraction: 0.3}, img_size: 9}]"
+    three = "grid.models=["
+    three += "".join(
+        f"{{name: resnet18_cifar, options: {{width: {width}}}, train: {{epochs: 2}}}}, "
+        for width in (4, 5, 6)
+    )
+    found = planned(manifest, both, f"{three}]", "grid.seeds=[1, 2, 1]")
+    assert len(found.lanes) == 12
+    assert len({(lane.benchmark, str(lane.model), lane.seed) for lane in found.lanes}) == 12
+    assert len({cell.cell_id for cell in found.cells}) == 48
+    assert all(lane.roles_name in found.roles for lane in found.lanes)
+    assert len(found.roles) == 2
+
+
+def test_the_original_comes_first_wherever_it_is_listed(manifest: Manifest) -> None:
+    for methods in ("[lotus, original]", "[lotus]", "[gold, lotus]", "[lotus, gold, original]"):
+        (lane,) = planned(manifest, f"grid.methods={methods}").lanes
+        expected = ["original", *(["gold"] if "gold" in methods else []), "lotus"]
+        assert [method_of(cell) for cell in lane.cells] == expected
+        assert lane.original == lane.cells[0]
+
+
+def test_a_method_listed_twice_is_one_cell_and_its_variants_are_two(manifest: Manifest) -> None:
+    twice = "{name: lotus, alpha: 8}, {name: lotus, alpha: 8.0}"
+    variants = "{name: lotus, alpha: 8}, {name: lotus, alpha: 4}"
+    for methods, cells in ((twice, 2), (variants, 3)):
+        assert len(planned(manifest, f"grid.methods=[{methods}]").cells) == cells
+
+
+def test_every_rival_starts_from_the_original_of_its_lane(manifest: Manifest) -> None:
+    for lane in planned(manifest, "grid.seeds=[1, 2]").lanes:
+        weights = {method_of(cell): cell.spec.get("weights") for cell in lane.cells}
+        original = lane.original.cell_id
+        assert weights == {
+            "original": None,
+            "gold": None,
+            "finetune": original,
+            "lotus": original,
+        }
+
+
+def test_a_lane_says_what_reports_need(manifest: Manifest) -> None:
+    (lane,) = planned(manifest).lanes
+    assert (lane.benchmark, lane.model_label, lane.seed) == ("Toy", "Net", 13)
+    assert (lane.setting, lane.limit) == ("instance_30pct", None)
+    assert lane.model.num_classes == 2
+    assert lane.manifest == manifest.directory.absolute()
+    (short,) = planned(manifest, limit=3).lanes
+    assert (short.setting, short.limit) == ("instance_30pct_smoke3", 3)
+    (unnamed,) = planned(manifest, "grid.models.0.label=null").lanes
+    assert unnamed.model_label == "resnet18_cifar"

@@ -1,0 +1,542 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from lotus_ray.errors import StoreError
+from lotus_ray.store import MARKER, OK, Attempt, LocalBlobs, Row, Store
+
+FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    opened = Store.open(str(tmp_path / "store"))
+    opened.check_writable()
+    return opened
+
+
+def commit(store: Store, cell_id: str = "cell", generation: int = 0, **row: Any) -> Row:
+    """Begin and commit one attempt with two artifacts."""
+    attempt = store.begin(cell_id, generation, {})
+    return store.commit(attempt, {"status": OK, **row}, FILES)
+
+
+def path_of(store: Store, name: str) -> Path:
+    """Return the file that holds an object."""
+    return Path(store.location) / name
+
+
+def row_path(store: Store, cell_id: str = "cell", generation: int = 0) -> Path:
+    """Return the file of a row."""
+    return path_of(store, f"rows/{cell_id}/{generation:04d}.json")
+
+
+def flip(path: Path, place: int) -> None:
+    """Flip the lowest bit of one byte; in JSON no such flip leaves the meaning as it was."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def files(folder: Path) -> list[str]:
+    """Return every file below a folder, temporary ones too."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_committed_row_says_what_it_was_given_and_what_was_written(store: Store) -> None:
+    row = commit(store, metrics={"accuracy": 0.1 + 0.2})
+    attempt = row["attempt_id"]
+    name = f"attempts/cell/{attempt}/weights.bin"
+    assert row == {
+        "status": OK,
+        "metrics": {"accuracy": 0.1 + 0.2},
+        "cell_id": "cell",
+        "attempt_id": attempt,
+        "generation": 0,
+        "attempts": 1,
+        "artifacts": {
+            "weights.bin": {
+                "name": name,
+                "sha256": hashlib.sha256(FILES["weights.bin"]).hexdigest(),
+                "bytes": 50,
+            },
+            "samples.bin": {
+                "name": name.replace("weights", "samples"),
+                "sha256": hashlib.sha256(FILES["samples.bin"]).hexdigest(),
+                "bytes": 20,
+            },
+        },
+    }
+    assert store.row("cell") == row
+    assert store.rows() == {"cell": row}
+    assert store.artifact(row, "weights.bin") == FILES["weights.bin"]
+
+
+def test_a_row_is_seen_through_another_handle(store: Store) -> None:
+    row = commit(store)
+    assert Store.open(store.uri).rows() == {"cell": row}
+
+
+def test_nothing_is_visible_before_the_commit(store: Store) -> None:
+    store.begin("cell", 0, {"host": "a"})
+    assert store.row("cell") is None
+    assert store.rows() == {}
+    assert store.attempts("cell") == 1
+
+
+def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
+    attempt = store.begin("cell", 0, {"device": "abacus"})
+    assert json.loads(store.blobs.read(f"{attempt.folder}/begun.json")) == {
+        "cell_id": "cell",
+        "attempt_id": attempt.attempt_id,
+        "device": "abacus",
+    }
+
+
+def test_the_second_writer_of_a_generation_receives_the_row_of_the_first(store: Store) -> None:
+    first, second = store.begin("cell", 0, {}), store.begin("cell", 0, {})
+    ours = store.commit(first, {"status": OK, "value": 1}, FILES)
+    theirs = store.commit(second, {"status": OK, "value": 2}, FILES)
+    assert theirs == ours
+    assert store.row("cell") == ours
+    assert ours["value"] == 1
+
+
+def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
+    attempt = store.begin("cell", 0, {})
+    rows = [store.commit(attempt, {"status": OK}, FILES) for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert len(store.blobs.names("rows/")) == 1
+
+
+def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store) -> None:
+    assert store.next_generation("cell") == 0
+    commit(store, status="failed")
+    before = row_path(store).read_bytes()
+    assert store.next_generation("cell") == 1
+    row = commit(store, generation=1)
+    assert store.row("cell") == row
+    assert (row["status"], row["generation"], row["attempts"]) == (OK, 1, 2)
+    assert row_path(store).read_bytes() == before
+
+
+def test_generations_are_ordered_as_numbers(store: Store) -> None:
+    """As text, 10000 would come before 9999."""
+    commit(store, generation=9999)
+    assert commit(store, generation=10000)["generation"] == 10000
+    assert store.rows()["cell"]["generation"] == 10000
+    assert store.next_generation("cell") == 10001
+
+
+def test_cells_do_not_mix(store: Store) -> None:
+    rows = {name: commit(store, name, status=name) for name in ("a", "ab", "b")}
+    assert store.rows() == rows
+    assert store.row("a") == rows["a"]
+    assert store.attempts("a") == 1
+    assert store.row("c") is None
+
+
+def test_a_row_torn_at_any_length_is_ignored(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last byte is the end of the line; without it the row is still whole."""
+    row = commit(store)
+    whole = row_path(store).read_bytes()
+    for length in range(len(whole) - 1):
+        caplog.clear()
+        row_path(store).write_bytes(whole[:length])
+        assert store.row("cell") is None
+        assert store.rows() == {}
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    row_path(store).write_bytes(whole[:-1])
+    assert store.row("cell") == row
+
+
+def test_a_row_with_any_byte_flipped_is_ignored(store: Store) -> None:
+    commit(store)
+    whole = row_path(store).read_bytes()
+    for place in range(len(whole)):
+        row_path(store).write_bytes(whole)
+        flip(row_path(store), place)
+        assert store.row("cell") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b'{"row": 1}', b"\xff\xfe"])
+def test_a_file_that_is_no_row_is_ignored(store: Store, content: bytes) -> None:
+    row = commit(store)
+    row_path(store, generation=1).write_bytes(content)
+    assert store.row("cell") == row
+
+
+def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = commit(store, status="failed")
+    commit(store, generation=1)
+    flip(row_path(store, generation=1), 200)
+    assert store.row("cell") == earlier
+    assert "rows/cell/0001.json does not match its digest and is ignored" in caplog.text
+    assert store.next_generation("cell") == 2
+
+
+def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
+    commit(store)
+    flip(row_path(store), 200)
+    row = commit(store, generation=store.next_generation("cell"))
+    assert store.row("cell") == row
+    assert row["generation"] == 1
+
+
+def test_a_commit_over_a_flipped_row_of_its_generation_is_an_error(store: Store) -> None:
+    commit(store)
+    flip(row_path(store), 200)
+    with pytest.raises(StoreError, match="cannot be read back"):
+        commit(store)
+
+
+@pytest.mark.parametrize("place", [0, 25, 49])
+def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, place: int) -> None:
+    row = commit(store)
+    name = row["artifacts"]["weights.bin"]["name"]
+    flip(path_of(store, name), place)
+    with pytest.raises(StoreError, match="changed since it was written") as caught:
+        store.artifact(row, "weights.bin")
+    assert caught.value.where == f"{store.uri}/{name}"
+    assert caught.value.exit_code == 5
+    assert store.artifact(row, "samples.bin") == FILES["samples.bin"]
+
+
+def test_a_missing_artifact_is_an_error_that_names_it(store: Store) -> None:
+    row = commit(store)
+    name = row["artifacts"]["weights.bin"]["name"]
+    path_of(store, name).unlink()
+    with pytest.raises(StoreError, match="is missing") as caught:
+        store.artifact(row, "weights.bin")
+    assert caught.value.where == f"{store.uri}/{name}"
+
+
+def test_an_artifact_that_reads_back_differently_keeps_its_row_away(store: Store) -> None:
+    attempt = store.begin("cell", 0, {})
+    store.blobs.create(f"{attempt.folder}/weights.bin", b"left by something else")
+    with pytest.raises(StoreError, match="reads back differently"):
+        store.commit(attempt, {"status": OK}, FILES)
+    assert store.row("cell") is None
+
+
+def test_a_row_cannot_hold_nan(store: Store) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        commit(store, metrics={"accuracy": float("nan")})
+    assert store.rows() == {}
+
+
+def race(work: Callable[[int], Any]) -> list[Any]:
+    """Let two threads do the same at the same time."""
+    start = threading.Barrier(2)
+
+    def one(number: int) -> Any:
+        start.wait(timeout=10)
+        return work(number)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(2)))
+
+
+def test_of_two_that_create_an_object_one_wins_every_time(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    for turn in range(100):
+        name = f"rows/{turn}.json"
+        won = race(lambda number, name=name: blobs.create(name, bytes([number]) * 2000))
+        assert sorted(won) == [False, True]
+        assert blobs.read(name) == bytes([won.index(True)]) * 2000
+    assert len(files(tmp_path)) == 100
+
+
+def test_of_two_that_commit_a_generation_both_receive_one_row(store: Store) -> None:
+    for generation in range(20):
+        rows = race(lambda number, g=generation: commit(store, generation=g, value=number))
+        assert rows[0] == rows[1] == store.row("cell")
+        assert rows[0]["generation"] == generation
+    assert len(store.blobs.names("rows/")) == 20
+
+
+def test_a_reader_never_meets_half_an_object(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.replace("outcome.json", b"a" * 100_000)
+    done = threading.Event()
+
+    def write() -> None:
+        for turn in range(40):
+            blobs.replace("outcome.json", (b"b", b"a")[turn % 2] * 100_000)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = [blobs.read("outcome.json")]
+    while not done.is_set():
+        seen.append(blobs.read("outcome.json"))
+    writer.join()
+    assert set(seen) <= {b"a" * 100_000, b"b" * 100_000}
+    assert len(seen) > 1
+    assert files(tmp_path) == ["outcome.json"]
+
+
+def test_create_keeps_what_is_there_and_replace_does_not(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    assert blobs.create("a/b", b"first") is True
+    assert blobs.create("a/b", b"second") is False
+    assert blobs.read("a/b") == b"first"
+    blobs.replace("a/b", b"third")
+    assert blobs.read("a/b") == b"third"
+    assert files(tmp_path) == ["a/b"]
+
+
+def test_names_leave_out_temporary_files_and_other_folders(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    for name in ("rows/b/0000.json", "rows/a/0001.json", "rows/a/.0002.json.tmp", "roles/x"):
+        blobs.create(name, b"")
+    assert blobs.names("rows/") == ["rows/a/0001.json", "rows/b/0000.json"]
+    assert blobs.names("nothing/") == []
+    with pytest.raises(FileNotFoundError):
+        blobs.read("nothing")
+
+
+def test_put_and_replace_reach_the_disk(store: Store) -> None:
+    store.put("roles/x.parquet", b"one")
+    store.put("roles/x.parquet", b"two")
+    store.replace("outcome.json", b"one")
+    store.replace("outcome.json", b"two")
+    assert store.blobs.read("roles/x.parquet") == b"one"
+    assert store.blobs.read("outcome.json") == b"two"
+    assert store.rows() == {}
+
+
+def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
+    opened = Store.open(str(tmp_path / "new"))
+    assert opened.rows() == {}
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(StoreError, match="no metric store here") as caught:
+        opened.check_exists()
+    assert caught.value.next_command == f"lotus-ray grid JOB.yaml --store {tmp_path / 'new'}"
+    opened.check_writable()
+    opened.check_writable()
+    opened.check_exists()
+    assert files(tmp_path / "new") == [MARKER]
+
+
+def test_a_relative_store_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = Store.open("runs/a")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    opened.check_writable()
+    assert opened.uri == "runs/a"
+    assert opened.location == str(tmp_path / "runs/a")
+    assert files(tmp_path) == [f"runs/a/{MARKER}"]
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket/runs", "https://host/runs"])
+def test_a_kind_of_store_that_does_not_exist_is_refused(uri: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        Store.open(uri)
+    assert caught.value.what == f"no store for '{uri.split(':')[0]}://' yet"
+    assert (caught.value.where, caught.value.exit_code) == (uri, 5)
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="is a file") as caught:
+        Store.open(str(tmp_path / "file"))
+    assert caught.value.where == str(tmp_path / "file")
+
+
+def test_a_store_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    opened = Store.open(str(tmp_path / "file" / "store"))
+    with pytest.raises(StoreError, match="cannot be written: Not a directory") as caught:
+        opened.check_writable()
+    assert caught.value.where == str(tmp_path / "file" / "store" / MARKER)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full; 1000 bytes are needed"),
+        (errno.EDQUOT, "the disk is full; 1000 bytes are needed"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_write_that_fails_says_why_and_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, number: int, said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = files(Path(store.location))
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(StoreError) as caught:
+        store.put("roles/x", b"x" * 1000)
+    assert caught.value.what == f"the store cannot be written: {said}"
+    assert caught.value.where == str(path_of(store, "roles/x"))
+    assert files(Path(store.location)) == before
+
+
+FULL_DISK = """
+import resource, signal, sys
+from lotus_ray.errors import StoreError
+from lotus_ray.store import Store
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+store = Store.open(sys.argv[1])
+store.check_writable()
+attempt = store.begin("cell", 0, {})
+try:
+    store.commit(attempt, {"status": "ok", "note": "x" * int(sys.argv[2])}, {"a": b"x" * 1000,
+                 "b": b"x" * int(sys.argv[3])})
+except StoreError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("row_bytes", "artifact_bytes"), [(9_000, 1_000), (100, 5_000)])
+def test_a_full_disk_leaves_no_row(tmp_path: Path, row_bytes: int, artifact_bytes: int) -> None:
+    """Files may have 4,096 bytes: once the row is larger, once an artifact is."""
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path, str(row_bytes), str(artifact_bytes)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 5, result.stderr
+    assert "the disk is full" in result.stdout
+    assert "bytes are needed" in result.stdout
+    assert str(tmp_path) in result.stdout
+    store = Store.open(str(tmp_path))
+    assert store.rows() == {}
+    assert not any("/." in name for name in files(tmp_path))
+    row = commit(store, generation=store.next_generation("cell"))
+    assert store.rows() == {"cell": row}
+
+
+def test_a_disk_with_room_takes_the_same_row(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path, "100", "1000"], check=True, timeout=60
+    )
+    assert list(Store.open(str(tmp_path)).rows()) == ["cell"]
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Writers that begin, crash, commit and retry in any order, and bytes that flip."""
+
+    attempts = Bundle("attempts")
+    cells = st.sampled_from(["a", "b"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp()
+        self.store = Store.open(self.folder)
+        self.begun: dict[str, int] = {}
+        self.committed: dict[str, dict[int, str | None]] = {}  # attempt by generation, or broken
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def visible(self, cell_id: str) -> str | None:
+        """Return the attempt whose row should be visible."""
+        rows = self.committed.get(cell_id, {})
+        return next((rows[g] for g in sorted(rows, reverse=True) if rows[g]), None)
+
+    def _begin(self, cell_id: str, generation: int) -> Attempt:
+        self.begun[cell_id] = self.begun.get(cell_id, 0) + 1
+        return self.store.begin(cell_id, generation, {})
+
+    @rule(target=attempts, cell_id=cells)
+    def begin(self, cell_id: str) -> Attempt:
+        rows = self.committed.get(cell_id, {})
+        assert self.store.next_generation(cell_id) == max(rows, default=-1) + 1
+        return self._begin(cell_id, self.store.next_generation(cell_id))
+
+    @rule(target=attempts, other=attempts)
+    def begin_beside(self, other: Attempt) -> Attempt:
+        return self._begin(other.cell_id, other.generation)
+
+    @rule(attempt=attempts)
+    def write_an_artifact_only(self, attempt: Attempt) -> None:
+        self.store.blobs.create(f"{attempt.folder}/a", attempt.attempt_id.encode())
+
+    @rule(attempt=consumes(attempts))
+    def crash(self, attempt: Attempt) -> None:
+        """Whatever the attempt wrote, nothing comes after it."""
+
+    @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
+    def commit(self, attempt: Attempt, status: str) -> None:
+        rows = self.committed.setdefault(attempt.cell_id, {})
+        rows.setdefault(attempt.generation, attempt.attempt_id)
+        artifacts = {"a": attempt.attempt_id.encode(), "b": b""}
+        if self.visible(attempt.cell_id) is None:
+            with pytest.raises(StoreError):
+                self.store.commit(attempt, {"status": status}, artifacts)
+        else:
+            row = self.store.commit(attempt, {"status": status}, artifacts)
+            assert row["attempt_id"] == self.visible(attempt.cell_id)
+
+    @rule(cell_id=cells, which=st.integers(0, 9), place=st.integers(0, 10_000))
+    def flip_a_byte(self, cell_id: str, which: int, place: int) -> None:
+        rows = self.committed.get(cell_id, {})
+        good = [generation for generation, attempt in rows.items() if attempt]
+        if good:
+            generation = good[which % len(good)]
+            path = row_path(self.store, cell_id, generation)
+            flip(path, place % path.stat().st_size)
+            rows[generation] = None
+
+    @rule()
+    def open_again(self) -> None:
+        self.store = Store.open(self.folder)
+
+    @invariant()
+    def the_visible_rows_are_those_that_should_be(self) -> None:
+        found = self.store.rows()
+        expected = {cell: self.visible(cell) for cell in self.committed if self.visible(cell)}
+        assert {cell: row["attempt_id"] for cell, row in found.items()} == expected
+        for cell_id in ("a", "b"):
+            assert self.store.row(cell_id) == found.get(cell_id)
+
+    @invariant()
+    def every_artifact_of_a_visible_row_verifies(self) -> None:
+        for row in self.store.rows().values():
+            assert self.store.artifact(row, "a") == row["attempt_id"].encode()
+            assert self.store.artifact(row, "b") == b""
+
+    @invariant()
+    def every_try_is_counted(self) -> None:
+        assert {cell: self.store.attempts(cell) for cell in self.begun} == self.begun
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
