@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray import metrics
+from lotus_ray.data.id_files import read_sample_ids
 from lotus_ray.data.images import Transform
 from lotus_ray.data.shards import Manifest, read_labels
-from lotus_ray.data.splits import Roles, draw_roles
+from lotus_ray.data.splits import Chosen, Roles, draw_roles
+from lotus_ray.errors import DataError, nearest
 from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, describe
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.models import ModelSpec
@@ -105,14 +107,48 @@ def plan(loaded: LoadedJob, manifests: Mapping[str, Manifest], limit: int | None
     for dataset in loaded.job.grid.datasets:
         manifest = manifests[dataset.name]
         labels = read_labels(manifest)
+        forget, retain = chosen_samples(dataset, manifest)
         for seed in dict.fromkeys(loaded.job.grid.seeds):
-            drawn = draw_roles(labels, len(manifest.classes), dataset.forget.fraction, seed, limit)
             for model, methods in zip(loaded.job.grid.models, loaded.methods, strict=True):
+                drawn = draw_roles(
+                    labels,
+                    len(manifest.classes),
+                    forget,
+                    seed,
+                    retain=retain,
+                    keep_rest=bool(model.train),
+                    limit=limit,
+                )
                 lane = _lane(loaded, dataset, manifest, model, drawn, seed, limit)
                 lane = replace(lane, cells=_cells(methods, lane, manifest))
                 lanes.append(lane)
                 roles[lane.roles_name] = drawn
     return Plan(tuple(lanes), roles)
+
+
+def chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Chosen]:
+    """Return what a job forgets and retains, its class names and id file resolved.
+
+    Raises:
+        DataError: a class does not exist, or the file of ids cannot be read.
+    """
+    wanted = dataset.forget
+    numbers = []
+    for name in wanted.classes or ():
+        if str(name) not in manifest.classes:
+            raise DataError(
+                f"class '{name}' is not in {dataset.name}",
+                where="grid.datasets[].forget.classes",
+                nearest=nearest(str(name), manifest.classes),
+            )
+        numbers.append(manifest.classes.index(str(name)))
+    forget = Chosen(
+        fraction=wanted.fraction,
+        per_class=wanted.per_class,
+        classes=tuple(numbers) or None,
+        sample_ids=read_sample_ids(Path(wanted.ids)) if wanted.ids else None,
+    )
+    return forget, Chosen(fraction=dataset.retain.fraction, per_class=dataset.retain.per_class)
 
 
 def _lane(

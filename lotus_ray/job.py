@@ -28,9 +28,49 @@ class _Strict(BaseModel):
 
 
 class ForgetSet(_Strict):
-    """Which training samples to forget."""
+    """Which training samples to forget: exactly one of these."""
 
-    fraction: float = Field(gt=0, lt=1, description="part of every class's training samples")
+    fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
+    per_class: Positive | None = Field(None, description="so many of every class")
+    classes: list[str | int] | None = Field(None, min_length=1, description="whole classes by name")
+    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ForgetSet:
+        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
+            raise ValueError("give exactly one of fraction, per_class, classes, ids")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return the name of the setting in reports."""
+        if self.fraction is not None:
+            return f"instance_{self.fraction * 100:g}pct"
+        if self.per_class is not None:
+            return f"instance_{self.per_class}perclass"
+        if self.classes is not None:
+            return "class_" + "_".join(str(name) for name in self.classes)
+        return f"ids_{Path(self.ids or '').stem}"
+
+
+class RetainSet(_Strict):
+    """Which of the other training samples methods may use: all, or one of these."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
+    per_class: Positive | None = None  # so many of every class
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> RetainSet:
+        if self.fraction is not None and self.per_class is not None:
+            raise ValueError("give either fraction or per_class")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return what the name of the setting in reports ends with."""
+        if self.fraction is not None:
+            return f"_retain{self.fraction * 100:g}pct"
+        return "" if self.per_class is None else f"_retain{self.per_class}"
 
 
 class DatasetJob(_Strict):
@@ -40,7 +80,8 @@ class DatasetJob(_Strict):
     source: str | None = Field(None, description="an embedded data set, such as digits")
     manifest: str | None = Field(None, description="folder that `lotus-ray prepare` made")
     forget: ForgetSet
-    setting: str | None = Field(None, description="in reports; default instance_<n>pct")
+    retain: RetainSet = RetainSet()
+    setting: str | None = Field(None, description="in reports; default says what is forgotten")
     img_size: Positive
     crop_pct: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
@@ -61,7 +102,7 @@ class DatasetJob(_Strict):
     @property
     def setting_name(self) -> str:
         """Return the setting's name in reports."""
-        return self.setting or f"instance_{self.forget.fraction * 100:g}pct"
+        return self.setting or self.forget.setting + self.retain.setting
 
 
 class ModelJob(_Strict):

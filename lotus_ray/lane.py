@@ -35,7 +35,7 @@ from lotus_ray.models.checkpoints import (
     weights_to_bytes,
 )
 from lotus_ray.problem import Problem, Workers
-from lotus_ray.roles import FORGET, RETAIN, ROLES, UNSEEN
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.store import OK, Store
 
 WEIGHTS = "weights.safetensors"
@@ -194,6 +194,7 @@ def _problem(place: _Place, cell: Cell) -> Problem:
         original=frozen,
         forget=place.warm.split(FORGET),
         retain=place.warm.split(RETAIN),
+        rest=place.warm.split(REST),
         unseen=place.warm.split(UNSEEN),
         num_classes=place.lane.model.num_classes,
         num_rows=len(place.warm.roles),
@@ -299,7 +300,7 @@ def _phase(record: PhaseRecord) -> dict[str, Any]:
 
 
 def _role_names(roles: Roles) -> Any:
-    return np.array(ROLES)[roles.roles]
+    return np.array(STORED)[roles.roles]
 
 
 def _first_says(workers: Workers, answer: bool, device: torch.device) -> bool:

@@ -132,6 +132,7 @@ class Problem:
     original: nn.Module  # frozen, in eval mode
     forget: Split
     retain: Split
+    rest: Split  # other training samples: of the original and the gold standard alone
     unseen: Split
     num_classes: int
     num_rows: int  # of the table of roles

@@ -1,4 +1,6 @@
-"""The four roles that a sample can play, in the order in which they are stored."""
+"""The roles that a sample can play, in the order in which they are stored."""
 
 FORGET, RETAIN, UNSEEN, TEST = "forget", "retain", "unseen", "test"
-ROLES = (FORGET, RETAIN, UNSEEN, TEST)
+ROLES = (FORGET, RETAIN, UNSEEN, TEST)  # these are evaluated
+REST = "rest"  # trained on by the original and the gold standard, used by no method
+STORED = (*ROLES, REST)

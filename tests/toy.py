@@ -13,7 +13,7 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Problem, Workers
-from lotus_ray.roles import FORGET, RETAIN, ROLES, UNSEEN
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, UNSEEN
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -68,6 +68,7 @@ def make_problem(
         original=original,
         forget=warm.split(FORGET),
         retain=warm.split(RETAIN),
+        rest=warm.split(REST),
         unseen=warm.split(UNSEEN),
         num_classes=warm.roles.num_classes,
         num_rows=len(warm.roles),

@@ -1,4 +1,4 @@
-"""Which sample plays which role: forget, retain, unseen or test.
+"""Which sample plays which role: forget, retain, unseen, test or rest.
 
 Drawn within each class from (seed, sample id), so that the roles are the same on every machine
 and do not depend on the order of the shards.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from lotus_ray import seeds
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Roles:
 
     sample_ids: list[str]
     labels: np.ndarray  # [N], int64
-    roles: np.ndarray  # [N], int8: place in ROLES
+    roles: np.ndarray  # [N], int8: place in STORED
     num_classes: int
 
     def __len__(self) -> int:
@@ -35,7 +36,7 @@ class Roles:
 
     def rows(self, *roles: str) -> np.ndarray:
         """Return the rows, int64 [n], that play any of `roles`."""
-        return np.flatnonzero(np.isin(self.roles, [ROLES.index(role) for role in roles]))
+        return np.flatnonzero(np.isin(self.roles, [STORED.index(role) for role in roles]))
 
     @property
     def digest(self) -> str:
@@ -50,7 +51,7 @@ class Roles:
             {
                 "sample_id": self.sample_ids,
                 "label": self.labels,
-                "role": [ROLES[role] for role in self.roles],
+                "role": [STORED[role] for role in self.roles],
             }
         )
         buffer = io.BytesIO()
@@ -66,48 +67,85 @@ class Roles:
         return cls(
             sample_ids=table["sample_id"].to_pylist(),
             labels=table["label"].to_numpy(),
-            roles=np.array([ROLES.index(r) for r in table["role"].to_pylist()], dtype=np.int8),
+            roles=np.array([STORED.index(r) for r in table["role"].to_pylist()], dtype=np.int8),
             num_classes=int(table.schema.metadata[b"num_classes"]),
         )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which training samples a role takes. At most one field is given; none takes all.
+
+    `fraction` is a part of every class, `per_class` a count; `classes` are whole classes by
+    number; `sample_ids` are named one by one.
+    """
+
+    fraction: float | None = None
+    per_class: int | None = None
+    classes: tuple[int, ...] | None = None
+    sample_ids: tuple[str, ...] | None = None
+
+    def count(self, members: int) -> int:
+        """Return how many of so many candidates of one class a fraction or count takes."""
+        if self.fraction is not None:
+            return round(self.fraction * members)
+        return members if self.per_class is None else min(self.per_class, members)
 
 
 def draw_roles(
     labels: pa.Table,
     num_classes: int,
-    forget_fraction: float,
+    forget: Chosen,
     seed: int,
+    *,
+    retain: Chosen = Chosen(),
+    keep_rest: bool = True,
     limit: int | None = None,
 ) -> Roles:
     """Draw the role of every sample.
 
-    Of each class, round(forget_fraction · n) training samples are forgotten (at least one of a
-    class that has two) and the others retained; of its held-out samples, half (the larger half
-    of an odd number) are unseen, used for calibration, and the others test.
+    A fraction or a count is drawn within each class; a fraction forgets at least one of a class
+    that has two, and leaves one. Of the other training samples `retain` takes its part, and the
+    rest plays the role `rest`. Of the held-out samples of each class half (the larger half of an
+    odd number) are unseen, used for calibration, and the others test.
 
     Args:
         labels: sample_id, label, split, sorted by sample_id: `shards.read_labels`.
         num_classes: C.
-        forget_fraction: in (0, 1).
+        forget: which training samples to forget.
         seed: the cell's seed.
+        retain: which of the others to retain.
+        keep_rest: whether samples of the role `rest` stay in the table; nothing but the training
+            of an original needs them.
         limit: keep at most so many samples of each role, for smoke tests; None keeps all.
 
     Returns:
-        Every sample with exactly one role (fewer samples if limited).
+        Every sample with exactly one role (fewer samples if limited, or without the rest).
 
     Raises:
-        DataError: a role came out empty.
+        DataError: a role came out empty, or an id to forget is no training sample.
     """
     sample_ids: list[str] = labels["sample_id"].to_pylist()
     classes = labels["label"].to_numpy()
     splits = np.array(labels["split"].to_pylist())
+    named = _named_rows(forget, sample_ids, splits)
     roles = np.full(len(sample_ids), -1, dtype=np.int8)
-    for split, first, second in ((TRAIN, FORGET, RETAIN), (HELDOUT, UNSEEN, TEST)):
+    for split in (TRAIN, HELDOUT):
         order = _random_order(sample_ids, seed, split)
         for label in range(num_classes):
             members = order[(classes[order] == label) & (splits[order] == split)]
-            count = _first_count(len(members), split, forget_fraction)
-            roles[members[:count]] = ROLES.index(first)
-            roles[members[count:]] = ROLES.index(second)
+            if split == HELDOUT:
+                parts = np.split(members, [(len(members) + 1) // 2])
+                assigned = zip((UNSEEN, TEST), parts, strict=True)
+            else:
+                forgotten = _forgotten(forget, members, label, named)
+                others = members[~np.isin(members, forgotten)]
+                parts = np.split(others, [retain.count(len(others))])
+                assigned = zip((FORGET, RETAIN, REST), (forgotten, *parts), strict=True)
+            for role, rows in assigned:
+                roles[rows] = STORED.index(role)
+    if not keep_rest:
+        roles[roles == STORED.index(REST)] = -1
     kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
     drawn = Roles([sample_ids[row] for row in kept], classes[kept], roles[kept], num_classes)
     for role in ROLES:
@@ -116,10 +154,38 @@ def draw_roles(
     return drawn
 
 
-def _first_count(members: int, split: str, forget_fraction: float) -> int:
-    if split == HELDOUT:
-        return (members + 1) // 2
-    return min(max(round(forget_fraction * members), 1), members - 1) if members > 1 else 0
+def _forgotten(forget: Chosen, members: np.ndarray, label: int, named: np.ndarray) -> np.ndarray:
+    """Return which training samples of one class, in random order, are forgotten."""
+    if forget.sample_ids is not None:
+        return members[np.isin(members, named)]
+    if forget.classes is not None:
+        return members if label in forget.classes else members[:0]
+    count = forget.count(len(members))
+    if forget.fraction is not None:
+        count = min(max(count, 1), max(len(members) - 1, 0))
+    return members[:count]
+
+
+def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np.ndarray:
+    """Return the rows of ids named one by one.
+
+    Raises:
+        DataError: an id does not exist, is named twice, or is held out.
+    """
+    if forget.sample_ids is None:
+        return np.empty(0, dtype=np.int64)
+    places = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    counted = Counter(forget.sample_ids)
+    held_out = [i for i in counted if i in places and splits[places[i]] == HELDOUT]
+    for wrong, what in (
+        ([i for i in counted if i not in places], "are not in the data set"),
+        ([i for i, n in counted.items() if n > 1], "are named more than once"),
+        (held_out, "are held-out samples, which play the roles unseen and test"),
+    ):
+        if wrong:
+            more = ", …" if len(wrong) > 10 else ""
+            raise DataError(f"{len(wrong)} ids to forget {what}: {', '.join(wrong[:10])}{more}")
+    return np.array([places[sample_id] for sample_id in forget.sample_ids], dtype=np.int64)
 
 
 def _random_order(sample_ids: Sequence[str], seed: int, name: str) -> np.ndarray:
@@ -129,5 +195,5 @@ def _random_order(sample_ids: Sequence[str], seed: int, name: str) -> np.ndarray
 
 def _keep(roles: np.ndarray, order: np.ndarray, limit: int | None) -> np.ndarray:
     if limit is None:
-        return np.arange(len(roles))
-    return np.concatenate([order[roles[order] == role][:limit] for role in range(len(ROLES))])
+        return np.flatnonzero(roles >= 0)
+    return np.concatenate([order[roles[order] == role][:limit] for role in range(len(STORED))])

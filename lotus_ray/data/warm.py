@@ -21,7 +21,7 @@ from lotus_ray.data.shards import Manifest
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
-from lotus_ray.roles import FORGET, ROLES
+from lotus_ray.roles import FORGET, STORED
 
 EVALUATION_BATCH = 512  # rows a worker; has no influence on any result
 
@@ -197,7 +197,7 @@ class WarmSet:
         self.pixels = pixels
         self.labels = torch.from_numpy(roles.labels.astype(np.int64))
         self.keys = seeds.sample_keys(roles.sample_ids)
-        self.forget = torch.from_numpy(roles.roles == ROLES.index(FORGET))
+        self.forget = torch.from_numpy(roles.roles == STORED.index(FORGET))
         self.seed = seed
         self.device = device
         self.dtype = dtype

@@ -12,7 +12,7 @@ from lotus_ray.problem import Batch, Phase, Problem
 
 @dataclass(frozen=True)
 class Gold(FromScratch):
-    """Train on the retain set alone, by the recipe and the seed of the original.
+    """Train on all but the forget set, by the recipe and the seed of the original.
 
     Args:
         training_seed: another seed for weights and order, for a second gold standard that shows
@@ -28,4 +28,4 @@ class Gold(FromScratch):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
-        yield from self.train(problem, problem.retain, self.training_seed)
+        yield from self.train(problem, problem.retain.union(problem.rest), self.training_seed)

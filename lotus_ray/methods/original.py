@@ -12,7 +12,7 @@ from lotus_ray.problem import Batch, Phase, Problem
 
 @dataclass(frozen=True)
 class Original(FromScratch):
-    """Train on the forget and the retain set; with `epochs=0`, keep the given weights.
+    """Train on all training samples; with `epochs=0`, keep the given weights.
 
     Source: the control row of every table. Deviation: none.
     """
@@ -23,4 +23,4 @@ class Original(FromScratch):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
         if self.epochs:
-            yield from self.train(problem, problem.forget.union(problem.retain))
+            yield from self.train(problem, problem.forget.union(problem.retain).union(problem.rest))

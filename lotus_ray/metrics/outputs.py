@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
+from lotus_ray.roles import ROLES
+
 SAMPLES = "samples.parquet"
 TENSORS = "tensors.safetensors"
 
@@ -18,6 +20,8 @@ TENSORS = "tensors.safetensors"
 @dataclass(frozen=True)
 class Outputs:
     """Outputs of a model on every sample of the table of roles (N rows, C classes).
+
+    Samples of the role `rest` are not evaluated: their entries are 0 and are not kept in files.
 
     `class_sums[role]` [C, C] holds in row c the sum of softmax outputs over the role's samples
     of class c: sums over rows, so that they add up over workers.
@@ -38,14 +42,15 @@ class Outputs:
 
     def to_files(self, sample_ids: Sequence[str]) -> dict[str, bytes]:
         """Return the contents of the two files that hold these outputs, by file name."""
+        evaluated = np.flatnonzero(np.isin(self.roles, ROLES))
         columns = {
-            "sample_id": sample_ids,
-            "role": self.roles,
-            "labels": self.labels,
-            "predicted": self.predicted,
-            "entropy": self.entropy,
-            "loss": self.loss,
-            "margin": self.margin,
+            "sample_id": np.array(sample_ids)[evaluated],
+            "role": self.roles[evaluated],
+            "labels": self.labels[evaluated],
+            "predicted": self.predicted[evaluated],
+            "entropy": self.entropy[evaluated],
+            "loss": self.loss[evaluated],
+            "margin": self.margin[evaluated],
         }
         samples = io.BytesIO()
         pq.write_table(pa.table(columns), samples)

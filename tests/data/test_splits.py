@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.data.splits import Roles, draw_roles
+from lotus_ray.data.splits import Chosen, Roles, draw_roles
 from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, TEST, UNSEEN
 
 Counts = list[tuple[int, int]]  # training and held-out samples of each class
 COUNTS = st.tuples(
@@ -56,7 +56,7 @@ def test_every_sample_has_one_role_of_its_own_split(
     counts: Counts, fraction: float, seed: int
 ) -> None:
     labels = table(counts)
-    roles = draw_roles(labels, len(counts), fraction, seed)
+    roles = draw_roles(labels, len(counts), Chosen(fraction=fraction), seed)
     assert roles.sample_ids == labels["sample_id"].to_pylist()
     assert roles.labels.tolist() == labels["label"].to_pylist()
     parts = [set(roles.rows(role).tolist()) for role in ROLES]
@@ -70,7 +70,7 @@ def test_every_sample_has_one_role_of_its_own_split(
 @small
 @given(COUNTS, FRACTION, SEED)
 def test_every_class_gives_its_part(counts: Counts, fraction: float, seed: int) -> None:
-    roles = draw_roles(table(counts), len(counts), fraction, seed)
+    roles = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed)
     for label, (trained, heldout) in enumerate(counts):
         forgotten = count(roles, FORGET, label)
         unseen = count(roles, UNSEEN, label)
@@ -91,7 +91,7 @@ def test_every_class_gives_its_part(counts: Counts, fraction: float, seed: int) 
 )
 def test_forget_counts_by_hand(trained: int, fraction: float, forgotten: int) -> None:
     """round(1.0) = 1, round(2.6) = 3; at least 1, at most n − 1, and none of a class of one."""
-    roles = draw_roles(table([(4, 2), (trained, 0)]), 2, fraction, seed=1)
+    roles = draw_roles(table([(4, 2), (trained, 0)]), 2, Chosen(fraction=fraction), seed=1)
     assert count(roles, FORGET, 1) == forgotten
 
 
@@ -100,8 +100,8 @@ def test_forget_counts_by_hand(trained: int, fraction: float, forgotten: int) ->
 def test_roles_do_not_depend_on_the_order_of_the_rows(
     counts: Counts, fraction: float, seed: int, shuffle: int
 ) -> None:
-    ordered = draw_roles(table(counts), len(counts), fraction, seed)
-    shuffled = draw_roles(table(counts, shuffle), len(counts), fraction, seed)
+    ordered = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed)
+    shuffled = draw_roles(table(counts, shuffle), len(counts), Chosen(fraction=fraction), seed)
     assert by_id(shuffled) == by_id(ordered)
 
 
@@ -110,8 +110,8 @@ def test_roles_do_not_depend_on_the_order_of_the_rows(
 def test_roles_of_a_class_do_not_depend_on_other_classes(
     counts: Counts, fraction: float, seed: int
 ) -> None:
-    alone = by_id(draw_roles(table(counts[:1]), 1, fraction, seed))
-    among = by_id(draw_roles(table(counts), len(counts), fraction, seed))
+    alone = by_id(draw_roles(table(counts[:1]), 1, Chosen(fraction=fraction), seed))
+    among = by_id(draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed))
     assert alone == {name: among[name] for name in alone}
 
 
@@ -120,8 +120,8 @@ def test_roles_of_a_class_do_not_depend_on_other_classes(
 def test_a_limit_keeps_so_many_samples_of_each_role_and_changes_none(
     counts: Counts, fraction: float, seed: int, limit: int
 ) -> None:
-    full = draw_roles(table(counts), len(counts), fraction, seed)
-    limited = draw_roles(table(counts), len(counts), fraction, seed, limit)
+    full = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed)
+    limited = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed, limit=limit)
     for role in ROLES:
         assert len(limited.rows(role)) == min(limit, len(full.rows(role)))
     assert by_id(limited).items() <= by_id(full).items()
@@ -131,15 +131,15 @@ def test_a_limit_keeps_so_many_samples_of_each_role_and_changes_none(
 
 
 def test_a_limit_does_not_take_the_first_ids() -> None:
-    full = draw_roles(table([(50, 50), (50, 50)]), 2, 0.5, seed=1)
-    limited = draw_roles(table([(50, 50), (50, 50)]), 2, 0.5, seed=1, limit=10)
+    full = draw_roles(table([(50, 50), (50, 50)]), 2, Chosen(fraction=0.5), seed=1)
+    limited = draw_roles(table([(50, 50), (50, 50)]), 2, Chosen(fraction=0.5), seed=1, limit=10)
     firsts = [full.sample_ids[row] for row in full.rows(RETAIN)[:10]]
     assert [limited.sample_ids[row] for row in limited.rows(RETAIN)] != firsts
 
 
 def test_seeds_draw_differently_and_the_same_seed_alike() -> None:
     labels = table([(50, 20), (50, 20)])
-    first, again, other = (draw_roles(labels, 2, 0.3, seed) for seed in (1, 1, 2))
+    first, again, other = (draw_roles(labels, 2, Chosen(fraction=0.3), seed) for seed in (1, 1, 2))
     assert first.digest == again.digest
     assert by_id(first) != by_id(other)
     unseen = [set(r.rows(UNSEEN).tolist()) for r in (first, other)]
@@ -152,7 +152,7 @@ def test_seeds_draw_differently_and_the_same_seed_alike() -> None:
 )
 def test_a_role_without_samples_is_an_error(counts: Counts, role: str) -> None:
     with pytest.raises(DataError, match=f"the role {role} is empty"):
-        draw_roles(table(counts), 1, 0.5, seed=1)
+        draw_roles(table(counts), 1, Chosen(fraction=0.5), seed=1)
 
 
 def test_rows_by_hand() -> None:
@@ -164,7 +164,7 @@ def test_rows_by_hand() -> None:
 
 
 def test_a_table_of_roles_survives_parquet() -> None:
-    roles = draw_roles(table([(7, 3), (5, 2)]), 3, 0.4, seed=1)
+    roles = draw_roles(table([(7, 3), (5, 2)]), 3, Chosen(fraction=0.4), seed=1)
     found = Roles.from_parquet(roles.to_parquet())
     assert by_id(found) == by_id(roles)
     assert found.labels.tolist() == roles.labels.tolist()
@@ -173,10 +173,62 @@ def test_a_table_of_roles_survives_parquet() -> None:
 
 
 def test_the_digest_depends_on_ids_labels_and_roles() -> None:
-    roles = draw_roles(table([(7, 3), (5, 2)]), 2, 0.4, seed=1)
+    roles = draw_roles(table([(7, 3), (5, 2)]), 2, Chosen(fraction=0.4), seed=1)
     others = [
         replace(roles, sample_ids=["x", *roles.sample_ids[1:]]),
         replace(roles, labels=1 - roles.labels),
         replace(roles, roles=3 - roles.roles),
     ]
     assert len({roles.digest, *(other.digest for other in others)}) == 4
+
+
+def test_a_count_is_taken_from_every_class_and_the_rest_is_kept_apart() -> None:
+    """Of 7 and 5 training samples 2 are forgotten and 3 retained: 2 and 0 are left as rest."""
+    labels = table([(7, 2), (5, 2)])
+    chosen = {"forget": Chosen(per_class=2), "retain": Chosen(per_class=3)}
+    roles = draw_roles(labels, 2, seed=1, **chosen)
+    assert [count(roles, FORGET, label) for label in (0, 1)] == [2, 2]
+    assert [count(roles, RETAIN, label) for label in (0, 1)] == [3, 3]
+    assert [count(roles, REST, label) for label in (0, 1)] == [2, 0]
+    without = draw_roles(labels, 2, seed=1, keep_rest=False, **chosen)
+    assert by_id(without) == {i: role for i, role in by_id(roles).items() if role != REST}
+
+
+def test_a_part_of_the_others_is_retained() -> None:
+    """Of 10 training samples a class 2 are forgotten and a quarter of the other 8 retained."""
+    roles = draw_roles(
+        table([(10, 2), (10, 2)]),
+        2,
+        Chosen(fraction=0.2),
+        seed=1,
+        retain=Chosen(fraction=0.25),
+    )
+    assert [len(roles.rows(role)) for role in (FORGET, RETAIN, REST)] == [4, 4, 12]
+
+
+def test_whole_classes_are_forgotten() -> None:
+    roles = draw_roles(table([(4, 2), (6, 2), (5, 2)]), 3, Chosen(classes=(1,)), seed=1)
+    assert [count(roles, FORGET, label) for label in range(3)] == [0, 6, 0]
+    assert [count(roles, RETAIN, label) for label in range(3)] == [4, 0, 5]
+
+
+def test_ids_are_forgotten_one_by_one() -> None:
+    labels = table([(4, 2), (6, 2)])
+    trained = [row["sample_id"] for row in labels.to_pylist() if row["split"] == "train"]
+    named = (trained[7], trained[0], trained[3])
+    roles = draw_roles(labels, 2, Chosen(sample_ids=named), seed=1)
+    assert {i for i, role in by_id(roles).items() if role == FORGET} == set(named)
+
+
+@pytest.mark.parametrize("fault", ["missing", "repeated", "held out"])
+def test_wrong_ids_are_refused_by_name(fault: str) -> None:
+    labels = table([(4, 2), (6, 2)])
+    rows = labels.to_pylist()
+    trained = [row["sample_id"] for row in rows if row["split"] == "train"]
+    held_out = [row["sample_id"] for row in rows if row["split"] != "train"]
+    wrong = {"missing": "nobody", "repeated": trained[0], "held out": held_out[1]}[fault]
+    with pytest.raises(DataError) as raised:
+        draw_roles(labels, 2, Chosen(sample_ids=(trained[0], wrong)), seed=1)
+    assert f": {wrong}" in str(raised.value)
+    what = {"missing": "not in the data", "repeated": "more than once", "held out": "held-out"}
+    assert what[fault] in str(raised.value)
