@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lotus_ray.data.id_files import read_sample_ids
 from lotus_ray.data.images import Transform
 from lotus_ray.data.shards import Manifest, read_labels
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
-from lotus_ray.errors import DataError, nearest
+from lotus_ray.errors import DataError, JobError, nearest
 from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, describe
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.models import ModelSpec
@@ -69,6 +70,16 @@ class Lane:
         return f"roles/{self.roles_digest}.parquet"
 
     @property
+    def labels(self) -> dict[str, Any]:
+        """Return what reports call this lane; none of it is part of a cell's identity."""
+        return {
+            "benchmark": self.benchmark,
+            "model": self.model_label,
+            "setting": self.setting,
+            "smoke": self.limit is not None,
+        }
+
+    @property
     def name(self) -> str:
         """Return a name for people."""
         return f"{self.benchmark} {self.model_label} seed {self.seed}"
@@ -87,12 +98,12 @@ class Plan:
         return [cell for lane in self.lanes for cell in lane.cells]
 
 
-def plan(loaded: LoadedJob, manifests: Mapping[str, Manifest], limit: int | None = None) -> Plan:
+def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = None) -> Plan:
     """Expand a job to lanes.
 
     Args:
         loaded: the job.
-        manifests: by name of data set.
+        manifests: of the data sets, in the order of the job.
         limit: keep at most so many samples of each role (the rows are marked smoke).
 
     Returns:
@@ -104,26 +115,41 @@ def plan(loaded: LoadedJob, manifests: Mapping[str, Manifest], limit: int | None
     """
     lanes: list[Lane] = []
     roles: dict[str, Roles] = {}
-    for dataset in loaded.job.grid.datasets:
-        manifest = manifests[dataset.name]
+    for dataset, manifest in zip(loaded.job.grid.datasets, manifests, strict=True):
         labels = read_labels(manifest)
         forget, retain = chosen_samples(dataset, manifest)
         for seed in dict.fromkeys(loaded.job.grid.seeds):
             for model, methods in zip(loaded.job.grid.models, loaded.methods, strict=True):
-                drawn = draw_roles(
+                draw = partial(
+                    draw_roles,
                     labels,
                     len(manifest.classes),
                     forget,
                     seed,
                     retain=retain,
                     keep_rest=bool(model.train),
-                    limit=limit,
                 )
-                lane = _lane(loaded, dataset, manifest, model, drawn, seed, limit)
+                drawn = draw(limit=limit)
+                cuts = limit if limit and len(drawn) < len(draw()) else None
+                lane = _lane(loaded, dataset, manifest, model, drawn, seed, cuts)
                 lane = replace(lane, cells=_cells(methods, lane, manifest))
                 lanes.append(lane)
                 roles[lane.roles_name] = drawn
+    _check_distinct(lanes)
     return Plan(tuple(lanes), roles)
+
+
+def _check_distinct(lanes: Sequence[Lane]) -> None:
+    """Raise JobError where two lanes hold the same cells under two names."""
+    first: dict[str, Lane] = {}
+    for lane in lanes:
+        twin = first.setdefault(lane.original.cell_id, lane)
+        if twin is not lane:
+            raise JobError(
+                f"'{lane.name}, {lane.setting}' and '{twin.name}, {twin.setting}' are the same",
+                where="grid.datasets × grid.models",
+                next_command="remove one of the two from the job",
+            )
 
 
 def chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Chosen]:
@@ -169,7 +195,9 @@ def _lane(
         roles_digest=roles.digest,
         transform=dataset.transform,
         model=ModelSpec(model.name, len(manifest.classes), model.pretrained, model.options),
-        checkpoint=model.initial_checkpoint,
+        checkpoint=str(Path(model.initial_checkpoint).absolute())
+        if model.initial_checkpoint
+        else None,
         precision=loaded.job.precision,
         batch_size=loaded.job.batch_size,
         limit=limit,

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from lotus_ray import __version__
-from lotus_ray.errors import LotusRayError
+from lotus_ray.errors import JobError, LotusRayError
 
 
 class _Commands(click.Group):
@@ -109,7 +109,12 @@ def report(store: str, form: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text)
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise JobError(
+                f"the report cannot be written: {error.strerror}", where=str(output)
+            ) from error
 
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -157,7 +162,7 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
 
     planned = run.preview(loaded, options.limit)
     todos = run.missing(planned, store, options)
-    for line in run.describe(planned.lanes, todos):
+    for line in run.describe(planned, todos, store.rows()):
         click.echo(line)
     need = loaded.job.resources
     left = sum(len(todo.generations) for todo in todos)
@@ -176,10 +181,10 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     stages = run.Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):
-        text = FORMATS[form](collect(store, outcome.cell_ids))
+        text = FORMATS[form](collect(store, outcome.labels))
     click.echo(text, nl=False)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
-    parts += [f"{name} {seconds:.1f}" for name, seconds in outcome.cell_seconds.items()]
+    parts += [f"{name} {seconds:.1f}" for _, name, seconds in outcome.cell_seconds]
     click.echo("seconds: " + " | ".join(parts), err=True)
     store.replace(run.OUTCOME, outcome.to_json().encode())
     if outcome.error:

@@ -61,7 +61,7 @@ def unlearn(
         One record a phase. A method that yields no phase returns none.
 
     Raises:
-        Diverged: a loss is NaN or infinite; the text names phase and step.
+        Diverged: a loss, or a weight at the end, is NaN or infinite.
     """
     torch.manual_seed(seeds.seed_for(problem.seed, "stochastic layers", problem.workers.rank))
     records: list[PhaseRecord] = []
@@ -70,7 +70,15 @@ def unlearn(
         replica = replica or problem.workers.replicate(problem.model)
         records.append(_train(phase, replica, problem, index))
     problem.model.eval()
+    _check_finite(problem.model)
     return records
+
+
+def _check_finite(model: nn.Module) -> None:
+    """Raise Diverged where a weight is NaN or infinite: the last step's loss cannot show it."""
+    state = [value for value in model.state_dict().values() if value.is_floating_point()]
+    if not bool(torch.stack([value.isfinite().all() for value in state]).all()):
+        raise Diverged("weights are NaN or infinite after the last step")
 
 
 def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:

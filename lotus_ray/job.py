@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from lotus_ray import models
 from lotus_ray.data.images import Transform
@@ -20,11 +28,12 @@ from lotus_ray.methods.salun import Salun
 from lotus_ray.problem import Method
 
 Positive = Annotated[int, Field(ge=1)]
+AboveZero = Annotated[float, Field(gt=0)]
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ForgetSet(_Strict):
@@ -86,7 +95,7 @@ class DatasetJob(_Strict):
     crop_pct: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
 
     @model_validator(mode="after")
     def _one_origin(self) -> DatasetJob:
@@ -112,7 +121,9 @@ class ModelJob(_Strict):
     label: str | None = Field(None, description="in reports; default the name")
     pretrained: bool = False
     initial_checkpoint: str | None = Field(None, description=".safetensors or .pth state dict")
-    options: dict[str, Any] = Field(default_factory=dict, description="for the model's factory")
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="for the model's factory"
+    )
     train: dict[str, Any] = Field(
         default_factory=dict,
         description="recipe of original and gold standard: epochs, lr, batch_size, …; "
@@ -209,9 +220,8 @@ def build_method(description: Mapping[str, Any]) -> Method:
 def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:
     """Make the methods of one model, each once, in the order in which a lane runs them."""
     recipe = job.grid.models[model].train
-    original = _validated(
-        {"name": "original", **recipe}, ("grid", "models", model, "train"), document
-    )
+    train = ("grid", "models", model, "train")
+    original = _validated({"name": "original"}, recipe, train, document)
     _check_weights(job, model, document)
     found = [original]
     for place, entry in enumerate(job.grid.methods):
@@ -274,7 +284,8 @@ def _method(
         inner = description.get("inner", Salun().inner.name)
         built = _method(inner, epochs, recipe, (*path, "inner"), document)
         description = {**description, "inner": describe(built)}
-    return _validated(description, path, document)
+    params = {key: value for key, value in description.items() if key != "name"}
+    return _validated(description, params, path, document)
 
 
 def _from_scratch(
@@ -291,15 +302,19 @@ def _from_scratch(
                 where=document.where((*path, key)),
                 next_command=f"move {key} there; lotus-ray validate {document.file}",
             )
-    return _validated({**recipe, **description}, path, document)
+    own = {key: value for key, value in description.items() if key != "name"}
+    return _validated(description, {**recipe, **own}, path, document)
 
 
 def _validated(
-    description: dict[str, Any], path: tuple[str | int, ...], document: Document
+    named: Mapping[str, Any],
+    params: dict[str, Any],
+    path: tuple[str | int, ...],
+    document: Document,
 ) -> Method:
-    name = description["name"]
+    name = named["name"]
     valid = _fields(METHODS[name])
-    unknown = [key for key in description if key not in (*valid, "name", "version")]
+    unknown = [key for key in params if key not in valid]
     if unknown:
         raise JobError(
             f"unknown hyper-parameter '{unknown[0]}' of {name}",
@@ -308,7 +323,7 @@ def _validated(
             next_command="lotus-ray list methods",
         )
     try:
-        return build_method(description)
+        return build_method({"name": name, **params})
     except ValidationError as error:
         raise _explained(error, document, None, path) from None
     except MethodError as error:

@@ -25,7 +25,7 @@ class Document:
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             self.values: Any = self._value(node, ()) if node else {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise self._syntax(error) from error
 
     @classmethod
@@ -44,7 +44,7 @@ class Document:
     def override(self, assignment: str) -> None:
         """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list."""
         name, found, text = assignment.partition("=")
-        keys = [int(key) if key.isdigit() else key for key in name.split(".")]
+        keys = [int(key) if key.isdecimal() else key for key in name.split(".")]
         if not found or not name:
             raise JobError(
                 f"'{assignment}' is not of the form a.b=value",
@@ -104,12 +104,12 @@ class Document:
             values[key] = self._value(value_node, (*path, key))
         return values
 
-    def _syntax(self, error: yaml.YAMLError) -> JobError:
+    def _syntax(self, error: Exception) -> JobError:
         mark = getattr(error, "problem_mark", None)
         return JobError(
             f"this is not YAML: {getattr(error, 'problem', None) or error}",
             where=f"{self.file}:{mark.line + 1}" if mark else self.file,
-            next_command=f"lotus-ray validate {self.file}",
+            next_command="mend that place and run the same command again",
         )
 
 

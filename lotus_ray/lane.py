@@ -23,7 +23,7 @@ from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, PhaseRecord, unlearn
-from lotus_ray.errors import Diverged, LotusRayError, StoreError
+from lotus_ray.errors import DataError, Diverged, LotusRayError, StoreError
 from lotus_ray.job import build_method
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
@@ -95,6 +95,19 @@ class _Place:
         return model.to(self.device, DTYPES[lane.precision]).requires_grad_(False)
 
 
+def load_roles(todo: Todo) -> Roles:
+    """Read the table of roles of a lane from the store.
+
+    Raises:
+        DataError: it is not the one that the lane was planned with.
+    """
+    name = todo.lane.roles_name
+    roles = Roles.from_parquet(Store.open(todo.store).blobs.read(name))
+    if roles.digest != todo.lane.roles_digest:
+        raise DataError("the table of roles changed since it was written", where=name)
+    return roles
+
+
 def run_lane(
     todo: Todo,
     pixels: Tensor,
@@ -117,8 +130,7 @@ def run_lane(
         Exception: whatever goes wrong on one of several workers, since the others cannot know of
             it; alone, a worker makes a failed row of it and goes on.
     """
-    import sklearn.linear_model  # noqa: F401  a second that no cell's clock should show
-
+    _warm_up()
     lane = todo.lane
     dtype = DTYPES[lane.precision]
     warm = WarmSet(pixels, roles, lane.transform, lane.seed, device, dtype, workers)
@@ -129,25 +141,64 @@ def run_lane(
             _run_cell(place, cell)
 
 
+def _warm_up() -> None:
+    """Do once what no cell's clock should show: imports behind the first fit and the first step."""
+    import sklearn.linear_model  # noqa: F401
+
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.zeros(1)
+    torch.optim.SGD([weight], lr=0.1).step()
+
+
 def _run_cell(place: _Place, cell: Cell) -> None:
     attempt = None
     if place.is_first:
         generation = place.todo.generations[cell.cell_id]
         attempt = place.store.begin(cell.cell_id, generation, place.facts)
     try:
-        body, artifacts = _measure(place, cell)
-    except Diverged as error:  # every worker sees the same summed loss
+        measured = _measure(place, cell)
+        body, artifacts = measured.row(), measured.artifacts(place)
+    except Diverged as error:  # every worker sees the same summed loss and the same weights
         body, artifacts = failure("diverged", error), {}
     except Exception as error:
         if place.workers.size > 1:
             raise
-        body, artifacts = failure(_status_of(error), error), {}
+        body, artifacts = failure(status_of(error), error), {}
     if attempt is not None:
         place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
+    if cell == place.lane.original and body["status"] == OK:
+        place.original, place.original_outputs = measured.model, measured.outputs
 
 
-def _measure(place: _Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Unlearn and evaluate; return a row's body and its artifacts (empty but on the first)."""
+@dataclass(frozen=True)
+class _Measured:
+    """What running a cell gave."""
+
+    model: nn.Module
+    outputs: Outputs
+    metrics: Metrics
+    undefined: dict[str, str]
+    clock: Clock
+    records: list[PhaseRecord]
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "status": OK,
+            "metrics": self.metrics,
+            "undefined": self.undefined,
+            "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
+            "phases": [_phase(record) for record in self.records],
+        }
+
+    def artifacts(self, place: _Place) -> dict[str, bytes]:
+        if not place.is_first:
+            return {}
+        files = self.outputs.to_files(place.warm.roles.sample_ids)
+        return {WEIGHTS: weights_to_bytes(self.model), **files}
+
+
+def _measure(place: _Place, cell: Cell) -> _Measured:
+    """Unlearn and evaluate one cell. Metrics are empty but on the first worker."""
     clock = Clock(place.device)
     with clock.measure("prepare"):
         problem = _problem(place, cell)
@@ -158,29 +209,20 @@ def _measure(place: _Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes
         outputs = evaluate(
             problem.model,
             {role: place.warm.split(role) for role in ROLES},
-            roles=_role_names(place.warm.roles),
+            roles=np.array(STORED)[place.warm.roles.roles],
             labels=place.warm.roles.labels,
             num_classes=problem.num_classes,
             device=place.device,
             workers=place.workers,
         )
-        if cell == place.lane.original:
-            place.original, place.original_outputs = problem.model, outputs
         metrics: Metrics = {}
         undefined: dict[str, str] = {}
-        if place.original_outputs is not None:
-            metrics, undefined = summarise(outputs, place.original_outputs)
-    if not place.is_first:
-        return {}, {}
-    body = {
-        "status": OK,
-        "metrics": metrics,
-        "undefined": undefined,
-        "timing": {f"{name}_seconds": seconds for name, seconds in clock.seconds.items()},
-        "phases": [_phase(record) for record in records],
-    }
-    weights = {WEIGHTS: weights_to_bytes(problem.model)}
-    return body, {**weights, **outputs.to_files(place.warm.roles.sample_ids)}
+        if place.is_first:
+            is_original = cell == place.lane.original
+            reference = outputs if is_original else place.original_outputs
+            assert reference is not None
+            metrics, undefined = summarise(outputs, reference)
+    return _Measured(problem.model, outputs, metrics, undefined, clock, records)
 
 
 def _problem(place: _Place, cell: Cell) -> Problem:
@@ -251,12 +293,9 @@ def failure(status: str, error: BaseException) -> dict[str, Any]:
 def about(lane: Lane, cell: Cell) -> dict[str, Any]:
     """Return what a row says of its cell before anything has run."""
     return {
-        "benchmark": lane.benchmark,
-        "model": lane.model_label,
-        "setting": lane.setting,
+        **lane.labels,
         "method": cell.label,
         "seed": lane.seed,
-        "smoke": lane.limit is not None,
         "spec": cell.spec,
         "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -285,7 +324,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def _status_of(error: Exception) -> str:
+def status_of(error: Exception) -> str:
     is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     return "oom" if is_memory else "failed"
 
@@ -297,10 +336,6 @@ def _phase(record: PhaseRecord) -> dict[str, Any]:
         "loss": sum(losses) / len(losses) if losses else None,
         **record.notes,
     }
-
-
-def _role_names(roles: Roles) -> Any:
-    return np.array(STORED)[roles.roles]
 
 
 def _first_says(workers: Workers, answer: bool, device: torch.device) -> bool:

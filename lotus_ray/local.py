@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 
 from lotus_ray.data.shards import read_manifest
-from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import read_pixels
+from lotus_ray.errors import ClusterError
 from lotus_ray.job import Resources
-from lotus_ray.lane import Todo, machine_facts, run_lane
+from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
 from lotus_ray.problem import Workers
-from lotus_ray.store import Store
 
 
 def run_lanes(todos: list[Todo], resources: Resources) -> None:
@@ -22,8 +21,14 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     """
     torch.set_num_threads(resources.cpus_per_worker)
     device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ClusterError(
+            "this machine has no GPU that torch can use",
+            where="resources.gpus_per_worker",
+            next_command="lotus-ray grid JOB.yaml --local --set resources.gpus_per_worker=0",
+        )
     for todo in todos:
         lane = todo.lane
-        roles = Roles.from_parquet(Store.open(todo.store).blobs.read(lane.roles_name))
+        roles = load_roles(todo)
         pixels = read_pixels(read_manifest(lane.manifest), roles, lane.transform)
         run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))

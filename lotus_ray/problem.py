@@ -7,6 +7,7 @@ storage, clocks or Ray.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotus_ray import seeds
+from lotus_ray.errors import MethodError
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,10 @@ class Phase(Generic[Step]):
     notes: Mapping[str, float] = field(default_factory=dict)
 
 
+# Hyper-parameters of any method that are a part of something.
+SHARES = ("momentum", "retain_fraction", "retain_weight", "density")
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """A frozen dataclass of hyper-parameters with one function.
@@ -200,6 +206,18 @@ class Method(ABC):
     name: ClassVar[str]
     label: ClassVar[str]
     version: ClassVar[int] = 1
+    least_epochs: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Raise MethodError where a number is not finite, negative, or a share above 1."""
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            low = self.least_epochs if name == "epochs" else 0
+            high = 1.0 if name in SHARES else math.inf
+            if not (math.isfinite(value) and low <= value <= high):
+                limits = f"{low} … {high:g}" if name in SHARES else f"at least {low}, and finite"
+                raise MethodError(f"{self.name}: {name} is {value}, and must be {limits}")
 
     @abstractmethod
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:

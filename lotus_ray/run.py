@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +18,11 @@ from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data import shards
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
+from lotus_ray.errors import SOME_CELLS_FAILED, JobError, LotusRayError
 from lotus_ray.job import LoadedJob, Resources
 from lotus_ray.lane import Todo
 from lotus_ray.models import build
+from lotus_ray.models.checkpoints import load_into, read_weights
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
 
@@ -40,15 +41,35 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a grid came to. `stages` are wall seconds of this command, `cells` of each cell."""
+    """What a grid came to. `stages` are wall seconds of this command; `ran` the cells it ran."""
 
     store: str
-    cell_ids: list[str]
+    planned: Plan
     rows: dict[str, Row]
     stages: dict[str, float] = field(default_factory=dict)
-    cell_seconds: dict[str, float] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
     error: str | None = None
     error_code: int = 0
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """Return the ids of all cells of the job."""
+        return [cell.cell_id for cell in self.planned.cells]
+
+    @property
+    def labels(self) -> dict[str, dict[str, Any]]:
+        """Return what this job calls each cell, which older rows may call otherwise."""
+        return {cell.cell_id: lane.labels for lane in self.planned.lanes for cell in lane.cells}
+
+    @property
+    def cell_seconds(self) -> list[tuple[str, str, float]]:
+        """Return id, name and seconds of each cell that this command ran."""
+        return [
+            (cell.cell_id, f"{cell.label}, {lane.name}", sum(row["timing"].values()))
+            for lane in self.planned.lanes
+            for cell in lane.cells
+            if cell.cell_id in self.ran and (row := self.rows.get(cell.cell_id)) is not None
+        ]
 
     @property
     def done(self) -> int:
@@ -73,15 +94,19 @@ class Outcome:
         place = f"{self.store}/{OUTCOME}"
         return f"DONE {self.done}/{len(self.cell_ids)} cells, {self.failed} failed: {place}"
 
-    def to_json(self) -> str:
-        """Return the content of the store's outcome file."""
+    def to_json(self, state: str = "ended") -> str:
+        """Return the content of the store's outcome file; `exit_code` is null while running."""
         content: dict[str, Any] = {
-            "exit_code": self.exit_code,
+            "state": state,
+            "exit_code": self.exit_code if state == "ended" else None,
             "cells": len(self.cell_ids),
             "done": self.done,
             "failed": self.failed,
             "stages_seconds": self.stages,
-            "cells_seconds": self.cell_seconds,
+            "cells_seconds": [
+                {"cell_id": cell_id, "name": name, "seconds": seconds}
+                for cell_id, name, seconds in self.cell_seconds
+            ],
             "error": self.error,
         }
         return json.dumps(content, indent=1) + "\n"
@@ -105,19 +130,19 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def locate_data(loaded: LoadedJob, embedded: Path) -> dict[str, Manifest]:
+def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
     """Return the manifest of every data set of a job; embedded ones are prepared below a folder.
 
     Raises:
         DataError: a data set is missing or damaged.
     """
-    manifests = {}
+    manifests = []
     for dataset in loaded.job.grid.datasets:
         if dataset.source is not None:
             manifest = shards.prepare(SOURCES[dataset.source], embedded / dataset.source)
         else:
             manifest = shards.verify(shards.read_manifest(Path(dataset.manifest or "")))
-        manifests[dataset.name] = manifest
+        manifests.append(manifest)
     return manifests
 
 
@@ -134,10 +159,28 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Plan:
 
 
 def check_models(lanes: Iterable[Lane]) -> None:
-    """Build every network of some lanes once, without weights; raises JobError."""
-    for spec in {json.dumps(vars(lane.model)): lane.model for lane in lanes}.values():
+    """Build every network of some lanes once and show it an image, without computing anything.
+
+    Raises:
+        JobError: a network cannot be built, does not take the images, or not the checkpoint.
+    """
+    for lane in {json.dumps(lane.original.spec["model"]): lane for lane in lanes}.values():
+        size = lane.transform.img_size
         with torch.device("meta"):
-            build(replace(spec, pretrained=False), "check")
+            network = build(replace(lane.model, pretrained=False), "check")
+            try:
+                answer = network(torch.zeros(2, 3, size, size))
+            except Exception as error:  # a foreign network raises anything
+                raise JobError(
+                    f"model {lane.model.name} does not take images of {size} pixels: "
+                    f"{str(error).splitlines()[0]}",
+                    where="grid.datasets[].img_size",
+                    next_command="give the model options: {img_size: …}, or change img_size",
+                ) from error
+        if answer.shape != (2, lane.model.num_classes):
+            raise JobError(f"model {lane.model.name} answers with shape {tuple(answer.shape)}")
+        if lane.checkpoint:
+            load_into(network, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
 
 
 def check_this_machine(resources: Resources) -> None:
@@ -166,7 +209,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """Run every missing cell of a job.
 
     Returns:
-        The outcome; it is also written to the store.
+        The outcome. The store's outcome file says "running" until then.
 
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
@@ -174,8 +217,10 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     stages = Stages()
     resources = loaded.job.resources
     embedded = Path(store.location) / "data"
-    if not options.local and not embedded.exists():
-        check_this_machine(resources)  # before anything is written
+    if not store.exists():  # let everything that is wrong be said before anything is written
+        if not options.local:
+            check_this_machine(resources)
+        preview(loaded, options.limit)
     store.check_writable()
     with stages.measure("data"):
         manifests = locate_data(loaded, embedded)
@@ -185,17 +230,13 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         check_models(todo.lane for todo in todos)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
-    outcome = Outcome(store.uri, [cell.cell_id for cell in planned.cells], {}, stages.seconds)
+    outcome = Outcome(store.uri, planned, {}, stages.seconds)
+    store.replace(OUTCOME, outcome.to_json(state="running").encode())
     if todos:
         _run_missing(todos, resources, store, options, outcome)
     rows = store.rows()
     outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
-    outcome.cell_seconds = {
-        f"{cell.label}, {todo.lane.name}": sum(outcome.rows[cell.cell_id]["timing"].values())
-        for todo in todos
-        for cell in todo.lane.cells
-        if cell.cell_id in todo.generations and cell.cell_id in outcome.rows
-    }
+    outcome.ran = {cell_id for todo in todos for cell_id in todo.generations}
     return outcome
 
 
@@ -226,12 +267,12 @@ def _is_missing(row: Row | None, options: Options) -> bool:
     return row["status"] != OK and options.retry_failed
 
 
-def describe(lanes: Sequence[Lane], todos: Sequence[Todo]) -> list[str]:
-    """Return one line a cell, for `--dry-run`."""
-    generations = {cell_id for todo in todos for cell_id in todo.generations}
+def describe(planned: Plan, todos: Sequence[Todo], rows: Mapping[str, Row]) -> list[str]:
+    """Return one line a cell, for `--dry-run`: missing, or the status of its row."""
+    left = {cell_id for todo in todos for cell_id in todo.generations}
     return [
-        f"{cell.cell_id}  {'missing' if cell.cell_id in generations else 'done':8}"
+        f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
         f"{cell.label:14}{lane.name}, {lane.setting}"
-        for lane in lanes
+        for lane in planned.lanes
         for cell in lane.cells
     ]

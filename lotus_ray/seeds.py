@@ -67,7 +67,7 @@ def uniform(keys: Tensor, columns: int, *names: object) -> Tensor:
     """
     steps = torch.arange(1, columns + 1, device=keys.device) * _signed(_GOLDEN)
     bits = _mix(scores(keys, *names)[:, None] + steps)
-    return (_shifted(bits, 11).double() + 0.5) * 2.0**-53
+    return (_shifted(bits, 12).double() + 0.5) * 2.0**-52
 
 
 def _mix(z: Tensor) -> Tensor:

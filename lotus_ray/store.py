@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from lotus_ray.errors import StoreError
 Row = dict[str, Any]
 OK = "ok"
 MARKER = "lotus-ray-store.json"
+_ROW_NAME = re.compile(r"rows/[^/]+/[0-9]{4,}\.json")
 _log = logging.getLogger(__name__)
 
 
@@ -149,37 +151,47 @@ class Store:
         """
         self.blobs.create(MARKER, b'{"format": 1}\n')
 
-    def check_exists(self) -> None:
-        """Raise StoreError where there is no store."""
+    def exists(self) -> bool:
+        """Return whether there is a store."""
         try:
             self.blobs.read(MARKER)
-        except OSError as error:
+        except OSError:
+            return False
+        return True
+
+    def check_exists(self) -> None:
+        """Raise StoreError where there is no store."""
+        if not self.exists():
             raise StoreError(
                 "there is no metric store here",
                 where=self.uri,
                 next_command=f"lotus-ray grid JOB.yaml --store {self.uri}",
-            ) from error
+            )
 
     def rows(self) -> dict[str, Row]:
         """Return the visible row of every cell that has one, by cell id."""
         by_cell: dict[str, list[str]] = {}
-        for name in self.blobs.names("rows/"):
+        for name in self._row_names("rows/"):
             by_cell.setdefault(name.split("/")[1], []).append(name)
         found = ((cell_id, self._latest(names)) for cell_id, names in by_cell.items())
         return {cell_id: row for cell_id, row in found if row is not None}
 
     def row(self, cell_id: str) -> Row | None:
         """Return the visible row of a cell, or None."""
-        return self._latest(self.blobs.names(f"rows/{cell_id}/"))
+        return self._latest(self._row_names(f"rows/{cell_id}/"))
 
     def next_generation(self, cell_id: str) -> int:
         """Return the generation that a new row of this cell would have."""
-        rows = self.blobs.names(f"rows/{cell_id}/")
+        rows = self._row_names(f"rows/{cell_id}/")
         return 1 + max((_generation(name) for name in rows), default=-1)
+
+    def attempt(self, cell_id: str, generation: int) -> Attempt:
+        """Return a new try at a cell without recording that it starts."""
+        return Attempt(cell_id, uuid.uuid4().hex[:12], generation)
 
     def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
-        attempt = Attempt(cell_id, uuid.uuid4().hex[:12], generation)
+        attempt = self.attempt(cell_id, generation)
         marker = json.dumps({"cell_id": cell_id, "attempt_id": attempt.attempt_id, **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
@@ -250,6 +262,10 @@ class Store:
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""
         self.blobs.replace(name, content)
+
+    def _row_names(self, prefix: str) -> list[str]:
+        """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
+        return [name for name in self.blobs.names(prefix) if _ROW_NAME.fullmatch(name)]
 
     def _put_artifact(self, name: str, content: bytes) -> dict[str, Any]:
         self.blobs.create(name, content)

@@ -58,7 +58,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(manifest: Manifest, *overrides: str, limit: int | None = None) -> Plan:
     """Plan the job with some values changed; every data set is the same one."""
     loaded = load_job(Path("job.yaml"), overrides)
-    manifests = {dataset.name: manifest for dataset in loaded.job.grid.datasets}
+    manifests = [manifest] * len(loaded.job.grid.datasets)
     return plan(loaded, manifests, limit)
 
 

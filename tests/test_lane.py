@@ -24,6 +24,7 @@ from lotus_ray.store import Store
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 QUICK = [
+    "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]",
     "epochs=1",
     "grid.models.0.train={epochs: 12, batch_size: 16}",
     "grid.models.0.options={width: 4}",
@@ -37,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
 
 def _lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
     """Plan a small lane and write its roles; everything is missing."""
-    planned = plan(load_job(JOB, [*QUICK, *overrides]), {"digits": data}, limit=40)
+    planned = plan(load_job(JOB, [*QUICK, *overrides]), [data], limit=40)
     opened = Store.open(str(store))
     for name, roles in planned.roles.items():
         opened.put(name, roles.to_parquet())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import ray.train
@@ -16,10 +17,9 @@ from lotus_ray.cluster.pipelines import decode_images
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import IMAGES, lane_loop
 from lotus_ray.data.shards import read_manifest
-from lotus_ray.data.splits import Roles
 from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.job import Resources
-from lotus_ray.lane import Todo, about, failure
+from lotus_ray.lane import Todo, about, failure, load_roles, status_of
 from lotus_ray.store import Store
 
 RESTARTS_AFTER_A_DEATH = 2
@@ -73,7 +73,7 @@ def _lane_trial(
     todo = todos[config["lane"]]
     store = Store.open(todo.store)
     lane = todo.lane
-    roles = Roles.from_parquet(store.blobs.read(lane.roles_name))
+    roles = load_roles(todo)
     images = decode_images(read_manifest(lane.manifest), roles, lane.transform)
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
@@ -86,14 +86,22 @@ def _lane_trial(
 
 def _explained(error: Exception, what: str) -> LotusRayError:
     """Return our own error where a lane ended by one, or say what ended it."""
-    cause = getattr(error, "cause", None) or error
-    if isinstance(cause, LotusRayError):
-        return cause
-    last = str(cause).strip().splitlines()[-1:]
+    causes = list(_causes(error))
+    ours = [cause for cause in causes if isinstance(cause, LotusRayError)]
+    if ours:
+        return ours[-1]
+    last = str(causes[-1]).strip().splitlines()[-1:]
     return ClusterError(
-        f"{what}: {type(cause).__name__}: {' '.join(last)}",
+        f"{what}: {type(causes[-1]).__name__}: {' '.join(last)}",
         next_command="run the same command again: committed cells are kept",
     )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what Ray or Python says caused it, outermost first."""
+    while error is not None:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__
 
 
 def _fit(todo: Todo, images: Any, resources: Resources, scratch: str) -> None:
@@ -131,5 +139,5 @@ def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Tod
 def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:
     failures = getattr(error, "worker_failures", {})
     cause = failures[min(failures)] if failures else error
-    attempt = store.begin(cell.cell_id, todo.generations[cell.cell_id], {})
-    store.commit(attempt, {**about(todo.lane, cell), **failure("failed", cause)}, {})
+    attempt = store.attempt(cell.cell_id, todo.generations[cell.cell_id])
+    store.commit(attempt, {**about(todo.lane, cell), **failure(status_of(cause), cause)}, {})

@@ -51,23 +51,25 @@ def session() -> Iterator[None]:
 
 
 def concurrent_lanes(resources: Resources) -> int:
-    """Return how many lanes the cluster can run at once.
+    """Return how many lanes the cluster can run at once; a worker's needs must fit one node.
+
+    A cluster that this command joined may still be growing: there, one lane is always tried.
 
     Raises:
-        ClusterError: not even one.
+        ClusterError: Ray was started here, and not even one lane fits.
     """
-    available = ray.cluster_resources()
-    need = {
-        "CPU": float(resources.workers * resources.cpus_per_worker),
-        "GPU": resources.workers * resources.gpus_per_worker,
-    }
-    lanes = {
-        name: int(available.get(name, 0.0) / amount) for name, amount in need.items() if amount
-    }
-    scarce = min(lanes, key=lambda name: lanes[name])
-    if lanes[scarce] < 1:
-        raise _too_small(scarce, need[scarce], available.get(scarce, 0.0))
-    return lanes[scarce]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    need = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    workers = sum(
+        min(int(node.get(name, 0.0) / amount) for name, amount in need.items() if amount)
+        for node in nodes
+    )
+    lanes = workers // resources.workers
+    if lanes or "RAY_ADDRESS" in os.environ:
+        return max(lanes, 1)
+    largest = {name: max(node.get(name, 0.0) for node in nodes) for name in need}
+    scarce = min(need, key=lambda name: largest[name] / (need[name] or 1e-9))
+    raise _too_small(scarce, resources, largest[scarce])
 
 
 def check_this_machine(resources: Resources) -> None:
@@ -78,17 +80,18 @@ def check_this_machine(resources: Resources) -> None:
     if "RAY_ADDRESS" in os.environ:
         return
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    need = resources.workers * resources.cpus_per_worker
-    if cpus is not None and cpus < need:
-        raise _too_small("CPU", need, cpus)
+    if cpus is not None and cpus < resources.workers * resources.cpus_per_worker:
+        raise _too_small("CPU", resources, cpus)
 
 
-def _too_small(name: str, need: float, available: float) -> ClusterError:
+def _too_small(name: str, resources: Resources, largest: float) -> ClusterError:
+    field = "cpus_per_worker" if name == "CPU" else "gpus_per_worker"
+    need = getattr(resources, field)
     return ClusterError(
-        f"one lane needs {need:g} {name}s and there are {available:g}",
-        where="resources.workers × resources."
-        + ("cpus_per_worker" if name == "CPU" else "gpus_per_worker"),
-        nearest=f"at most {available:g} {name}s a lane",
-        next_command="lotus-ray grid JOB.yaml --set resources.workers=1 "
-        + ("--set resources.cpus_per_worker=1" if name == "CPU" else "on a node with GPUs"),
+        f"one worker needs {need:g} {name}s and one lane {resources.workers} workers; "
+        f"the largest node has {largest:g} {name}s",
+        where=f"resources.workers × resources.{field}",
+        nearest=f"at most {largest:g} {name}s a lane",
+        next_command=f"lotus-ray grid JOB.yaml --set resources.workers=1 --set resources.{field}="
+        + ("1" if name == "CPU" else "0"),
     )

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.cluster.pipelines import collect_pixels
-from lotus_ray.data.splits import Roles
-from lotus_ray.lane import Todo, machine_facts, run_lane
+from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Workers
-from lotus_ray.store import Store
 
 IMAGES = "images"
 
@@ -30,7 +28,7 @@ def lane_loop(config: dict[str, Any]) -> None:
     """
     todo: Todo = config["todo"]
     torch.set_num_threads(config["threads"])
-    roles = Roles.from_parquet(Store.open(todo.store).blobs.read(todo.lane.roles_name))
+    roles = load_roles(todo)
     pixels = collect_pixels(ray.train.get_dataset_shard(IMAGES), roles, todo.lane.transform)
     device = ray.train.torch.get_device()
     workers = joined_workers(device)

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,13 +34,17 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file of a data set. `file` is relative to the manifest."""
+    """One Parquet file of a data set. `file` is relative to the manifest.
+
+    `content` is the SHA-256 of ids, labels and image bytes, `sha256` that of the file.
+    """
 
     file: str
     split: str
     rows: int
     bytes: int
     sha256: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of classes and shard contents, in hexadecimal."""
-        content = [list(self.classes), [[s.split, s.rows, s.sha256] for s in self.shards]]
+        """Return the SHA-256 of classes and contents; the version of Parquet plays no part."""
+        content = [list(self.classes), [[s.split, s.rows, s.content] for s in self.shards]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
@@ -82,17 +87,15 @@ def prepare(source: Source, destination: Path) -> Manifest:
     """
     if (destination / MANIFEST).exists():
         return verify(read_manifest(destination))
-    if destination.exists() and any(destination.iterdir()):
+    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise DataError(
             "the destination exists and holds no manifest",
             where=str(destination),
             next_command=f"lotus-ray prepare {source.name} {destination}-new",
         )
-    try:
+    with _writing(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".prepare-", dir=destination.parent))
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror}", where=str(destination.parent)) from error
     try:
         shards = [
             shard
@@ -219,9 +222,28 @@ def _write_split(samples: Iterable[Sample], split: str, directory: Path) -> Iter
             ],
             schema=SCHEMA,
         )
-        pq.write_table(table, path, compression="none", row_group_size=ROWS_PER_GROUP)
-        yield Shard(path.name, split, len(rows), path.stat().st_size, _sha256(path))
+        with _writing(path):
+            pq.write_table(table, path, compression="none", row_group_size=ROWS_PER_GROUP)
+        size = path.stat().st_size
+        yield Shard(path.name, split, len(rows), size, _sha256(path), _content(rows))
         number += 1
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write: {error.strerror or error}", where=str(path)) from error
+
+
+def _content(rows: Iterable[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in rows:
+        image = hashlib.sha256(sample.image).hexdigest()
+        digest.update(json.dumps([sample.sample_id, sample.label, image]).encode())
+    return digest.hexdigest()
 
 
 def _write_manifest(manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -29,6 +30,8 @@ class FromScratch(Method):
     Source: Spartalis et al. 2025, recipes of the originals. Deviation: no early stopping.
     """
 
+    least_epochs: ClassVar[int] = 0
+
     epochs: int = 0
     lr: float = 0.1
     momentum: float = 0.9
@@ -38,10 +41,13 @@ class FromScratch(Method):
     optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.optimizer not in ("sgd", "adamw"):
             raise MethodError(f"optimizer '{self.optimizer}' is neither sgd nor adamw")
-        if self.epochs < 0 or self.batch_size < 1 or not 0 <= self.warmup_epochs <= self.epochs:
-            raise MethodError("epochs, batch_size or warmup_epochs is out of range")
+        if self.batch_size < 1:
+            raise MethodError("batch_size must be at least 1")
+        if self.warmup_epochs > self.epochs:
+            raise MethodError(f"warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""

@@ -50,6 +50,7 @@ class Lotus(Method):
     class_unlearning: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.variant not in VARIANTS:
             raise MethodError(f"variant '{self.variant}' is neither gumbel nor softmax")
 

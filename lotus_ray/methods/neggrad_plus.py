@@ -10,7 +10,6 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from lotus_ray.errors import MethodError
 from lotus_ray.losses import cross_entropy
 from lotus_ray.problem import Batch, Method, Phase, Problem
 
@@ -39,10 +38,6 @@ class NegGradPlus(Method):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     retain_weight: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.retain_weight <= 1:
-            raise MethodError(f"retain_weight {self.retain_weight} is outside 0 … 1")
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase an epoch."""

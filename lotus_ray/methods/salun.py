@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from lotus_ray.errors import MethodError
 from lotus_ray.methods.gradients import gradient_share
 from lotus_ray.problem import Method, Phase, Problem
 
@@ -20,8 +18,8 @@ class Salun(Method):
     """Run an inner method in which weights outside the mask do not move at all.
 
     The mask holds the top `density` of |Σ_batches ∇CE(D_f)| over all parameters together, from the
-    original in eval mode. After each step of the inner method's optimizer the other weights get
-    the original's values back, so that neither gradient, momentum nor weight decay moves them.
+    original in eval mode. After each step, and each edit of the inner method, the other weights
+    get the original's values back: neither gradient, momentum nor weight decay moves them.
 
     Args:
         density: part of the weights that may move: .1 in the paper's comparison, .5 the authors'.
@@ -37,17 +35,13 @@ class Salun(Method):
     density: float = 0.1
     inner: Method = field(default_factory=lambda: Salun.default_inner())
 
-    def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise MethodError(f"density {self.density} is outside 0 … 1")
-
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
         """Yield the phases of the inner method."""
         masks = saliency_masks(problem, self.density)
         originals = list(problem.original.parameters())
         hooked: set[int] = set()
 
-        def restore(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        def restore(*_: Any) -> None:
             with torch.no_grad():
                 for value, mask, original in zip(
                     problem.model.parameters(), masks, originals, strict=True
@@ -55,10 +49,12 @@ class Salun(Method):
                     value.copy_(torch.where(mask, value, original))
 
         for phase in self.inner.phases(problem):
+            restore()  # what the inner method edits between phases
             if id(phase.optimizer) not in hooked:
                 phase.optimizer.register_step_post_hook(restore)
                 hooked.add(id(phase.optimizer))
             yield phase
+        restore()
 
 
 def saliency_masks(problem: Problem, density: float) -> list[Tensor]:

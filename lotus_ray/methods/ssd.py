@@ -41,6 +41,7 @@ class Ssd(Method):
     importance: str = "batch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.importance not in ("batch", "sample"):
             raise MethodError(f"importance '{self.importance}' is neither batch nor sample")
 

@@ -43,9 +43,10 @@ def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
         torch.manual_seed(seeds.seed_for(*seed_names))
         try:
             return _create(spec).eval()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # options go to foreign factories, which raise anything
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise JobError(
-                f"model {spec.name} cannot be built with {spec.options}: {error}",
+                f"model {spec.name} cannot be built with {spec.options}: {reason}",
                 where="grid.models",
                 next_command="lotus-ray list models",
             ) from error
@@ -80,15 +81,26 @@ def _create(spec: ModelSpec) -> nn.Module:
     if spec.name.startswith(TORCHVISION):
         import torchvision
 
-        return torchvision.models.get_model(  # type: ignore[no-any-return]
+        network: nn.Module = torchvision.models.get_model(
             spec.name.removeprefix(TORCHVISION),
             weights="DEFAULT" if spec.pretrained else None,
-            num_classes=spec.num_classes,
+            **({} if spec.pretrained else {"num_classes": spec.num_classes}),
             **spec.options,
         )
+        return _with_head(network, spec.num_classes)
     import timm
 
-    network: nn.Module = timm.create_model(
+    created: nn.Module = timm.create_model(
         spec.name, pretrained=spec.pretrained, num_classes=spec.num_classes, **spec.options
     )
+    return created
+
+
+def _with_head(network: nn.Module, num_classes: int) -> nn.Module:
+    """Replace the last linear layer where pretrained weights have another number of classes."""
+    name, head = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    if head.out_features != num_classes:
+        parent, _, own = name.rpartition(".")
+        fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
+        setattr(network.get_submodule(parent), own, fresh)
     return network

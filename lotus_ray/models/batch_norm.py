@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn import functional as differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lotus_ray.errors import JobError
 
 
 class CpuSyncBatchNorm2d(nn.BatchNorm2d):
@@ -46,13 +49,25 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
     Returns:
         `model`, its BatchNorm children replaced in place.
+
+    Raises:
+        JobError: a kind of batch normalisation that cannot be synchronised on CPUs.
     """
     if device.type != "cpu":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        from timm.layers import convert_sync_batchnorm  # knows timm's fused norms too
+
+        converted: nn.Module = convert_sync_batchnorm(model)
         return converted
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             setattr(model, name, _converted(child))
+        elif isinstance(child, _BatchNorm) and not isinstance(child, CpuSyncBatchNorm2d):
+            raise JobError(
+                f"{type(child).__name__} of this network cannot share its statistics over several "
+                "CPU workers, and results must not depend on their number",
+                where="resources.workers",
+                next_command="lotus-ray grid JOB.yaml --set resources.workers=1",
+            )
         else:
             synchronise_batch_norm(child, device)
     return model

@@ -26,11 +26,6 @@ def weights_from_bytes(content: bytes) -> dict[str, Tensor]:
     return weights
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Return the SHA-256 of `weights_to_bytes`, in hexadecimal."""
-    return hashlib.sha256(weights_to_bytes(model)).hexdigest()
-
-
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a weights file.
 
@@ -83,7 +78,8 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], where: str) -> nn.Mo
         JobError: names or shapes do not fit.
     """
     try:
-        model.load_state_dict(weights)
+        is_meta = any(value.is_meta for value in model.parameters())
+        model.load_state_dict(weights, assign=is_meta)  # nothing can be copied into a meta tensor
     except RuntimeError as error:
         raise JobError(
             f"the weights do not fit the model: {' '.join(str(error).split())[:300]}", where=where

@@ -90,21 +90,26 @@ class Entry:
         return len(self.values.get(metric, {}))
 
 
-def collect(store: Store, cell_ids: Collection[str] | None = None) -> list[Entry]:
+def collect(store: Store, shown_as: Mapping[str, Mapping[str, Any]] | None = None) -> list[Entry]:
     """Read a store and group its rows.
 
     Args:
         store: the metric store.
-        cell_ids: only these cells are shown; None shows all. Gold standards are found anyway.
+        shown_as: benchmark, model and setting of the cells to show, by cell id; None shows all
+            cells by what their rows say. Gold standards are found anyway.
 
     Returns:
         Entries in the order of benchmarks, models, settings and the published table's methods.
         Variants of one method are told apart by what differs: LoTUS(alpha=8).
     """
     rows = store.rows()
-    shown = [row for row in rows.values() if cell_ids is None or row["cell_id"] in cell_ids]
+    shown = [
+        row | dict(shown_as[cell_id] if shown_as else {})
+        for cell_id, row in rows.items()
+        if shown_as is None or cell_id in shown_as
+    ]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
-    labels = _labels(shown)
+    labels = _labels(shown, rows)
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
@@ -168,26 +173,47 @@ def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
     return _gold_key(original) if original is not None else ""
 
 
-def _labels(rows: Iterable[Row]) -> dict[str, str]:
+def _labels(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
     """Return the label of each row, with the settings that differ between variants of a method."""
-    groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
-    for row in rows:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], row["method"])
-        groups.setdefault(key, {})[row["cell_id"]] = _flat(row["spec"])
+        groups.setdefault(key, []).append(row)
     labels = {}
-    for (*_, method), specs in groups.items():
-        varying = sorted(
-            {
-                name
-                for spec in specs.values()
-                for name in spec
-                if len({other.get(name) for other in specs.values()}) > 1
-            }
-        )
+    for (*_, method), members in groups.items():
+        specs = {row["cell_id"]: _settings(row, rows) for row in members}
+        names = {name for spec in specs.values() for name in spec}
+        varying = [name for name in sorted(names) if _varies(name, specs.values())]
+        if _seeds_collide(members, specs, varying):
+            varying.append("roles")
         for cell_id, spec in specs.items():
             text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in varying)
             labels[cell_id] = f"{method}({text})" if text else method
     return labels
+
+
+def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
+    """Return the settings of a cell and, prefixed, of the original that it starts from."""
+    settings = _flat(row["spec"])
+    original = rows.get(row["spec"].get("weights", ""))
+    if original is not None:
+        method = _flat({"method": original["spec"]["method"]})
+        settings |= {f"original.{_short(name)}": value for name, value in method.items()}
+    return settings
+
+
+def _varies(name: str, specs: Collection[Mapping[str, str]]) -> bool:
+    return name != "roles" and len({spec.get(name) for spec in specs}) > 1
+
+
+def _seeds_collide(
+    members: Iterable[Row], specs: Mapping[str, Mapping[str, str]], varying: Iterable[str]
+) -> bool:
+    """Return whether two rows of one seed differ in nothing but their roles."""
+    keys = [
+        (row["seed"], *(specs[row["cell_id"]].get(name) for name in varying)) for row in members
+    ]
+    return len(set(keys)) < len(keys)
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -196,8 +222,9 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for name, value in spec.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
-        elif prefix or name not in ("seed", "roles", "weights"):
-            flat[f"{prefix}{name}"] = json.dumps(value).strip('"')
+        elif prefix or name not in ("seed", "weights"):
+            text = json.dumps(value).strip('"')
+            flat[f"{prefix}{name}"] = text[:6] if name == "roles" else text
     return flat
 
 

@@ -120,5 +120,8 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         for seed, why in sorted(entry.failures.items())
     ]
-    reasons = {why: metric for entry in entries for metric, why in entry.undefined.items()}
-    return failures + [f"- {metric}: {why}" for why, metric in reasons.items()]
+    metrics: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for metric, why in entry.undefined.items():
+            metrics.setdefault(why, {})[metric] = None
+    return failures + [f"- {', '.join(names)}: {why}" for why, names in metrics.items()]

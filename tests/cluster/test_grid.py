@@ -31,9 +31,12 @@ ALL_METHODS = ("--set", f"grid.methods=[{', '.join(METHODS)}]")
 PATIENCE = 240  # seconds
 
 
+FOUR = ("--set", "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]")
+
+
 def command(job: str, store: Path, *options: str) -> list[str]:
     code = "from lotus_ray.cli import main; main()"
-    arguments = ["grid", str(JOBS / job), "--store", str(store), *QUICK, *options]
+    arguments = ["grid", str(JOBS / job), "--store", str(store), *QUICK, *FOUR, *options]
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -27,9 +27,7 @@ JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 @pytest.fixture
 def todo(tmp_path: Path) -> Todo:
     manifest = shards.prepare(SOURCES["digits"], tmp_path / "digits")
-    planned = plan(
-        load_job(JOB, ["grid.methods=[original, finetune, lotus]"]), {"digits": manifest}
-    )
+    planned = plan(load_job(JOB, ["grid.methods=[original, finetune, lotus]"]), [manifest])
     store = Store.open(str(tmp_path / "store"))
     for name, roles in planned.roles.items():
         store.put(name, roles.to_parquet())
@@ -60,7 +58,7 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
     assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
     assert {name: row["status"] for name, row in rows.items()} == {
         "Original": "ok",
-        "Finetuning": "failed",
+        "Finetuning": "oom",
         "LoTUS": "ok",
     }
     assert rows["Finetuning"]["error"]["type"] == "MemoryError"  # of the lowest rank
@@ -79,25 +77,53 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
 
 
+def fake_ray(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+    """Pretend that Ray was started here and has these nodes."""
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
+    monkeypatch.setattr(session, "ray", SimpleNamespace(nodes=lambda: alive + dead))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+FOUR_CPUS = {"CPU": 4.0}
+
+
 @pytest.mark.parametrize(
-    ("available", "need", "lanes"),
+    ("nodes", "need", "lanes"),
     [
-        ({"CPU": 2.0}, Resources(), 2),
-        ({"CPU": 7.0}, Resources(workers=2), 3),
-        ({"CPU": 64.0, "GPU": 4.0}, Resources(gpus_per_worker=1), 4),
-        ({"CPU": 64.0, "GPU": 1.0}, Resources(gpus_per_worker=0.25), 4),
+        ([{"CPU": 2.0}], Resources(), 2),
+        ([{"CPU": 7.0}], Resources(workers=2), 3),
+        ([{"CPU": 64.0, "GPU": 4.0}], Resources(gpus_per_worker=1), 4),
+        ([{"CPU": 64.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 4),
+        ([FOUR_CPUS] * 4, Resources(cpus_per_worker=3), 4),  # one worker a node
+        ([FOUR_CPUS] * 4, Resources(workers=2, cpus_per_worker=3), 2),
     ],
 )
 def test_lanes_are_bounded_by_the_scarce_resource(
-    monkeypatch: pytest.MonkeyPatch, available: dict[str, float], need: Resources, lanes: int
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources, lanes: int
 ) -> None:
-    monkeypatch.setattr(session, "ray", SimpleNamespace(cluster_resources=lambda: available))
+    fake_ray(monkeypatch, *nodes)
     assert session.concurrent_lanes(need) == lanes
 
 
-def test_a_lane_that_could_never_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "ray", SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0}))
+@pytest.mark.parametrize(
+    ("nodes", "need"),
+    [
+        ([{"CPU": 8.0}], Resources(gpus_per_worker=1)),
+        ([FOUR_CPUS] * 4, Resources(cpus_per_worker=8)),  # no node holds such a worker
+    ],
+)
+def test_a_lane_that_could_never_fit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources
+) -> None:
+    fake_ray(monkeypatch, *nodes)
     with pytest.raises(ClusterError) as raised:
-        session.concurrent_lanes(Resources(gpus_per_worker=1))
+        session.concurrent_lanes(need)
     assert raised.value.exit_code == 6
-    assert "needs 1 GPUs and there are 0" in str(raised.value)
+    assert "one worker needs" in str(raised.value)
+
+
+def test_a_joined_cluster_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ray(monkeypatch, {"CPU": 0.0})
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert session.concurrent_lanes(Resources(gpus_per_worker=1)) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -102,6 +103,15 @@ def test_the_digest_does_not_depend_on_the_place(toy: Manifest, tmp_path: Path) 
     assert other.digest == toy.digest
 
 
+def test_the_digest_does_not_depend_on_how_parquet_is_written(
+    toy: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 1)
+    other = shards.prepare(source(SAMPLES), tmp_path / "other")
+    assert [s.sha256 for s in other.shards] != [s.sha256 for s in toy.shards]
+    assert other.digest == toy.digest
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -122,9 +132,9 @@ def test_the_digest_depends_on_all_of_the_content(
 def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def samples() -> Iterator[Sample]:
         yield SAMPLES[0]
-        raise ConnectionError("the line is cut")
+        raise RuntimeError("the source has a bug")
 
-    with pytest.raises(ConnectionError):
+    with pytest.raises(RuntimeError):
         shards.prepare(Source("toy", "", ("cat",), samples), tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
@@ -146,6 +156,24 @@ def test_a_place_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot write"):
         shards.prepare(source(SAMPLES), tmp_path / "file" / "toy")
+
+
+def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="holds no manifest"):
+        shards.prepare(source(SAMPLES), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", refuse)
+    with pytest.raises(DataError, match="cannot write: No space left on device") as caught:
+        shards.prepare(source(SAMPLES), tmp_path / "toy")
+    assert caught.value.where == str(tmp_path / "toy")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_that_prepare_at_once_end_with_one_data_set(tmp_path: Path) -> None:

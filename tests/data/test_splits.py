@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
 from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, TEST, UNSEEN
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
 Counts = list[tuple[int, int]]  # training and held-out samples of each class
 COUNTS = st.tuples(
@@ -41,7 +41,7 @@ def table(counts: Counts, shuffle: int | None = None) -> pa.Table:
 
 def by_id(roles: Roles) -> dict[str, str]:
     """Return the role of each sample."""
-    names = [ROLES[role] for role in roles.roles]
+    names = [STORED[role] for role in roles.roles]
     return dict(zip(roles.sample_ids, names, strict=True))
 
 

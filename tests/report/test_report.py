@@ -230,7 +230,7 @@ def test_a_gold_that_is_not_shown_is_found_anyway(store: Store) -> None:
     commit(store, "original")
     commit(store, "gold", probs=FIRST)
     shown = commit(store, "lotus", probs=LAST)
-    (only,) = collect(store, [shown])
+    (only,) = collect(store, {shown: {"setting": "renamed"}})
     assert only.method == "LoTUS"
     assert math.isclose(only.mean("jsd") or 0, math.log(2))
 
