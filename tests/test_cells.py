@@ -169,6 +169,28 @@ def test_a_limit_that_cuts_changes_every_id(manifest: Manifest) -> None:
     assert differing(ids(manifest, limit=4), ids(manifest, limit=3)) == ALL
 
 
+def test_a_limit_that_cuts_nothing_is_no_limit(manifest: Manifest) -> None:
+    assert differing(ids(manifest), ids(manifest, limit=1000)) == set()
+    (lane,) = planned(manifest, limit=1000).lanes
+    assert (lane.limit, lane.setting) == (None, "instance_30pct")
+
+
+def test_data_sets_of_one_name_keep_data_of_their_own(manifest: Manifest, tmp_path: Path) -> None:
+    source = Source("toy", "", ("a", "b"), lambda: iter(samples(label_of_first=1)))
+    other = shards.prepare(source, tmp_path / "other")
+    toy = "{name: Toy, manifest: unused, forget: {fraction: 0.3}, img_size: 8}"
+    loaded = load_job(Path("job.yaml"), [f"grid.datasets=[{toy}, {toy}]"])
+    first, second = plan(loaded, [manifest, other]).lanes
+    assert (first.manifest, second.manifest) == (manifest.directory, other.directory)
+    assert first.original.cell_id != second.original.cell_id
+
+
+def test_the_same_cells_under_two_names_are_refused(manifest: Manifest) -> None:
+    net = "{name: resnet18_cifar, label: %s, train: {epochs: 2}}"
+    with pytest.raises(JobError, match="are the same"):
+        planned(manifest, f"grid.models=[{net % 'A'}, {net % 'B'}]")
+
+
 def test_a_checkpoint_counts_by_its_content_and_not_by_its_name(
     manifest: Manifest, tmp_path: Path
 ) -> None:

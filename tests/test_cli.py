@@ -156,8 +156,9 @@ def test_a_grid_leaves_its_outcome(finished: tuple[Path, Result]) -> None:
         "failed": 0,
         "error": None,
     }
-    assert len(outcome["cells_seconds"]) == 4
-    assert all(cell["seconds"] > 0 for cell in outcome["cells_seconds"])
+    cells = {cell["cell_id"]: cell["seconds"] for cell in outcome["cells_seconds"]}
+    assert set(cells) == {path.parent.name for path in finished[0].rglob("rows/*/*.json")}
+    assert all(seconds > 0 for seconds in cells.values())
 
 
 def test_limited_rows_are_marked_smoke(finished: tuple[Path, Result]) -> None:
@@ -281,6 +282,26 @@ def test_a_dry_run_knows_what_is_done(done: Path) -> None:
     assert files(done) == before
 
 
+def test_a_dry_run_knows_what_failed(diverged: tuple[Path, Result]) -> None:
+    def listed(*arguments: str) -> list[str]:
+        result = grid(diverged[0], "--dry-run", *arguments, **DIVERGING)
+        return [line.split()[1] for line in result.stdout.splitlines()[:4]]
+
+    assert listed() == ["ok", "ok", "diverged", "ok"]
+    assert listed("--retry-failed") == ["ok", "ok", "missing", "ok"]
+    assert listed("--force") == ["missing"] * 4
+
+
+def test_a_cell_that_diverges_in_its_last_step_has_no_figures(done: Path) -> None:
+    """One step of 20 rows: its loss is that of the original, what comes after it is not."""
+    step = {"batch_size": "32", "grid.methods.2": "{name: finetune, epochs: 1, lr: 1.0e+30}"}
+    assert grid(done, **step).exit_code == 4
+    rows = [json.loads(path.read_text())["row"] for path in done.rglob("rows/*/*.json")]
+    (row,) = [row for row in rows if row["status"] != "ok"]
+    assert row["method"] == "Finetuning"
+    assert (row["metrics"], row["artifacts"]) == ({}, {})
+
+
 def test_report_prints_the_table_of_a_store(finished: tuple[Path, Result]) -> None:
     result = run("report", finished[0])
     assert result.exit_code == 0
@@ -308,6 +329,15 @@ def test_report_writes_a_file(finished: tuple[Path, Result], folder: Path) -> No
     assert (result.exit_code, result.stdout) == (0, "")
     expected = run("report", finished[0], "--format", "csv").stdout
     assert (folder / "table.csv").read_text() == expected
+
+
+def test_a_report_that_cannot_be_written_says_where(
+    finished: tuple[Path, Result], folder: Path
+) -> None:
+    parts = failed(run("report", finished[0], "--output", "none/table.csv"), 2)
+    assert parts["what"] == "the report cannot be written: No such file or directory"
+    assert parts["where"] == "none/table.csv"
+    assert files(folder) == []
 
 
 def test_report_refuses_a_format_that_there_is_not(finished: tuple[Path, Result]) -> None:
@@ -454,6 +484,8 @@ def test_prepare_over_something_else_exits_with_3(folder: Path) -> None:
     (folder / "thesis.tex").write_text("years of work")
     parts = failed(run("prepare", "digits", "."), 3)
     assert parts["what"] == "the destination exists and holds no manifest"
+    parts = failed(run("prepare", "digits", "thesis.tex"), 3)
+    assert parts["where"] == "thesis.tex"
     assert files(folder) == ["thesis.tex"]
 
 

@@ -201,6 +201,11 @@ def test_an_unknown_name_is_named_with_its_place_and_the_nearest(
         (changed("[13, 7]", "[]"), "job.yaml:18 grid.seeds"),
         (changed("[13, 7]", "13"), "job.yaml:18 grid.seeds"),
         (changed("store: runs/x", "store: 5"), "job.yaml:1 store"),
+        (
+            changed("img_size: 8", "img_size: 8\n      std: [1, 0, 1]"),
+            "job.yaml:14 grid.datasets[0].std[1]",
+        ),
+        (changed("width: 4", "width: 2020-01-01"), "job.yaml:16 grid.models[0].options.width"),
         (GOOD + "precision: fp8\n", "job.yaml:19 precision"),
         (changed("- finetune", "- 5"), "job.yaml:7 grid.methods[2]"),
         (changed("      img_size: 8\n", ""), "job.yaml:10 grid.datasets[0].img_size"),
@@ -294,6 +299,13 @@ def test_what_is_not_yaml_is_named_with_its_line(text: str, line: int) -> None:
     assert error.where == f"job.yaml:{line}"
 
 
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000, "2020-13-45", "0x_"])
+def test_a_value_that_yaml_itself_trips_over_is_refused(value: str) -> None:
+    error = refused(changed("store: runs/x", f"store: {value}"))
+    assert error.what.startswith("this is not YAML: ")
+    assert error.where.startswith("job.yaml")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "hello\n", "- a\n", "7\n", "? [a]\n: 1\n"])
 def test_a_file_that_is_no_job_is_refused(text: str) -> None:
     assert refused(text).where.startswith("job.yaml")
@@ -360,7 +372,9 @@ def test_a_value_that_set_got_wrong_is_found_there(assignment: str) -> None:
     assert refused(GOOD, assignment).where == f"--set {assignment}"
 
 
-@pytest.mark.parametrize("assignment", ["grid.seeds.2=5", "store.x=5", "grid.seeds.x=5"])
+@pytest.mark.parametrize(
+    "assignment", ["grid.seeds.2=5", "store.x=5", "grid.seeds.x=5", "grid.seeds.²=5"]
+)
 def test_an_override_that_leads_nowhere_is_refused(assignment: str) -> None:
     error = refused(GOOD, assignment)
     assert error.what == f"'{assignment.split('=')[0]}' leads nowhere in job.yaml"
@@ -421,6 +435,25 @@ def test_an_original_without_recipe_and_weights_is_refused() -> None:
 
 def test_given_weights_without_gold_need_no_recipe() -> None:
     assert load(WITHOUT_RECIPE.replace("    - gold\n", "")).methods[0][0] == Original(epochs=0)
+
+
+@pytest.mark.parametrize(
+    "setting", ["alpha: .inf", "alpha: .nan", "epochs: 0", "epochs: -4", "lr: -1"]
+)
+def test_a_hyper_parameter_out_of_range_is_refused(setting: str) -> None:
+    error = refused(changed("alpha: 8", setting))
+    assert isinstance(error, MethodError)
+    assert setting.split(":")[0] in error.what
+    assert error.where == "job.yaml:8 grid.methods[3]"
+
+
+@pytest.mark.parametrize("key", ["name", "version"])
+def test_what_makes_a_method_what_it_is_cannot_be_set(key: str) -> None:
+    error = refused(changed("lr: 0.1", f"{key}: finetune"))
+    assert error.what == f"unknown hyper-parameter '{key}' of original"
+    assert refused(changed("alpha: 8", "version: 9")).what == (
+        "unknown hyper-parameter 'version' of lotus"
+    )
 
 
 def test_the_recipe_of_gold_stands_with_the_model() -> None:

@@ -186,6 +186,20 @@ def test_a_file_that_is_no_row_is_ignored(store: Store, content: bytes) -> None:
     assert store.row("cell") == row
 
 
+@pytest.mark.parametrize(
+    "name", ["notes.json", "0001.json.bak", "0001 (copy).json", "1.json", "deeper/0001.json"]
+)
+def test_a_file_that_is_not_ours_is_passed_over(
+    store: Store, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = commit(store)
+    store.blobs.create(f"rows/cell/{name}", b"{}")
+    assert store.rows() == {"cell": row}
+    assert store.row("cell") == row
+    assert store.next_generation("cell") == 1
+    assert caplog.records == []
+
+
 def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -132,9 +132,9 @@ def test_the_digest_depends_on_all_of_the_content(
 def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
     def samples() -> Iterator[Sample]:
         yield SAMPLES[0]
-        raise RuntimeError("the source has a bug")
+        raise ConnectionError("the line is cut")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ConnectionError):
         shards.prepare(Source("toy", "", ("cat",), samples), tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pq, "write_table", refuse)
     with pytest.raises(DataError, match="cannot write: No space left on device") as caught:
         shards.prepare(source(SAMPLES), tmp_path / "toy")
-    assert caught.value.where == str(tmp_path / "toy")
+    assert caught.value.where.startswith(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -55,6 +56,11 @@ def outputs(probs: list[list[float]]) -> dict[str, bytes]:
     ).to_files([str(row) for row in range(rows)])
 
 
+def id_of(method: str, seed: int, *parameters: dict[str, Any] | None) -> str:
+    """Return the id of a cell."""
+    return hashlib.sha256(repr((method, seed, *(p or {} for p in parameters))).encode()).hexdigest()
+
+
 def commit(
     store: Store,
     method: str,
@@ -62,6 +68,7 @@ def commit(
     probs: list[list[float]] = EVEN,
     *,
     params: dict[str, Any] | None = None,
+    original: dict[str, Any] | None = None,
     metrics: dict[str, float | None] | None = None,
     seconds: float = 60.0,
     error: str | None = None,
@@ -80,9 +87,8 @@ def commit(
         "seed": seed,
     }
     if not recipe:
-        spec |= {"weights": f"original-{seed}-", "batch_size": 8}
-    text = "-".join(f"{name}={value}" for name, value in (params or {}).items())
-    cell_id = f"{method}-{seed}-{text}"
+        spec |= {"weights": id_of("original", seed, original), "batch_size": 8}
+    cell_id = id_of(method, seed, params, *([original] if original else []))
     body = {
         "benchmark": "Digits",
         "model": "Net",
@@ -318,6 +324,24 @@ def test_seeds_alone_are_not_variants(store: Store) -> None:
     for seed in (1, 2, 3):
         commit(store, "lotus", seed)
     assert [e.method for e in collect(store)] == ["LoTUS"]
+
+
+def test_rivals_of_two_originals_are_not_mixed(store: Store) -> None:
+    for epochs, accuracy in ((5, 0.1), (6, 0.9)):
+        recipe = {"epochs": epochs}
+        commit(store, "original", params=recipe)
+        commit(store, "gold", params=recipe)
+        commit(store, "lotus", original=recipe, metrics={"forget_accuracy": accuracy})
+    found = {e.method: e.mean("forget_acc") for e in collect(store) if "LoTUS" in e.method}
+    assert found == {"LoTUS(original.epochs=5)": 0.1, "LoTUS(original.epochs=6)": 0.9}
+
+
+def test_a_job_may_call_its_cells_otherwise_than_their_rows(store: Store) -> None:
+    cell_id = commit(store, "lotus")
+    commit(store, "finetune")
+    name = {"benchmark": "B", "model": "M", "setting": "S"}
+    (only,) = collect(store, {cell_id: name})
+    assert (only.benchmark, only.model, only.setting, only.method) == ("B", "M", "S", "LoTUS")
 
 
 def test_methods_stand_in_the_order_of_the_published_table(store: Store) -> None:
