@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except LotusRayError as error:
             if ctx.params.get("debug"):
-                raise
+                traceback.print_exc()
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

@@ -156,7 +156,7 @@ class Job(_Strict):
     batch_size: Positive = Field(128, description="global: workers share it")
     precision: Literal["fp32", "fp64"] = "fp32"
     resources: Resources = Resources()
-    store: str = Field(description="folder of the metric store")
+    store: str = Field(min_length=1, description="folder of the metric store")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +283,13 @@ def _method(
     if issubclass(METHODS[name], Salun):
         inner = description.get("inner", Salun().inner.name)
         built = _method(inner, epochs, recipe, (*path, "inner"), document)
+        if isinstance(built, FromScratch | Salun):
+            raise JobError(
+                f"{name} cannot wrap {built.name}",
+                where=document.where((*path, "inner")),
+                nearest="one of the methods that unlearn, such as relabel",
+                next_command="lotus-ray list methods",
+            )
         description = {**description, "inner": describe(built)}
     params = {key: value for key, value in description.items() if key != "name"}
     return _validated(description, params, path, document)
@@ -327,7 +334,11 @@ def _validated(
     except ValidationError as error:
         raise _explained(error, document, None, path) from None
     except MethodError as error:
-        raise MethodError(error.what, where=document.where(path)) from None
+        raise MethodError(
+            error.what,
+            where=document.where(path),
+            next_command=f"lotus-ray validate {document.file}",
+        ) from None
 
 
 def _fields(method: type[Method]) -> list[str]:
@@ -348,8 +359,9 @@ def _explained(
     model: type[BaseModel] | None,
     prefix: tuple[str | int, ...] = (),
 ) -> JobError:
-    first = error.errors()[0]
-    path = (*prefix, *(key for key in first["loc"] if not _is_union_tag(key)))
+    # A misspelt key explains a missing one, so it comes first.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    path = (*prefix, *_without_union_tags(first["loc"]))
     next_command = f"lotus-ray validate {document.file}"
     if first["type"] == "extra_forbidden" and model is not None:
         valid = _keys_at(model, path[:-1])
@@ -371,8 +383,13 @@ def _explained(
     return JobError(message + shown, where=document.where(path), next_command=next_command)
 
 
-def _is_union_tag(key: str | int) -> bool:
-    return isinstance(key, str) and (key == "str" or key.startswith("dict["))
+def _without_union_tags(place: Sequence[str | int]) -> list[str | int]:
+    """Drop what pydantic adds after an item of a list whose items may be of several types."""
+    return [
+        key
+        for before, key in zip((None, *place), place, strict=False)
+        if not (isinstance(before, int) and str(key).startswith(("str", "dict[", "int")))
+    ]
 
 
 def _keys_at(model: type[BaseModel], path: Iterable[str | int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lotus_ray.errors import JobError
 
 MAX_NODES = 10_000
 MAX_DEPTH = 50
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Path_ = tuple[str | int, ...]
 
 
@@ -44,14 +46,17 @@ class Document:
     def override(self, assignment: str) -> None:
         """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list."""
         name, found, text = assignment.partition("=")
-        keys = [int(key) if key.isdecimal() else key for key in name.split(".")]
+        keys = [
+            int(key) if key.isdecimal() else key
+            for key in re.sub(r"\[(\d+)\]", r".\1", name).split(".")
+        ]
         if not found or not name:
             raise JobError(
                 f"'{assignment}' is not of the form a.b=value",
                 where="--set",
                 next_command="lotus-ray grid JOB.yaml --set grid.seeds=[13]",
             )
-        value = Document("--set", text).values
+        value = Document("--set", text).values if text else None
         parent = self.values
         try:
             for key in keys[:-1]:
@@ -81,6 +86,8 @@ class Document:
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
             raise JobError("the file expands to too many values", where=line)
         self._lines.setdefault(path, line)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+            raise JobError(f"the tag {node.tag} is refused", where=f"{line} {dotted(path)}")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -215,6 +215,8 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
             device=place.device,
             workers=place.workers,
         )
+        if not np.isfinite(outputs.entropy).all():
+            raise Diverged("outputs are NaN or infinite: the last step diverged")
         metrics: Metrics = {}
         undefined: dict[str, str] = {}
         if place.is_first:

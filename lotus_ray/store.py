@@ -138,7 +138,7 @@ class Store:
                 nearest="a local or shared folder",
                 next_command="lotus-ray grid JOB.yaml --store runs/NAME",
             )
-        root = Path(uri)
+        root = Path(uri).expanduser()
         if root.exists() and not root.is_dir():
             raise StoreError("the store is a file, not a folder", where=str(root))
         return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
@@ -243,9 +243,11 @@ class Store:
         entry = row["artifacts"][name]
         try:
             content = self.blobs.read(entry["name"])
-        except FileNotFoundError as error:
+        except OSError as error:
             raise StoreError(
-                "an artifact of a committed row is missing", where=f"{self.uri}/{entry['name']}"
+                f"an artifact of a committed row cannot be read: {error.strerror}",
+                where=f"{self.uri}/{entry['name']}",
+                next_command="lotus-ray grid JOB.yaml --force",
             ) from error
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise StoreError(

@@ -14,6 +14,8 @@ from lotus_ray import local
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data import shards
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
 from lotus_ray.job import Resources, load_job
 from lotus_ray.lane import WEIGHTS, Todo
 from lotus_ray.methods import METHODS
@@ -171,3 +173,45 @@ def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path)
     lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
     before = next(r for r in store.rows().values() if r["method"] == "LoTUS")
     assert lotus[0]["metrics"] == before["metrics"]
+
+
+def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Path) -> None:
+    """One step with lr 1e30 leaves finite weights whose outputs are not: still `diverged`."""
+    _, store, todo = _lane(
+        data,
+        tmp_path,
+        "grid.methods=[{name: finetune, epochs: 1, lr: 1.0e+30}, lotus]",
+    )
+    _run(todo)
+    assert {row["method"]: row["status"] for row in store.rows().values()} == {
+        "Original": "ok",
+        "Finetuning": "diverged",
+        "LoTUS": "ok",
+    }
+
+
+def test_an_original_that_fails_after_training_feeds_nobody(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights cannot be written: what starts from it fails in this lane as in any later one."""
+    _, store, todo = _lane(data, tmp_path, "grid.methods=[finetune]")
+
+    def no_memory(model: torch.nn.Module) -> bytes:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr("lotus_ray.lane.weights_to_bytes", no_memory)
+    _run(todo)
+    rows = {row["method"]: row for row in store.rows().values()}
+    assert rows["Original"]["status"] == "oom"
+    assert "its original was not trained" in rows["Finetuning"]["error"]["message"]
+
+
+def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
+    lane, store, todo = _lane(data, tmp_path)
+    table = tmp_path / lane.roles_name
+    other = Roles.from_parquet(table.read_bytes())
+    other.roles[0] = (other.roles[0] + 1) % 4
+    table.write_bytes(other.to_parquet())
+    with pytest.raises(DataError, match="roles changed"):
+        _run(todo)
+    assert store.rows() == {}

@@ -54,14 +54,8 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(encoded)) as image:
-                pixels = _resized(image.convert("RGB"), transform)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+                pixels = _resized(_rgb(image), transform)
+    except Exception as error:  # foreign bytes make a decoder raise anything
         raise DataError(f"an image cannot be decoded: {error}", where=where) from error
     return np.asarray(pixels)
 
@@ -71,6 +65,15 @@ def decode_all(encoded: Sequence[bytes], transform: Transform, where: Sequence[s
     pixels = [decode(image, transform, name) for image, name in zip(encoded, where, strict=True)]
     size = transform.img_size
     return np.stack(pixels) if pixels else np.empty((0, size, size, 3), dtype=np.uint8)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return 8-bit RGB; what Pillow would clip or guess is refused or made explicit."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _resized(image: Image.Image, transform: Transform) -> Image.Image:

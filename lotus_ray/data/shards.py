@@ -20,7 +20,7 @@ from lotus_ray.data.sources import SPLITS, Sample, Source
 from lotus_ray.errors import DataError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 ROWS_PER_SHARD = 8192
 ROWS_PER_GROUP = 512
 SCHEMA = pa.schema(
@@ -136,7 +136,11 @@ def read_manifest(directory: Path) -> Manifest:
             next_command=f"lotus-ray prepare SOURCE {directory}",
         ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(f"the manifest cannot be read: {error}", where=str(path)) from error
+        raise DataError(
+            f"the manifest cannot be read: {error}",
+            where=str(path),
+            next_command=f"rm -r {directory} && lotus-ray prepare SOURCE {directory}",
+        ) from error
 
 
 def verify(manifest: Manifest) -> Manifest:
@@ -180,10 +184,31 @@ def read_labels(manifest: Manifest) -> pa.Table:
             table = pq.read_table(path, columns=["sample_id", "label"])
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"a shard cannot be read: {error}", where=str(path)) from error
+        _check_shard(table, shard, path)
         tables.append(table.append_column("split", pa.array([shard.split] * len(table))))
+    if not tables:
+        raise DataError("the manifest lists no shard", where=str(manifest.directory / MANIFEST))
     labels = pa.concat_tables(tables).sort_by("sample_id")
     _check_labels(labels, manifest)
     return labels
+
+
+def _check_shard(table: pa.Table, shard: Shard, path: Path) -> None:
+    """Raise DataError where ids or labels have another type, are missing, or are not all there."""
+    for name in ("sample_id", "label"):
+        column, wanted = table[name], SCHEMA.field(name).type
+        if column.type != wanted:
+            raise DataError(f"column {name} is {column.type}, not {wanted}", where=str(path))
+        if column.null_count:
+            raise DataError(f"column {name} has {column.null_count} nulls", where=str(path))
+    if len(table) != shard.rows:
+        raise DataError(
+            f"the shard has {len(table)} rows, the manifest says {shard.rows}", where=str(path)
+        )
+    if shard.split not in SPLITS:
+        raise DataError(
+            f"unknown split '{shard.split}'", where=str(path), nearest=f"one of {', '.join(SPLITS)}"
+        )
 
 
 def _check_labels(labels: pa.Table, manifest: Manifest) -> None:

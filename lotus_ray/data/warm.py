@@ -140,7 +140,7 @@ class WarmSplit:
     def draw(self, count: int, *names: object) -> Self:
         """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
         ordered = self.rows[self._order("draw", *names)]
-        repeats = math.ceil(count / len(ordered))
+        repeats = math.ceil(count / len(ordered)) if len(ordered) else 0
         return replace(self, rows=np.sort(np.tile(ordered, repeats)[:count]))
 
     def union(self, other: Self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ METHOD_ORDER = (
     "SalUn",
     "LoTUS",
 )
+_OF_ONE_SEED = ("original", "roles")  # differ from seed to seed, so they tell variants only within
 _NO_GOLD = "there is no gold standard of this seed"
 
 
@@ -33,33 +34,31 @@ class Metric:
     """One column of a report: what it is, and how it is read from a cell's figures."""
 
     about: str
-    read: Callable[[Mapping[str, Any]], float | None]
+    figure: str  # its name in rows
+    factor: float = 1.0
 
-
-def _figure(name: str, factor: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
-    def read(figures: Mapping[str, Any]) -> float | None:
-        value = figures.get(name)
-        return None if value is None else value * factor
-
-    return read
+    def read(self, figures: Mapping[str, Any]) -> float | None:
+        """Return the value of a cell, or None."""
+        value = figures.get(self.figure)
+        return None if value is None else value * self.factor
 
 
 # The names are those of the published tables for what these hold too.
 METRICS: dict[str, Metric] = {
-    "rf_jsd": Metric("divergence from the original on unseen images", _figure("rf_jsd")),
-    "jsd": Metric("divergence from the gold standard on the forget set", _figure("jsd")),
-    "avg_gap": Metric("mean gap to gold of MIA, forget, retain, test", _figure("avg_gap")),
-    "forget_acc": Metric("accuracy on the forget set", _figure("forget_accuracy")),
-    "retain_acc": Metric("accuracy on the retain set", _figure("retain_accuracy")),
-    "unseen_acc": Metric("accuracy on the unseen set", _figure("unseen_accuracy")),
-    "test_acc": Metric("accuracy on the test set", _figure("test_accuracy")),
-    "mia_acc": Metric("share of the forget set called member", _figure("mia_accuracy")),
-    "rf_jsd_x1e4": Metric("RF-JSD as the published code has it", _figure("rf_jsd_compat", 1e4)),
-    "jsd_x1e4": Metric("JSD as the published code has it", _figure("jsd_compat", 1e4)),
-    "time_min": Metric("minutes of unlearning", _figure("unlearn_seconds", 1 / 60)),
-    "prepare_seconds": Metric("seconds before unlearning", _figure("prepare_seconds")),
-    "unlearn_seconds": Metric("seconds of unlearning", _figure("unlearn_seconds")),
-    "evaluate_seconds": Metric("seconds of evaluation", _figure("evaluate_seconds")),
+    "rf_jsd": Metric("divergence from the original on unseen images", "rf_jsd"),
+    "jsd": Metric("divergence from the gold standard on the forget set", "jsd"),
+    "avg_gap": Metric("mean gap to gold of MIA, forget, retain, test", "avg_gap"),
+    "forget_acc": Metric("accuracy on the forget set", "forget_accuracy"),
+    "retain_acc": Metric("accuracy on the retain set", "retain_accuracy"),
+    "unseen_acc": Metric("accuracy on the unseen set", "unseen_accuracy"),
+    "test_acc": Metric("accuracy on the test set", "test_accuracy"),
+    "mia_acc": Metric("share of the forget set called member", "mia_accuracy"),
+    "rf_jsd_x1e4": Metric("RF-JSD as the published code has it", "rf_jsd_compat", 1e4),
+    "jsd_x1e4": Metric("JSD as the published code has it", "jsd_compat", 1e4),
+    "time_min": Metric("minutes of unlearning", "unlearn_seconds", 1 / 60),
+    "prepare_seconds": Metric("seconds before unlearning", "prepare_seconds"),
+    "unlearn_seconds": Metric("seconds of unlearning", "unlearn_seconds"),
+    "evaluate_seconds": Metric("seconds of evaluation", "evaluate_seconds"),
 }
 
 
@@ -127,11 +126,15 @@ def _add(entry: Entry, row: Row, gold: Row | None, store: Store) -> None:
     values: dict[str, Any] = {**row["metrics"], **row["timing"]}
     if gold is not None:
         values |= _against_gold(row, gold, store)
-    entry.undefined.update(row["undefined"])
+    reasons = dict(row["undefined"])
     if gold is None:
-        entry.undefined.update({"jsd": _NO_GOLD, "jsd_x1e4": _NO_GOLD, "avg_gap": _NO_GOLD})
+        reasons |= {"jsd": _NO_GOLD, "jsd_compat": _NO_GOLD, "avg_gap": _NO_GOLD}
+    elif "avg_gap" not in values:
+        reasons["avg_gap"] = "an accuracy that it averages over is undefined"
     for name, metric in METRICS.items():
         value = metric.read(values)
+        if value is None and metric.figure in reasons:
+            entry.undefined[name] = reasons[metric.figure]
         if value is not None:
             entry.values.setdefault(name, {})[row["seed"]] = value
 
@@ -156,7 +159,7 @@ def _against_gold(row: Row, gold: Row, store: Store) -> dict[str, float]:
 def _is_good_gold(row: Row) -> bool:
     method = row["spec"]["method"]
     return bool(
-        row["status"] == OK and method["name"] == "gold" and method["training_seed"] is None
+        row["status"] == OK and method["name"] == "gold" and method.get("training_seed") is None
     )
 
 
@@ -164,7 +167,11 @@ def _gold_key(row: Row) -> str:
     """Return what an original and the gold standard of its lane have in common."""
     spec = dict(row["spec"])
     method = spec.pop("method")
-    recipe = {key: value for key, value in method.items() if key not in ("name", "training_seed")}
+    recipe = {
+        key: value
+        for key, value in method.items()
+        if key not in ("name", "version", "training_seed")
+    }
     return json.dumps([spec, recipe], sort_keys=True)
 
 
@@ -184,8 +191,9 @@ def _labels(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
         specs = {row["cell_id"]: _settings(row, rows) for row in members}
         names = {name for spec in specs.values() for name in spec}
         varying = [name for name in sorted(names) if _varies(name, specs.values())]
-        if _seeds_collide(members, specs, varying):
-            varying.append("roles")
+        for name in _OF_ONE_SEED:
+            if _seeds_collide(members, specs, varying):
+                varying.append(name)
         for cell_id, spec in specs.items():
             text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in varying)
             labels[cell_id] = f"{method}({text})" if text else method
@@ -195,7 +203,10 @@ def _labels(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
 def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
     """Return the settings of a cell and, prefixed, of the original that it starts from."""
     settings = _flat(row["spec"])
-    original = rows.get(row["spec"].get("weights", ""))
+    weights = row["spec"].get("weights", "")
+    original = rows.get(weights)
+    if weights and original is None:
+        settings["original"] = weights[:6]
     if original is not None:
         method = _flat({"method": original["spec"]["method"]})
         settings |= {f"original.{_short(name)}": value for name, value in method.items()}
@@ -203,13 +214,13 @@ def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
 
 
 def _varies(name: str, specs: Collection[Mapping[str, str]]) -> bool:
-    return name != "roles" and len({spec.get(name) for spec in specs}) > 1
+    return name not in _OF_ONE_SEED and len({spec.get(name) for spec in specs}) > 1
 
 
 def _seeds_collide(
     members: Iterable[Row], specs: Mapping[str, Mapping[str, str]], varying: Iterable[str]
 ) -> bool:
-    """Return whether two rows of one seed differ in nothing but their roles."""
+    """Return whether two rows of one seed differ in nothing of what varies."""
     keys = [
         (row["seed"], *(specs[row["cell_id"]].get(name) for name in varying)) for row in members
     ]

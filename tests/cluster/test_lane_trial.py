@@ -16,7 +16,7 @@ from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, session
 from lotus_ray.data import shards
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError
+from lotus_ray.errors import ClusterError, DataError
 from lotus_ray.job import Resources, load_job
 from lotus_ray.lane import Todo
 from lotus_ray.store import Store
@@ -127,3 +127,16 @@ def test_a_joined_cluster_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> Non
     fake_ray(monkeypatch, {"CPU": 0.0})
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert session.concurrent_lanes(Resources(gpus_per_worker=1)) == 1
+
+
+def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:
+    """A corrupt image in a Ray Data task reaches the command as itself, with its exit code."""
+    ours = DataError("an image cannot be decoded", where="sample x")
+    task = RuntimeError("task failed")
+    task.__cause__ = ours
+    trial = RuntimeError("trial failed")
+    trial.cause = task  # type: ignore[attr-defined]
+    assert grid._explained(trial, "1 of 1 lanes ended early") is ours
+    other = grid._explained(RuntimeError("first\nlast line"), "1 of 1 lanes ended early")
+    assert other.exit_code == 6
+    assert "1 of 1 lanes ended early: RuntimeError: last line" in str(other)

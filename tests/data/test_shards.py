@@ -217,7 +217,7 @@ def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[1]", "{", "{}", '{"format": 1, "dataset": "x", "classes": null, "shards": []}'],
+    ["", "[1]", "{", "{}", '{"format": 2, "dataset": "x", "classes": null, "shards": []}'],
 )
 def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / shards.MANIFEST).write_text(content)
@@ -227,8 +227,8 @@ def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, content: str) ->
 
 
 def test_a_manifest_of_another_format_is_refused(toy: Manifest) -> None:
-    with pytest.raises(DataError, match="format 2, expected 1"):
-        shards.read_manifest(edit(toy, format=2))
+    with pytest.raises(DataError, match="format 1, expected 2"):
+        shards.read_manifest(edit(toy, format=1))
 
 
 def test_a_manifest_with_an_unknown_field_is_refused(toy: Manifest) -> None:

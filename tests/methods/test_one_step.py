@@ -350,3 +350,12 @@ def test_lotus_class_unlearning_takes_the_unseen_accuracy_as_zero() -> None:
     assert unlearn(METHODS["lotus"](epochs=1), problem) == []
     records = unlearn(METHODS["lotus"](epochs=1, class_unlearning=True), problem)
     assert [record.notes["tau"] for record in records] == [1.0]
+
+
+def test_salun_holds_an_inner_method_that_edits_weights_without_steps() -> None:
+    problem = salun_problem()
+    masks = saliency_masks(problem, 0.3)
+    unlearn(Salun(density=0.3, inner=Ssd(alpha=1.0)), problem)
+    pairs = list(zip(masks, problem.model.parameters(), problem.original.parameters(), strict=True))
+    assert all(torch.equal(ours[~mask], before[~mask]) for mask, ours, before in pairs)
+    assert not all(torch.equal(ours, before) for _, ours, before in pairs)

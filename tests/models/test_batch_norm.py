@@ -6,11 +6,14 @@ import copy
 import datetime
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from lotus_ray.errors import JobError
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 
 
@@ -68,3 +71,10 @@ def test_parameters_are_the_same_objects_and_eval_is_unchanged() -> None:
     assert all(a is b for a, b in zip(before, converted.parameters(), strict=True))
     assert torch.equal(converted(_images()), expected)
     assert copy.deepcopy(converted).state_dict().keys() == _network().state_dict().keys()
+
+
+def test_a_norm_that_cannot_be_shared_is_refused() -> None:
+    """timm's fused norm is a subclass with an activation: converting it would lose that."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), BatchNormAct2d(2))
+    with pytest.raises(JobError, match="BatchNormAct2d"):
+        synchronise_batch_norm(network, torch.device("cpu"))
