@@ -98,7 +98,7 @@ class Outcome:
         """Return the content of the store's outcome file; `exit_code` is null while running."""
         content: dict[str, Any] = {
             "state": state,
-            "exit_code": self.exit_code if state == "ended" else None,
+            "exit_code": None if state == "running" else self.exit_code,
             "cells": len(self.cell_ids),
             "done": self.done,
             "failed": self.failed,
@@ -209,7 +209,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """Run every missing cell of a job.
 
     Returns:
-        The outcome. The store's outcome file says "running" until then.
+        The outcome. The store's outcome file says "running" until it is printed, or "interrupted".
 
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
@@ -232,8 +232,15 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             store.put(name, roles.to_parquet())
     outcome = Outcome(store.uri, planned, {}, stages.seconds)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
-    if todos:
-        _run_missing(todos, resources, store, options, outcome)
+    try:
+        if todos:
+            _run_missing(todos, resources, store, options, outcome)
+    except BaseException as error:
+        outcome.error = str(error) or type(error).__name__
+        is_signal = isinstance(error, KeyboardInterrupt)
+        outcome.error_code = 130 if is_signal else getattr(error, "exit_code", 1)
+        store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+        raise
     rows = store.rows()
     outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
     outcome.ran = {cell_id for todo in todos for cell_id in todo.generations}

@@ -34,6 +34,7 @@ def decode_images(manifest: Manifest, roles: Roles, transform: Transform) -> Mat
     Raises:
         DataError: an image cannot be decoded.
     """
+    ray.data.DataContext.get_current().raise_original_map_exception = True
     shared = ray.put(roles)
 
     def decode(table: pa.Table) -> dict[str, np.ndarray]:
