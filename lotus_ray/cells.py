@@ -20,7 +20,8 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.shards import Manifest, read_labels
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
 from lotus_ray.errors import DataError, JobError, nearest
-from lotus_ray.job import DatasetJob, LoadedJob, ModelJob, describe
+from lotus_ray.job import DatasetJob, LoadedJob, ModelJob
+from lotus_ray.method_specs import describe
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import file_digest

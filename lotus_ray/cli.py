@@ -82,6 +82,32 @@ def grid(
 
 
 @main.command()
+@_job_options
+@click.option("--method", required=True, help="See `lotus-ray list methods`.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--local", is_flag=True, help="One process, no Ray: for debugging.")
+def unlearn(
+    job: Path,
+    overrides: tuple[str, ...],
+    method: str,
+    output: Path,
+    store_uri: str | None,
+    local: bool,
+) -> None:
+    """Unlearn by one method; leave the weights and a run card in the output folder."""
+    from lotus_ray.export import CARD, load_one, unlearn_to
+    from lotus_ray.run import Options
+    from lotus_ray.store import Store
+
+    signal.signal(signal.SIGTERM, _terminated)
+    loaded = load_one(job, method, overrides)
+    store = Store.open(store_uri or loaded.job.store)
+    unlearn_to(loaded, store, output, Options(local=local))
+    click.echo(output / CARD)
+
+
+@main.command()
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
 def prepare(source: str, destination: Path) -> None:

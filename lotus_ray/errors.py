@@ -5,6 +5,7 @@ LotusRayError        1   a bug, if nothing more precise is raised
   MethodError        2   a method's hyper-parameters
   DataError          3   images, labels, manifests, roles
   StoreError         5   the metric store
+  CellError          4   the cell that `unlearn` was asked for
   ClusterError       6   Ray, its resources or its authentication
   Diverged           -   a cell's loss became NaN or infinite: a row, not an exit
   UndefinedMetric    -   a metric has no value here: null with a reason
@@ -65,6 +66,12 @@ class ClusterError(LotusRayError):
     """Ray cannot be reached, or could never run what the job asks for."""
 
     exit_code = 6
+
+
+class CellError(LotusRayError):
+    """A cell that was asked for failed."""
+
+    exit_code = 4
 
 
 class Diverged(LotusRayError):

@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -22,6 +21,7 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.sources import find
 from lotus_ray.errors import JobError, MethodError, nearest
 from lotus_ray.job_yaml import Document, dotted
+from lotus_ray.method_specs import build_method, describe
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.methods.salun import Salun
@@ -192,29 +192,6 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     _check_names(job, document)
     methods = [_methods(job, place, document) for place in range(len(job.grid.models))]
     return LoadedJob(job, tuple(methods), document)
-
-
-def describe(method: Method) -> dict[str, Any]:
-    """Return name, version and hyper-parameters of a method as plain values."""
-    params = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
-    plain = {
-        name: describe(value) if isinstance(value, Method) else value
-        for name, value in params.items()
-    }
-    return {"name": method.name, "version": method.version, **plain}
-
-
-def build_method(description: Mapping[str, Any]) -> Method:
-    """Make a method from what `describe` returns, or from a part of it with the name.
-
-    Raises:
-        pydantic.ValidationError: a wrong type.
-        MethodError: a value out of range.
-    """
-    params = {name: v for name, v in description.items() if name not in ("name", "version")}
-    if isinstance(params.get("inner"), Mapping):
-        params["inner"] = build_method(params["inner"])
-    return TypeAdapter(METHODS[description["name"]]).validate_python(params)
 
 
 def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:

@@ -24,7 +24,7 @@ from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, PhaseRecord, unlearn
 from lotus_ray.errors import DataError, Diverged, LotusRayError, StoreError
-from lotus_ray.job import build_method
+from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Metrics, summarise

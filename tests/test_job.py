@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.errors import JobError, LotusRayError, MethodError
-from lotus_ray.job import DatasetJob, Job, LoadedJob, build_method, describe, load_job
+from lotus_ray.job import DatasetJob, Job, LoadedJob, load_job
 from lotus_ray.job_yaml import MAX_NODES, Document, dotted
+from lotus_ray.method_specs import build_method, describe
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.gold import Gold

@@ -1,0 +1,144 @@
+"""`lotus-ray unlearn`: one cell of a job, its weights and a run card in a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lotus_ray.cells import Lane
+from lotus_ray.errors import CellError, JobError
+from lotus_ray.job import LoadedJob, load_job
+from lotus_ray.lane import WEIGHTS
+from lotus_ray.run import Options, run_grid
+from lotus_ray.store import OK, Row, Store
+
+MODEL = "model.safetensors"
+CARD_JSON = "run-card.json"
+CARD = "run-card.md"
+
+
+def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJob:
+    """Read a job reduced to one method, with the hyper-parameters that the job gives it.
+
+    Raises:
+        JobError: the job is wrong, lists the method in several variants, or holds several lanes.
+    """
+    methods = load_job(path, overrides).job.grid.methods
+    listed = [m for m in methods if method == (m if isinstance(m, str) else m.get("name"))]
+    if len(listed) > 1:
+        raise JobError(
+            f"the job lists {len(listed)} variants of {method}",
+            where=str(path),
+            next_command=f"lotus-ray unlearn {path} --set grid.methods=[{{name: {method}, …}}]",
+        )
+    entry = json.dumps(listed[0] if listed else method)
+    loaded = load_job(path, [*overrides, f"grid.methods=[{entry}]"])
+    grid = loaded.job.grid
+    for name in ("datasets", "models", "seeds"):
+        if len(getattr(grid, name)) > 1:
+            raise JobError(
+                f"one cell is wanted, and the job has {len(getattr(grid, name))} {name}",
+                where=f"{path} grid.{name}",
+                next_command=f"lotus-ray unlearn {path} --method {method} "
+                f"--set grid.{name}=[…] --output DIR",
+            )
+    return loaded
+
+
+def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) -> Row:
+    """Run the one rival of a job (and its original) and write it to a folder.
+
+    Args:
+        loaded: from `load_one`.
+        store: where its rows go, or are already.
+        output: a folder that does not exist yet; it appears whole or not at all.
+        options: as for `run_grid`.
+
+    Returns:
+        The row.
+
+    Raises:
+        JobError: `output` exists.
+        CellError: the cell failed; the text is its error.
+    """
+    if output.exists():
+        raise JobError(
+            "the output exists", where=str(output), next_command=f"choose another than {output}"
+        )
+    outcome = run_grid(loaded, store, options)
+    lane = outcome.planned.lanes[0]
+    row = outcome.rows.get(lane.cells[-1].cell_id)
+    if row is None or row["status"] != OK:
+        what = row["error"]["message"] if row else outcome.error or "the cell did not run"
+        raise CellError(
+            what,
+            where=f"{lane.cells[-1].label}, {lane.name}",
+            next_command="lotus-ray grid JOB.yaml --retry-failed",
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".unlearn-", dir=output.parent))
+    try:
+        card = _card(row, lane, store)
+        (partial / MODEL).write_bytes(store.artifact(row, WEIGHTS))
+        (partial / CARD_JSON).write_text(json.dumps(card, indent=1) + "\n")
+        (partial / CARD).write_text(_text(card))
+        partial.chmod(0o755)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return row
+
+
+def _card(row: Row, lane: Lane, store: Store) -> dict[str, Any]:
+    """Return what was done, on which samples, with what, and how it was measured."""
+    return {
+        "method": row["spec"]["method"],
+        "model": {**row["spec"]["model"], "num_classes": lane.model.num_classes},
+        "data": {
+            "name": row["benchmark"],
+            "setting": row["setting"],
+            "content_sha256": row["spec"]["data"],
+            "roles_sha256": row["spec"]["roles"],
+            "transform": row["spec"]["transform"],
+        },
+        "seed": row["seed"],
+        "precision": row["spec"]["precision"],
+        "weights_sha256": row["artifacts"][WEIGHTS]["sha256"],
+        "metrics": row["metrics"],
+        "undefined": row["undefined"],
+        "timing": row["timing"],
+        "resources": row["resources"],
+        "versions": row["versions"],
+        "store": store.uri,
+        "cell_id": row["cell_id"],
+    }
+
+
+def _text(card: dict[str, Any]) -> str:
+    method, model, data = card["method"], card["model"], card["data"]
+    params = ", ".join(f"{k}={v}" for k, v in method.items() if k not in ("name", "version"))
+    metrics = "\n".join(f"| {name} | {value} |" for name, value in card["metrics"].items())
+    options = "".join(f", {name}={value!r}" for name, value in model["options"].items())
+    return f"""# {method["name"]} on {data["name"]}, {data["setting"]}
+
+| | |
+|---|---|
+| method | {method["name"]}: {params} |
+| network | {model["name"]}, {model["num_classes"]} classes{options} |
+| data | {data["name"]}, content {data["content_sha256"]} |
+| roles | {data["roles_sha256"]}: `roles/{data["roles_sha256"]}.parquet` in {card["store"]} |
+| seed, precision | {card["seed"]}, {card["precision"]} |
+| weights | `{MODEL}`, SHA-256 {card["weights_sha256"]} |
+| seconds of unlearning | {card["timing"]["unlearn_seconds"]:.1f} on {card["resources"]["device"]} |
+
+| metric | value |
+|---|---|
+{metrics}
+
+One evaluation pass in eval mode over un-augmented images. Load the weights with
+`network.load_state_dict(safetensors.torch.load_file("{MODEL}"))`.
+"""

@@ -1,0 +1,35 @@
+"""Methods as plain values and back: what a cell's identity holds, and what a worker builds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from lotus_ray.methods import METHODS
+from lotus_ray.problem import Method
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """Return name, version and hyper-parameters of a method as plain values."""
+    params = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    plain = {
+        name: describe(value) if isinstance(value, Method) else value
+        for name, value in params.items()
+    }
+    return {"name": method.name, "version": method.version, **plain}
+
+
+def build_method(description: Mapping[str, Any]) -> Method:
+    """Make a method from what `describe` returns, or from a part of it with the name.
+
+    Raises:
+        pydantic.ValidationError: a wrong type.
+        MethodError: a value out of range.
+    """
+    params = {name: v for name, v in description.items() if name not in ("name", "version")}
+    if isinstance(params.get("inner"), Mapping):
+        params["inner"] = build_method(params["inner"])
+    return TypeAdapter(METHODS[description["name"]]).validate_python(params)
