@@ -99,8 +99,10 @@ def _explained(error: Exception, what: str) -> LotusRayError:
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error, and what Ray or Python says caused it, outermost first."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         yield error
+        seen.add(id(error))
         error = getattr(error, "cause", None) or error.__cause__
 
 
