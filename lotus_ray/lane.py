@@ -167,6 +167,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
     if attempt is not None:
         place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
     if cell == place.lane.original and body["status"] == OK:
+        measured.model.zero_grad(set_to_none=True)  # every later cell copies this model
         place.original, place.original_outputs = measured.model, measured.outputs
 
 

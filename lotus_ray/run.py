@@ -21,7 +21,7 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import SOME_CELLS_FAILED, JobError, LotusRayError
 from lotus_ray.job import LoadedJob, Resources
 from lotus_ray.lane import Todo
-from lotus_ray.models import build
+from lotus_ray.models import ModelSpec, build
 from lotus_ray.models.checkpoints import load_into, read_weights
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
@@ -95,10 +95,13 @@ class Outcome:
         return f"DONE {self.done}/{len(self.cell_ids)} cells, {self.failed} failed: {place}"
 
     def to_json(self, state: str = "ended") -> str:
-        """Return the content of the store's outcome file; `exit_code` is null while running."""
+        """Return the store's outcome file: state is running, interrupted (by a signal) or ended.
+
+        `exit_code` is null until the end.
+        """
         content: dict[str, Any] = {
             "state": state,
-            "exit_code": None if state == "running" else self.exit_code,
+            "exit_code": self.exit_code if state == "ended" else None,
             "cells": len(self.cell_ids),
             "done": self.done,
             "failed": self.failed,
@@ -164,8 +167,12 @@ def check_models(lanes: Iterable[Lane]) -> None:
     Raises:
         JobError: a network cannot be built, does not take the images, or not the checkpoint.
     """
-    for lane in {json.dumps(lane.original.spec["model"]): lane for lane in lanes}.values():
+    checked: list[tuple[ModelSpec, str | None, int]] = []
+    for lane in lanes:
         size = lane.transform.img_size
+        if (lane.model, lane.checkpoint, size) in checked:
+            continue
+        checked.append((lane.model, lane.checkpoint, size))
         with torch.device("meta"):
             network = build(replace(lane.model, pretrained=False), "check")
             try:
@@ -209,7 +216,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """Run every missing cell of a job.
 
     Returns:
-        The outcome. The store's outcome file says "running" until it is printed, or "interrupted".
+        The outcome. The store's outcome file says "running" until it is printed.
 
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
@@ -235,11 +242,12 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     try:
         if todos:
             _run_missing(todos, resources, store, options, outcome)
-    except BaseException as error:
-        outcome.error = str(error) or type(error).__name__
-        is_signal = isinstance(error, KeyboardInterrupt)
-        outcome.error_code = 130 if is_signal else getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
         store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+        raise
+    except Exception as error:
+        outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
+        store.replace(OUTCOME, outcome.to_json().encode())
         raise
     rows = store.rows()
     outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}

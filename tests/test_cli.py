@@ -17,6 +17,7 @@ from lotus_ray import __version__
 from lotus_ray.cli import main
 from lotus_ray.data import shards
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.errors import ClusterError
 from lotus_ray.methods import METHODS
 
 DIGITS = Path(__file__).parent.parent / "jobs" / "digits.yaml"
@@ -534,3 +535,30 @@ def test_the_version_and_the_help_are_there() -> None:
     said = run("-h").stdout
     for command in ("grid", "report", "validate", "prepare", "list"):
         assert f"\n  {command} " in said
+
+
+@pytest.mark.parametrize(
+    ("raised", "state", "recorded", "exits"),
+    [
+        (KeyboardInterrupt(), "interrupted", None, 130),
+        (ClusterError("Ray is gone"), "ended", 6, 6),
+    ],
+)
+def test_a_command_that_ends_early_says_so_in_its_outcome(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    state: str,
+    recorded: int | None,
+    exits: int,
+) -> None:
+    def run_lanes(todos: object, resources: object) -> None:
+        outcome = json.loads((tmp_path / "outcome.json").read_text())
+        assert (outcome["state"], outcome["exit_code"]) == ("running", None)
+        raise raised
+
+    monkeypatch.setattr("lotus_ray.local.run_lanes", run_lanes)
+    result = run("grid", DIGITS, "--local", "--store", tmp_path, *options(QUICK))
+    assert result.exit_code == exits
+    outcome = json.loads((tmp_path / "outcome.json").read_text())
+    assert (outcome["state"], outcome["exit_code"]) == (state, recorded)

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -57,11 +60,11 @@ class PixelCollector:
         return torch.from_numpy(self._pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def decode_rows(table: object, roles: Roles, transform: Transform) -> dict[str, np.ndarray]:
+def decode_rows(table: pa.Table, roles: Roles, transform: Transform) -> dict[str, np.ndarray]:
     """Decode the images of an Arrow table that play a role.
 
     Args:
-        table: pyarrow.Table with sample_id and image, as the shards hold them.
+        table: sample_id and image, as the shards hold them.
         roles: which samples are wanted.
         transform: how to make pixels.
 
@@ -71,10 +74,6 @@ def decode_rows(table: object, roles: Roles, transform: Transform) -> dict[str, 
     Raises:
         DataError: an image cannot be decoded; the text names its id and path.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    assert isinstance(table, pa.Table)
     found = pc.index_in(table["sample_id"], value_set=pa.array(roles.sample_ids, pa.string()))
     wanted = table.append_column("row", found).filter(pc.is_valid(found))
     images = wanted["image"].combine_chunks()
@@ -94,8 +93,6 @@ def read_pixels(manifest: Manifest, roles: Roles, transform: Transform) -> Tenso
 
     The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
     """
-    import pyarrow.parquet as pq
-
     images = PixelCollector(roles, transform)
     for path in manifest.paths:
         decoded = decode_rows(pq.read_table(path), roles, transform)
