@@ -188,7 +188,7 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
     from lotus_ray import run
 
     planned = run.preview(loaded, options.limit)
-    todos = run.missing(planned, store, options)
+    todos = run.missing(planned, store, options, loaded.job.resources)
     for line in run.describe(planned, todos, store.rows()):
         click.echo(line)
     need = loaded.job.resources

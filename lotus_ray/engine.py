@@ -11,51 +11,60 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lotus_ray import seeds
+from lotus_ray.borders import KEEP_NOTHING, Border, Keeper, PhaseRecord
 from lotus_ray.errors import Diverged
 from lotus_ray.problem import Method, Phase, Problem
 
 
 @dataclass
 class Clock:
-    """Wall seconds by name. On a GPU the queue is drained before the clock is read."""
+    """Wall seconds by name. On a GPU the queue is drained before the clock is read.
+
+    A block inside another one counts under its own name alone.
+    """
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
+    _since: float = 0.0
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Add the duration of the block to `seconds[name]`."""
-        start = self._now()
+        self.settle()
+        self._running.append(name)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+            self.settle()
+            self._running.pop()
 
-    def _now(self) -> float:
+    def settle(self) -> None:
+        """Count the time until now under the block that runs."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        now = time.perf_counter()
+        if self._running:
+            self.add({self._running[-1]: now - self._since})
+        self._since = now
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Add seconds that were spent before, by name."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
 
 
-@dataclass(frozen=True)
-class PhaseRecord:
-    """What one phase did. `losses` holds the global mean loss of each step, in order."""
-
-    losses: list[float]
-    notes: dict[str, float]
-
-
-def unlearn(
-    method: Method,
-    problem: Problem,
-) -> list[PhaseRecord]:
+def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> list[PhaseRecord]:
     """Change `problem.model` in place as `method` says.
 
     Args:
         method: an entry of METHODS with its hyper-parameters.
         problem: models, splits and workers; every worker calls this with its own share.
+        keeper: where a run that was cut off left its last border, and where this one leaves its
+            own; the default keeps none.
 
     Returns:
         One record a phase. A method that yields no phase returns none.
@@ -63,12 +72,23 @@ def unlearn(
     Raises:
         Diverged: a loss, or a weight at the end, is NaN or infinite.
     """
-    torch.manual_seed(seeds.seed_for(problem.seed, "stochastic layers", problem.workers.rank))
     records: list[PhaseRecord] = []
+    optimizers: list[Optimizer] = []
     replica: nn.Module | None = None
+    reached = keeper.load()
+    if reached:
+        reached.begin(problem)
     for index, phase in enumerate(method.phases(problem)):
+        if not any(phase.optimizer is known for known in optimizers):
+            optimizers.append(phase.optimizer)
+        if reached and index < len(reached.records):
+            records.append(reached.records[index])
+            if len(records) == len(reached.records):
+                reached.reach(problem, optimizers)
+            continue
         replica = replica or problem.workers.replicate(problem.model)
         records.append(_train(phase, replica, problem, index))
+        keeper.offer(lambda: Border.of(problem, optimizers, records))
     problem.model.eval()
     _check_finite(problem.model)
     return records
@@ -82,6 +102,10 @@ def _check_finite(model: nn.Module) -> None:
 
 
 def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
+    names = ("stochastic layers", problem.workers.rank, index)
+    torch.manual_seed(
+        seeds.seed_for(problem.seed, *names)
+    )  # by phase, so that one can be the first
     replica.train()
     shares: list[Tensor] = []
     for batch in phase.batches:

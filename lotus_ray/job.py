@@ -146,6 +146,9 @@ class Resources(_Strict):
     workers: Positive = 1
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    checkpoint_seconds: Annotated[
+        float, Field(ge=0, description="a killed cell loses at most this and a phase")
+    ] = 60
 
 
 class Job(_Strict):

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray import models
+from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.engine import Clock, PhaseRecord, unlearn
+from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import DataError, Diverged, LotusRayError, StoreError
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate
@@ -37,6 +38,7 @@ from lotus_ray.models.checkpoints import (
 from lotus_ray.problem import Problem, Workers
 from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.store import OK, Store
+from lotus_ray.stored_borders import StoredBorders
 
 WEIGHTS = "weights.safetensors"
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
@@ -49,6 +51,7 @@ class Todo:
     lane: Lane
     generations: Mapping[str, int]  # by cell id; a cell that is not here is settled
     store: str
+    checkpoint_seconds: float = 60  # between two phase borders that are kept
 
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return whether nothing is left to do for a cell."""
@@ -166,6 +169,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure(status_of(error), error), {}
     if attempt is not None:
         place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
+        place.store.remove(StoredBorders.place(cell.cell_id, attempt.generation))
     if cell == place.lane.original and body["status"] == OK:
         measured.model.zero_grad(set_to_none=True)  # every later cell copies this model
         place.original, place.original_outputs = measured.model, measured.outputs
@@ -181,6 +185,7 @@ class _Measured:
     undefined: dict[str, str]
     clock: Clock
     records: list[PhaseRecord]
+    resumed_at: int
 
     def row(self) -> dict[str, Any]:
         return {
@@ -189,6 +194,7 @@ class _Measured:
             "undefined": self.undefined,
             "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
             "phases": [_phase(record) for record in self.records],
+            "resumed_at_phase": self.resumed_at,
         }
 
     def artifacts(self, place: _Place) -> dict[str, bytes]:
@@ -204,8 +210,15 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
     with clock.measure("prepare"):
         problem = _problem(place, cell)
         method = build_method(cell.spec["method"])
+    borders = StoredBorders(
+        store=place.store,
+        name=StoredBorders.place(cell.cell_id, place.todo.generations[cell.cell_id]),
+        workers=place.workers,
+        clock=clock,
+        every_seconds=place.todo.checkpoint_seconds,
+    )
     with clock.measure("unlearn"):
-        records = unlearn(method, problem)
+        records = unlearn(method, problem, borders)
     with clock.measure("evaluate"):
         outputs = evaluate(
             problem.model,
@@ -225,7 +238,8 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
             reference = outputs if is_original else place.original_outputs
             assert reference is not None
             metrics, undefined = summarise(outputs, reference)
-    return _Measured(problem.model, outputs, metrics, undefined, clock, records)
+    resumed_at = borders.resumed_at
+    return _Measured(problem.model, outputs, metrics, undefined, clock, records, resumed_at)
 
 
 def _problem(place: _Place, cell: Cell) -> Problem:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from lotus_ray import seeds
 from lotus_ray.errors import MethodError
+from lotus_ray.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,25 @@ class LogitsCache:
 
 
 @dataclass
+class Journal:
+    """Numbers that a method asked for between phases, in order, so that its run can be replayed.
+
+    While `replaying`, the run is on its way back to a border: nothing is trained or kept.
+    """
+
+    answers: list[float] = field(default_factory=list)
+    replaying: bool = False
+    _asked: int = 0
+
+    def answer(self, compute: Callable[[], float]) -> float:
+        """Return the next number: the one on record, or a new one."""
+        if self._asked == len(self.answers):
+            self.answers.append(compute())
+        self._asked += 1
+        return self.answers[self._asked - 1]
+
+
+@dataclass
 class Problem:
     """What a method may use. `model` starts as a copy of `original` and is changed in place."""
 
@@ -145,6 +165,8 @@ class Problem:
     initial_model: Callable[[int], nn.Module]  # what training with a seed starts from
     random_model: Callable[[], nn.Module]  # never pretrained; frozen, in eval mode
     workers: Workers = field(default_factory=Workers)
+    journal: Journal = field(default_factory=Journal)
+    kept: dict[str, Tensor] | None = None  # the weights of `keep_weights`
     original_logits: LogitsCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,14 +181,40 @@ class Problem:
 
         The model's mode is restored. An empty split gives NaN.
         """
+
+        def hits(batch: Batch) -> Tensor:
+            found: Tensor = model(batch.images).argmax(dim=1)
+            return found == batch.labels
+
+        return self.journal.answer(lambda: self._mean(model, split, hits))
+
+    def loss(self, model: nn.Module, split: Split) -> float:
+        """Return the mean cross-entropy of `model` over `split`, in eval mode, as `accuracy`."""
+
+        def losses(batch: Batch) -> Tensor:
+            return cross_entropy(model(batch.images), batch.labels)
+
+        return self.journal.answer(lambda: self._mean(model, split, losses))
+
+    def keep_weights(self) -> None:
+        """Remember a copy of the model's weights and buffers, in place of an earlier one."""
+        if not self.journal.replaying:
+            self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def recall_weights(self) -> None:
+        """Give the model the weights that were kept last; without any it stays as it is."""
+        if self.kept is not None:
+            self.model.load_state_dict(self.kept)
+
+    def _mean(self, model: nn.Module, split: Split, values: Callable[[Batch], Tensor]) -> float:
         was_training = model.training
         model.eval()
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.no_grad():
             for batch in split:
-                correct += (model(batch.images).argmax(dim=1) == batch.labels).sum()
+                total += values(batch).sum(dtype=torch.float64)
         model.train(was_training)
-        return int(self.workers.sum(correct)) / len(split) if len(split) else float("nan")
+        return float(self.workers.sum(total)) / len(split) if len(split) else float("nan")
 
 
 Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of batches

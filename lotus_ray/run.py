@@ -197,7 +197,7 @@ def check_this_machine(resources: Resources) -> None:
     session.check_this_machine(resources)
 
 
-def missing(planned: Plan, store: Store, options: Options) -> list[Todo]:
+def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[Todo]:
     """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
     rows = store.rows()
     todos = []
@@ -208,7 +208,7 @@ def missing(planned: Plan, store: Store, options: Options) -> list[Todo]:
             if _is_missing(rows.get(cell.cell_id), options)
         }
         if generations:
-            todos.append(Todo(lane, generations, store.location))
+            todos.append(Todo(lane, generations, store.location, resources.checkpoint_seconds))
     return todos
 
 
@@ -233,7 +233,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         manifests = locate_data(loaded, embedded)
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
-        todos = missing(planned, store, options)
+        todos = missing(planned, store, options, resources)
         check_models(todo.lane for todo in todos)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())

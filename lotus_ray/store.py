@@ -2,6 +2,7 @@
 
     rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
+    borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
 artifact it names is written and its digest re-read. A row is never changed. A failed row is
@@ -44,6 +45,9 @@ class Blobs(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Create an object whole, or put it in the place of the one that exists."""
 
+    def delete(self, name: str) -> None:
+        """Remove an object; one that does not exist is as good."""
+
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names that start with `prefix`, a folder name with its slash."""
 
@@ -73,6 +77,10 @@ class LocalBlobs:
         path = self.root / name
         with self._finished(path, content) as temporary:
             temporary.replace(path)
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that does not exist is as good."""
+        (self.root / name).unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names below a folder, temporary files left out."""
@@ -264,6 +272,17 @@ class Store:
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""
         self.blobs.replace(name, content)
+
+    def find(self, name: str) -> bytes | None:
+        """Return a file that is not part of any row, or None where there is none."""
+        try:
+            return self.blobs.read(name)
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        """Remove a file that is not part of any row."""
+        self.blobs.delete(name)
 
     def _row_names(self, prefix: str) -> list[str]:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""

@@ -80,6 +80,17 @@ def test_clock_adds_up_by_name() -> None:
     assert clock.seconds["b"] >= 0
 
 
+def test_a_block_inside_another_counts_under_its_own_name() -> None:
+    clock = Clock(torch.device("cpu"))
+    clock.add({"inner": 5.0})
+    with clock.measure("outer"):
+        time.sleep(0.01)
+        with clock.measure("inner"):
+            time.sleep(0.1)
+    assert 5.1 <= clock.seconds["inner"] < 6
+    assert 0.01 <= clock.seconds["outer"] < 0.1
+
+
 def test_original_logits_are_computed_once_a_sample() -> None:
     problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
     calls: list[int] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lotus_ray import local
+from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data import shards
 from lotus_ray.data.sources import SOURCES
@@ -23,6 +24,7 @@ from lotus_ray.methods.finetune import Finetune
 from lotus_ray.models.checkpoints import weights_from_bytes
 from lotus_ray.problem import Phase, Problem
 from lotus_ray.store import Store
+from lotus_ray.stored_borders import StoredBorders
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 QUICK = [
@@ -97,6 +99,39 @@ def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> Non
     _run(todo)
     assert store.rows()[lane.original.cell_id] == first
     assert len(store.rows()) == len(lane.cells)
+
+
+def test_a_lane_cut_off_goes_on_from_the_last_border(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the seventh border of the original: the next run trains five phases more."""
+    _, whole, todo = _lane(data, tmp_path / "whole")
+    _run(todo)
+    lane, store, todo = _lane(data, tmp_path / "cut")
+    todo = replace(todo, checkpoint_seconds=0)
+    offer, offers = StoredBorders.offer, []
+
+    def cut(self: StoredBorders, border: Callable[[], Border]) -> None:
+        offer(self, border)
+        offers.append(1)
+        if len(offers) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoredBorders, "offer", cut)
+    with pytest.raises(KeyboardInterrupt):
+        _run(todo)
+    assert store.rows() == {}
+    _run(todo)
+    original = store.rows()[lane.original.cell_id]
+    assert (original["attempts"], original["resumed_at_phase"]) == (2, 7)
+    assert len(original["phases"]) == 12
+    assert original["timing"]["checkpoint_seconds"] > 0
+    for cell_id, row in whole.rows().items():
+        assert (
+            store.rows()[cell_id]["artifacts"][WEIGHTS]["sha256"]
+            == (row["artifacts"][WEIGHTS]["sha256"])
+        )
+    assert not list((tmp_path / "cut" / "borders").rglob("*.pt"))
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
 def _lane_trial(
     config: dict[str, Any], todos: list[Todo], resources: Resources, scratch: str
 ) -> dict[str, int]:
-    """Run one lane; where it dies at a cell, make a failed row of that cell and go on.
+    """Run one lane; where it dies at a cell too often, make a failed row of that cell and go on.
 
+    Deaths are counted by cell: a lane may lose its workers as often as it has cells to blame.
     What it returns is for Tune, which prints a line about a trial that reports nothing.
     """
     todo = todos[config["lane"]]
@@ -75,12 +76,16 @@ def _lane_trial(
     lane = todo.lane
     roles = load_roles(todo)
     images = decode_images(read_manifest(lane.manifest), roles, lane.transform)
+    before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
             _fit(todo, images, resources, scratch)
         except TrainingFailedError as error:
-            _fail(todo, store, _culprit(missing, begun, store, todo), error)
+            cell = _culprit(missing, begun, store, todo)
+            tries = store.attempts(cell.cell_id) - before[cell.cell_id]
+            if not 0 < tries <= RESTARTS_AFTER_A_DEATH:
+                _fail(todo, store, cell, error)
     return {"cells": len(lane.cells)}
 
 

@@ -32,6 +32,7 @@ class NegGradPlus(Method):
 
     name: ClassVar[str] = "neggrad_plus"
     label: ClassVar[str] = "NegGrad+"
+    version: ClassVar[int] = 2  # the cycle begins anew each epoch, so that a run can restart there
 
     epochs: int = 10
     lr: float = 1e-3
@@ -47,20 +48,19 @@ class NegGradPlus(Method):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
-        forgotten = _cycle(problem)
         for epoch in range(self.epochs):
             retained = problem.retain.shuffled(problem.batch_size, self.name, epoch)
             yield Phase(
-                batches=zip(retained, forgotten, strict=False),
+                batches=zip(retained, _cycle(problem, epoch), strict=False),
                 loss=_loss(self.retain_weight),
                 optimizer=optimizer,
             )
 
 
-def _cycle(problem: Problem) -> Iterator[Batch]:
+def _cycle(problem: Problem, epoch: int) -> Iterator[Batch]:
     """Yield batches of the forget set for ever, each pass in a new order."""
     for turn in count():
-        yield from problem.forget.shuffled(problem.batch_size, "neggrad_plus forget", turn)
+        yield from problem.forget.shuffled(problem.batch_size, "neggrad_plus forget", epoch, turn)
 
 
 def _loss(retain_weight: float) -> Callable[[nn.Module, Pair], Tensor]:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
 import pytest
 import torch
 
@@ -7,6 +11,7 @@ from lotus_ray.engine import unlearn
 from lotus_ray.errors import MethodError
 from lotus_ray.methods.gold import Gold
 from lotus_ray.methods.original import Original
+from lotus_ray.problem import Method, Phase, Problem
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
@@ -47,6 +52,46 @@ def test_original_sees_forget_and_retain_set() -> None:
     problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
     phase = next(Original(epochs=1).phases(problem))
     assert {int(row) for batch in phase.batches for row in batch.rows} == set(range(12))
+
+
+class Answers:
+    """The losses on the unseen set that a recipe is told, one after another."""
+
+    def __init__(self, problem: Problem, *losses: float) -> None:
+        self.left = list(losses)
+        problem.loss = lambda model, split: self.left.pop(0)  # type: ignore[method-assign]
+
+
+def test_training_stops_after_patience_and_the_best_weights_are_a_copy() -> None:
+    """Losses 3, 1, 2, 1: epoch 1 is best, epochs 2 and 3 are no better, epoch 4 never begins."""
+    warm = make_warm(blobs(16, 2), ROLES)
+    problem = make_problem(Linear(12, 2), warm)
+    answers = Answers(problem, 3.0, 1.0, 2.0, 1.0, 0.0)
+    records = unlearn(Original(epochs=9, lr=0.1, batch_size=4, patience=2), problem)
+    assert len(records) == 4
+    assert answers.left == [0.0]
+
+    best = make_problem(Linear(12, 2), warm)
+    phases = Original(epochs=9, lr=0.1, batch_size=4).phases(best)
+    unlearn(First(2, phases), best)
+    assert torch.equal(problem.model.head.weight, best.model.head.weight)
+
+
+def test_without_patience_the_last_weights_stay() -> None:
+    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    Answers(problem)  # it is never asked
+    assert len(unlearn(Original(epochs=5, lr=0.1), problem)) == 5
+
+
+@dataclass(frozen=True)
+class First(Method):
+    """Only the first phases of a run."""
+
+    count: int
+    inner: Iterator[Phase]
+
+    def phases(self, problem: Problem) -> Iterator[Phase]:
+        return islice(self.inner, self.count)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,12 @@ def test_shares_of_several_workers_add_up_to_the_whole(size: int) -> None:
     totals = [sum(column[1:], column[0]) for column in zip(*recorded, strict=True)]
     together = _evaluate(model, pixels, Workers(0, size, sum=lambda _: totals.pop(0)))
     assert np.array_equal(alone.predicted, together.predicted)
-    for name in ("entropy", "loss", "margin", "forget_probs"):  # smaller batches may round otherwise
+    for name in (
+        "entropy",
+        "loss",
+        "margin",
+        "forget_probs",
+    ):  # smaller batches may round otherwise
         assert np.allclose(getattr(alone, name), getattr(together, name), rtol=1e-12, atol=1e-15)
     for role in ROLES:
         assert np.allclose(alone.class_sums[role], together.class_sums[role], atol=1e-15)

@@ -1,0 +1,173 @@
+"""A run that is cut off at a phase border and goes on there ends like one that was not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lotus_ray.borders import Border
+from lotus_ray.engine import Clock, unlearn
+from lotus_ray.methods import METHODS
+from lotus_ray.methods.finetune import Finetune
+from lotus_ray.methods.original import Original
+from lotus_ray.problem import Method, Problem, Workers
+from lotus_ray.store import Store
+from lotus_ray.stored_borders import StoredBorders
+from tests.methods.test_contract import SETTINGS, problem
+
+# Early stopping makes the original depend on what it learned, and kept, before the border.
+METHOD_LIST: dict[str, Method] = {
+    **{name: METHODS[name](**SETTINGS[name]) for name in METHODS},
+    "early stopping": Original(epochs=9, lr=0.05, batch_size=16, patience=2),
+}
+
+
+class Cut(Exception):
+    """The worker dies."""
+
+
+@dataclass
+class CutAfter:
+    """Passes borders on as files do, and dies after so many."""
+
+    phases: int
+    border: Border | None = None
+    offered: int = 0
+
+    def load(self) -> Border | None:
+        return self.border
+
+    def offer(self, border: Callable[[], Border]) -> None:
+        self.offered += 1
+        if self.offered == self.phases:
+            self.border = Border.from_bytes(border().to_bytes(), torch.device("cpu"))
+            raise Cut
+
+
+def weights(stage: Problem) -> dict[str, Tensor]:
+    return copy.deepcopy(stage.model.state_dict())
+
+
+@pytest.mark.parametrize("name", METHOD_LIST)
+def test_a_run_cut_off_at_any_border_ends_like_an_undisturbed_one(name: str) -> None:
+    """Bit for bit, records too; what is left of the run trains no phase again."""
+    method, whole = METHOD_LIST[name], problem()
+    records = unlearn(method, whole)
+    assert len(records) > 0 or name == "ssd"  # edits weights once and trains nothing
+    for phases in range(1, len(records) + 1):
+        keeper = CutAfter(phases)
+        with pytest.raises(Cut):
+            unlearn(method, problem(), keeper)
+        stage = problem()
+        keeper.phases = -1
+        keeper.offered = 0
+        assert unlearn(method, stage, keeper) == records
+        assert keeper.offered == len(records) - phases
+        expected, found = weights(whole), weights(stage)
+        assert all(torch.equal(found[key], expected[key]) for key in expected), phases
+
+
+def test_a_restart_that_forgets_the_optimizer_would_be_noticed() -> None:
+    """Without the momentum of before the border the weights differ."""
+    method, whole = Finetune(epochs=2, lr=0.01), problem()
+    unlearn(method, whole)
+    keeper = CutAfter(1)
+    with pytest.raises(Cut):
+        unlearn(method, problem(), keeper)
+    assert keeper.border is not None
+    fresh = torch.optim.SGD(whole.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    keeper.border = replace(keeper.border, optimizers=[fresh.state_dict()])
+    keeper.phases = -1
+    stage = problem()
+    unlearn(method, stage, keeper)
+    assert not torch.equal(weights(stage)["fc.weight"], weights(whole)["fc.weight"])
+
+
+def test_dropout_draws_the_same_after_a_restart() -> None:
+    """Random layers are seeded anew in each phase, so that any phase can be the first."""
+
+    def noisy() -> Problem:
+        stage = problem()
+        stage.model.fc = nn.Sequential(nn.Dropout(0.5), stage.model.fc)  # type: ignore[assignment]
+        return stage
+
+    method, whole, keeper = Finetune(epochs=2, lr=0.01), noisy(), CutAfter(1)
+    records = unlearn(method, whole)
+    with pytest.raises(Cut):
+        unlearn(method, noisy(), keeper)
+    keeper.phases = -1
+    assert unlearn(method, noisy(), keeper) == records
+
+
+CPU = torch.device("cpu")
+
+
+def stored(store: Path, clock: Clock, every: float = 0, workers: Workers | None = None):  # type: ignore[no-untyped-def]
+    opened = Store.open(str(store))
+    return StoredBorders(opened, "borders/cell/0000.pt", workers or Workers(), clock, every)
+
+
+def cut_off(store: Path, clock: Clock) -> list[object]:
+    """Run one phase of three, keep its border, and die in the second."""
+    keeper = stored(store, clock)
+    records: list[object] = []
+
+    def offer(border: Callable[[], Border]) -> None:
+        StoredBorders.offer(keeper, border)
+        records.extend(border().records)
+        raise Cut
+
+    keeper.offer = offer
+    with clock.measure("unlearn"), pytest.raises(Cut):
+        unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+    return records
+
+
+def test_a_border_in_the_store_carries_time_and_records(tmp_path: Path) -> None:
+    first, second = Clock(CPU), Clock(CPU)
+    records = cut_off(tmp_path, first)
+    border = stored(tmp_path, second).load()
+    assert border.records == records
+    assert 0 < second.seconds["unlearn"] <= first.seconds["unlearn"]
+
+
+@pytest.mark.parametrize("place", [0, 40, 90, -1])
+def test_a_torn_border_is_ignored(tmp_path: Path, place: int) -> None:
+    """A flipped byte in the head, the digest or the content: the run starts from its beginning."""
+    cut_off(tmp_path, Clock(CPU))
+    file = tmp_path / "borders/cell/0000.pt"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert stored(tmp_path, Clock(CPU)).load() is None
+    file.write_bytes(content[: len(content) // 2])
+    assert stored(tmp_path, Clock(CPU)).load() is None
+
+
+def test_borders_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
+    keeper = stored(tmp_path, Clock(CPU), every=3600)
+    unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+    assert not (tmp_path / "borders").exists()
+
+
+def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> None:
+    """What the first one sums into the group is what the second one gets back."""
+    cut_off(tmp_path, Clock(CPU))
+    shared: list[Tensor] = []
+
+    def told(value: Tensor) -> Tensor:
+        shared.append(value.clone())
+        return value
+
+    first = stored(tmp_path, Clock(CPU), workers=Workers(0, 2, sum=told)).load()
+    second = stored(
+        tmp_path / "elsewhere", Clock(CPU), workers=Workers(1, 2, sum=lambda _: shared.pop(0))
+    ).load()
+    assert first.records == second.records
+    assert all(torch.equal(second.model[key], value) for key, value in first.model.items())
