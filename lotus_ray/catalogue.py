@@ -33,7 +33,10 @@ def _models() -> Items:
 def _datasets() -> Items:
     from lotus_ray.data.sources import SOURCES
 
-    return [{"name": s.name, "about": s.description} for s in SOURCES.values()]
+    return [
+        {"name": s.name, "about": s.description + (f": needs {s.layout}" if s.layout else "")}
+        for s in SOURCES.values()
+    ]
 
 
 def _metrics() -> Items:

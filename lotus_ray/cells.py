@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray import metrics
+from lotus_ray.data.classes import class_number, with_calibration
 from lotus_ray.data.id_files import read_sample_ids
 from lotus_ray.data.images import Transform
-from lotus_ray.data.shards import Manifest, read_labels
+from lotus_ray.data.shards import Manifest, read_labels, read_manifest
+from lotus_ray.data.sources import prepare_command
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
-from lotus_ray.errors import DataError, JobError, nearest
-from lotus_ray.job import DatasetJob, LoadedJob, ModelJob
+from lotus_ray.errors import DataError, JobError
+from lotus_ray.job import LoadedJob
+from lotus_ray.job_schema import DatasetJob, ModelJob
 from lotus_ray.method_specs import describe
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.models import ModelSpec
@@ -50,7 +53,7 @@ class Lane:
     model_label: str
     setting: str
     seed: int
-    manifest: Path  # folder
+    manifests: tuple[Path, ...]  # folders: the data set's, and its calibration set's
     roles_digest: str
     transform: Transform
     model: ModelSpec
@@ -117,7 +120,12 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
     lanes: list[Lane] = []
     roles: dict[str, Roles] = {}
     for dataset, manifest in zip(loaded.job.grid.datasets, manifests, strict=True):
+        _check_classes(dataset, manifest)
         labels = read_labels(manifest)
+        calibration = None
+        if dataset.calibration:
+            calibration = read_manifest(Path(dataset.calibration.manifest))
+            labels = with_calibration(labels, manifest, calibration)
         forget, retain = chosen_samples(dataset, manifest)
         for seed in dict.fromkeys(loaded.job.grid.seeds):
             for model, methods in zip(loaded.job.grid.models, loaded.methods, strict=True):
@@ -133,7 +141,12 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
                 drawn = draw(limit=limit)
                 cuts = limit if limit and len(drawn) < len(draw()) else None
                 lane = _lane(loaded, dataset, manifest, model, drawn, seed, cuts)
-                lane = replace(lane, cells=_cells(methods, lane, manifest))
+                digests = {"data": manifest.digest}
+                if calibration:
+                    folders = (*lane.manifests, calibration.directory.absolute())
+                    lane = replace(lane, manifests=folders)
+                    digests["calibration"] = calibration.digest
+                lane = replace(lane, cells=_cells(methods, lane, digests))
                 lanes.append(lane)
                 roles[lane.roles_name] = drawn
     _check_distinct(lanes)
@@ -153,6 +166,22 @@ def _check_distinct(lanes: Sequence[Lane]) -> None:
             )
 
 
+def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
+    """Raise DataError where the data are not those that the job is about."""
+    if dataset.num_classes not in (None, len(manifest.classes)):
+        raise DataError(
+            f"{dataset.name} has {len(manifest.classes)} classes in {manifest.directory}, "
+            f"and {dataset.num_classes} in the job",
+            where="grid.datasets[].num_classes",
+        )
+    if dataset.source not in (None, manifest.dataset):
+        raise DataError(
+            f"{manifest.directory} was prepared from {manifest.dataset}",
+            where=f"grid.datasets[].source: {dataset.source}",
+            next_command=prepare_command(dataset.source or "", "DEST"),
+        )
+
+
 def chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Chosen]:
     """Return what a job forgets and retains, its class names and id file resolved.
 
@@ -160,15 +189,8 @@ def chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Cho
         DataError: a class does not exist, or the file of ids cannot be read.
     """
     wanted = dataset.forget
-    numbers = []
-    for name in wanted.classes or ():
-        if str(name) not in manifest.classes:
-            raise DataError(
-                f"class '{name}' is not in {dataset.name}",
-                where="grid.datasets[].forget.classes",
-                nearest=nearest(str(name), manifest.classes),
-            )
-        numbers.append(manifest.classes.index(str(name)))
+    where = "grid.datasets[].forget.classes"
+    numbers = [class_number(str(name), manifest, where) for name in wanted.classes or ()]
     forget = Chosen(
         fraction=wanted.fraction,
         per_class=wanted.per_class,
@@ -192,7 +214,7 @@ def _lane(
         model_label=model.label or model.name,
         setting=dataset.setting_name + (f"_smoke{limit}" if limit else ""),
         seed=seed,
-        manifest=manifest.directory.absolute(),
+        manifests=(manifest.directory.absolute(),),
         roles_digest=roles.digest,
         transform=dataset.transform,
         model=ModelSpec(model.name, len(manifest.classes), model.pretrained, model.options),
@@ -206,9 +228,9 @@ def _lane(
     )
 
 
-def _cells(methods: Sequence[Method], lane: Lane, manifest: Manifest) -> tuple[Cell, ...]:
+def _cells(methods: Sequence[Method], lane: Lane, digests: Mapping[str, str]) -> tuple[Cell, ...]:
     shared = {
-        "data": manifest.digest,
+        **digests,
         "roles": lane.roles_digest,
         "transform": lane.transform.spec(),
         "model": _model_spec(lane),

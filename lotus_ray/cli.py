@@ -110,12 +110,15 @@ def unlearn(
 @main.command()
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
-def prepare(source: str, destination: Path) -> None:
+@click.option("--root", type=click.Path(path_type=Path), help="The folder of the source's files.")
+def prepare(source: str, destination: Path, root: Path | None) -> None:
     """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION."""
     from lotus_ray.data import shards
     from lotus_ray.data.sources import SPLITS, find
 
-    manifest = shards.prepare(find(source), destination)
+    manifest = shards.prepare(find(source), destination, root)
+    for note in manifest.notes:
+        click.echo(f"note: {note}", err=True)
     counts = ", ".join(f"{manifest.rows(split)} {split}" for split in SPLITS)
     click.echo(f"{source}: {counts} images in {len(manifest.shards)} shards: {destination}")
 
@@ -146,7 +149,7 @@ def report(store: str, form: str, output: Path | None) -> None:
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from lotus_ray.job import Job
+        from lotus_ray.job_schema import Job
 
         click.echo(json.dumps(Job.model_json_schema(), indent=1))
         ctx.exit()
@@ -165,10 +168,13 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 def validate(job: Path, overrides: tuple[str, ...]) -> None:
     """Check all of a job that can be known without running it."""
     from lotus_ray.job import load_job
-    from lotus_ray.run import preview
+    from lotus_ray.preview import absent_notes, preview
 
-    planned = preview(load_job(job, overrides))
-    click.echo(f"{job}: valid, {len(planned.cells)} cells")
+    found = preview(load_job(job, overrides))
+    cells = len(found.planned.cells) + len(found.absent_cells)
+    click.echo(f"{job}: valid, {cells} cells")
+    for note in absent_notes(found):
+        click.echo(f"not checked: {note}", err=True)
 
 
 @main.command("list")
@@ -185,19 +191,24 @@ def list_(kind: str, as_json: bool) -> None:
 
 
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
-    from lotus_ray import run
+    from lotus_ray import preview, run
 
-    planned = run.preview(loaded, options.limit)
-    todos = run.missing(planned, store, options, loaded.job.resources)
-    for line in run.describe(planned, todos, store.rows()):
+    found = preview.preview(loaded, options.limit)
+    todos = run.missing(found.planned, store, options, loaded.job.resources)
+    for line in preview.describe(found, todos, store.rows()):
         click.echo(line)
     need = loaded.job.resources
     left = sum(len(todo.generations) for todo in todos)
+    lacking = len(found.absent_cells)
     click.echo(
-        f"{len(planned.cells)} cells, {left} missing in {len(todos)} lanes; a lane needs "
+        f"{len(found.planned.cells) + lacking} cells, "
+        + (f"{lacking} without data, " if lacking else "")
+        + f"{left} missing in {len(todos)} lanes; a lane needs "
         f"{need.workers} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
         f"store {store.uri}"
     )
+    for note in preview.absent_notes(found):
+        click.echo(f"note: {note}", err=True)
 
 
 def _print_outcome(outcome: Any, store: Any, form: str) -> None:

@@ -5,21 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError
 
 from lotus_ray import models
-from lotus_ray.data.images import Transform
-from lotus_ray.data.sources import find
+from lotus_ray.data.sources import find, prepare_command
 from lotus_ray.errors import JobError, MethodError, nearest
+from lotus_ray.job_schema import Job
 from lotus_ray.job_yaml import Document, dotted
 from lotus_ray.method_specs import build_method, describe
 from lotus_ray.methods import METHODS
@@ -27,139 +20,7 @@ from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.methods.salun import Salun
 from lotus_ray.problem import Method
 
-Positive = Annotated[int, Field(ge=1)]
-AboveZero = Annotated[float, Field(gt=0)]
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ForgetSet(_Strict):
-    """Which training samples to forget: exactly one of these."""
-
-    fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
-    per_class: Positive | None = Field(None, description="so many of every class")
-    classes: list[str | int] | None = Field(None, min_length=1, description="whole classes by name")
-    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> ForgetSet:
-        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
-            raise ValueError("give exactly one of fraction, per_class, classes, ids")
-        return self
-
-    @property
-    def setting(self) -> str:
-        """Return the name of the setting in reports."""
-        if self.fraction is not None:
-            return f"instance_{self.fraction * 100:g}pct"
-        if self.per_class is not None:
-            return f"instance_{self.per_class}perclass"
-        if self.classes is not None:
-            return "class_" + "_".join(str(name) for name in self.classes)
-        return f"ids_{Path(self.ids or '').stem}"
-
-
-class RetainSet(_Strict):
-    """Which of the other training samples methods may use: all, or one of these."""
-
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
-    per_class: Positive | None = None  # so many of every class
-
-    @model_validator(mode="after")
-    def _at_most_one(self) -> RetainSet:
-        if self.fraction is not None and self.per_class is not None:
-            raise ValueError("give either fraction or per_class")
-        return self
-
-    @property
-    def setting(self) -> str:
-        """Return what the name of the setting in reports ends with."""
-        if self.fraction is not None:
-            return f"_retain{self.fraction * 100:g}pct"
-        return "" if self.per_class is None else f"_retain{self.per_class}"
-
-
-class DatasetJob(_Strict):
-    """One data set: embedded (`source`) or made by `lotus-ray prepare` (`manifest`)."""
-
-    name: str = Field(description="benchmark name in reports, such as CIFAR-10")
-    source: str | None = Field(None, description="an embedded data set, such as digits")
-    manifest: str | None = Field(None, description="folder that `lotus-ray prepare` made")
-    forget: ForgetSet
-    retain: RetainSet = RetainSet()
-    setting: str | None = Field(None, description="in reports; default says what is forgotten")
-    img_size: Positive
-    crop_pct: float = Field(1.0, gt=0, le=1)
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> DatasetJob:
-        if (self.source is None) == (self.manifest is None):
-            raise ValueError("give either source or manifest")
-        return self
-
-    @property
-    def transform(self) -> Transform:
-        """Return how pixels are made."""
-        return Transform(self.img_size, self.crop_pct, self.interpolation, self.mean, self.std)
-
-    @property
-    def setting_name(self) -> str:
-        """Return the setting's name in reports."""
-        return self.setting or self.forget.setting + self.retain.setting
-
-
-class ModelJob(_Strict):
-    """One network and the recipe of its original."""
-
-    name: str = Field(description="see `lotus-ray list models`")
-    label: str | None = Field(None, description="in reports; default the name")
-    pretrained: bool = False
-    initial_checkpoint: str | None = Field(None, description=".safetensors or .pth state dict")
-    options: dict[str, JsonValue] = Field(
-        default_factory=dict, description="for the model's factory"
-    )
-    train: dict[str, Any] = Field(
-        default_factory=dict,
-        description="recipe of original and gold standard: epochs, lr, batch_size, …; "
-        "without it the given weights are the original",
-    )
-
-
-class Grid(_Strict):
-    """The axes: every method × data set × model × seed is a cell."""
-
-    methods: list[str | dict[str, Any]] = Field(min_length=1)
-    datasets: list[DatasetJob] = Field(min_length=1)
-    models: list[ModelJob] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-
-
-class Resources(_Strict):
-    """What one lane of cells needs."""
-
-    workers: Positive = 1
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    checkpoint_seconds: Annotated[
-        float, Field(ge=0, description="a killed cell loses at most this and a phase")
-    ] = 60
-
-
-class Job(_Strict):
-    """A job file."""
-
-    grid: Grid
-    epochs: Positive | None = Field(None, description="of every method that does not say its own")
-    batch_size: Positive = Field(128, description="global: workers share it")
-    precision: Literal["fp32", "fp64"] = "fp32"
-    resources: Resources = Resources()
-    store: str = Field(min_length=1, description="folder of the metric store")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,11 +49,14 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     document = Document.read(path)
     for assignment in overrides:
         document.override(assignment)
+    for place in range(document.count(("grid", "datasets"))):
+        document.fill(("grid", "datasets", place), ("defaults", "dataset"))
     try:
         job = Job.model_validate(document.values)
     except ValidationError as error:
         raise _explained(error, document, Job) from None
     _check_names(job, document)
+    _check_defaults(job, document)
     methods = [_methods(job, place, document) for place in range(len(job.grid.models))]
     return LoadedJob(job, tuple(methods), document)
 
@@ -206,7 +70,7 @@ def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:
     found = [original]
     for place, entry in enumerate(job.grid.methods):
         path = ("grid", "methods", place)
-        method = _method(entry, job.epochs, recipe, path, document)
+        method = _method(entry, job, recipe, path, document)
         if method not in found:
             found.append(method)
     return tuple(sorted(found, key=lambda method: _ORDER.get(method.name, len(_ORDER))))
@@ -234,7 +98,7 @@ def _check_weights(job: Job, model: int, document: Document) -> None:
 
 def _method(
     entry: Any,
-    epochs: int | None,
+    job: Job,
     recipe: dict[str, Any],
     path: tuple[str | int, ...],
     document: Document,
@@ -250,19 +114,18 @@ def _method(
         )
     name = description["name"]
     if name not in METHODS:
-        raise JobError(
-            f"unknown method '{name}'",
-            where=document.where(path),
-            nearest=nearest(name, METHODS),
-            next_command="lotus-ray list methods",
-        )
+        raise _unknown_method(name, document.where(path))
     if issubclass(METHODS[name], FromScratch):
         return _from_scratch(description, recipe, path, document)
-    if epochs is not None and "epochs" in _fields(METHODS[name]):
-        description = {"epochs": epochs, **description}
+    defaults = job.defaults.methods.get(name, {})
+    for key in defaults.keys() - description.keys():
+        document.alias((*path, key), ("defaults", "methods", name, key))
+    description = {**defaults, **description}
+    if job.epochs is not None and "epochs" in _fields(METHODS[name]):
+        description = {"epochs": job.epochs, **description}
     if issubclass(METHODS[name], Salun):
         inner = description.get("inner", Salun().inner.name)
-        built = _method(inner, epochs, recipe, (*path, "inner"), document)
+        built = _method(inner, job, recipe, (*path, "inner"), document)
         if isinstance(built, FromScratch | Salun):
             raise JobError(
                 f"{name} cannot wrap {built.name}",
@@ -284,11 +147,8 @@ def _from_scratch(
     """Make the original or a gold standard from the recipe of its model."""
     for key in description:
         if key in _fields(METHODS["original"]):
-            raise JobError(
-                f"the recipe of {description['name']} belongs to the model: grid.models[].train",
-                where=document.where((*path, key)),
-                next_command=f"move {key} there; lotus-ray validate {document.file}",
-            )
+            where = document.where((*path, key))
+            raise _recipe_belongs_to_the_model(description["name"], where, document)
     own = {key: value for key, value in description.items() if key != "name"}
     return _validated(description, {**recipe, **own}, path, document)
 
@@ -300,15 +160,7 @@ def _validated(
     document: Document,
 ) -> Method:
     name = named["name"]
-    valid = _fields(METHODS[name])
-    unknown = [key for key in params if key not in valid]
-    if unknown:
-        raise JobError(
-            f"unknown hyper-parameter '{unknown[0]}' of {name}",
-            where=document.where((*path, unknown[0])),
-            nearest=nearest(unknown[0], valid),
-            next_command="lotus-ray list methods",
-        )
+    _check_fields(name, params, path, document)
     try:
         return build_method({"name": name, **params})
     except ValidationError as error:
@@ -321,14 +173,63 @@ def _validated(
         ) from None
 
 
+def _check_fields(
+    name: str, params: Iterable[str], path: tuple[str | int, ...], document: Document
+) -> None:
+    valid = _fields(METHODS[name])
+    unknown = [key for key in params if key not in valid]
+    if unknown:
+        raise JobError(
+            f"unknown hyper-parameter '{unknown[0]}' of {name}",
+            where=document.where((*path, unknown[0])),
+            nearest=nearest(unknown[0], valid),
+            next_command="lotus-ray list methods",
+        )
+
+
+def _unknown_method(name: str, where: str) -> JobError:
+    return JobError(
+        f"unknown method '{name}'",
+        where=where,
+        nearest=nearest(name, METHODS),
+        next_command="lotus-ray list methods",
+    )
+
+
+def _recipe_belongs_to_the_model(name: str, where: str, document: Document) -> JobError:
+    return JobError(
+        f"the recipe of {name} belongs to the model: grid.models[].train",
+        where=where,
+        next_command=f"move it there; lotus-ray validate {document.file}",
+    )
+
+
 def _fields(method: type[Method]) -> list[str]:
     return [field.name for field in dataclasses.fields(method)]
+
+
+def _check_defaults(job: Job, document: Document) -> None:
+    """Raise JobError where a default belongs to no method, or a method has no such setting."""
+    for name, settings in job.defaults.methods.items():
+        path = ("defaults", "methods", name)
+        if name not in METHODS:
+            raise _unknown_method(name, document.where(path))
+        if issubclass(METHODS[name], FromScratch):
+            raise _recipe_belongs_to_the_model(name, document.where(path), document)
+        _check_fields(name, settings, path, document)
 
 
 def _check_names(job: Job, document: Document) -> None:
     for place, dataset in enumerate(job.grid.datasets):
         if dataset.source is not None:
-            find(dataset.source, document.where(("grid", "datasets", place, "source")))
+            where = document.where(("grid", "datasets", place, "source"))
+            if not find(dataset.source, where).embedded and dataset.manifest is None:
+                raise JobError(
+                    f"the files of {dataset.source} have to be prepared first",
+                    where=where,
+                    nearest=f"manifest: data/{dataset.source}",
+                    next_command=prepare_command(dataset.source, f"data/{dataset.source}"),
+                )
     for place, model in enumerate(job.grid.models):
         models.check_name(model.name, document.where(("grid", "models", place, "name")))
 

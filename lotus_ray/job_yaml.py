@@ -1,7 +1,12 @@
-"""YAML -> plain values with the line of each: a safe loader that refuses duplicates and bombs."""
+"""YAML -> plain values with the line of each: a safe loader that refuses duplicates and bombs.
+
+A file may extend others: `extends: shared/table.yaml`, or a list of which the later ones win. What
+it says itself wins over all of them. Mappings are merged key by key, anything else is replaced.
+"""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +18,8 @@ from lotus_ray.errors import JobError
 
 MAX_NODES = 10_000
 MAX_DEPTH = 50
+MAX_FILES = 50
+EXTENDS = "extends"
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Path_ = tuple[str | int, ...]
 
@@ -32,16 +39,94 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> Document:
-        """Read a file; raises JobError where it is missing, unreadable or no YAML."""
+        """Read a file and what it extends.
+
+        Raises:
+            JobError: one is missing, unreadable or no YAML, or extends itself.
+        """
+        return cls._read(path, above=(), files=[], named_at=str(path))
+
+    @classmethod
+    def _read(
+        cls, path: Path, above: tuple[Path, ...], files: list[Path], named_at: str
+    ) -> Document:
+        files.append(path)
         try:
-            return cls(str(path), path.read_text(encoding="utf-8"))
+            document = cls(str(path), path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise JobError(
                 f"the job file cannot be read: {reason}",
-                where=str(path),
-                next_command="ls jobs/",
+                where=named_at,
+                next_command=f"ls {path.parent}",
             ) from error
+        above = (*above, path.resolve())
+        for name in document._bases():
+            base = Path(path.parent, name)
+            where = f"{document.where((EXTENDS,))}: {base}"
+            if base.resolve() in above or len(files) > MAX_FILES:
+                raise JobError("a file extends itself, or too many others", where=where)
+            document._inherit(cls._read(base, above, files, where))
+        return document
+
+    def _bases(self) -> list[str]:
+        """Take out the names of the files that this one extends, the strongest first."""
+        if not isinstance(self.values, dict) or EXTENDS not in self.values:
+            return []
+        found = self.values.pop(EXTENDS)
+        names = [found] if isinstance(found, str) else found
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise JobError("extends is a file name or a list of them", where=self.where((EXTENDS,)))
+        return names[::-1]
+
+    def _inherit(self, base: Document) -> None:
+        """Take over what another document says and this one does not."""
+        if not isinstance(self.values, dict) or not isinstance(base.values, dict):
+            raise JobError("only mappings can be extended", where=f"{self.file} and {base.file}")
+        self._merge(self.values, base.values, (), base)
+
+    def count(self, path: Path_) -> int:
+        """Return how many items the list at `path` has; 0 where there is none."""
+        found = self._at(path)
+        return len(found) if isinstance(found, list) else 0
+
+    def fill(self, path: Path_, defaults: Path_) -> None:
+        """Give the mapping at `path` the keys of the mapping at `defaults` that it lacks."""
+        ours, theirs = self._at(path), self._at(defaults)
+        for key in theirs if isinstance(ours, dict) and isinstance(theirs, dict) else ():
+            if key not in ours:
+                ours[key] = copy.deepcopy(theirs[key])
+                self.alias((*path, key), (*defaults, key))
+
+    def alias(self, path: Path_, at: Path_) -> None:
+        """Say of the values at `path` that they stand where those at `at` stand."""
+        self._take_lines(path, self, at)
+
+    def _at(self, path: Path_) -> Any:
+        """Return the value at `path`, or None."""
+        value = self.values
+        for key in path:
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def _merge(
+        self, ours: dict[str, Any], theirs: dict[str, Any], path: Path_, base: Document
+    ) -> None:
+        for key, value in theirs.items():
+            below = (*path, key)
+            if key not in ours:
+                ours[key] = value
+                self._take_lines(below, base, below)
+            elif isinstance(value, dict) and isinstance(ours[key], dict):
+                self._merge(ours[key], value, below, base)
+
+    def _take_lines(self, path: Path_, other: Document, at: Path_) -> None:
+        """Say of the values at `path` that they stand where another document has those at `at`."""
+        found = [(p, line) for p, line in other._lines.items() if p[: len(at)] == at]
+        self._lines.update({(*path, *p[len(at) :]): line for p, line in found})
 
     def override(self, assignment: str) -> None:
         """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list."""
@@ -50,7 +135,7 @@ class Document:
             int(key) if key.isdecimal() else key
             for key in re.sub(r"\[(\d+)\]", r".\1", name).split(".")
         ]
-        if not found or not name:
+        if not found or not name or keys[0] == EXTENDS:
             raise JobError(
                 f"'{assignment}' is not of the form a.b=value",
                 where="--set",

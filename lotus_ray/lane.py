@@ -36,7 +36,7 @@ from lotus_ray.models.checkpoints import (
     weights_to_bytes,
 )
 from lotus_ray.problem import Problem, Workers
-from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
+from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders
 
@@ -255,6 +255,7 @@ def _problem(place: _Place, cell: Cell) -> Problem:
         retain=place.warm.split(RETAIN),
         rest=place.warm.split(REST),
         unseen=place.warm.split(UNSEEN),
+        calibration=place.warm.split(CALIBRATION) or place.warm.split(UNSEEN),
         num_classes=place.lane.model.num_classes,
         num_rows=len(place.warm.roles),
         batch_size=place.lane.batch_size,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from lotus_ray.data.shards import read_manifest
+from lotus_ray.data.shards import shard_paths
 from lotus_ray.data.warm import read_pixels
 from lotus_ray.errors import ClusterError
-from lotus_ray.job import Resources
+from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
 from lotus_ray.problem import Workers
 
@@ -30,5 +30,5 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     for todo in todos:
         lane = todo.lane
         roles = load_roles(todo)
-        pixels = read_pixels(read_manifest(lane.manifest), roles, lane.transform)
+        pixels = read_pixels(shard_paths(lane.manifests), roles, lane.transform)
         run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))

@@ -156,6 +156,7 @@ class Problem:
     retain: Split
     rest: Split  # other training samples: of the original and the gold standard alone
     unseen: Split
+    calibration: Split  # how accurate the original is on images it never saw: often `unseen`
     num_classes: int
     num_rows: int  # of the table of roles
     batch_size: int  # of a global batch

@@ -3,4 +3,5 @@
 FORGET, RETAIN, UNSEEN, TEST = "forget", "retain", "unseen", "test"
 ROLES = (FORGET, RETAIN, UNSEEN, TEST)  # these are evaluated
 REST = "rest"  # trained on by the original and the gold standard, used by no method
-STORED = (*ROLES, REST)
+CALIBRATION = "calibration"  # in place of `unseen` where LoTUS asks how uncertain to be
+STORED = (*ROLES, REST, CALIBRATION)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lotus_ray.cells import Lane, Plan, plan
-from lotus_ray.data import shards
-from lotus_ray.data.shards import Manifest
-from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import SOME_CELLS_FAILED, JobError, LotusRayError
-from lotus_ray.job import LoadedJob, Resources
+from lotus_ray.cells import Plan, plan
+from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
+from lotus_ray.job import LoadedJob
+from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo
-from lotus_ray.models import ModelSpec, build
-from lotus_ray.models.checkpoints import load_into, read_weights
+from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
 
@@ -133,63 +127,6 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
-    """Return the manifest of every data set of a job; embedded ones are prepared below a folder.
-
-    Raises:
-        DataError: a data set is missing or damaged.
-    """
-    manifests = []
-    for dataset in loaded.job.grid.datasets:
-        if dataset.source is not None:
-            manifest = shards.prepare(SOURCES[dataset.source], embedded / dataset.source)
-        else:
-            manifest = shards.verify(shards.read_manifest(Path(dataset.manifest or "")))
-        manifests.append(manifest)
-    return manifests
-
-
-def preview(loaded: LoadedJob, limit: int | None = None) -> Plan:
-    """Plan a job and build its models once, without writing anything that stays.
-
-    Raises:
-        LotusRayError: anything that can be known to be wrong before running.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        planned = plan(loaded, locate_data(loaded, Path(scratch)), limit)
-    check_models(planned.lanes)
-    return planned
-
-
-def check_models(lanes: Iterable[Lane]) -> None:
-    """Build every network of some lanes once and show it an image, without computing anything.
-
-    Raises:
-        JobError: a network cannot be built, does not take the images, or not the checkpoint.
-    """
-    checked: list[tuple[ModelSpec, str | None, int]] = []
-    for lane in lanes:
-        size = lane.transform.img_size
-        if (lane.model, lane.checkpoint, size) in checked:
-            continue
-        checked.append((lane.model, lane.checkpoint, size))
-        with torch.device("meta"):
-            network = build(replace(lane.model, pretrained=False), "check")
-            try:
-                answer = network(torch.zeros(2, 3, size, size))
-            except Exception as error:  # a foreign network raises anything
-                raise JobError(
-                    f"model {lane.model.name} does not take images of {size} pixels: "
-                    f"{str(error).splitlines()[0]}",
-                    where="grid.datasets[].img_size",
-                    next_command="give the model options: {img_size: …}, or change img_size",
-                ) from error
-        if answer.shape != (2, lane.model.num_classes):
-            raise JobError(f"model {lane.model.name} answers with shape {tuple(answer.shape)}")
-        if lane.checkpoint:
-            load_into(network, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
-
-
 def check_this_machine(resources: Resources) -> None:
     """Raise ClusterError where Ray would start here and this machine is too small for one lane."""
     from lotus_ray.cluster import session
@@ -227,6 +164,8 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     if not store.exists():  # let everything that is wrong be said before anything is written
         if not options.local:
             check_this_machine(resources)
+        for dataset in loaded.job.grid.datasets:
+            check_here(dataset)
         preview(loaded, options.limit)
     store.check_writable()
     with stages.measure("data"):
@@ -234,7 +173,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
         todos = missing(planned, store, options, resources)
-        check_models(todo.lane for todo in todos)
+        check_models(networks(todo.lane for todo in todos))
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     outcome = Outcome(store.uri, planned, {}, stages.seconds)
@@ -280,14 +219,3 @@ def _is_missing(row: Row | None, options: Options) -> bool:
     if row is None or options.force:
         return True
     return row["status"] != OK and options.retry_failed
-
-
-def describe(planned: Plan, todos: Sequence[Todo], rows: Mapping[str, Row]) -> list[str]:
-    """Return one line a cell, for `--dry-run`: missing, or the status of its row."""
-    left = {cell_id for todo in todos for cell_id in todo.generations}
-    return [
-        f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
-        f"{cell.label:14}{lane.name}, {lane.setting}"
-        for lane in planned.lanes
-        for cell in lane.cells
-    ]

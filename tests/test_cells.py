@@ -9,10 +9,11 @@ from lotus_ray import metrics
 from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data import shards
 from lotus_ray.data.shards import Manifest, read_manifest
-from lotus_ray.data.sources import HELDOUT, TRAIN, Sample, Source
+from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
 from lotus_ray.errors import JobError
 from lotus_ray.job import load_job
 from lotus_ray.methods.lotus import Lotus
+from tests.toy import source
 
 JOB = """\
 store: runs/x
@@ -45,8 +46,7 @@ def samples(label_of_first: int = 0) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    source = Source("toy", "", ("a", "b"), lambda: iter(samples()))
-    return shards.prepare(source, tmp_path_factory.mktemp("data") / "toy")
+    return shards.prepare(source(samples(), ("a", "b")), tmp_path_factory.mktemp("data") / "toy")
 
 
 @pytest.fixture(autouse=True)
@@ -159,8 +159,7 @@ def test_ids_do_not_depend_on_the_place_of_the_data(manifest: Manifest, tmp_path
 
 
 def test_ids_depend_on_the_content_of_the_data(manifest: Manifest, tmp_path: Path) -> None:
-    source = Source("toy", "", ("a", "b"), lambda: iter(samples(label_of_first=1)))
-    other = shards.prepare(source, tmp_path / "other")
+    other = shards.prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
     assert differing(ids(manifest), ids(other)) == ALL
 
 
@@ -176,12 +175,11 @@ def test_a_limit_that_cuts_nothing_is_no_limit(manifest: Manifest) -> None:
 
 
 def test_data_sets_of_one_name_keep_data_of_their_own(manifest: Manifest, tmp_path: Path) -> None:
-    source = Source("toy", "", ("a", "b"), lambda: iter(samples(label_of_first=1)))
-    other = shards.prepare(source, tmp_path / "other")
+    other = shards.prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
     toy = "{name: Toy, manifest: unused, forget: {fraction: 0.3}, img_size: 8}"
     loaded = load_job(Path("job.yaml"), [f"grid.datasets=[{toy}, {toy}]"])
     first, second = plan(loaded, [manifest, other]).lanes
-    assert (first.manifest, second.manifest) == (manifest.directory, other.directory)
+    assert (first.manifests, second.manifests) == ((manifest.directory,), (other.directory,))
     assert first.original.cell_id != second.original.cell_id
 
 
@@ -269,7 +267,7 @@ def test_a_lane_says_what_reports_need(manifest: Manifest) -> None:
     assert (lane.benchmark, lane.model_label, lane.seed) == ("Toy", "Net", 13)
     assert (lane.setting, lane.limit) == ("instance_30pct", None)
     assert lane.model.num_classes == 2
-    assert lane.manifest == manifest.directory.absolute()
+    assert lane.manifests == (manifest.directory.absolute(),)
     (short,) = planned(manifest, limit=3).lanes
     assert (short.setting, short.limit) == ("instance_30pct_smoke3", 3)
     (unnamed,) = planned(manifest, "grid.models.0.label=null").lanes

@@ -432,7 +432,7 @@ def test_a_misspelt_key_is_explained_in_four_parts(folder: Path) -> None:
         ({"grid.methods.2": "finetun"}, "unknown method 'finetun'"),
         ({"grid.methods.10.alfa": "8"}, "unknown hyper-parameter 'alfa' of lotus"),
         ({"grid.models.0.name": "resnet18_cifra"}, "unknown model 'resnet18_cifra'"),
-        ({"grid.datasets.0.source": "digit"}, "unknown embedded data set 'digit'"),
+        ({"grid.datasets.0.source": "digit"}, "unknown source 'digit'"),
         ({"grid.seeds.9": "1"}, "'grid.seeds.9' leads nowhere in "),
     ],
 )
@@ -446,7 +446,7 @@ def test_a_bad_job_exits_with_2(settings: dict[str, str], what: str, folder: Pat
 def test_a_job_file_that_is_not_there_exits_with_2() -> None:
     parts = failed(run("grid", "nothing.yaml"), 2)
     assert parts["where"] == "nothing.yaml"
-    assert parts["next"] == "ls jobs/"
+    assert parts["next"] == "ls ."
 
 
 @pytest.mark.parametrize(
@@ -461,12 +461,41 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
 
 def test_missing_data_exit_with_3(folder: Path) -> None:
     data = "{name: D, manifest: nowhere, img_size: 8, forget: {fraction: 0.1}}"
+    parts = failed(run("grid", DIGITS, "--local", "--set", f"grid.datasets.0={data}"), 3)
+    assert parts["what"] == "the data of D are not here"
+    assert parts["where"] == "nowhere"
+    assert parts["next"] == "lotus-ray prepare SOURCE nowhere"
+    assert files(folder) == []
+
+
+def test_a_job_without_its_data_is_valid_as_far_as_one_can_see(folder: Path) -> None:
+    data = (
+        "{name: D, source: cifar10, manifest: nowhere, num_classes: 10, img_size: 8, "
+        "forget: {fraction: 0.1}}"
+    )
+    valid = run("validate", DIGITS, "--set", f"grid.datasets.0={data}")
+    assert valid.exit_code == 0
+    assert valid.stdout == f"{DIGITS}: valid, 11 cells\n"
+    assert valid.stderr == (
+        "not checked: the data of D are not here: nowhere; "
+        "lotus-ray prepare cifar10 nowhere --root FOLDER\n"
+    )
+    dry = run("grid", DIGITS, "--dry-run", "--set", f"grid.datasets.0={data}")
+    assert dry.exit_code == 0
+    lines = dry.stdout.splitlines()
+    assert lines[0].split() == (
+        ["?", "no", "data", "Original", "D", "ResNet18", "seed", "3407,", "instance_10pct"]
+    )
+    assert lines[-1].startswith("11 cells, 11 without data, 0 missing in 0 lanes")
+    assert files(folder) == []
+
+
+def test_a_folder_without_a_manifest_is_refused(folder: Path) -> None:
+    Path("empty").mkdir()
+    data = "{name: D, manifest: empty, img_size: 8, forget: {fraction: 0.1}}"
     for arguments in (("validate", DIGITS), ("grid", DIGITS, "--dry-run")):
         parts = failed(run(*arguments, "--set", f"grid.datasets.0={data}"), 3)
         assert parts["what"] == "no prepared data set here: manifest.json is missing"
-        assert parts["where"] == "nowhere"
-        assert parts["next"] == "lotus-ray prepare SOURCE nowhere"
-    assert files(folder) == []
 
 
 def test_changed_data_exit_with_3(store: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.errors import JobError, LotusRayError, MethodError
-from lotus_ray.job import DatasetJob, Job, LoadedJob, load_job
+from lotus_ray.job import LoadedJob, load_job
+from lotus_ray.job_schema import DatasetJob, Job
 from lotus_ray.job_yaml import MAX_NODES, Document, dotted
 from lotus_ray.method_specs import build_method, describe
 from lotus_ray.methods import METHODS
@@ -168,7 +169,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_nearest(
         ),
         (
             changed("source: digits", "source: digit"),
-            "unknown embedded data set 'digit'",
+            "unknown source 'digit'",
             "job.yaml:11 grid.datasets[0].source",
             "digits",
         ),
@@ -475,17 +476,19 @@ def test_a_recipe_out_of_range_is_a_method_error_with_a_place(train: str) -> Non
     assert error.where == "job.yaml:17 grid.models[0].train"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        changed("      source: digits\n", ""),
-        changed("source: digits", "source: digits\n      manifest: data/digits"),
-    ],
-)
-def test_a_data_set_has_one_origin(text: str) -> None:
-    error = refused(text)
-    assert error.what == "give either source or manifest"
+def test_a_data_set_has_an_origin() -> None:
+    error = refused(changed("      source: digits\n", ""))
+    assert error.what == "give a source that is embedded, or the manifest of prepared data"
     assert error.where == "job.yaml:10 grid.datasets[0]"
+
+
+def test_a_source_with_files_has_to_be_prepared() -> None:
+    error = refused(changed("source: digits", "source: cifar10"))
+    assert error.what == "the files of cifar10 have to be prepared first"
+    assert error.where == "job.yaml:11 grid.datasets[0].source"
+    assert error.nearest == "manifest: data/cifar10"
+    assert error.next_command == "lotus-ray prepare cifar10 data/cifar10 --root FOLDER"
+    load(changed("source: digits", "source: cifar10\n      manifest: data/cifar10"))
 
 
 @pytest.mark.parametrize(

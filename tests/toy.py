@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.data.images import Transform
+from lotus_ray.data.sources import Images, Sample, Source
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Problem, Workers
-from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, UNSEEN
+from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, UNSEEN
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -55,6 +56,15 @@ def make_warm(
     return WarmSet(pixels, roles, transform, seed, device, torch.float64, workers or Workers())
 
 
+def source(samples: list[Sample], classes: tuple[str, ...] = ("cat", "dog")) -> Source:
+    """Return a source of given samples."""
+    return Source(
+        "toy",
+        "for tests",
+        lambda root: Images(classes, lambda split: (s for s in samples if s.split == split)),
+    )
+
+
 def make_problem(
     model: nn.Module,
     warm: WarmSet,
@@ -70,6 +80,7 @@ def make_problem(
         retain=warm.split(RETAIN),
         rest=warm.split(REST),
         unseen=warm.split(UNSEEN),
+        calibration=warm.split(CALIBRATION) or warm.split(UNSEEN),
         num_classes=warm.roles.num_classes,
         num_rows=len(warm.roles),
         batch_size=batch_size,

@@ -16,9 +16,9 @@ from lotus_ray.cells import Cell
 from lotus_ray.cluster.pipelines import decode_images
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import IMAGES, lane_loop
-from lotus_ray.data.shards import read_manifest
+from lotus_ray.data.shards import shard_paths
 from lotus_ray.errors import ClusterError, LotusRayError
-from lotus_ray.job import Resources
+from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo, about, failure, load_roles, status_of
 from lotus_ray.store import Store
 
@@ -75,7 +75,7 @@ def _lane_trial(
     store = Store.open(todo.store)
     lane = todo.lane
     roles = load_roles(todo)
-    images = decode_images(read_manifest(lane.manifest), roles, lane.transform)
+    images = decode_images(shard_paths(lane.manifests), roles, lane.transform)
     before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}

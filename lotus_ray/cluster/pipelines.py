@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,6 @@ import ray.data
 from torch import Tensor
 
 from lotus_ray.data.images import Transform
-from lotus_ray.data.shards import Manifest
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import PixelCollector, decode_rows
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 ROWS_PER_TASK = 512
 
 
-def decode_images(manifest: Manifest, roles: Roles, transform: Transform) -> MaterializedDataset:
+def decode_images(paths: Sequence[str], roles: Roles, transform: Transform) -> MaterializedDataset:
     """Read and decode every sample that plays a role.
 
     Args:
-        manifest: the prepared data set.
+        paths: of the shards.
         roles: which samples are wanted; sent to each node once.
         transform: how to make pixels.
 
@@ -40,7 +40,7 @@ def decode_images(manifest: Manifest, roles: Roles, transform: Transform) -> Mat
     def decode(table: pa.Table) -> dict[str, np.ndarray]:
         return decode_rows(table, ray.get(shared), transform)
 
-    images = ray.data.read_parquet(manifest.paths, columns=["sample_id", "image"])
+    images = ray.data.read_parquet(list(paths), columns=["sample_id", "image"])
     return images.map_batches(
         decode, batch_format="pyarrow", batch_size=ROWS_PER_TASK
     ).materialize()

@@ -12,7 +12,7 @@ import ray
 
 from lotus_ray.cluster import ENVIRONMENT
 from lotus_ray.errors import ClusterError
-from lotus_ray.job import Resources
+from lotus_ray.job_schema import Resources
 
 _HERE = {"address": "local", "include_dashboard": False}
 

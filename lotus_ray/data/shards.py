@@ -16,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lotus_ray.data.sources import SPLITS, Sample, Source
+from lotus_ray.data.sources import SPLITS, Sample, Source, prepare_command
 from lotus_ray.errors import DataError
 
 MANIFEST = "manifest.json"
+FORGET_IDS = "forget.txt"  # where a data set brings its own forget set
 FORMAT = 2
 ROWS_PER_SHARD = 8192
 ROWS_PER_GROUP = 512
@@ -49,12 +50,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `prepare` made: classes and shards. `digest` identifies the content, not the place."""
+    """What `prepare` made: classes and shards. `digest` identifies the content, not the place.
+
+    `titles` are what people call the classes, or empty; `notes` say what was left out.
+    """
 
     directory: Path
     dataset: str
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
+    titles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -72,18 +78,20 @@ class Manifest:
         return sum(shard.rows for shard in self.shards if shard.split == split)
 
 
-def prepare(source: Source, destination: Path) -> Manifest:
+def prepare(source: Source, destination: Path, root: Path | None = None) -> Manifest:
     """Write a source as shards and a manifest; the directory appears whole or not at all.
 
     Args:
         source: an entry of SOURCES.
+        root: the folder that holds its files, where it needs any.
         destination: the directory to create. A complete one with a manifest is checked and kept.
 
     Returns:
         The manifest of `destination`.
 
     Raises:
-        DataError: `destination` exists and is not a prepared data set, or cannot be written.
+        DataError: `destination` exists and is not a prepared data set, or cannot be written; or
+            the files of the source are missing or not what they should be.
     """
     if (destination / MANIFEST).exists():
         return verify(read_manifest(destination))
@@ -91,8 +99,9 @@ def prepare(source: Source, destination: Path) -> Manifest:
         raise DataError(
             "the destination exists and holds no manifest",
             where=str(destination),
-            next_command=f"lotus-ray prepare {source.name} {destination}-new",
+            next_command=prepare_command(source.name, f"{destination}-new"),
         )
+    images = source.open(root)
     with _writing(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".prepare-", dir=destination.parent))
@@ -100,11 +109,15 @@ def prepare(source: Source, destination: Path) -> Manifest:
         shards = [
             shard
             for split in SPLITS
-            for shard in _write_split(
-                (sample for sample in source.samples() if sample.split == split), split, partial
-            )
+            for shard in _write_split(images.samples(split), split, partial)
         ]
-        _write_manifest(Manifest(partial, source.name, source.classes, tuple(shards)))
+        _write_manifest(
+            Manifest(
+                partial, source.name, images.classes, tuple(shards), images.titles, images.notes
+            )
+        )
+        if images.forget_ids:
+            (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
         partial.chmod(0o755)
         _publish(partial, destination)
     finally:
@@ -128,6 +141,8 @@ def read_manifest(directory: Path) -> Manifest:
             dataset=content["dataset"],
             classes=tuple(content["classes"]),
             shards=tuple(Shard(**shard) for shard in content["shards"]),
+            titles=tuple(content.get("titles", ())),
+            notes=tuple(content.get("notes", ())),
         )
     except FileNotFoundError as error:
         raise DataError(
@@ -143,6 +158,11 @@ def read_manifest(directory: Path) -> Manifest:
         ) from error
 
 
+def shard_paths(directories: Iterable[Path]) -> list[str]:
+    """Return the paths of all shards of some prepared data sets."""
+    return [path for directory in directories for path in read_manifest(directory).paths]
+
+
 def verify(manifest: Manifest) -> Manifest:
     """Re-read every shard and compare its SHA-256 with the manifest's; return the manifest.
 
@@ -152,8 +172,7 @@ def verify(manifest: Manifest) -> Manifest:
     for shard in manifest.shards:
         path = manifest.directory / shard.file
         again = (
-            f"rm -r {manifest.directory} && "
-            f"lotus-ray prepare {manifest.dataset} {manifest.directory}"
+            f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
         )
         try:
             digest = _sha256(path)
@@ -276,6 +295,8 @@ def _write_manifest(manifest: Manifest) -> None:
         "format": FORMAT,
         "dataset": manifest.dataset,
         "classes": list(manifest.classes),
+        "titles": list(manifest.titles),
+        "notes": list(manifest.notes),
         "shards": [vars(shard) for shard in manifest.shards],
     }
     (manifest.directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")

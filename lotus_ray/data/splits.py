@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from lotus_ray import seeds
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
+from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def draw_roles(
     odd number) are unseen, used for calibration, and the others test.
 
     Args:
-        labels: sample_id, label, split, sorted by sample_id: `shards.read_labels`.
+        labels: sample_id, label, split, sorted by sample_id: `shards.read_labels`. Samples of the
+            split `calibration` play that role.
         num_classes: C.
         forget: which training samples to forget.
         seed: the cell's seed.
@@ -144,6 +145,7 @@ def draw_roles(
                 assigned = zip((FORGET, RETAIN, REST), (forgotten, *parts), strict=True)
             for role, rows in assigned:
                 roles[rows] = STORED.index(role)
+    roles[splits == CALIBRATION] = STORED.index(CALIBRATION)
     if not keep_rest:
         roles[roles == STORED.index(REST)] = -1
     kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
@@ -176,11 +178,11 @@ def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np
         return np.empty(0, dtype=np.int64)
     places = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     counted = Counter(forget.sample_ids)
-    held_out = [i for i in counted if i in places and splits[places[i]] == HELDOUT]
+    held_out = [i for i in counted if i in places and splits[places[i]] != TRAIN]
     for wrong, what in (
         ([i for i in counted if i not in places], "are not in the data set"),
         ([i for i, n in counted.items() if n > 1], "are named more than once"),
-        (held_out, "are held-out samples, which play the roles unseen and test"),
+        (held_out, "are held out: they play the roles unseen, test or calibration"),
     ):
         if wrong:
             more = ", …" if len(wrong) > 10 else ""

@@ -7,7 +7,7 @@ depend on the seed, the epoch and the sample ids alone, never on the number of w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from lotus_ray import seeds
 from lotus_ray.data.images import Transform, decode_all
-from lotus_ray.data.shards import Manifest
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
@@ -88,13 +87,13 @@ def decode_rows(table: pa.Table, roles: Roles, transform: Transform) -> dict[str
     }
 
 
-def read_pixels(manifest: Manifest, roles: Roles, transform: Transform) -> Tensor:
-    """Decode every sample in this process, shard by shard. Returns uint8 [N, 3, H, W].
+def read_pixels(paths: Sequence[str], roles: Roles, transform: Transform) -> Tensor:
+    """Decode every sample of the shards at `paths` in this process. Returns uint8 [N, 3, H, W].
 
     The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
     """
     images = PixelCollector(roles, transform)
-    for path in manifest.paths:
+    for path in paths:
         decoded = decode_rows(pq.read_table(path), roles, transform)
         images.add(decoded["row"], decoded["pixels"])
     return images.finish()

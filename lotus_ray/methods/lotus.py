@@ -64,7 +64,7 @@ class Lotus(Method):
         samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
         unseen_accuracy = 0.0
         if not self.class_unlearning:
-            unseen_accuracy = problem.accuracy(problem.original, problem.unseen)
+            unseen_accuracy = problem.accuracy(problem.original, problem.calibration)
         for epoch in range(self.epochs):
             forget_accuracy = problem.accuracy(problem.model, problem.forget)
             if forget_accuracy - unseen_accuracy <= STOP_AT:

@@ -21,7 +21,7 @@ TENSORS = "tensors.safetensors"
 class Outputs:
     """Outputs of a model on every sample of the table of roles (N rows, C classes).
 
-    Samples of the role `rest` are not evaluated: their entries are 0 and are not kept in files.
+    Samples of other roles than ROLES are not evaluated: their entries are 0, and not in files.
 
     `class_sums[role]` [C, C] holds in row c the sum of softmax outputs over the role's samples
     of class c: sums over rows, so that they add up over workers.

@@ -17,7 +17,8 @@ from lotus_ray.cluster import grid, session
 from lotus_ray.data import shards
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError, DataError
-from lotus_ray.job import Resources, load_job
+from lotus_ray.job import load_job
+from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo
 from lotus_ray.store import Store
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from sklearn.datasets import load_digits
 
 from lotus_ray.data import shards
 from lotus_ray.data.shards import Manifest
-from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, Sample, Source, find
+from lotus_ray.data.sources import HELDOUT, SOURCES, SPLITS, TRAIN, Images, Sample, Source, find
 from lotus_ray.errors import DataError, JobError
+from tests.toy import source
 
 SAMPLES = [
     Sample("c", TRAIN, b"image c", "c.png", 0),
@@ -27,11 +29,6 @@ SAMPLES = [
     Sample("d", HELDOUT, b"image d", "d.png", 1),
     Sample("b", TRAIN, b"image b", "b.png", 1),
 ]
-
-
-def source(samples: list[Sample], classes: tuple[str, ...] = ("cat", "dog")) -> Source:
-    """Return a source of given samples."""
-    return Source("toy", "for tests", classes, lambda: iter(samples))
 
 
 @pytest.fixture
@@ -130,12 +127,13 @@ def test_the_digest_depends_on_all_of_the_content(
 
 
 def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def samples() -> Iterator[Sample]:
+    def samples(split: str) -> Iterator[Sample]:
         yield SAMPLES[0]
         raise ConnectionError("the line is cut")
 
+    broken = Source("toy", "", lambda root: Images(("cat",), samples))
     with pytest.raises(ConnectionError):
-        shards.prepare(Source("toy", "", ("cat",), samples), tmp_path / "toy")
+        shards.prepare(broken, tmp_path / "toy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,11 +177,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_two_that_prepare_at_once_end_with_one_data_set(tmp_path: Path) -> None:
     both = threading.Barrier(2)
 
-    def samples() -> Iterator[Sample]:
+    def open_slowly(root: Path | None) -> Images:
         both.wait(timeout=10)
-        yield from SAMPLES
+        return source(SAMPLES).open(root)
 
-    slow = Source("toy", "", ("cat", "dog"), samples)
+    slow = Source("toy", "", open_slowly)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: shards.prepare(slow, tmp_path / "toy"), range(2)))
     assert made[0] == made[1] == shards.verify(shards.read_manifest(tmp_path / "toy"))
@@ -274,7 +272,8 @@ def test_a_shard_without_labels_is_refused_and_named(toy: Manifest) -> None:
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    samples = list(SOURCES["digits"].samples())
+    images = SOURCES["digits"].open(None)
+    samples = sorted((s for split in SPLITS for s in images.samples(split)), key=attrgetter("path"))
     assert [sample.label for sample in samples] == load_digits().target.tolist()
     assert len({sample.sample_id for sample in samples}) == 1797
     assert sum(sample.split == HELDOUT for sample in samples) == 362
@@ -282,7 +281,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
 
 def test_pixels_of_a_digit_by_hand() -> None:
     """The first row of the first scan is 0 0 5 13 9 1 0 0 of 16: times 255/16, rounded."""
-    first = next(SOURCES["digits"].samples())
+    first = next(iter(SOURCES["digits"].open(None).samples(TRAIN)))
     pixels = np.asarray(Image.open(io.BytesIO(first.image)))
     assert pixels.shape == (8, 8)
     assert pixels[0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]

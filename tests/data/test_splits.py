@@ -230,5 +230,5 @@ def test_wrong_ids_are_refused_by_name(fault: str) -> None:
     with pytest.raises(DataError) as raised:
         draw_roles(labels, 2, Chosen(sample_ids=(trained[0], wrong)), seed=1)
     assert f": {wrong}" in str(raised.value)
-    what = {"missing": "not in the data", "repeated": "more than once", "held out": "held-out"}
+    what = {"missing": "not in the data", "repeated": "more than once", "held out": "are held out"}
     assert what[fault] in str(raised.value)

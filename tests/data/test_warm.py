@@ -19,12 +19,13 @@ from lotus_ray import seeds
 from lotus_ray.data import shards, warm
 from lotus_ray.data.images import Transform
 from lotus_ray.data.shards import Manifest
-from lotus_ray.data.sources import HELDOUT, TRAIN, Sample, Source
+from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit, decode_rows, read_pixels
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
+from tests.toy import source
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
@@ -376,19 +377,17 @@ def manifest(tmp_path: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch)
             made.append(Sample(f"s{row:03d}", split, buffer.getvalue(), f"{row}.png", row % 3))
         return made
 
-    return shards.prepare(
-        Source("toy", "", ("a", "b", "c"), lambda: iter(samples())), tmp_path / "d"
-    )
+    return shards.prepare(source(samples(), ("a", "b", "c")), tmp_path / "d")
 
 
 def test_pixels_are_read_to_the_row_of_their_id(manifest: Manifest, noise: np.ndarray) -> None:
-    found = read_pixels(manifest, table("frrut"), PLAIN)
+    found = read_pixels(manifest.paths, table("frrut"), PLAIN)
     assert np.array_equal(found.numpy(), noise.transpose(0, 3, 1, 2))
 
 
 def test_samples_without_a_role_are_not_decoded(manifest: Manifest, noise: np.ndarray) -> None:
     roles = replace(table("fr"), sample_ids=["s001", "s004"])
-    found = read_pixels(manifest, roles, PLAIN)
+    found = read_pixels(manifest.paths, roles, PLAIN)
     assert np.array_equal(found.numpy(), noise[[1, 4]].transpose(0, 3, 1, 2))
 
 
@@ -400,7 +399,7 @@ def test_a_table_without_any_wanted_sample_gives_no_row(manifest: Manifest) -> N
 
 def test_a_sample_that_no_shard_holds_is_an_error(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="s005 came 0 times"):
-        read_pixels(manifest, table("frrutt"), PLAIN)
+        read_pixels(manifest.paths, table("frrutt"), PLAIN)
 
 
 def test_a_corrupt_image_is_named_by_id_and_path(manifest: Manifest) -> None:

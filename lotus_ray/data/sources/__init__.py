@@ -1,0 +1,85 @@
+"""Where images come from. SOURCES names what `lotus-ray prepare` can read."""
+
+from __future__ import annotations
+
+from lotus_ray.data.sources import image_folder, mufac, tiny_imagenet
+from lotus_ray.data.sources.cifar import CIFAR10, CIFAR100, opener
+from lotus_ray.data.sources.digits import open_digits
+from lotus_ray.data.sources.images import HELDOUT, SPLITS, TRAIN, Images, Sample, Source
+from lotus_ray.errors import JobError, nearest
+
+__all__ = [
+    "HELDOUT",
+    "SOURCES",
+    "SPLITS",
+    "TRAIN",
+    "Images",
+    "Sample",
+    "Source",
+    "find",
+    "prepare_command",
+]
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            "digits",
+            "scikit-learn's 1,797 handwritten digits (8x8), embedded: needs no download",
+            open_digits,
+        ),
+        Source(
+            CIFAR10.name,
+            "CIFAR-10 as torchvision leaves it",
+            opener(CIFAR10),
+            f"{CIFAR10.folder}/",
+        ),
+        Source(
+            CIFAR100.name,
+            "CIFAR-100 as torchvision leaves it",
+            opener(CIFAR100),
+            f"{CIFAR100.folder}/",
+        ),
+        Source(
+            tiny_imagenet.NAME,
+            "Tiny-ImageNet as published; classes are WordNet ids",
+            tiny_imagenet.open_tiny_imagenet,
+            tiny_imagenet.LAYOUT,
+        ),
+        Source(
+            mufac.NAME,
+            "faces of families in 8 classes of age; brings its forget set",
+            mufac.open_mufac,
+            mufac.LAYOUT,
+        ),
+        Source(
+            image_folder.NAME,
+            "any images in folders named after their class, such as unpacked ImageNet",
+            image_folder.open_image_folder,
+            image_folder.LAYOUT,
+        ),
+    )
+}
+
+
+def prepare_command(name: str, destination: object) -> str:
+    """Return the command that prepares a data set, for errors."""
+    source = SOURCES.get(name)
+    root = "" if source is None or source.embedded else " --root FOLDER"
+    return f"lotus-ray prepare {name} {destination}{root}"
+
+
+def find(name: str, where: str = "") -> Source:
+    """Return an entry of SOURCES.
+
+    Raises:
+        JobError: there is none of this name; the text gives the nearest.
+    """
+    if name not in SOURCES:
+        raise JobError(
+            f"unknown source '{name}'",
+            where=where,
+            nearest=nearest(name, SOURCES),
+            next_command="lotus-ray list datasets",
+        )
+    return SOURCES[name]

@@ -1,0 +1,98 @@
+"""MUFAC: faces of Korean families in eight classes of age, with a forget set of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Sample, existing
+from lotus_ray.errors import DataError
+
+NAME = "mufac"
+FOLDER = "custom_korean_family_dataset_resolution_128"
+CLEAN = f"{FOLDER}_clean"  # without what the LoTUS authors hold for duplicates
+LAYOUT = f"{FOLDER}/"
+FORGET_ROWS = {FOLDER: 1500, CLEAN: 1062}  # the first ones of the training table
+CLASSES = ("0-6", "7-12", "13-19", "20-30", "31-45", "46-55", "56-66", "67-80")  # a … h
+_KINDS = {TRAIN: ("train",), HELDOUT: ("val", "test")}
+
+
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    sample_id: str
+    label: int
+
+
+def open_mufac(root: Path | None) -> Images:
+    """Return the data set below a root, each image once.
+
+    The same bytes may stand in several places. Of the copies of a held-out image the training set
+    keeps none, and of those of a forgotten one the retain set keeps none.
+
+    Source: Choi and Na 2023; the forget sets of their code and of Spartalis et al. 2025.
+    """
+    base = root or Path()
+    folder = base / CLEAN
+    if not folder.is_dir():
+        folder = existing(base / FOLDER, NAME, LAYOUT)
+    tables = {
+        split: [image for kind in kinds for image in _table(folder, kind)]
+        for split, kinds in _KINDS.items()
+    }
+    forgotten = tables[TRAIN][: FORGET_ROWS[folder.name]]
+    seen: set[str] = set()
+    held_out = _first_copies(tables[HELDOUT], seen)
+    kept = _first_copies(tables[TRAIN], seen)
+    dropped = len(tables[TRAIN]) - len(kept), len(tables[HELDOUT]) - len(held_out)
+    note = (
+        f"{dropped[0]} training and {dropped[1]} held-out images left out: "
+        "the same bytes are held out, forgotten or listed before"
+    )
+    by_split = {TRAIN: kept, HELDOUT: held_out}
+    ids = {image.sample_id for image in kept}
+    return Images(
+        classes=CLASSES,
+        samples=lambda split: _samples(by_split[split], split),
+        forget_ids=tuple(i.sample_id for i in forgotten if i.sample_id in ids),
+        notes=(note,) if any(dropped) else (),
+    )
+
+
+def _table(folder: Path, kind: str) -> Iterator[_Image]:
+    path = existing(folder / f"custom_{kind}_dataset.csv", NAME, LAYOUT)
+    images = existing(folder / f"{kind}_images", NAME, LAYOUT)
+    try:
+        table = pyarrow.csv.read_csv(path).select(["image_path", "age_class"])
+    except (pa.ArrowException, KeyError) as error:
+        raise DataError(f"the table cannot be read: {error}", where=str(path)) from error
+    for row in table.to_pylist():
+        label = "abcdefgh".find(str(row["age_class"]))
+        if label < 0 or len(str(row["age_class"])) != 1:
+            raise DataError(
+                f"age_class '{row['age_class']}' of {row['image_path']} is not one of a … h",
+                where=str(path),
+            )
+        name = str(row["image_path"])
+        yield _Image(images / name, f"{kind}/{name}", label)
+
+
+def _first_copies(images: list[_Image], seen: set[str]) -> list[_Image]:
+    """Return the images whose bytes are not in `seen` yet, and add theirs."""
+    kept = []
+    for image in images:
+        digest = hashlib.sha256(existing(image.path, NAME, LAYOUT).read_bytes()).hexdigest()
+        if digest not in seen:
+            seen.add(digest)
+            kept.append(image)
+    return kept
+
+
+def _samples(images: list[_Image], split: str) -> Iterator[Sample]:
+    for image in images:
+        yield Sample(image.sample_id, split, image.path.read_bytes(), image.sample_id, image.label)

@@ -1,0 +1,173 @@
+"""What a job file may say, and the defaults of what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from lotus_ray.data.images import Transform
+
+Positive = Annotated[int, Field(ge=1)]
+AboveZero = Annotated[float, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ForgetSet(_Strict):
+    """Which training samples to forget: exactly one of these."""
+
+    fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
+    per_class: Positive | None = Field(None, description="so many of every class")
+    classes: list[str | int] | None = Field(None, min_length=1, description="whole classes by name")
+    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ForgetSet:
+        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
+            raise ValueError("give exactly one of fraction, per_class, classes, ids")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return the name of the setting in reports."""
+        if self.fraction is not None:
+            return f"instance_{self.fraction * 100:g}pct"
+        if self.per_class is not None:
+            return f"instance_{self.per_class}perclass"
+        if self.classes is not None:
+            return "class_" + "_".join(str(name) for name in self.classes)
+        return f"ids_{Path(self.ids or '').stem}"
+
+
+class RetainSet(_Strict):
+    """Which of the other training samples methods may use: all, or one of these."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
+    per_class: Positive | None = None  # so many of every class
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> RetainSet:
+        if self.fraction is not None and self.per_class is not None:
+            raise ValueError("give either fraction or per_class")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return what the name of the setting in reports ends with."""
+        if self.fraction is not None:
+            return f"_retain{self.fraction * 100:g}pct"
+        return "" if self.per_class is None else f"_retain{self.per_class}"
+
+
+class CalibrationSet(_Strict):
+    """Images that take the place of the unseen set where LoTUS asks how uncertain to be."""
+
+    manifest: str = Field(description="folder that `lotus-ray prepare` made; its classes by name")
+
+
+class DatasetJob(_Strict):
+    """One data set: embedded (`source`) or made by `lotus-ray prepare` (`manifest`)."""
+
+    name: str = Field(description="benchmark name in reports, such as CIFAR-10")
+    source: str | None = Field(None, description="see `lotus-ray list datasets`")
+    manifest: str | None = Field(
+        None, description="folder that `lotus-ray prepare` made; an embedded source needs none"
+    )
+    forget: ForgetSet
+    retain: RetainSet = RetainSet()
+    calibration: CalibrationSet | None = Field(
+        None, description="such as synthetic images; default the unseen half of the held-out split"
+    )
+    num_classes: Positive | None = Field(None, description="checked against the data")
+    setting: str | None = Field(None, description="in reports; default says what is forgotten")
+    img_size: Positive
+    crop_pct: float = Field(1.0, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DatasetJob:
+        if self.source is None and self.manifest is None:
+            raise ValueError("give a source that is embedded, or the manifest of prepared data")
+        return self
+
+    @property
+    def transform(self) -> Transform:
+        """Return how pixels are made."""
+        return Transform(self.img_size, self.crop_pct, self.interpolation, self.mean, self.std)
+
+    @property
+    def setting_name(self) -> str:
+        """Return the setting's name in reports."""
+        calibrated = (
+            f"_calibrated-{Path(self.calibration.manifest).name}" if self.calibration else ""
+        )
+        return self.setting or self.forget.setting + self.retain.setting + calibrated
+
+
+class ModelJob(_Strict):
+    """One network and the recipe of its original."""
+
+    name: str = Field(description="see `lotus-ray list models`")
+    label: str | None = Field(None, description="in reports; default the name")
+    pretrained: bool = False
+    initial_checkpoint: str | None = Field(None, description=".safetensors or .pth state dict")
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, description="for the model's factory"
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description="recipe of original and gold standard: epochs, lr, batch_size, …; "
+        "without it the given weights are the original",
+    )
+
+
+class Grid(_Strict):
+    """The axes: every method × data set × model × seed is a cell."""
+
+    methods: list[str | dict[str, Any]] = Field(min_length=1)
+    datasets: list[DatasetJob] = Field(min_length=1)
+    models: list[ModelJob] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+
+
+class Resources(_Strict):
+    """What one lane of cells needs."""
+
+    workers: Positive = 1
+    cpus_per_worker: Positive = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    checkpoint_seconds: Annotated[
+        float, Field(ge=0, description="a killed cell loses at most this and a phase")
+    ] = 60
+
+
+class Defaults(_Strict):
+    """What files that extend this one need not repeat."""
+
+    dataset: dict[str, Any] = Field(
+        default_factory=dict, description="of every entry of grid.datasets, key by key"
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="hyper-parameters by method, used or not"
+    )
+
+
+class Job(_Strict):
+    """A job file."""
+
+    extends: str | list[str] | None = Field(
+        None, description="files to take over what this one does not say; the later ones win"
+    )
+    defaults: Defaults = Defaults()
+    grid: Grid
+    epochs: Positive | None = Field(None, description="of every method that does not say its own")
+    batch_size: Positive = Field(128, description="global: workers share it")
+    precision: Literal["fp32", "fp64"] = "fp32"
+    resources: Resources = Resources()
+    store: str = Field(min_length=1, description="folder of the metric store")

@@ -1,0 +1,169 @@
+"""What is known of a job before it runs: where its data are, its cells, and whether models fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lotus_ray.cells import Lane, Plan, plan
+from lotus_ray.data import shards
+from lotus_ray.data.shards import Manifest
+from lotus_ray.data.sources import SOURCES, prepare_command
+from lotus_ray.errors import DataError, JobError
+from lotus_ray.job import LoadedJob
+from lotus_ray.job_schema import DatasetJob
+from lotus_ray.lane import Todo
+from lotus_ray.models import ModelSpec, build
+from lotus_ray.models.checkpoints import load_into, read_weights
+from lotus_ray.store import Row
+
+
+def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
+    """Return the manifest of every data set of a job; embedded ones are prepared below a folder.
+
+    Raises:
+        DataError: a data set, or its calibration set, is missing or damaged.
+    """
+    manifests = []
+    for dataset in loaded.job.grid.datasets:
+        check_here(dataset)
+        if dataset.manifest is not None:
+            manifest = shards.verify(shards.read_manifest(Path(dataset.manifest)))
+        else:
+            source = dataset.source or ""
+            manifest = shards.prepare(SOURCES[source], embedded / source)
+        if dataset.calibration:
+            shards.verify(shards.read_manifest(Path(dataset.calibration.manifest)))
+        manifests.append(manifest)
+    return manifests
+
+
+def absent_folder(dataset: DatasetJob) -> Path | None:
+    """Return the folder of prepared data that a data set needs and that is not here, or None."""
+    names = [dataset.manifest, dataset.calibration.manifest if dataset.calibration else None]
+    folders = [Path(name) for name in names if name is not None]
+    return next((folder for folder in folders if not folder.exists()), None)
+
+
+def check_here(dataset: DatasetJob) -> None:
+    folder = absent_folder(dataset)
+    if folder is None:
+        return
+    is_main = str(folder) == str(Path(dataset.manifest or ""))
+    source = (dataset.source if is_main else None) or "SOURCE"
+    raise DataError(
+        f"the data of {dataset.name} are not here",
+        where=str(folder),
+        next_command=prepare_command(source, folder),
+    )
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a job before it runs: cells of the data that are here, and the others."""
+
+    planned: Plan
+    absent: LoadedJob  # with the data sets that are not here
+
+    @property
+    def absent_cells(self) -> list[str]:
+        """Return one line a cell whose data are not here, so that it has no id yet."""
+        grid = self.absent.job.grid
+        return [
+            f"{method.label:14}{dataset.name} {model.label or model.name} seed {seed}, "
+            f"{dataset.setting_name}"
+            for dataset in grid.datasets
+            for seed in dict.fromkeys(grid.seeds)
+            for model, methods in zip(grid.models, self.absent.methods, strict=True)
+            for method in methods
+        ]
+
+
+def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
+    """Plan a job and build its models once, without writing anything that stays.
+
+    Data that are not here at all are passed over; what is here is checked.
+
+    Raises:
+        LotusRayError: anything that can be known to be wrong before running.
+    """
+    datasets = loaded.job.grid.datasets
+    here = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is None])
+    absent = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is not None])
+    with tempfile.TemporaryDirectory() as scratch:
+        planned = plan(here, locate_data(here, Path(scratch)), limit)
+    check_models(networks(planned.lanes))
+    check_models(
+        (ModelSpec(m.name, d.num_classes or 2, m.pretrained, m.options), None, d.img_size)
+        for d in absent.job.grid.datasets
+        for m in absent.job.grid.models
+    )
+    return Preview(planned, absent)
+
+
+def _with_datasets(loaded: LoadedJob, datasets: list[DatasetJob]) -> LoadedJob:
+    grid = loaded.job.grid.model_copy(update={"datasets": datasets})
+    return replace(loaded, job=loaded.job.model_copy(update={"grid": grid}))
+
+
+Network = tuple[ModelSpec, str | None, int]  # with its weights file and the size of its images
+
+
+def networks(lanes: Iterable[Lane]) -> list[Network]:
+    """Return the networks of some lanes."""
+    return [(lane.model, lane.checkpoint, lane.transform.img_size) for lane in lanes]
+
+
+def check_models(wanted: Iterable[Network]) -> None:
+    """Build every network once and show it an image, without computing anything.
+
+    Raises:
+        JobError: a network cannot be built, does not take the images, or not the checkpoint.
+    """
+    checked: list[Network] = []
+    for model, checkpoint, size in wanted:
+        if (model, checkpoint, size) in checked:
+            continue
+        checked.append((model, checkpoint, size))
+        with torch.device("meta"):
+            network = build(replace(model, pretrained=False), "check")
+            try:
+                answer = network(torch.zeros(2, 3, size, size))
+            except Exception as error:  # a foreign network raises anything
+                raise JobError(
+                    f"model {model.name} does not take images of {size} pixels: "
+                    f"{str(error).splitlines()[0]}",
+                    where="grid.datasets[].img_size",
+                    next_command="give the model options: {img_size: …}, or change img_size",
+                ) from error
+        if answer.shape != (2, model.num_classes):
+            raise JobError(f"model {model.name} answers with shape {tuple(answer.shape)}")
+        if checkpoint:
+            load_into(network, read_weights(Path(checkpoint)), where=checkpoint)
+
+
+def describe(found: Preview, todos: Sequence[Todo], rows: Mapping[str, Row]) -> list[str]:
+    """Return one line a cell, for `--dry-run`: missing, the status of its row, or no data."""
+    left = {cell_id for todo in todos for cell_id in todo.generations}
+    known = [
+        f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
+        f"{cell.label:14}{lane.name}, {lane.setting}"
+        for lane in found.planned.lanes
+        for cell in lane.cells
+    ]
+    return known + [f"{'?':20}  {'no data':9}{cell}" for cell in found.absent_cells]
+
+
+def absent_notes(found: Preview) -> list[str]:
+    """Return one line for each data set that is not here, with the command that makes it."""
+    notes = []
+    for dataset in found.absent.job.grid.datasets:
+        try:
+            check_here(dataset)
+        except DataError as error:
+            notes.append(f"{error.what}: {error.where}; {error.next_command}")
+    return list(dict.fromkeys(notes))
