@@ -10,7 +10,7 @@ from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data import shards
 from lotus_ray.data.shards import Manifest, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
-from lotus_ray.errors import JobError
+from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import load_job
 from lotus_ray.methods.lotus import Lotus
 from tests.toy import source
@@ -272,3 +272,26 @@ def test_a_lane_says_what_reports_need(manifest: Manifest) -> None:
     assert (short.setting, short.limit) == ("instance_30pct_smoke3", 3)
     (unnamed,) = planned(manifest, "grid.models.0.label=null").lanes
     assert unnamed.model_label == "resnet18_cifar"
+
+
+def test_a_calibration_set_is_part_of_the_identity(manifest: Manifest, tmp_path: Path) -> None:
+    extra = [Sample(f"c{n}", TRAIN, b"%d" % n, "", n % 2) for n in range(4)]
+    shards.prepare(source(extra, ("a", "b")), tmp_path / "extra")
+    other = [*extra[:3], Sample("c3", TRAIN, b"other", "", 1)]
+    shards.prepare(source(other, ("a", "b")), tmp_path / "other")
+    key = "grid.datasets.0.calibration.manifest="
+    first, second = ids(manifest, f"{key}extra"), ids(manifest, f"{key}other")
+    assert differing(ids(manifest), first) == ALL
+    assert differing(first, second) == ALL  # alike in ids and labels, not in an image
+    (lane,) = planned(manifest, f"{key}extra").lanes
+    assert lane.manifests == (manifest.directory, tmp_path / "extra")
+    assert lane.setting == "instance_30pct_calibrated-extra"
+
+
+def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
+    with pytest.raises(DataError, match=r"Toy has 2 classes in .*, and 3 in the job"):
+        planned(manifest, "grid.datasets.0.num_classes=3")
+    with pytest.raises(DataError, match="was prepared from toy") as raised:
+        planned(manifest, "grid.datasets.0.source=cifar10")
+    assert raised.value.next_command == "lotus-ray prepare cifar10 DEST --root FOLDER"
+    assert planned(manifest, "grid.datasets.0.num_classes=2").lanes

@@ -20,7 +20,6 @@ from lotus_ray.methods.lotus import Lotus
 from lotus_ray.methods.original import Original
 from lotus_ray.methods.salun import Salun
 
-JOBS = Path(__file__).parent.parent / "jobs"
 GOOD = """\
 store: runs/x
 epochs: 3
@@ -533,20 +532,3 @@ def test_the_schema_for_editors_names_every_key() -> None:
     schema = json.loads(json.dumps(Job.model_json_schema()))
     assert set(schema["properties"]) == set(Job.model_fields)
     assert schema["additionalProperties"] is False
-
-
-SHIPPED = sorted(JOBS.rglob("*.yaml"))
-
-
-def test_there_are_shipped_jobs() -> None:
-    assert len(SHIPPED) >= 2
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_a_shipped_job_loads_and_opens_with_its_command(path: Path) -> None:
-    loaded = load_job(path)
-    assert loaded.job.grid.methods
-    command = f"lotus-ray grid {path.relative_to(JOBS.parent).as_posix()}"
-    first = path.read_text().splitlines()[0]
-    assert first.startswith("# ")
-    assert command in first

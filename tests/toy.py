@@ -14,7 +14,7 @@ from lotus_ray.data.sources import Images, Sample, Source
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Problem, Workers
-from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, UNSEEN
+from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -34,8 +34,8 @@ class Linear(nn.Module):
 
 
 def make_roles(roles: str, labels: list[int], num_classes: int) -> Roles:
-    """Build a table from letters: f(orget), r(etain), u(nseen), t(est)."""
-    places = {role[0]: place for place, role in enumerate(ROLES)}
+    """Build a table from letters: f(orget), r(etain), u(nseen), t(est), c(alibration)."""
+    places = {role[0]: STORED.index(role) for role in (*ROLES, CALIBRATION)}
     return Roles(
         sample_ids=[f"s{place:03d}" for place in range(len(labels))],
         labels=np.array(labels, dtype=np.int64),

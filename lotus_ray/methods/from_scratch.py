@@ -17,7 +17,7 @@ from lotus_ray.problem import Batch, Method, Phase, Problem, Split
 
 @dataclass(frozen=True)
 class FromScratch(Method):
-    """Cross-entropy with warm-up and linear decay of the learning rate, epoch by epoch.
+    """Cross-entropy with warm-up and decay of the learning rate, epoch by epoch.
 
     Args:
         epochs: how many; 0 leaves the model as it is.
@@ -27,6 +27,7 @@ class FromScratch(Method):
         batch_size: rows of a global batch.
         warmup_epochs: epochs in which the learning rate rises linearly to `lr`.
         optimizer: "sgd" or "adamw".
+        decay: "linear", to zero at the end; or "none".
         patience: epochs without a lower loss on the unseen set after which training stops; the
             weights of the lowest loss are the result. 0 trains all epochs and keeps the last.
 
@@ -42,12 +43,15 @@ class FromScratch(Method):
     batch_size: int = 512
     warmup_epochs: int = 0
     optimizer: str = "sgd"
+    decay: str = "linear"
     patience: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.optimizer not in ("sgd", "adamw"):
             raise MethodError(f"optimizer '{self.optimizer}' is neither sgd nor adamw")
+        if self.decay not in ("linear", "none"):
+            raise MethodError(f"decay '{self.decay}' is neither linear nor none")
         if self.batch_size < 1:
             raise MethodError("batch_size must be at least 1")
         if self.warmup_epochs > self.epochs:
@@ -57,6 +61,8 @@ class FromScratch(Method):
         """Return the learning rate of an epoch, counted from 0."""
         if epoch < self.warmup_epochs:
             return self.lr * (epoch + 1) / self.warmup_epochs
+        if self.decay == "none":
+            return self.lr
         return self.lr * (self.epochs - epoch) / (self.epochs - self.warmup_epochs)
 
     def train(

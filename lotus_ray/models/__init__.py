@@ -54,11 +54,14 @@ def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
 
 def check_name(name: str, where: str) -> None:
     """Raise JobError where no factory has this name."""
-    if name != CIFAR_RESNET18 and name not in names():
+    import timm
+
+    known = [*names(), *timm.list_pretrained()]  # the latter with the tags of their weights
+    if name not in known:
         raise JobError(
             f"unknown model '{name}'",
             where=where,
-            nearest=nearest(name, names()),
+            nearest=nearest(name, known),
             next_command="lotus-ray list models",
         )
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import pytest
@@ -21,6 +21,8 @@ def test_learning_rate_warms_up_then_decays_to_zero() -> None:
     """lr 1, 6 epochs, 2 of warm-up: ½, 1, then (6 − e)/4 for e = 2 … 5."""
     recipe = Original(epochs=6, lr=1.0, warmup_epochs=2)
     assert [recipe.learning_rate(epoch) for epoch in range(6)] == [0.5, 1, 1, 0.75, 0.5, 0.25]
+    recipe = replace(recipe, decay="none")
+    assert [recipe.learning_rate(epoch) for epoch in range(6)] == [0.5, 1, 1, 1, 1, 1]
 
 
 def test_original_without_epochs_is_a_no_op() -> None:
@@ -95,7 +97,8 @@ class First(Method):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"optimizer": "sdg"}, {"epochs": -1}, {"epochs": 2, "warmup_epochs": 3}]
+    "wrong",
+    [{"optimizer": "sdg"}, {"decay": "liner"}, {"epochs": -1}, {"epochs": 2, "warmup_epochs": 3}],
 )
 def test_wrong_recipe_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(MethodError):

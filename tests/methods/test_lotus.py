@@ -69,6 +69,23 @@ def test_notes_record_the_temperature_of_each_epoch() -> None:
     assert record.notes["tau"] == pytest.approx(math.exp(3.0 * (1 - 1 / 3)))
 
 
+def test_a_calibration_set_takes_the_place_of_the_unseen_one() -> None:
+    """1 of 2 calibration labels is right, all 3 unseen ones are: τ_d = e^(α·(1 − ½)).
+
+    The fixed part of the retain set holds no calibration image either.
+    """
+    pixels = blobs(24, 3)
+    labels = [place % 3 for place in range(24)]
+    labels[22] = (labels[22] + 1) % 3
+    roles = make_roles("f" * 6 + "r" * 12 + "u" * 3 + "t" + "c" * 2, labels, 3)
+    model = _classifier(pixels[:18], torch.tensor(labels[:18]))
+    problem = make_problem(model, make_warm(pixels, roles))
+    phase = next(Lotus(epochs=1, alpha=3.0, retain_fraction=1.0).phases(problem))
+    assert phase.notes["unseen_accuracy"] == 0.5
+    assert phase.notes["tau"] == pytest.approx(math.exp(3.0 * 0.5))
+    assert {int(row) for batch in phase.batches for row in batch.rows} == set(range(18))
+
+
 def test_stops_when_the_forget_set_is_less_accurate_than_the_unseen_set() -> None:
     """Forget labels all wrong (accuracy 0), unseen all right (1): 0 − 1 ≤ −0.01, no phase."""
     pixels = blobs(24, 3)

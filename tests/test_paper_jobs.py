@@ -1,0 +1,172 @@
+"""The jobs of the paper: all of them are valid, and each data set's runs on a stand-in of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lotus_ray.cli import main
+from lotus_ray.data import shards
+from lotus_ray.data.sources import SOURCES
+from lotus_ray.data.splits import Roles
+from lotus_ray.job import load_job
+from lotus_ray.lane import WEIGHTS
+from lotus_ray.roles import FORGET
+from lotus_ray.store import Store
+from tests import standins
+
+JOBS = Path(__file__).parent.parent / "jobs"
+SHARED = JOBS / "shared"
+FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent != SHARED)
+NAMES = [path.relative_to(JOBS).with_suffix("").as_posix() for path in FILES]
+DATA = ("cifar10", "cifar100", "tiny-imagenet", "mufac")
+
+# Images a class of each stand-in: training, held out.
+COUNTS = {
+    "cifar10": (20, 4),
+    "cifar100": (5, 2),
+    "tiny_imagenet": (4, 2),
+    "mufac": (200, 4),  # the first 1,500 are its forget set
+    "image_folder": (6, 2),
+}
+ONE_OF_EACH = {
+    "cifar10-resnet18": "CIFAR-10, ResNet18, instance_10pct_smoke24",
+    "cifar10-vit-50pct": "CIFAR-10, ViT, instance_50pct_smoke24",
+    "cifar100-resnet18-class": "CIFAR-100, ResNet18, class_rocket",
+    "tiny-imagenet-resnet18": "TinyImageNet, ResNet18, instance_10pct_smoke24",
+    "tiny-imagenet-resnet18-class": "TinyImageNet, ResNet18, class_pizza_smoke24",
+    "mufac-vit": "MUFAC, ViT, instance_mufac_fixed16pct_smoke24",
+    "imagenet": "ImageNet-1K, ViT-B/16, instance_5perclass_retain45_smoke24",
+    "ablations/calibration-cifar10-resnet18": (
+        "CIFAR-10, ResNet18, instance_10pct_calibrated-synthetic-cifar10_smoke24"
+    ),
+}
+SMALL = ["--set", "grid.seeds=[3407]", "--set", "resources.gpus_per_worker=0", "--set", "epochs=1"]
+SMALL_RESNET = [
+    *("--set", "grid.models.0.options={width: 4}"),
+    *("--set", "grid.models.0.train={lr: 0.1, epochs: 2, warmup_epochs: 1, patience: 1}"),
+]
+SMALL_VIT = [
+    *("--set", "grid.models.0.name=test_vit", "--set", "grid.models.0.pretrained=false"),
+    *("--set", "grid.models.0.options={img_size: 224}"),
+    *("--set", "grid.models.0.train={lr: 0.01, epochs: 1, decay: none}"),
+]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def job(name: str) -> Path:
+    return JOBS / f"{name}.yaml"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stand-in is prepared where the jobs look for it."""
+    base = tmp_path_factory.mktemp("paper")
+    for name, (train, heldout) in COUNTS.items():
+        standins.STANDINS[name](base / "raw" / name, train, heldout)
+        folder = {"image_folder": "imagenet", "tiny_imagenet": "tiny-imagenet"}.get(name, name)
+        shards.prepare(SOURCES[name], base / "data" / folder, base / "raw" / name)
+    standins.synthetic(base / "raw" / "synthetic", 3)
+    destination = base / "data" / "synthetic-cifar10"
+    shards.prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic")
+    return base
+
+
+def test_every_benchmark_of_the_paper_has_a_job() -> None:
+    wanted = {f"{d}-{m}" for d in DATA for m in ("resnet18", "vit")}
+    wanted |= {f"{d}-{m}-50pct" for d in ("cifar10", "cifar100") for m in ("resnet18", "vit")}
+    wanted |= {f"{d}-resnet18-class" for d in ("cifar10", "cifar100", "tiny-imagenet")}
+    wanted |= {f"ablations/softmax-{d}-{m}" for d in DATA for m in ("resnet18", "vit")}
+    wanted |= {f"ablations/alpha-{d}-resnet18" for d in ("cifar10", "cifar100", "mufac")}
+    wanted |= {f"ablations/retain-{d}-resnet18" for d in ("cifar10", "cifar100", "mufac")}
+    wanted |= {"ablations/calibration-cifar10-resnet18", "imagenet", "digits"}
+    assert wanted <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_job_opens_with_its_command(name: str) -> None:
+    first = job(name).read_text().splitlines()[0]
+    assert re.fullmatch(rf"# (ray job submit -- )?lotus-ray grid jobs/{name}\.yaml", first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_job_is_valid_and_lists_its_cells(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = load_job(job(name))
+    grid = loaded.job.grid
+    lanes = len(grid.datasets) * len(grid.seeds)
+    cells = sum(len(methods) for methods in loaded.methods) * lanes
+    valid = run("validate", job(name))
+    assert (valid.exit_code, valid.stdout) == (0, f"{job(name)}: valid, {cells} cells\n")
+    dry = run("grid", job(name), "--dry-run")
+    assert dry.exit_code == 0
+    assert len(dry.stdout.splitlines()) == cells + 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar10-resnet18", {"alpha": 8, "lr": 1e-4, "epochs": 10}),
+        ("cifar10-resnet18-50pct", {"alpha": 8, "lr": 1e-4}),
+        ("cifar100-resnet18", {"alpha": 2, "lr": 1e-4}),
+        ("cifar10-vit", {"alpha": 2, "lr": 1e-6, "epochs": 3}),
+        ("cifar10-resnet18-class", {"alpha": 32, "class_unlearning": True}),
+        ("imagenet", {"alpha": 2, "lr": 1e-6, "epochs": 3}),
+    ],
+)
+def test_lotus_has_the_settings_of_the_paper(name: str, expected: dict[str, float]) -> None:
+    lotus = load_job(job(name)).methods[0][-1]
+    assert lotus.name == "lotus"
+    assert {key: getattr(lotus, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "recipe"),
+    [
+        ("mufac-resnet18", 128, {"epochs": 150, "warmup_epochs": 30, "patience": 50, "lr": 0.1}),
+        ("tiny-imagenet-vit", 32, {"epochs": 30, "patience": 10, "lr": 1e-4, "decay": "none"}),
+        ("imagenet", 256, {"epochs": 0}),
+    ],
+)
+def test_originals_have_the_recipes_of_the_paper(
+    name: str, batch_size: int, recipe: dict[str, object]
+) -> None:
+    loaded = load_job(job(name))
+    original = loaded.methods[0][0]
+    assert loaded.job.batch_size == batch_size
+    assert {key: getattr(original, key) for key in recipe} == recipe
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_job_runs_on_a_stand_in(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the files as they are published to a table with every row of the job."""
+    monkeypatch.chdir(data)
+    small = SMALL_VIT if "vit" in name or name == "imagenet" else SMALL_RESNET
+    arguments = ["grid", job(name), "--local", "--limit", 24, *SMALL, *small]
+    result = run(*arguments, "--store", tmp_path / "store")
+    assert result.exit_code == 0, result.stderr
+    assert ONE_OF_EACH[name] in result.stdout
+    rows = Store.open(str(tmp_path / "store")).rows().values()
+    loaded = load_job(job(name))
+    expected = {method.label for method in loaded.methods[0]}
+    assert {row["method"] for row in rows} == expected
+    assert all(row["status"] == "ok" for row in rows)
+    assert len(rows) == len(loaded.methods[0]) * len(loaded.job.grid.datasets)
+    digests = {row["method"]: row["artifacts"][WEIGHTS]["sha256"] for row in rows}
+    assert digests["Original"] != digests.get("Finetuning", digests.get("Gold Std"))
+    for table in (tmp_path / "store" / "roles").iterdir():
+        roles = Roles.from_parquet(table.read_bytes())
+        assert roles.num_classes == loaded.job.grid.datasets[0].num_classes
+        forgotten = set(roles.labels[roles.rows(FORGET)].tolist())
+        assert len(forgotten) == 1 if "class" in name else len(forgotten) > 3
