@@ -102,6 +102,7 @@ def _card(row: Row, lane: Lane, store: Store) -> dict[str, Any]:
             "name": row["benchmark"],
             "setting": row["setting"],
             "content_sha256": row["spec"]["data"],
+            "calibration_sha256": row["spec"].get("calibration"),
             "roles_sha256": row["spec"]["roles"],
             "transform": row["spec"]["transform"],
         },

@@ -26,6 +26,8 @@ METHOD_ORDER = (
     "LoTUS",
 )
 _OF_ONE_SEED = ("original", "roles")  # differ from seed to seed, so they tell variants only within
+_INNER = "method.inner.name"
+_NOT_WORTH_A_WORD = ("null", "false")  # LoTUS beside LoTUS(class_unlearning=true)
 _NO_GOLD = "there is no gold standard of this seed"
 
 
@@ -191,11 +193,13 @@ def _labels(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
         specs = {row["cell_id"]: _settings(row, rows) for row in members}
         names = {name for spec in specs.values() for name in spec}
         varying = [name for name in sorted(names) if _varies(name, specs.values())]
+        varying = [name for name in varying if not _follows_from_inner(name, specs.values())]
         for name in _OF_ONE_SEED:
             if _seeds_collide(members, specs, varying):
                 varying.append(name)
         for cell_id, spec in specs.items():
-            text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in varying)
+            told = [name for name in varying if spec.get(name) not in _NOT_WORTH_A_WORD]
+            text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in told)
             labels[cell_id] = f"{method}({text})" if text else method
     return labels
 
@@ -215,6 +219,14 @@ def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
 
 def _varies(name: str, specs: Collection[Mapping[str, str]]) -> bool:
     return name not in _OF_ONE_SEED and len({spec.get(name) for spec in specs}) > 1
+
+
+def _follows_from_inner(name: str, specs: Collection[Mapping[str, str]]) -> bool:
+    """Return whether a setting of an inner method differs only where the inner method does."""
+    if name == _INNER or not name.startswith("method.inner."):
+        return False
+    pairs = {(spec.get(_INNER), spec.get(name)) for spec in specs}
+    return len(pairs) == len({inner for inner, _ in pairs})
 
 
 def _seeds_collide(
@@ -240,7 +252,7 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _short(name: str) -> str:
-    return name.removeprefix("method.")
+    return "inner" if name == _INNER else name.removeprefix("method.")
 
 
 def _place(entry: Entry) -> tuple[Any, ...]:

@@ -320,6 +320,28 @@ def test_two_things_that_differ_are_both_named(store: Store) -> None:
     ]
 
 
+def test_a_variant_is_told_by_what_it_has_and_the_usual_one_has_not(store: Store) -> None:
+    for head_only in (False, True):
+        commit(store, "finetune", params={"head_only": head_only})
+    assert [e.method for e in collect(store)] == ["Finetuning", "Finetuning(head_only=true)"]
+
+
+def test_what_an_inner_method_brings_is_told_by_its_name_alone(store: Store) -> None:
+    """SalUn over two methods; over one of them with two learning rates."""
+    for inner in (
+        {"name": "relabel", "lr": 0.1, "momentum": 0.9},
+        {"name": "lotus", "lr": 0.2, "alpha": 2.0},
+    ):
+        commit(store, "salun", params={"inner": inner})
+    assert [e.method for e in collect(store)] == ["salun(inner=lotus)", "salun(inner=relabel)"]
+    commit(store, "salun", params={"inner": {"name": "relabel", "lr": 0.3, "momentum": 0.9}})
+    assert [e.method for e in collect(store)] == [
+        "salun(inner.lr=0.1, inner=relabel)",
+        "salun(inner.lr=0.2, inner=lotus)",
+        "salun(inner.lr=0.3, inner=relabel)",
+    ]
+
+
 def test_seeds_alone_are_not_variants(store: Store) -> None:
     for seed in (1, 2, 3):
         commit(store, "lotus", seed)
