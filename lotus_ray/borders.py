@@ -71,9 +71,9 @@ class Border:
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes, device: torch.device) -> Border:
+    def from_bytes(cls, content: bytes) -> Border:
         """Read what `to_bytes` wrote; nothing but tensors and plain values is accepted."""
-        found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         records = [PhaseRecord(**record) for record in found.pop("records")]
         return cls(records=records, **found)
 
@@ -84,6 +84,9 @@ class Keeper(Protocol):
     def load(self) -> Border | None:
         """Return the border to go on from, the same on every worker, or None."""
 
+    def reached(self) -> None:
+        """Hear that the replay is over: from here on the run is new."""
+
     def offer(self, border: Callable[[], Border]) -> None:
         """Keep a border, where it is worth its time."""
 
@@ -93,6 +96,9 @@ class KeepNothing:
 
     def load(self) -> None:
         """Return None."""
+
+    def reached(self) -> None:
+        """Never called."""
 
     def offer(self, border: Callable[[], Border]) -> None:
         """Keep nothing."""

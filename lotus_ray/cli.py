@@ -107,16 +107,26 @@ def unlearn(
     click.echo(output / CARD)
 
 
-@main.command()
+@main.command("prepare")
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--root", type=click.Path(path_type=Path), help="The folder of the source's files.")
-def prepare(source: str, destination: Path, root: Path | None) -> None:
-    """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION."""
-    from lotus_ray.data import shards
+@click.option("--local", is_flag=True, help="One process, no Ray.")
+def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> None:
+    """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION.
+
+    Run it again to resume.
+    """
+    from lotus_ray.countdown import Countdown
+    from lotus_ray.data.prepare import prepare, run_here
     from lotus_ray.data.sources import SPLITS, find
 
-    manifest = shards.prepare(find(source), destination, root)
+    if local:
+        run = run_here
+    else:
+        from lotus_ray.cluster.preparing import run_on_cluster as run
+    signal.signal(signal.SIGTERM, _terminated)
+    manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
     for note in manifest.notes:
         click.echo(f"note: {note}", err=True)
     counts = ", ".join(f"{manifest.rows(split)} {split}" for split in SPLITS)

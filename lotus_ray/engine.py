@@ -85,6 +85,8 @@ def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> 
             records.append(reached.records[index])
             if len(records) == len(reached.records):
                 reached.reach(problem, optimizers)
+                reached = None  # its weights need no second place in memory
+                keeper.reached()
             continue
         replica = replica or problem.workers.replicate(problem.model)
         records.append(_train(phase, replica, problem, index))

@@ -50,7 +50,10 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     for assignment in overrides:
         document.override(assignment)
     for place in range(document.count(("grid", "datasets"))):
-        document.fill(("grid", "datasets", place), ("defaults", "dataset"))
+        dataset = ("grid", "datasets", place)
+        # The name of a setting goes with the forget set that it names.
+        own = ("setting",) if document.has((*dataset, "forget")) else ()
+        document.fill(dataset, ("defaults", "dataset"), without=own)
     try:
         job = Job.model_validate(document.values)
     except ValidationError as error:
@@ -117,10 +120,7 @@ def _method(
         raise _unknown_method(name, document.where(path))
     if issubclass(METHODS[name], FromScratch):
         return _from_scratch(description, recipe, path, document)
-    defaults = job.defaults.methods.get(name, {})
-    for key in defaults.keys() - description.keys():
-        document.alias((*path, key), ("defaults", "methods", name, key))
-    description = {**defaults, **description}
+    description = {**job.defaults.methods.get(name, {}), **description}
     if job.epochs is not None and "epochs" in _fields(METHODS[name]):
         description = {"epochs": job.epochs, **description}
     if issubclass(METHODS[name], Salun):
@@ -168,7 +168,7 @@ def _validated(
     except MethodError as error:
         raise MethodError(
             error.what,
-            where=document.where(path),
+            where=document.where((*path, error.where) if error.where in params else path),
             next_command=f"lotus-ray validate {document.file}",
         ) from None
 
@@ -216,6 +216,8 @@ def _check_defaults(job: Job, document: Document) -> None:
             raise _unknown_method(name, document.where(path))
         if issubclass(METHODS[name], FromScratch):
             raise _recipe_belongs_to_the_model(name, document.where(path), document)
+        if "inner" not in settings:
+            _validated({"name": name}, settings, path, document)
         _check_fields(name, settings, path, document)
 
 

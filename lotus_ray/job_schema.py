@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from lotus_ray.data.images import Transform
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
 AboveZero = Annotated[float, Field(gt=0)]
 
 
@@ -22,12 +30,15 @@ class ForgetSet(_Strict):
 
     fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
     per_class: Positive | None = Field(None, description="so many of every class")
-    classes: list[str | int] | None = Field(None, min_length=1, description="whole classes by name")
+    classes: list[StrictStr | StrictInt] | None = Field(
+        None, min_length=1, description="whole classes by name"
+    )
     ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ForgetSet:
-        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
             raise ValueError("give exactly one of fraction, per_class, classes, ids")
         return self
 
@@ -69,14 +80,25 @@ class CalibrationSet(_Strict):
     manifest: str = Field(description="folder that `lotus-ray prepare` made; its classes by name")
 
 
+class ParquetFiles(_Strict):
+    """Parquet of somebody else, read in place: addresses, folders or patterns with *."""
+
+    train: list[str] = Field(min_length=1, description="on a disk, s3://, gs:// or hf://")
+    heldout: list[str] = Field(min_length=1)
+    image: str = Field("image", description="column: a struct with bytes")
+    label: str = Field("label", description="column: integers from 0 on")
+    classes: list[str] | None = Field(None, description="default the names that the files hold")
+
+
 class DatasetJob(_Strict):
-    """One data set: embedded (`source`) or made by `lotus-ray prepare` (`manifest`)."""
+    """One data set: embedded (`source`), prepared (`manifest`) or somebody's own (`parquet`)."""
 
     name: str = Field(description="benchmark name in reports, such as CIFAR-10")
     source: str | None = Field(None, description="see `lotus-ray list datasets`")
     manifest: str | None = Field(
         None, description="folder that `lotus-ray prepare` made; an embedded source needs none"
     )
+    parquet: ParquetFiles | None = Field(None, description="files that are read in place")
     forget: ForgetSet
     retain: RetainSet = RetainSet()
     calibration: CalibrationSet | None = Field(
@@ -92,8 +114,10 @@ class DatasetJob(_Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> DatasetJob:
-        if self.source is None and self.manifest is None:
-            raise ValueError("give a source that is embedded, or the manifest of prepared data")
+        if self.parquet is not None and (self.source or self.manifest):
+            raise ValueError("give either parquet, or a source or manifest")
+        if self.parquet is None and self.source is None and self.manifest is None:
+            raise ValueError("give a source that is embedded, a manifest, or parquet")
         return self
 
     @property
@@ -133,7 +157,7 @@ class Grid(_Strict):
     methods: list[str | dict[str, Any]] = Field(min_length=1)
     datasets: list[DatasetJob] = Field(min_length=1)
     models: list[ModelJob] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[StrictInt] = Field(min_length=1)
 
 
 class Resources(_Strict):

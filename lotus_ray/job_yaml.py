@@ -20,6 +20,7 @@ MAX_NODES = 10_000
 MAX_DEPTH = 50
 MAX_FILES = 50
 EXTENDS = "extends"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Path_ = tuple[str | int, ...]
 
@@ -60,11 +61,11 @@ class Document:
                 where=named_at,
                 next_command=f"ls {path.parent}",
             ) from error
-        above = (*above, path.resolve())
+        above = (*above, _resolved(path, named_at))
         for name in document._bases():
             base = Path(path.parent, name)
             where = f"{document.where((EXTENDS,))}: {base}"
-            if base.resolve() in above or len(files) > MAX_FILES:
+            if _resolved(base, where) in above or len(files) > MAX_FILES:
                 raise JobError("a file extends itself, or too many others", where=where)
             document._inherit(cls._read(base, above, files, where))
         return document
@@ -73,7 +74,7 @@ class Document:
         """Take out the names of the files that this one extends, the strongest first."""
         if not isinstance(self.values, dict) or EXTENDS not in self.values:
             return []
-        found = self.values.pop(EXTENDS)
+        found = self.values.pop(EXTENDS) or []
         names = [found] if isinstance(found, str) else found
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise JobError("extends is a file name or a list of them", where=self.where((EXTENDS,)))
@@ -90,17 +91,17 @@ class Document:
         found = self._at(path)
         return len(found) if isinstance(found, list) else 0
 
-    def fill(self, path: Path_, defaults: Path_) -> None:
+    def has(self, path: Path_) -> bool:
+        """Return whether there is a value at `path`."""
+        return self._at(path) is not None
+
+    def fill(self, path: Path_, defaults: Path_, without: Sequence[str] = ()) -> None:
         """Give the mapping at `path` the keys of the mapping at `defaults` that it lacks."""
         ours, theirs = self._at(path), self._at(defaults)
         for key in theirs if isinstance(ours, dict) and isinstance(theirs, dict) else ():
-            if key not in ours:
+            if key not in ours and key not in without:
                 ours[key] = copy.deepcopy(theirs[key])
-                self.alias((*path, key), (*defaults, key))
-
-    def alias(self, path: Path_, at: Path_) -> None:
-        """Say of the values at `path` that they stand where those at `at` stand."""
-        self._take_lines(path, self, at)
+                self._take_lines((*path, key), self, (*defaults, key))
 
     def _at(self, path: Path_) -> Any:
         """Return the value at `path`, or None."""
@@ -126,6 +127,11 @@ class Document:
     def _take_lines(self, path: Path_, other: Document, at: Path_) -> None:
         """Say of the values at `path` that they stand where another document has those at `at`."""
         found = [(p, line) for p, line in other._lines.items() if p[: len(at)] == at]
+        nearest = at
+        while not found and nearest and nearest not in other._lines:
+            nearest = nearest[:-1]
+        if not found and nearest:  # it was given as a part of something larger
+            found = [(at, other._lines[nearest])]
         self._lines.update({(*path, *p[len(at) :]): line for p, line in found})
 
     def override(self, assignment: str) -> None:
@@ -177,7 +183,10 @@ class Document:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, place)) for place, item in enumerate(node.value)]
-        return yaml.SafeLoader("").construct_object(node)
+        value = yaml.SafeLoader("").construct_object(node)
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise JobError("a text holds a control character", where=f"{line} {dotted(path)}")
+        return value
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -203,6 +212,13 @@ class Document:
             where=f"{self.file}:{mark.line + 1}" if mark else self.file,
             next_command="mend that place and run the same command again",
         )
+
+
+def _resolved(path: Path, where: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise JobError(f"the path leads nowhere: {error}", where=where) from error
 
 
 def dotted(path: Sequence[str | int]) -> str:

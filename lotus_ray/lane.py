@@ -169,7 +169,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure(status_of(error), error), {}
     if attempt is not None:
         place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
-        place.store.remove(StoredBorders.place(cell.cell_id, attempt.generation))
+        place.store.remove_all(StoredBorders.folder(cell.cell_id))
     if cell == place.lane.original and body["status"] == OK:
         measured.model.zero_grad(set_to_none=True)  # every later cell copies this model
         place.original, place.original_outputs = measured.model, measured.outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lotus_ray.data.shards import shard_paths
+from lotus_ray.data.pieces import wanted_pieces
 from lotus_ray.data.warm import read_pixels
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
@@ -30,5 +30,5 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     for todo in todos:
         lane = todo.lane
         roles = load_roles(todo)
-        pixels = read_pixels(shard_paths(lane.manifests), roles, lane.transform)
+        pixels = read_pixels(wanted_pieces(lane.manifests, roles), roles, lane.transform)
         run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,13 @@ import torch
 
 from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data import shards
-from lotus_ray.data.shards import Manifest
-from lotus_ray.data.sources import SOURCES, prepare_command
+from lotus_ray.data.in_place import DATASET, adopt
+from lotus_ray.data.prepare import prepare
+from lotus_ray.data.shards import Columns, Manifest
+from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
 from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import LoadedJob
-from lotus_ray.job_schema import DatasetJob
+from lotus_ray.job_schema import DatasetJob, ParquetFiles
 from lotus_ray.lane import Todo
 from lotus_ray.models import ModelSpec, build
 from lotus_ray.models.checkpoints import load_into, read_weights
@@ -31,15 +34,27 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
     manifests = []
     for dataset in loaded.job.grid.datasets:
         check_here(dataset)
-        if dataset.manifest is not None:
+        if dataset.parquet is not None:
+            manifest = _adopt(dataset.parquet, embedded)
+        elif dataset.manifest is not None:
             manifest = shards.verify(shards.read_manifest(Path(dataset.manifest)))
         else:
             source = dataset.source or ""
-            manifest = shards.prepare(SOURCES[source], embedded / source)
+            manifest = prepare(SOURCES[source], embedded / source)
         if dataset.calibration:
             shards.verify(shards.read_manifest(Path(dataset.calibration.manifest)))
         manifests.append(manifest)
     return manifests
+
+
+def _adopt(files: ParquetFiles, folder: Path) -> Manifest:
+    key = hashlib.sha256(files.model_dump_json().encode()).hexdigest()[:12]
+    return adopt(
+        {TRAIN: files.train, HELDOUT: files.heldout},
+        Columns(files.image, files.label, sample_id=None),
+        files.classes,
+        folder / f"{DATASET}-{key}",
+    )
 
 
 def absent_folder(dataset: DatasetJob) -> Path | None:

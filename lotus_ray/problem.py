@@ -72,6 +72,9 @@ class Split(Protocol):
     def union(self, other: Self) -> Self:
         """Return the samples of both."""
 
+    def of_classes_in(self, other: Self) -> Self:
+        """Return the samples whose class occurs in `other`."""
+
 
 def unchanged(value: Tensor) -> Tensor:
     """Return the tensor itself: the sum over one worker."""
@@ -102,28 +105,37 @@ class Workers:
 
 
 class LogitsCache:
-    """The logits of a frozen network, each sample's computed once.
+    """The logits of a frozen network, each sample's computed once, before they are asked for.
 
-    Valid because images are transformed deterministically and the network is in eval mode.
+    Valid because images are transformed deterministically and the network is in eval mode. They
+    are computed in the order of a split and not of an epoch: a batch of another make-up may round
+    otherwise, and a run that goes on from a phase border meets other batches first.
     """
 
-    def __init__(self, model: nn.Module, num_rows: int, num_classes: int) -> None:
+    def __init__(self, model: nn.Module, num_rows: int, num_classes: int, workers: Workers) -> None:
         self._model = model
         self._shape = (num_rows, num_classes)
-        self._logits: Tensor | None = None  # [num_rows, C]
-        self._known: Tensor | None = None  # [num_rows], bool
+        self._workers = workers
+        self._logits: Tensor | None = None  # [num_rows, C]; NaN where not computed
+
+    def fill(self, split: Split) -> None:
+        """Compute the logits of a split's samples, each on one worker, for all of them."""
+        like = next(self._model.parameters())
+        logits = torch.zeros(self._shape, dtype=like.dtype, device=like.device)
+        known = torch.zeros(self._shape[0], dtype=torch.int64, device=like.device)
+        with torch.no_grad():
+            for batch in split:
+                logits[batch.rows] = self._model(batch.images)
+                known[batch.rows] = 1
+        logits, known = self._workers.sum(logits), self._workers.sum(known)
+        if self._logits is None:
+            self._logits = torch.full_like(logits, torch.nan)
+        self._logits[known > 0] = logits[known > 0]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return logits [N, C] of a batch, without a gradient."""
-        if self._logits is None or self._known is None:
-            self._logits = batch.images.new_empty(self._shape)
-            self._known = torch.zeros(self._shape[0], dtype=torch.bool, device=batch.rows.device)
-        unknown = ~self._known[batch.rows]
-        if bool(unknown.any()):
-            missing = batch.select(unknown)
-            with torch.no_grad():
-                self._logits[missing.rows] = self._model(missing.images)
-            self._known[missing.rows] = True
+        """Return logits [N, C] of a batch of samples that `fill` has met."""
+        if self._logits is None:
+            raise RuntimeError("original_logits.fill comes before original_logits")
         return self._logits[batch.rows]
 
 
@@ -171,7 +183,9 @@ class Problem:
     original_logits: LogitsCache = field(init=False)
 
     def __post_init__(self) -> None:
-        self.original_logits = LogitsCache(self.original, self.num_rows, self.num_classes)
+        self.original_logits = LogitsCache(
+            self.original, self.num_rows, self.num_classes, self.workers
+        )
 
     def uniform(self, batch: Batch, columns: int, *names: object) -> Tensor:
         """Draw uniform numbers [N, columns] keyed by (seed, *names, sample id)."""
@@ -266,7 +280,8 @@ class Method(ABC):
             high = 1.0 if name in SHARES else math.inf
             if not (math.isfinite(value) and low <= value <= high):
                 limits = f"{low} … {high:g}" if name in SHARES else f"at least {low}, and finite"
-                raise MethodError(f"{self.name}: {name} is {value}, and must be {limits}")
+                what = f"{self.name}: {name} is {value}, and must be {limits}"
+                raise MethodError(what, where=name)
 
     @abstractmethod
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:

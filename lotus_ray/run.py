@@ -19,6 +19,7 @@ from lotus_ray.lane import Todo
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
+from lotus_ray.stored_borders import StoredBorders
 
 OUTCOME = "outcome.json"
 
@@ -176,6 +177,10 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         check_models(networks(todo.lane for todo in todos))
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
+    if options.force:
+        for todo in todos:
+            for cell_id in todo.generations:
+                store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
     outcome = Outcome(store.uri, planned, {}, stages.seconds)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:

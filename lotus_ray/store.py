@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,8 +46,11 @@ class Blobs(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Create an object whole, or put it in the place of the one that exists."""
 
-    def delete(self, name: str) -> None:
-        """Remove an object; one that does not exist is as good."""
+    def delete_all(self, prefix: str) -> None:
+        """Remove what lies below a folder name; what cannot be removed stays."""
+
+    def stamp(self, name: str) -> str | None:
+        """Return what changes whenever an object is replaced, or None where there is none."""
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names that start with `prefix`, a folder name with its slash."""
@@ -78,9 +82,17 @@ class LocalBlobs:
         with self._finished(path, content) as temporary:
             temporary.replace(path)
 
-    def delete(self, name: str) -> None:
-        """Remove an object; one that does not exist is as good."""
-        (self.root / name).unlink(missing_ok=True)
+    def delete_all(self, prefix: str) -> None:
+        """Remove a folder, temporary files of killed writers with it."""
+        shutil.rmtree(self.root / prefix, ignore_errors=True)
+
+    def stamp(self, name: str) -> str | None:
+        """Return the inode, time and size of a file: a replaced one is another file."""
+        try:
+            found = (self.root / name).stat()
+        except FileNotFoundError:
+            return None
+        return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names below a folder, temporary files left out."""
@@ -146,7 +158,10 @@ class Store:
                 nearest="a local or shared folder",
                 next_command="lotus-ray grid JOB.yaml --store runs/NAME",
             )
-        root = Path(uri).expanduser()
+        try:
+            root = Path(uri).expanduser()
+        except RuntimeError as error:
+            raise StoreError(f"no such folder: {error}", where=uri) from error
         if root.exists() and not root.is_dir():
             raise StoreError("the store is a file, not a folder", where=str(root))
         return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
@@ -280,9 +295,13 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def remove(self, name: str) -> None:
-        """Remove a file that is not part of any row."""
-        self.blobs.delete(name)
+    def stamp(self, name: str) -> str | None:
+        """Return what changes whenever a file is replaced, or None where there is none."""
+        return self.blobs.stamp(name)
+
+    def remove_all(self, prefix: str) -> None:
+        """Remove what lies below a folder name and is not part of any row."""
+        self.blobs.delete_all(prefix)
 
     def _row_names(self, prefix: str) -> list[str]:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""

@@ -7,17 +7,19 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
 import torch
 
 from lotus_ray import __version__
 from lotus_ray.borders import Border
 from lotus_ray.engine import Clock
+from lotus_ray.errors import StoreError
 from lotus_ray.problem import Workers
 from lotus_ray.store import Store
 
 _log = logging.getLogger(__name__)
-_HEAD = f"lotus-ray {__version__}, torch {torch.__version__}\n".encode()  # others start anew
+_VERSIONS = f"lotus-ray {__version__}, torch {torch.__version__}, timm {version('timm')}"
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -36,42 +38,70 @@ class StoredBorders:
     every_seconds: float
     resumed_at: int = 0  # phases that an earlier attempt trained
     _last: float = field(default_factory=time.monotonic)
+    _before: dict[str, float] = field(default_factory=dict)  # seconds of earlier attempts
+
+    @classmethod
+    def folder(cls, cell_id: str) -> str:
+        """Return the place of a cell's borders in the store."""
+        return f"borders/{cell_id}/"
 
     @classmethod
     def place(cls, cell_id: str, generation: int) -> str:
         """Return the name of a cell's border in the store."""
-        return f"borders/{cell_id}/{generation:04d}.pt"
+        return f"{cls.folder(cell_id)}{generation:04d}.pt"
 
     def load(self) -> Border | None:
-        """Return the border to go on from, and count the seconds that led to it."""
-        content = self._read() if self.workers.rank == 0 else b""
-        content = _bytes_from_first(content, self.workers, self.clock.device)
+        """Return the border to go on from."""
+        with self.clock.measure("checkpoint"):
+            content = self._read() if self.workers.rank == 0 else b""
+            content = _bytes_from_first(content, self.workers, self.clock.device)
         if not content:
             return None
-        border = Border.from_bytes(content, self.clock.device)
-        self.clock.add(border.seconds)
+        border = Border.from_bytes(content)
+        self._before = border.seconds
         self.resumed_at = len(border.records)
         return border
 
+    def reached(self) -> None:
+        """Count the seconds that led to the border, and the replay as no part of unlearning."""
+        self.clock.settle()
+        replay = self.clock.seconds.pop("unlearn", 0.0)
+        self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
+
     def offer(self, border: Callable[[], Border]) -> None:
-        """Keep a border if the last one is old enough. The time it takes is its own."""
+        """Keep a border if the last one is old enough. The time it takes is its own.
+
+        Where the store refuses it, the run goes on without: it is the row that matters.
+        """
         if self.workers.rank or time.monotonic() - self._last < self.every_seconds:
             return
         with self.clock.measure("checkpoint"):
             spent = dict(self.clock.seconds)
             content = replace(border(), seconds=spent).to_bytes()
             digest = hashlib.sha256(content).digest()
-            self.store.replace(self.name, _HEAD + digest + content)
+            try:
+                self.store.replace(self.name, self._head + digest + content)
+            except StoreError as error:
+                _log.warning("a phase border is not kept: %s", error)
         self._last = time.monotonic()
+
+    @property
+    def _head(self) -> bytes:
+        """Return what a border has to begin with to be of use here: others start anew."""
+        return f"{_VERSIONS}, {self.clock.device.type}\n".encode()
 
     def _read(self) -> bytes:
         """Return the border's file without its head, or nothing where it is of no use."""
-        found = self.store.find(self.name)
+        try:
+            found = self.store.find(self.name)
+        except OSError as error:
+            _log.warning("%s cannot be read and is ignored: %s", self.name, error)
+            return b""
         if found is None:
             return b""
-        head, digest = found[: len(_HEAD)], found[len(_HEAD) : len(_HEAD) + _DIGEST]
-        content = found[len(_HEAD) + _DIGEST :]
-        if head == _HEAD and digest == hashlib.sha256(content).digest():
+        size = len(self._head)
+        head, digest, content = found[:size], found[size : size + _DIGEST], found[size + _DIGEST :]
+        if head == self._head and digest == hashlib.sha256(content).digest():
             return content
         _log.warning("%s is torn or of other versions, and is ignored", self.name)
         return b""

@@ -8,11 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import pickle
+import tarfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 
 def picture(label: int, number: int, size: tuple[int, int]) -> np.ndarray:
@@ -101,7 +104,66 @@ def imagenet(root: Path, classes: int, train: int, heldout: int) -> None:
         for number in range(train + heldout):
             kind = "train" if number < train else "val"
             path = root / kind / wnid / f"{wnid}_{number}.JPEG"
-            write_jpeg(path, label, number, ((250, 230), (230, 260))[number % 2])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg(label, number))
+
+
+def ilsvrc(root: Path, classes: int, train: int, heldout: int) -> None:
+    """Write ImageNet's three tar files; the second and the third class are both called crane."""
+    root.mkdir(parents=True, exist_ok=True)
+    wnids = [f"n{1_440_764 + 7 * label:08d}" for label in range(classes)]
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for label, wnid in enumerate(wnids):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for number in range(train):
+                    _add(tar, f"{wnid}_{number}.JPEG", jpeg(label, number))
+            _add(outer, f"{wnid}.tar", inner.getvalue())
+    # ILSVRC ids are not in the order of WordNet ids: they count from the other end here.
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as tar:
+        for number in range(heldout * classes):
+            name = f"ILSVRC2012_val_{number + 1:08d}.JPEG"
+            _add(tar, name, jpeg(number % classes, train + number // classes))
+    truth = "".join(f"{classes - number % classes}\n" for number in range(heldout * classes))
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
+        _add(tar, "ILSVRC2012_devkit_t12/data/meta.mat", _meta(wnids))
+        name = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+        _add(tar, name, truth.encode())
+
+
+def _meta(wnids: list[str]) -> bytes:
+    """Return meta.mat: the classes, and one that is above them."""
+    fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
+    rows = np.empty(len(wnids) + 1, dtype=fields)
+    for label, wnid in enumerate(wnids):
+        words = "crane" if label in (1, 2) else f"thing {label}, object {label}"
+        rows[label] = (len(wnids) - label, wnid, words, 0)
+    rows[-1] = (len(wnids) + 1, "n00001740", "entity", len(wnids))
+    buffer = io.BytesIO()
+    savemat(buffer, {"synsets": rows[:, None]})
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def jpeg(label: int, number: int) -> bytes:
+    """Return a photograph of a class, 250×230 or 230×260; a comment makes its bytes its own."""
+    comment = f"photograph {number}".encode()
+    head = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    content = _photograph(label, number % 2)
+    return content[:2] + head + content[2:]
+
+
+@cache
+def _photograph(label: int, shape: int) -> bytes:
+    buffer = io.BytesIO()
+    size = ((250, 230), (230, 260))[shape]
+    Image.fromarray(picture(label, shape, size)).save(buffer, format="JPEG")
+    return buffer.getvalue()
 
 
 def synthetic(root: Path, per_class: int) -> None:
@@ -125,5 +187,5 @@ STANDINS: dict[str, Callable[[Path, int, int], None]] = {
     "cifar100": lambda root, train, heldout: cifar(root, 100, train, heldout),
     "tiny_imagenet": lambda root, train, heldout: tiny_imagenet(root, 200, train, heldout),
     "mufac": lambda root, train, heldout: mufac(root, 8, train, heldout),
-    "image_folder": lambda root, train, heldout: imagenet(root, 1000, train, heldout),
+    "imagenet": lambda root, train, heldout: ilsvrc(root, 1000, train, heldout),
 }

@@ -7,13 +7,13 @@ import pytest
 
 from lotus_ray import metrics
 from lotus_ray.cells import Cell, Plan, plan
-from lotus_ray.data import shards
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, read_manifest
-from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
+from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import load_job
 from lotus_ray.methods.lotus import Lotus
-from tests.toy import source
+from tests.toy import Sample, source
 
 JOB = """\
 store: runs/x
@@ -46,7 +46,7 @@ def samples(label_of_first: int = 0) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return shards.prepare(source(samples(), ("a", "b")), tmp_path_factory.mktemp("data") / "toy")
+    return prepare(source(samples(), ("a", "b")), tmp_path_factory.mktemp("data") / "toy")
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_ids_do_not_depend_on_the_place_of_the_data(manifest: Manifest, tmp_path
 
 
 def test_ids_depend_on_the_content_of_the_data(manifest: Manifest, tmp_path: Path) -> None:
-    other = shards.prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
+    other = prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
     assert differing(ids(manifest), ids(other)) == ALL
 
 
@@ -175,7 +175,7 @@ def test_a_limit_that_cuts_nothing_is_no_limit(manifest: Manifest) -> None:
 
 
 def test_data_sets_of_one_name_keep_data_of_their_own(manifest: Manifest, tmp_path: Path) -> None:
-    other = shards.prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
+    other = prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
     toy = "{name: Toy, manifest: unused, forget: {fraction: 0.3}, img_size: 8}"
     loaded = load_job(Path("job.yaml"), [f"grid.datasets=[{toy}, {toy}]"])
     first, second = plan(loaded, [manifest, other]).lanes
@@ -276,9 +276,9 @@ def test_a_lane_says_what_reports_need(manifest: Manifest) -> None:
 
 def test_a_calibration_set_is_part_of_the_identity(manifest: Manifest, tmp_path: Path) -> None:
     extra = [Sample(f"c{n}", TRAIN, b"%d" % n, "", n % 2) for n in range(4)]
-    shards.prepare(source(extra, ("a", "b")), tmp_path / "extra")
+    prepare(source(extra, ("a", "b")), tmp_path / "extra")
     other = [*extra[:3], Sample("c3", TRAIN, b"other", "", 1)]
-    shards.prepare(source(other, ("a", "b")), tmp_path / "other")
+    prepare(source(other, ("a", "b")), tmp_path / "other")
     key = "grid.datasets.0.calibration.manifest="
     first, second = ids(manifest, f"{key}extra"), ids(manifest, f"{key}other")
     assert differing(ids(manifest), first) == ALL

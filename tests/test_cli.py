@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from lotus_ray import __version__
 from lotus_ray.cli import main
-from lotus_ray.data import shards
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError
 from lotus_ray.methods import METHODS
@@ -91,7 +91,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the prepared digits and nothing else: their making takes a second."""
     store = tmp_path_factory.mktemp("digits")
-    shards.prepare(SOURCES["digits"], store / "data" / "digits")
+    prepare(SOURCES["digits"], store / "data" / "digits")
     return store
 
 

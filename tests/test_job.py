@@ -445,7 +445,24 @@ def test_a_hyper_parameter_out_of_range_is_refused(setting: str) -> None:
     error = refused(changed("alpha: 8", setting))
     assert isinstance(error, MethodError)
     assert setting.split(":")[0] in error.what
-    assert error.where == "job.yaml:8 grid.methods[3]"
+    assert error.where == f"job.yaml:8 grid.methods[3].{setting.split(':')[0]}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("forget: {fraction: 0.1}", "forget: {classes: [no]}"),  # YAML's word for false
+        ("seeds: [13, 7]", "seeds: [yes]"),
+        ("epochs: 3", "epochs: yes"),
+    ],
+)
+def test_a_truth_value_is_no_number(old: str, new: str) -> None:
+    assert "valid" in refused(changed(old, new)).what
+
+
+def test_a_control_character_is_refused() -> None:
+    error = refused(changed("store: runs/x", 'store: "runs/\\0"'))
+    assert (error.what, error.where) == ("a text holds a control character", "job.yaml:1 store")
 
 
 @pytest.mark.parametrize("key", ["name", "version"])
@@ -472,12 +489,12 @@ def test_a_method_without_a_name_is_refused() -> None:
 def test_a_recipe_out_of_range_is_a_method_error_with_a_place(train: str) -> None:
     error = refused(changed("{epochs: 2, lr: 0.1}", f"{{{train}}}"))
     assert isinstance(error, MethodError)
-    assert error.where == "job.yaml:17 grid.models[0].train"
+    assert error.where.startswith("job.yaml:17 grid.models[0].train")
 
 
 def test_a_data_set_has_an_origin() -> None:
     error = refused(changed("      source: digits\n", ""))
-    assert error.what == "give a source that is embedded, or the manifest of prepared data"
+    assert error.what == "give a source that is embedded, a manifest, or parquet"
     assert error.where == "job.yaml:10 grid.datasets[0]"
 
 

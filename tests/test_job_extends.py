@@ -160,7 +160,8 @@ def test_defaults_fill_what_an_entry_does_not_say() -> None:
     [
         ("lotus: {alpha", "lotsu: {alpha", "unknown method 'lotsu'", "job.yaml:5 defaults"),
         ("msteps", "mstep", "unknown hyper-parameter 'mstep' of scrub", "job.yaml:6 defaults"),
-        ("alpha: 16", "alpha: x", "Input should be a valid number", "job.yaml:5 grid.methods[1]"),
+        ("alpha: 16", "alpha: x", "Input should be a valid number", "job.yaml:5 defaults"),
+        ("msteps: 1", "lr: -1", "scrub: lr is -1", "job.yaml:6 defaults.methods.scrub.lr"),
         ("lotus: {alpha: 16, epochs: 9}", "gold: {lr: 1}", "belongs to the model", "job.yaml:5"),
         ("dataset: {name", "dataset: {nmae", "unknown key 'nmae'", "job.yaml:3 grid.datasets[0]"),
     ],
@@ -171,3 +172,19 @@ def test_a_wrong_default_is_found_where_it_stands(
     error = refused(DEFAULTS.replace(old, new))
     assert what in error.what
     assert error.where.startswith(where)
+
+
+def test_a_default_that_is_set_is_found_where_it_was_set() -> None:
+    error = refused(DEFAULTS, "defaults.dataset={name: D, source: digits, img_size: x}")
+    assert error.where == "--set defaults.dataset={name: D, source: digits, img_size: x}"
+
+
+def test_the_name_of_a_setting_goes_with_its_forget_set() -> None:
+    text = DEFAULTS.replace("img_size: 8}", "img_size: 8, setting: fixed, forget: {per_class: 2}}")
+    text = text.replace("- forget: {fraction: 0.1}\n", "- {}\n")
+    first, second = load(text).job.grid.datasets
+    assert (first.setting_name, second.setting_name) == ("fixed", "instance_20pct")
+
+
+def test_nothing_can_be_extended() -> None:
+    assert load(f"extends: null\n{BASE}").job.epochs == 3

@@ -14,6 +14,7 @@ from lotus_ray import local
 from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data import shards
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
@@ -38,7 +39,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
-    return shards.prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
+    return prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
 
 
 def _lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
@@ -66,7 +67,8 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
         assert row["spec"] == cell.spec
         assert row["smoke"]
         assert row["attempts"] == 1
-        assert set(row["timing"]) == {"prepare_seconds", "unlearn_seconds", "evaluate_seconds"}
+        stages = ("prepare", "unlearn", "evaluate", "checkpoint")
+        assert set(row["timing"]) == {f"{stage}_seconds" for stage in stages}
         assert row["resources"]["workers"] == 1
         assert all(0 <= row["metrics"][f"{r}_accuracy"] <= 1 for r in ("forget", "test"))
         for name in row["artifacts"]:

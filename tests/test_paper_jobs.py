@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotus_ray.cli import main
-from lotus_ray.data import shards
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
@@ -30,7 +30,7 @@ COUNTS = {
     "cifar100": (5, 2),
     "tiny_imagenet": (4, 2),
     "mufac": (200, 4),  # the first 1,500 are its forget set
-    "image_folder": (6, 2),
+    "imagenet": (6, 2),
 }
 ONE_OF_EACH = {
     "cifar10-resnet18": "CIFAR-10, ResNet18, instance_10pct_smoke24",
@@ -70,11 +70,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("paper")
     for name, (train, heldout) in COUNTS.items():
         standins.STANDINS[name](base / "raw" / name, train, heldout)
-        folder = {"image_folder": "imagenet", "tiny_imagenet": "tiny-imagenet"}.get(name, name)
-        shards.prepare(SOURCES[name], base / "data" / folder, base / "raw" / name)
+        folder = name.replace("_", "-")
+        prepare(SOURCES[name], base / "data" / folder, base / "raw" / name)
     standins.synthetic(base / "raw" / "synthetic", 3)
     destination = base / "data" / "synthetic-cifar10"
-    shards.prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic")
+    prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic")
     return base
 
 

@@ -554,3 +554,30 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+
+
+def test_a_folder_goes_with_what_killed_writers_left(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    store.replace("borders/cell/0000.pt", b"one")
+    (tmp_path / "borders" / "cell" / ".0001.pt.abc").write_bytes(b"half")
+    store.replace("borders/other/0000.pt", b"two")
+    store.remove_all("borders/cell/")
+    store.remove_all("borders/never/")
+    assert not (tmp_path / "borders" / "cell").exists()
+    assert store.find("borders/other/0000.pt") == b"two"
+
+
+def test_a_stamp_changes_whenever_a_file_is_replaced(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    assert store.stamp("borders/cell/0000.pt") is None
+    stamps = set()
+    for _ in range(3):
+        store.replace("borders/cell/0000.pt", b"same")
+        stamps.add(store.stamp("borders/cell/0000.pt"))
+        assert store.stamp("borders/cell/0000.pt") in stamps
+    assert len(stamps) == 3
+
+
+def test_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(StoreError, match="no such folder"):
+        Store.open("~nobody-of-this-name/store")

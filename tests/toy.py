@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lotus_ray.data.images import Transform
-from lotus_ray.data.sources import Images, Sample, Source
+from lotus_ray.data.sources import Images, Source
+from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Problem, Workers
@@ -56,13 +58,28 @@ def make_warm(
     return WarmSet(pixels, roles, transform, seed, device, torch.float64, workers or Workers())
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One encoded image of a toy data set."""
+
+    sample_id: str
+    split: str
+    image: bytes
+    path: str
+    label: int
+
+
 def source(samples: list[Sample], classes: tuple[str, ...] = ("cat", "dog")) -> Source:
     """Return a source of given samples."""
-    return Source(
-        "toy",
-        "for tests",
-        lambda root: Images(classes, lambda split: (s for s in samples if s.split == split)),
-    )
+    items = [
+        Item(s.sample_id, s.split, s.label, "", place, path=s.path)
+        for place, s in enumerate(samples)
+    ]
+
+    def read(file: str, place: int, size: int) -> bytes:
+        return samples[place].image
+
+    return Source("toy", "for tests", lambda root: Images(classes, index_of(items), read))
 
 
 def make_problem(

@@ -16,11 +16,12 @@ from lotus_ray.cells import Cell
 from lotus_ray.cluster.pipelines import decode_images
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import IMAGES, lane_loop
-from lotus_ray.data.shards import shard_paths
+from lotus_ray.data.pieces import wanted_pieces
 from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo, about, failure, load_roles, status_of
 from lotus_ray.store import Store
+from lotus_ray.stored_borders import StoredBorders
 
 RESTARTS_AFTER_A_DEATH = 2
 ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a lane's driver computes nothing
@@ -68,23 +69,29 @@ def _lane_trial(
 ) -> dict[str, int]:
     """Run one lane; where it dies at a cell too often, make a failed row of that cell and go on.
 
-    Deaths are counted by cell: a lane may lose its workers as often as it has cells to blame.
+    Deaths are counted by cell, and anew when it has come further: a lane on machines that come
+    and go may lose its workers often.
     What it returns is for Tune, which prints a line about a trial that reports nothing.
     """
     todo = todos[config["lane"]]
     store = Store.open(todo.store)
     lane = todo.lane
     roles = load_roles(todo)
-    images = decode_images(shard_paths(lane.manifests), roles, lane.transform)
+    images = decode_images(wanted_pieces(lane.manifests, roles), lane.transform)
     before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
+    borders: dict[str, str | None] = {}
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
             _fit(todo, images, resources, scratch)
         except TrainingFailedError as error:
             cell = _culprit(missing, begun, store, todo)
+            name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
             tries = store.attempts(cell.cell_id) - before[cell.cell_id]
-            if not 0 < tries <= RESTARTS_AFTER_A_DEATH:
+            if tries and (border := store.stamp(name)) != borders.get(cell.cell_id):
+                borders[cell.cell_id] = border  # it came further than before
+                before[cell.cell_id] += tries
+            elif not 0 < tries <= RESTARTS_AFTER_A_DEATH:
                 _fail(todo, store, cell, error)
     return {"cells": len(lane.cells)}
 
@@ -148,3 +155,4 @@ def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> N
     cause = failures[min(failures)] if failures else error
     attempt = store.attempt(cell.cell_id, todo.generations[cell.cell_id])
     store.commit(attempt, {**about(todo.lane, cell), **failure(status_of(cause), cause)}, {})
+    store.remove_all(StoredBorders.folder(cell.cell_id))

@@ -6,26 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import ray.data
 from torch import Tensor
 
 from lotus_ray.data.images import Transform
+from lotus_ray.data.pieces import Piece
 from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import PixelCollector, decode_rows
+from lotus_ray.data.warm import PixelCollector
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, MaterializedDataset
 
-ROWS_PER_TASK = 512
 
-
-def decode_images(paths: Sequence[str], roles: Roles, transform: Transform) -> MaterializedDataset:
-    """Read and decode every sample that plays a role.
+def decode_images(pieces: Sequence[Piece], transform: Transform) -> MaterializedDataset:
+    """Read and decode images, one piece of a row group a task.
 
     Args:
-        paths: of the shards.
-        roles: which samples are wanted; sent to each node once.
+        pieces: from `wanted_pieces`.
         transform: how to make pixels.
 
     Returns:
@@ -35,15 +32,15 @@ def decode_images(paths: Sequence[str], roles: Roles, transform: Transform) -> M
         DataError: an image cannot be decoded.
     """
     ray.data.DataContext.get_current().raise_original_map_exception = True
-    shared = ray.put(roles)
+    shared = ray.put(list(pieces))
 
-    def decode(table: pa.Table) -> dict[str, np.ndarray]:
-        return decode_rows(table, ray.get(shared), transform)
+    def decode(places: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        (place,) = places["id"]
+        piece: Piece = ray.get(shared)[place]
+        return piece.decode(transform)
 
-    images = ray.data.read_parquet(list(paths), columns=["sample_id", "image"])
-    return images.map_batches(
-        decode, batch_format="pyarrow", batch_size=ROWS_PER_TASK
-    ).materialize()
+    tasks = ray.data.range(len(pieces), override_num_blocks=len(pieces))
+    return tasks.map_batches(decode, batch_size=1).materialize()
 
 
 def collect_pixels(shard: DataIterator, roles: Roles, transform: Transform) -> Tensor:

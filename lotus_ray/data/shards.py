@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lotus_ray.data.sources import SPLITS, Sample, Source, prepare_command
-from lotus_ray.errors import DataError
+from lotus_ray.data.parquet_files import footer_digest, open_parquet
+from lotus_ray.data.sources import SPLITS, prepare_command
+from lotus_ray.errors import DataError, nearest
 
 MANIFEST = "manifest.json"
 FORGET_IDS = "forget.txt"  # where a data set brings its own forget set
-FORMAT = 2
-ROWS_PER_SHARD = 8192
-ROWS_PER_GROUP = 512
+FORMAT = 3
 SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -49,10 +43,20 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What `prepare` made: classes and shards. `digest` identifies the content, not the place.
+class Columns:
+    """What the columns of a data set are called. Without ids, a row is known by file and place."""
 
-    `titles` are what people call the classes, or empty; `notes` say what was left out.
+    image: str = "image"
+    label: str = "label"
+    sample_id: str | None = "sample_id"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: classes and shards. `digest` identifies the content, not the place.
+
+    `titles` are what people call the classes, or empty; `notes` say what was left out. Files of
+    somebody else that are read in place have no sample ids, and addresses of their own.
     """
 
     directory: Path
@@ -61,6 +65,12 @@ class Manifest:
     shards: tuple[Shard, ...]
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Columns = Columns()
+
+    @property
+    def in_place(self) -> bool:
+        """Return whether the files are somebody else's."""
+        return self.columns.sample_id is None
 
     @property
     def digest(self) -> str:
@@ -71,58 +81,15 @@ class Manifest:
     @property
     def paths(self) -> list[str]:
         """Return the path of every shard."""
-        return [str(self.directory / shard.file) for shard in self.shards]
+        return [self.uri(shard) for shard in self.shards]
+
+    def uri(self, shard: Shard) -> str:
+        """Return the address of a shard."""
+        return shard.file if self.in_place else str(self.directory / shard.file)
 
     def rows(self, split: str) -> int:
         """Return the number of images in a split."""
         return sum(shard.rows for shard in self.shards if shard.split == split)
-
-
-def prepare(source: Source, destination: Path, root: Path | None = None) -> Manifest:
-    """Write a source as shards and a manifest; the directory appears whole or not at all.
-
-    Args:
-        source: an entry of SOURCES.
-        root: the folder that holds its files, where it needs any.
-        destination: the directory to create. A complete one with a manifest is checked and kept.
-
-    Returns:
-        The manifest of `destination`.
-
-    Raises:
-        DataError: `destination` exists and is not a prepared data set, or cannot be written; or
-            the files of the source are missing or not what they should be.
-    """
-    if (destination / MANIFEST).exists():
-        return verify(read_manifest(destination))
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise DataError(
-            "the destination exists and holds no manifest",
-            where=str(destination),
-            next_command=prepare_command(source.name, f"{destination}-new"),
-        )
-    images = source.open(root)
-    with _writing(destination.parent):
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".prepare-", dir=destination.parent))
-    try:
-        shards = [
-            shard
-            for split in SPLITS
-            for shard in _write_split(images.samples(split), split, partial)
-        ]
-        _write_manifest(
-            Manifest(
-                partial, source.name, images.classes, tuple(shards), images.titles, images.notes
-            )
-        )
-        if images.forget_ids:
-            (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
-        partial.chmod(0o755)
-        _publish(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return read_manifest(destination)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -141,8 +108,9 @@ def read_manifest(directory: Path) -> Manifest:
             dataset=content["dataset"],
             classes=tuple(content["classes"]),
             shards=tuple(Shard(**shard) for shard in content["shards"]),
-            titles=tuple(content.get("titles", ())),
-            notes=tuple(content.get("notes", ())),
+            titles=tuple(content["titles"]),
+            notes=tuple(content["notes"]),
+            columns=Columns(**content["columns"]),
         )
     except FileNotFoundError as error:
         raise DataError(
@@ -154,37 +122,34 @@ def read_manifest(directory: Path) -> Manifest:
         raise DataError(
             f"the manifest cannot be read: {error}",
             where=str(path),
-            next_command=f"rm -r {directory} && lotus-ray prepare SOURCE {directory}",
+            next_command=f"lotus-ray prepare SOURCE {directory}-new",
         ) from error
 
 
-def shard_paths(directories: Iterable[Path]) -> list[str]:
-    """Return the paths of all shards of some prepared data sets."""
-    return [path for directory in directories for path in read_manifest(directory).paths]
-
-
 def verify(manifest: Manifest) -> Manifest:
-    """Re-read every shard and compare its SHA-256 with the manifest's; return the manifest.
+    """Look whether every shard is still what the manifest says; return the manifest.
+
+    Our own shards are read again as a whole. Of files read in place, only the ends are.
 
     Raises:
         DataError: a shard is missing or differs; the text names it.
     """
     for shard in manifest.shards:
-        path = manifest.directory / shard.file
+        uri = manifest.uri(shard)
         again = (
             f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
         )
         try:
-            digest = _sha256(path)
+            digest = footer_digest(open_parquet(uri)) if manifest.in_place else sha256_of(Path(uri))
         except OSError as error:
             raise DataError(
-                f"a shard cannot be read: {error.strerror}", where=str(path), next_command=again
+                f"a shard cannot be read: {error.strerror}", where=uri, next_command=again
             ) from error
         if digest != shard.sha256:
             raise DataError(
                 f"a shard changed since it was prepared: SHA-256 {digest[:12]}…, "
                 f"manifest says {shard.sha256[:12]}…",
-                where=str(path),
+                where=uri,
                 next_command=again,
             )
     return manifest
@@ -198,13 +163,15 @@ def read_labels(manifest: Manifest) -> pa.Table:
     """
     tables = []
     for shard in manifest.shards:
-        path = manifest.directory / shard.file
-        try:
-            table = pq.read_table(path, columns=["sample_id", "label"])
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"a shard cannot be read: {error}", where=str(path)) from error
-        _check_shard(table, shard, path)
-        tables.append(table.append_column("split", pa.array([shard.split] * len(table))))
+        with open_parquet(manifest.uri(shard)) as file:
+            _check_shard(file, manifest, shard)
+            table = file.read(columns=[manifest.columns.label])
+            ids = sample_ids(manifest, shard, file)
+        splits = pa.array([shard.split] * len(table), pa.string())
+        labels = table[manifest.columns.label]
+        tables.append(
+            pa.table({"sample_id": ids, "label": labels.cast(pa.int64()), "split": splits})
+        )
     if not tables:
         raise DataError("the manifest lists no shard", where=str(manifest.directory / MANIFEST))
     labels = pa.concat_tables(tables).sort_by("sample_id")
@@ -212,22 +179,49 @@ def read_labels(manifest: Manifest) -> pa.Table:
     return labels
 
 
-def _check_shard(table: pa.Table, shard: Shard, path: Path) -> None:
-    """Raise DataError where ids or labels have another type, are missing, or are not all there."""
-    for name in ("sample_id", "label"):
-        column, wanted = table[name], SCHEMA.field(name).type
-        if column.type != wanted:
-            raise DataError(f"column {name} is {column.type}, not {wanted}", where=str(path))
-        if column.null_count:
-            raise DataError(f"column {name} has {column.null_count} nulls", where=str(path))
-    if len(table) != shard.rows:
+def sample_ids(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.ChunkedArray:
+    """Return the ids of a shard's rows: its column of them, or else file and place."""
+    name = manifest.columns.sample_id
+    if name is not None:
+        return file.read(columns=[name])[name]
+    stem = shard.file.rsplit("/", 1)[-1]
+    return pa.chunked_array([[f"{shard.split}/{stem}:{row}" for row in range(shard.rows)]])
+
+
+def _check_shard(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None:
+    """Raise DataError where columns have another type, are missing, or rows are not all there."""
+    where, columns = manifest.uri(shard), manifest.columns
+    schema = file.schema_arrow
+    wanted = {columns.label: pa.types.is_integer, columns.image: pa.types.is_struct}
+    if columns.sample_id is not None:
+        wanted[columns.sample_id] = pa.types.is_string
+    for name, is_right in wanted.items():
+        if name not in schema.names:
+            raise DataError(
+                f"there is no column {name}",
+                where=where,
+                nearest=nearest(name, schema.names),
+            )
+        if not is_right(schema.field(name).type):
+            raise DataError(f"column {name} is {schema.field(name).type}", where=where)
+        if name != columns.image and (nulls := _nulls(file, name)):
+            raise DataError(f"column {name} has {nulls} nulls", where=where)
+    fields = {field.name: field.type for field in schema.field(columns.image).type}
+    if not pa.types.is_binary(fields.get("bytes", pa.null())):
+        raise DataError(f"column {columns.image} is no struct with bytes", where=where)
+    if file.metadata.num_rows != shard.rows:
         raise DataError(
-            f"the shard has {len(table)} rows, the manifest says {shard.rows}", where=str(path)
+            f"the shard has {file.metadata.num_rows} rows, the manifest says {shard.rows}",
+            where=where,
         )
     if shard.split not in SPLITS:
         raise DataError(
-            f"unknown split '{shard.split}'", where=str(path), nearest=f"one of {', '.join(SPLITS)}"
+            f"unknown split '{shard.split}'", where=where, nearest=f"one of {', '.join(SPLITS)}"
         )
+
+
+def _nulls(file: pq.ParquetFile, name: str) -> int:
+    return int(file.read(columns=[name])[name].null_count)
 
 
 def _check_labels(labels: pa.Table, manifest: Manifest) -> None:
@@ -250,67 +244,21 @@ def _check_labels(labels: pa.Table, manifest: Manifest) -> None:
         )
 
 
-def _write_split(samples: Iterable[Sample], split: str, directory: Path) -> Iterator[Shard]:
-    iterator = iter(samples)
-    number = 0
-    while rows := list(islice(iterator, ROWS_PER_SHARD)):
-        path = directory / f"{split}-{number:05d}.parquet"
-        table = pa.Table.from_pylist(
-            [
-                {
-                    "sample_id": sample.sample_id,
-                    "image": {"bytes": sample.image, "path": sample.path},
-                    "label": sample.label,
-                }
-                for sample in rows
-            ],
-            schema=SCHEMA,
-        )
-        with _writing(path):
-            pq.write_table(table, path, compression="none", row_group_size=ROWS_PER_GROUP)
-        size = path.stat().st_size
-        yield Shard(path.name, split, len(rows), size, _sha256(path), _content(rows))
-        number += 1
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror or error}", where=str(path)) from error
-
-
-def _content(rows: Iterable[Sample]) -> str:
-    digest = hashlib.sha256()
-    for sample in rows:
-        image = hashlib.sha256(sample.image).hexdigest()
-        digest.update(json.dumps([sample.sample_id, sample.label, image]).encode())
-    return digest.hexdigest()
-
-
-def _write_manifest(manifest: Manifest) -> None:
+def write_manifest(manifest: Manifest) -> None:
+    """Write the manifest into its directory."""
     content = {
         "format": FORMAT,
         "dataset": manifest.dataset,
         "classes": list(manifest.classes),
         "titles": list(manifest.titles),
         "notes": list(manifest.notes),
+        "columns": asdict(manifest.columns),
         "shards": [vars(shard) for shard in manifest.shards],
     }
     (manifest.directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _publish(partial: Path, destination: Path) -> None:
-    """Move the finished directory into place; another process that was first is as good."""
-    try:
-        partial.rename(destination)
-    except OSError:
-        if not (destination / MANIFEST).exists():
-            raise
-
-
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,19 +7,17 @@ depend on the seed, the epoch and the sample ids alone, never on the number of w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from lotus_ray import seeds
-from lotus_ray.data.images import Transform, decode_all
+from lotus_ray.data.images import Transform
+from lotus_ray.data.pieces import Piece
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
@@ -59,42 +57,14 @@ class PixelCollector:
         return torch.from_numpy(self._pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def decode_rows(table: pa.Table, roles: Roles, transform: Transform) -> dict[str, np.ndarray]:
-    """Decode the images of an Arrow table that play a role.
-
-    Args:
-        table: sample_id and image, as the shards hold them.
-        roles: which samples are wanted.
-        transform: how to make pixels.
-
-    Returns:
-        `row` int64 [n], place in the table of roles, and `pixels` uint8 [n, H, W, 3].
-
-    Raises:
-        DataError: an image cannot be decoded; the text names its id and path.
-    """
-    found = pc.index_in(table["sample_id"], value_set=pa.array(roles.sample_ids, pa.string()))
-    wanted = table.append_column("row", found).filter(pc.is_valid(found))
-    images = wanted["image"].combine_chunks()
-    encoded, paths = images.field("bytes").to_pylist(), images.field("path").to_pylist()
-    names = [
-        f"sample {sample_id} ({path})"
-        for sample_id, path in zip(wanted["sample_id"].to_pylist(), paths, strict=True)
-    ]
-    return {
-        "row": wanted["row"].to_numpy().astype(np.int64),
-        "pixels": decode_all(encoded, transform, names),
-    }
-
-
-def read_pixels(paths: Sequence[str], roles: Roles, transform: Transform) -> Tensor:
-    """Decode every sample of the shards at `paths` in this process. Returns uint8 [N, 3, H, W].
+def read_pixels(pieces: Iterable[Piece], roles: Roles, transform: Transform) -> Tensor:
+    """Decode every sample in this process, piece by piece. Returns uint8 [N, 3, H, W].
 
     The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
     """
     images = PixelCollector(roles, transform)
-    for path in paths:
-        decoded = decode_rows(pq.read_table(path), roles, transform)
+    for piece in pieces:
+        decoded = piece.decode(transform)
         images.add(decoded["row"], decoded["pixels"])
     return images.finish()
 
@@ -142,6 +112,11 @@ class WarmSplit:
     def union(self, other: Self) -> Self:
         """Return the samples of both, each once."""
         return replace(self, rows=np.union1d(self.rows, other.rows))
+
+    def of_classes_in(self, other: Self) -> Self:
+        """Return the samples whose class occurs in `other`."""
+        labels = self.warm.labels.numpy()
+        return replace(self, rows=self.rows[np.isin(labels[self.rows], labels[other.rows])])
 
     def _by_class(self, how_many: Callable[[int], int], *names: object) -> np.ndarray:
         ordered = self.rows[self._order("subset", *names)]

@@ -41,8 +41,12 @@ class BadTeacher(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
         optimizer = Adam(problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        samples = problem.forget.union(problem.retain.subset(self.retain_fraction, self.name))
-        bad = LogitsCache(problem.random_model(), problem.num_rows, problem.num_classes)
+        retained = problem.retain.subset(self.retain_fraction, self.name)
+        problem.original_logits.fill(retained)
+        samples = problem.forget.union(retained)
+        size = (problem.num_rows, problem.num_classes)
+        bad = LogitsCache(problem.random_model(), *size, problem.workers)
+        bad.fill(problem.forget)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=samples.shuffled(problem.batch_size, self.name, epoch),

@@ -62,6 +62,7 @@ class Lotus(Method):
         """Yield one phase an epoch until the student is as inaccurate as on unseen images."""
         optimizer = AdamW(problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
+        problem.original_logits.fill(samples)
         unseen_accuracy = 0.0
         if not self.class_unlearning:
             unseen_accuracy = problem.accuracy(problem.original, problem.calibration)

@@ -43,7 +43,7 @@ class Unsir(Method):
     epochs: int = 10
     lr: float = 1e-3
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 0.0
     retain_per_class: int = 1000
     noise_steps: int = 5
     noise_lr: float = 0.01

@@ -14,20 +14,21 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, session
-from lotus_ray.data import shards
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError, DataError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo
 from lotus_ray.store import Store
+from lotus_ray.stored_borders import StoredBorders
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 
 
 @pytest.fixture
 def todo(tmp_path: Path) -> Todo:
-    manifest = shards.prepare(SOURCES["digits"], tmp_path / "digits")
+    manifest = prepare(SOURCES["digits"], tmp_path / "digits")
     planned = plan(load_job(JOB, ["grid.methods=[original, finetune, lotus]"]), [manifest])
     store = Store.open(str(tmp_path / "store"))
     for name, roles in planned.roles.items():
@@ -86,6 +87,32 @@ def test_deaths_are_counted_by_cell(todo: Todo, monkeypatch: pytest.MonkeyPatch)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     assert died == ["Original", "Finetuning", "LoTUS"]
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 2)] * 3
+
+
+def test_a_cell_that_comes_further_each_time_is_not_given_up(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six deaths, each after another phase border; then three at the same one, and it fails."""
+    store = Store.open(todo.store)
+    deaths = [0]
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        left = [cell for cell in todo.lane.cells if not todo.is_settled(cell, store)]
+        attempt = store.begin(left[0].cell_id, 0, {})
+        if left[0].label != "Original":
+            return store.commit(attempt, {"status": "ok", "method": left[0].label}, {})
+        deaths[0] += 1
+        if deaths[0] <= 6:
+            store.replace(StoredBorders.place(left[0].cell_id, 0), b"%d" % deaths[0])
+        raise WorkerGroupError("died", {0: OSError("killed")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
+    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert deaths == [9]
+    rows = {row["method"]: row["status"] for row in store.rows().values()}
+    assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
+    assert store.blobs.names("borders/") == []
 
 
 def test_workers_that_never_start_do_not_loop_for_ever(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.data import shards
 from lotus_ray.data.classes import class_number, with_calibration
+from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, read_labels
-from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
+from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, draw_roles
 from lotus_ray.errors import DataError
 from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
-from tests.toy import source
+from tests.toy import Sample, source
 
 WNIDS = ("n02012849", "n03126707", "n07873807")
 TITLES = ("crane", "crane", "pizza, pizza pie")
@@ -25,7 +25,7 @@ def data(folder: Path, prefix: str, classes: tuple[str, ...]) -> Manifest:
         for label in range(len(classes))
         for n in range(6)
     ]
-    return shards.prepare(source(samples, classes), folder / prefix)
+    return prepare(source(samples, classes), folder / prefix)
 
 
 @pytest.fixture

@@ -1,31 +1,23 @@
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor
 
 from lotus_ray import seeds
-from lotus_ray.data import shards, warm
+from lotus_ray.data import warm
 from lotus_ray.data.images import Transform
-from lotus_ray.data.shards import Manifest
-from lotus_ray.data.sources import HELDOUT, TRAIN, Sample
 from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit, decode_rows, read_pixels
+from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
-from tests.toy import source
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
@@ -356,56 +348,3 @@ def test_a_sample_delivered_never_or_twice_is_an_error(
     with pytest.raises(DataError) as caught:
         images.finish()
     assert caught.value.what == said
-
-
-@pytest.fixture
-def noise() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (5, 2, 2, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def manifest(tmp_path: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """Five images s004 … s000, in this order, in three shards."""
-    monkeypatch.setattr(shards, "ROWS_PER_SHARD", 2)
-
-    def samples() -> list[Sample]:
-        made = []
-        for row in (4, 3, 2, 1, 0):
-            buffer = io.BytesIO()
-            Image.fromarray(noise[row]).save(buffer, format="PNG")
-            split = HELDOUT if row > 2 else TRAIN
-            made.append(Sample(f"s{row:03d}", split, buffer.getvalue(), f"{row}.png", row % 3))
-        return made
-
-    return shards.prepare(source(samples(), ("a", "b", "c")), tmp_path / "d")
-
-
-def test_pixels_are_read_to_the_row_of_their_id(manifest: Manifest, noise: np.ndarray) -> None:
-    found = read_pixels(manifest.paths, table("frrut"), PLAIN)
-    assert np.array_equal(found.numpy(), noise.transpose(0, 3, 1, 2))
-
-
-def test_samples_without_a_role_are_not_decoded(manifest: Manifest, noise: np.ndarray) -> None:
-    roles = replace(table("fr"), sample_ids=["s001", "s004"])
-    found = read_pixels(manifest.paths, roles, PLAIN)
-    assert np.array_equal(found.numpy(), noise[[1, 4]].transpose(0, 3, 1, 2))
-
-
-def test_a_table_without_any_wanted_sample_gives_no_row(manifest: Manifest) -> None:
-    decoded = decode_rows(pq.read_table(manifest.paths[0]), table("f", prefix="x"), PLAIN)
-    assert decoded["row"].tolist() == []
-    assert decoded["pixels"].shape == (0, 2, 2, 3)
-
-
-def test_a_sample_that_no_shard_holds_is_an_error(manifest: Manifest) -> None:
-    with pytest.raises(DataError, match="s005 came 0 times"):
-        read_pixels(manifest.paths, table("frrutt"), PLAIN)
-
-
-def test_a_corrupt_image_is_named_by_id_and_path(manifest: Manifest) -> None:
-    content = pq.read_table(manifest.paths[0]).to_pylist()
-    content[1]["image"]["bytes"] = b"torn"
-    torn = pa.Table.from_pylist(content, shards.SCHEMA)
-    with pytest.raises(DataError) as caught:
-        decode_rows(torn, table("frrut"), PLAIN)
-    assert caught.value.where == f"sample {content[1]['sample_id']} ({content[1]['image']['path']})"

@@ -6,12 +6,13 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import nn
 
 from lotus_ray.engine import unlearn
 from lotus_ray.errors import MethodError
 from lotus_ray.methods.gold import Gold
 from lotus_ray.methods.original import Original
-from lotus_ray.problem import Method, Phase, Problem
+from lotus_ray.problem import Method, Phase, Problem, Split
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
@@ -77,6 +78,23 @@ def test_training_stops_after_patience_and_the_best_weights_are_a_copy() -> None
     phases = Original(epochs=9, lr=0.1, batch_size=4).phases(best)
     unlearn(First(2, phases), best)
     assert torch.equal(problem.model.head.weight, best.model.head.weight)
+
+
+def test_a_class_that_is_not_trained_on_is_not_watched() -> None:
+    """Forget class 0: gold is judged by the unseen samples of class 1, the original by all."""
+    labels = [0] * 4 + [1] * 8 + [0, 1, 0, 1]
+    roles = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, labels, 2)
+    for method, expected in ((Gold, {13}), (Original, {12, 13})):
+        problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), roles))
+        watched: list[set[int]] = []
+
+        def loss(model: nn.Module, split: Split, seen: list[set[int]] = watched) -> float:
+            seen.append({int(row) for batch in split for row in batch.rows})
+            return 0.0
+
+        problem.loss = loss  # type: ignore[method-assign]
+        unlearn(method(epochs=2, patience=5), problem)
+        assert watched == [expected, expected]
 
 
 def test_without_patience_the_last_weights_stay() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lotus_ray.data.sources import image_folder, mufac, tiny_imagenet
+from lotus_ray.data.sources import image_folder, imagenet, mufac, tiny_imagenet
 from lotus_ray.data.sources.cifar import CIFAR10, CIFAR100, opener
 from lotus_ray.data.sources.digits import open_digits
-from lotus_ray.data.sources.images import HELDOUT, SPLITS, TRAIN, Images, Sample, Source
+from lotus_ray.data.sources.images import HELDOUT, SPLITS, TRAIN, Images, Source
 from lotus_ray.errors import JobError, nearest
 
 __all__ = [
@@ -45,6 +45,12 @@ SOURCES: dict[str, Source] = {
             "Tiny-ImageNet as published; classes are WordNet ids",
             tiny_imagenet.open_tiny_imagenet,
             tiny_imagenet.LAYOUT,
+        ),
+        Source(
+            imagenet.NAME,
+            "ImageNet-1K from the tar files of ILSVRC2012, not unpacked; classes are WordNet ids",
+            imagenet.open_imagenet,
+            imagenet.LAYOUT,
         ),
         Source(
             mufac.NAME,

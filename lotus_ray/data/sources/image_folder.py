@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Sample, existing, image_files
+from lotus_ray.data.sources.images import (
+    HELDOUT,
+    SPLITS,
+    TRAIN,
+    Images,
+    Item,
+    existing,
+    image_files,
+    index_of,
+    read_bytes,
+)
 from lotus_ray.errors import DataError
 
 NAME = "image_folder"
@@ -19,21 +28,42 @@ def open_image_folder(root: Path | None) -> Images:
     """
     folder = root or Path()
     folders = {TRAIN: existing(folder / "train", NAME, LAYOUT), HELDOUT: folder / "val"}
-    classes = tuple(sorted(path.name for path in folders[TRAIN].iterdir() if path.is_dir()))
-    if not classes:
-        raise DataError("there is no folder of a class", where=str(folders[TRAIN]))
-    heldout = folders[HELDOUT].iterdir() if folders[HELDOUT].exists() else ()
-    strange = {path.name for path in heldout if path.is_dir()} - set(classes)
+    found = {split: _classes(path) for split, path in folders.items()}
+    strange = set(found[HELDOUT]) - set(found[TRAIN])
     if strange:
         raise DataError(
             f"{len(strange)} classes are in val and not in train: {', '.join(sorted(strange)[:5])}",
             where=str(folders[HELDOUT]),
         )
+    classes = tuple(found[TRAIN])
+    items = [
+        Item(path.relative_to(folder).as_posix(), split, label, str(path.absolute()))
+        for split in SPLITS
+        for label, name in enumerate(classes)
+        if name in found[split]
+        for path in image_files(folders[split] / name)
+    ]
+    return Images(classes=classes, index=index_of(items), read=read_bytes)
 
-    def samples(split: str) -> Iterator[Sample]:
-        for label, name in enumerate(classes):
-            for path in image_files(folders[split] / name):
-                sample_id = path.relative_to(folder).as_posix()
-                yield Sample(sample_id, split, path.read_bytes(), sample_id, label)
 
-    return Images(classes=classes, samples=samples)
+def _classes(folder: Path) -> list[str]:
+    """Return the names of the folders of images, sorted; of a folder that is not there, none.
+
+    Raises:
+        DataError: it holds none, or images outside them.
+    """
+    if not folder.exists():
+        return []
+    shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    names = [path.name for path in shown if path.is_dir()]
+    loose = [path.name for path in shown if not path.is_dir()]
+    empty = [name for name in names if not image_files(folder / name)]
+    if not names or loose or empty:
+        what = f"{loose[0]} lies outside" if loose else f"{(empty or ['it'])[0]} holds no image of"
+        raise DataError(
+            f"{what} the folder of a class",
+            where=str(folder),
+            nearest=f"a folder that holds {LAYOUT}",
+            next_command="lotus-ray list datasets",
+        )
+    return names

@@ -1,39 +1,57 @@
-"""What every source yields: encoded images with ids, labels and a split."""
+"""What every source finds: an index of images, and how to read one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
 
 from lotus_ray.errors import DataError
 
 TRAIN = "train"
 HELDOUT = "heldout"
 SPLITS = (TRAIN, HELDOUT)
+INDEX = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int64()),
+        ("path", pa.string()),  # a name for people
+        ("file", pa.string()),  # where the bytes are: these three go to `Images.read`
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+    ]
+)
+Read = Callable[[str, int, int], bytes]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One encoded image. `split` is `train` or `heldout`; `path` is a name for people."""
+class Item:
+    """One line of an index. Without `size`, the image is the whole file."""
 
     sample_id: str
     split: str
-    image: bytes
-    path: str
     label: int
+    file: str
+    offset: int = 0
+    size: int = -1
+    path: str = ""
 
 
 @dataclass(frozen=True)
 class Images:
     """A data set as a source found it.
 
-    `samples(split)` reads one split in an order that is the same on every machine. `titles` are
-    what people call the classes, where that is not their name: synonyms between commas.
+    `read(file, offset, size)` returns the encoded image of a line of `index`, on any process that
+    sees the files. `titles` are what people call the classes, where that is not their name:
+    synonyms between commas.
     """
 
     classes: tuple[str, ...]
-    samples: Callable[[str], Iterator[Sample]]
+    index: pa.Table
+    read: Read
     titles: tuple[str, ...] = ()
     forget_ids: tuple[str, ...] = ()  # a forget set that belongs to the data set
     notes: tuple[str, ...] = ()  # what was left out, and why
@@ -57,6 +75,23 @@ class Source:
         return not self.layout
 
 
+def index_of(items: Iterable[Item]) -> pa.Table:
+    """Return an index of some images."""
+    columns: dict[str, list[object]] = {name: [] for name in INDEX.names}
+    for item in items:
+        for name, values in columns.items():
+            values.append(getattr(item, name))
+        columns["path"][-1] = item.path or item.sample_id
+    return pa.table(columns, schema=INDEX)
+
+
+def read_bytes(file: str, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a file from `offset` on, or all of it where `size` is negative."""
+    with Path(file).open("rb") as opened:
+        opened.seek(offset)
+        return opened.read(size)
+
+
 def existing(path: Path, source: str, layout: str) -> Path:
     """Return a path that a source needs.
 
@@ -73,10 +108,23 @@ def existing(path: Path, source: str, layout: str) -> Path:
     return path
 
 
+def plain_name(name: object, where: Path) -> str:
+    """Return the name of a file that a table gives.
+
+    Raises:
+        DataError: it leads to another folder, or nowhere.
+    """
+    text = str(name)
+    if not text or text in (".", "..") or Path(text).name != text:
+        raise DataError(f"'{text}' is not the name of a file", where=str(where))
+    return text
+
+
 def image_files(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted by name, hidden files left out."""
+    """Return the images below a folder, sorted by name, without what is hidden."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    shown = (p for p in found if not any(n.startswith(".") for n in p.relative_to(folder).parts))
+    return sorted(path for path in shown if path.is_file())
 
 
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".webp", ".tif", ".tiff"}

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 
-from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Sample, existing
+from lotus_ray.data.sources.images import (
+    HELDOUT,
+    TRAIN,
+    Images,
+    Item,
+    existing,
+    index_of,
+    plain_name,
+    read_bytes,
+)
 from lotus_ray.errors import DataError
 
 NAME = "mufac"
@@ -20,13 +28,6 @@ LAYOUT = f"{FOLDER}/"
 FORGET_ROWS = {FOLDER: 1500, CLEAN: 1062}  # the first ones of the training table
 CLASSES = ("0-6", "7-12", "13-19", "20-30", "31-45", "46-55", "56-66", "67-80")  # a … h
 _KINDS = {TRAIN: ("train",), HELDOUT: ("val", "test")}
-
-
-@dataclass(frozen=True)
-class _Image:
-    path: Path
-    sample_id: str
-    label: int
 
 
 def open_mufac(root: Path | None) -> Images:
@@ -42,7 +43,7 @@ def open_mufac(root: Path | None) -> Images:
     if not folder.is_dir():
         folder = existing(base / FOLDER, NAME, LAYOUT)
     tables = {
-        split: [image for kind in kinds for image in _table(folder, kind)]
+        split: [image for kind in kinds for image in _table(folder, kind, split)]
         for split, kinds in _KINDS.items()
     }
     forgotten = tables[TRAIN][: FORGET_ROWS[folder.name]]
@@ -54,17 +55,17 @@ def open_mufac(root: Path | None) -> Images:
         f"{dropped[0]} training and {dropped[1]} held-out images left out: "
         "the same bytes are held out, forgotten or listed before"
     )
-    by_split = {TRAIN: kept, HELDOUT: held_out}
     ids = {image.sample_id for image in kept}
     return Images(
         classes=CLASSES,
-        samples=lambda split: _samples(by_split[split], split),
+        index=index_of([*kept, *held_out]),
+        read=read_bytes,
         forget_ids=tuple(i.sample_id for i in forgotten if i.sample_id in ids),
         notes=(note,) if any(dropped) else (),
     )
 
 
-def _table(folder: Path, kind: str) -> Iterator[_Image]:
+def _table(folder: Path, kind: str, split: str) -> Iterator[Item]:
     path = existing(folder / f"custom_{kind}_dataset.csv", NAME, LAYOUT)
     images = existing(folder / f"{kind}_images", NAME, LAYOUT)
     try:
@@ -78,21 +79,16 @@ def _table(folder: Path, kind: str) -> Iterator[_Image]:
                 f"age_class '{row['age_class']}' of {row['image_path']} is not one of a … h",
                 where=str(path),
             )
-        name = str(row["image_path"])
-        yield _Image(images / name, f"{kind}/{name}", label)
+        name = plain_name(row["image_path"], path)
+        yield Item(f"{kind}/{name}", split, label, str((images / name).absolute()))
 
 
-def _first_copies(images: list[_Image], seen: set[str]) -> list[_Image]:
+def _first_copies(images: list[Item], seen: set[str]) -> list[Item]:
     """Return the images whose bytes are not in `seen` yet, and add theirs."""
     kept = []
     for image in images:
-        digest = hashlib.sha256(existing(image.path, NAME, LAYOUT).read_bytes()).hexdigest()
+        digest = hashlib.sha256(existing(Path(image.file), NAME, LAYOUT).read_bytes()).hexdigest()
         if digest not in seen:
             seen.add(digest)
             kept.append(image)
     return kept
-
-
-def _samples(images: list[_Image], split: str) -> Iterator[Sample]:
-    for image in images:
-        yield Sample(image.sample_id, split, image.path.read_bytes(), image.sample_id, image.label)

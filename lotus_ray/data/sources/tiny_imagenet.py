@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lotus_ray.data.sources.images import TRAIN, Images, Sample, existing, image_files
+from lotus_ray.data.sources.images import (
+    HELDOUT,
+    TRAIN,
+    Images,
+    Item,
+    existing,
+    image_files,
+    index_of,
+    plain_name,
+    read_bytes,
+)
 from lotus_ray.errors import DataError
 
 FOLDER = "tiny-imagenet-200"
@@ -19,36 +29,34 @@ def open_tiny_imagenet(root: Path | None) -> Images:
     The published test images have no labels, so `val` is what is held out.
     """
     folder = existing((root or Path()) / FOLDER, NAME, LAYOUT)
-    classes = tuple(sorted(_lines(existing(folder / "wnids.txt", NAME, LAYOUT))))
-    words = dict(
-        line.split("\t", 1) for line in _lines(existing(folder / "words.txt", NAME, LAYOUT))
-    )
+    wnids = existing(folder / "wnids.txt", NAME, LAYOUT)
+    classes = tuple(sorted(plain_name(wnid, wnids) for wnid in _lines(wnids)))
+    pairs = [line.partition("\t") for line in _lines(existing(folder / "words.txt", NAME, LAYOUT))]
+    words = {wnid: title for wnid, _, title in pairs}
     existing(folder / "train", NAME, LAYOUT)
     annotations = existing(folder / "val" / "val_annotations.txt", NAME, LAYOUT)
 
-    def samples(split: str) -> Iterator[Sample]:
-        found = _train(folder, classes) if split == TRAIN else _val(folder, classes, annotations)
-        for path, label in found:
-            name = path.relative_to(folder).as_posix()
-            yield Sample(name, split, path.read_bytes(), name, label)
-
+    items = [*_train(folder, classes), *_val(folder, classes, annotations)]
     titles = tuple(words.get(wnid, "") for wnid in classes)
-    return Images(classes=classes, samples=samples, titles=titles)
+    return Images(classes=classes, index=index_of(items), read=read_bytes, titles=titles)
 
 
-def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[Item]:
     for label, wnid in enumerate(classes):
         for path in image_files(existing(folder / "train" / wnid / "images", NAME, LAYOUT)):
-            yield path, label
+            yield Item(path.relative_to(folder).as_posix(), TRAIN, label, str(path.absolute()))
 
 
-def _val(folder: Path, classes: tuple[str, ...], annotations: Path) -> Iterator[tuple[Path, int]]:
+def _val(folder: Path, classes: tuple[str, ...], annotations: Path) -> Iterator[Item]:
     places = {wnid: label for label, wnid in enumerate(classes)}
     for line in sorted(_lines(annotations)):
         file, wnid = (*line.split("\t"), "")[:2]
         if wnid not in places:
             raise DataError(f"'{line}' names no class of wnids.txt", where=str(annotations))
-        yield existing(folder / "val" / "images" / file, NAME, LAYOUT), places[wnid]
+        path = folder / "val" / "images" / plain_name(file, annotations)
+        existing(path, NAME, LAYOUT)
+        sample_id = path.relative_to(folder).as_posix()
+        yield Item(sample_id, HELDOUT, places[wnid], str(path.absolute()))
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,34 @@
+"""Write the shards of a data set all over the cluster, which has to see its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import ray
+from ray.exceptions import RayTaskError
+
+from lotus_ray.cluster.session import session
+from lotus_ray.data.prepare import ShardTask, run_here
+from lotus_ray.data.shards import Shard
+
+FEW = 4  # shards, which are written before Ray has started
+
+
+def run_on_cluster(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
+    """Write shards, one a CPU at a time; yield each when it is finished.
+
+    Raises:
+        DataError: an image cannot be read, or a shard not written.
+    """
+    if len(tasks) <= FEW:
+        yield from run_here(tasks)
+        return
+    with session():
+        write = ray.remote(ShardTask.run).options(num_cpus=1)
+        pending = [write.remote(task) for task in tasks]
+        while pending:
+            finished, pending = ray.wait(pending)
+            try:
+                yield from ray.get(finished)
+            except RayTaskError as error:
+                raise error.cause from None

@@ -1,0 +1,114 @@
+"""Which images are read, and where their pixels go."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from lotus_ray.data.pieces import wanted_pieces
+from lotus_ray.data.prepare import prepare
+from lotus_ray.data.shards import Manifest
+from lotus_ray.data.sources import HELDOUT, TRAIN
+from lotus_ray.data.splits import Roles
+from lotus_ray.data.warm import read_pixels
+from lotus_ray.errors import DataError
+from lotus_ray.roles import ROLES
+from tests.toy import PLAIN, Sample, source
+
+
+def table(letters: str, classes: int = 3, prefix: str = "s") -> Roles:
+    """Build a table of roles from letters: f, r, u, t; row i shows class i mod `classes`."""
+    places = {role[0]: place for place, role in enumerate(ROLES)}
+    return Roles(
+        sample_ids=[f"{prefix}{row:03d}" for row in range(len(letters))],
+        labels=np.arange(len(letters), dtype=np.int64) % classes,
+        roles=np.array([places[letter] for letter in letters], dtype=np.int8),
+        num_classes=classes,
+    )
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def pixels(manifest: Manifest, roles: Roles) -> Tensor:
+    return read_pixels(wanted_pieces([manifest.directory], roles), roles, PLAIN)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 2, 2, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Five images s004 … s000, in this order, in three shards."""
+    monkeypatch.setattr("lotus_ray.data.prepare.ROWS_PER_SHARD", 2)
+
+    def samples() -> list[Sample]:
+        made = []
+        for row in (4, 3, 2, 1, 0):
+            split = HELDOUT if row > 2 else TRAIN
+            made.append(Sample(f"s{row:03d}", split, png(noise[row]), f"{row}.png", row % 3))
+        return made
+
+    return prepare(source(samples(), ("a", "b", "c")), tmp_path / "d")
+
+
+def test_pixels_are_read_to_the_row_of_their_id(manifest: Manifest, noise: np.ndarray) -> None:
+    found = pixels(manifest, table("frrut"))
+    assert np.array_equal(found.numpy(), noise.transpose(0, 3, 1, 2))
+
+
+def test_samples_without_a_role_are_not_decoded(manifest: Manifest, noise: np.ndarray) -> None:
+    roles = replace(table("fr"), sample_ids=["s001", "s004"])
+    pieces = wanted_pieces([manifest.directory], roles)
+    assert sorted(i for piece in pieces for i in piece.sample_ids) == ["s001", "s004"]
+    found = pixels(manifest, roles)
+    assert np.array_equal(found.numpy(), noise[[1, 4]].transpose(0, 3, 1, 2))
+
+
+def test_row_groups_without_a_wanted_sample_are_not_read(manifest: Manifest) -> None:
+    for uri in manifest.paths:
+        Path(uri).chmod(0o600)
+    roles = table("f", prefix="x")
+    assert wanted_pieces([manifest.directory], roles) == []
+
+
+def test_every_row_group_of_a_shard_has_its_own_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven images in groups of three: rows 0-2, 0-2 and 0 of groups 0, 1 and 2."""
+    monkeypatch.setattr("lotus_ray.data.prepare.ROWS_PER_GROUP", 3)
+    samples = [Sample(f"s{n:03d}", TRAIN, png(np.full((2, 2, 3), n)), "", 0) for n in range(7)]
+    made = prepare(source(samples, ("a",)), tmp_path / "seven")
+    roles = table("frrrrrr")
+    pieces = wanted_pieces([made.directory], roles)
+    assert [(p.group, p.places.tolist()) for p in pieces] == [
+        (0, [0, 1, 2]),
+        (1, [0, 1, 2]),
+        (2, [0]),
+    ]
+    assert pixels(made, roles)[:, 0, 0, 0].tolist() == list(range(7))
+
+
+def test_a_sample_that_no_shard_holds_is_an_error(manifest: Manifest) -> None:
+    with pytest.raises(DataError, match="s005 came 0 times"):
+        pixels(manifest, table("frrutt"))
+
+
+@pytest.mark.parametrize("content", [b"torn", b"", b"plain text, no image"])
+def test_a_corrupt_image_is_named_by_id_file_and_row(tmp_path: Path, content: bytes) -> None:
+    samples = [Sample(f"s{n:03d}", TRAIN, content, "", 0) for n in range(1)]
+    made = prepare(source(samples, ("a",)), tmp_path / "one")
+    with pytest.raises(DataError, match="an image cannot be decoded") as caught:
+        pixels(made, table("f"))
+    assert caught.value.where == f"sample s000 ({made.paths[0]}, row 0 of row group 0)"
