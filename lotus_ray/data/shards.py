@@ -192,10 +192,10 @@ def _check_shard(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None
     """Raise DataError where columns have another type, are missing, or rows are not all there."""
     where, columns = manifest.uri(shard), manifest.columns
     schema = file.schema_arrow
-    wanted = {columns.label: pa.types.is_integer, columns.image: pa.types.is_struct}
+    wanted = [(columns.label, pa.types.is_integer), (columns.image, pa.types.is_struct)]
     if columns.sample_id is not None:
-        wanted[columns.sample_id] = pa.types.is_string
-    for name, is_right in wanted.items():
+        wanted.append((columns.sample_id, pa.types.is_string))
+    for name, is_right in wanted:
         if name not in schema.names:
             raise DataError(
                 f"there is no column {name}",
