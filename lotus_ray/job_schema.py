@@ -111,6 +111,9 @@ class DatasetJob(_Strict):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
+    decoder: Literal["exact", "fast"] = Field(
+        "exact", description="exact is Pillow; fast, for JPEG, is within 2 of 255 levels of it"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> DatasetJob:
@@ -123,7 +126,9 @@ class DatasetJob(_Strict):
     @property
     def transform(self) -> Transform:
         """Return how pixels are made."""
-        return Transform(self.img_size, self.crop_pct, self.interpolation, self.mean, self.std)
+        return Transform(
+            self.img_size, self.crop_pct, self.interpolation, self.mean, self.std, self.decoder
+        )
 
     @property
     def setting_name(self) -> str:

@@ -30,5 +30,6 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     for todo in todos:
         lane = todo.lane
         roles = load_roles(todo)
-        pixels = read_pixels(wanted_pieces(lane.manifests, roles), roles, lane.transform)
+        pieces = wanted_pieces(lane.manifests, roles)
+        pixels = read_pixels(pieces, roles, lane.transform, resources.cpus_per_worker)
         run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import ray.data
+import torch
 from torch import Tensor
 
 from lotus_ray.data.images import Transform
@@ -36,6 +37,7 @@ def decode_images(pieces: Sequence[Piece], transform: Transform) -> Materialized
 
     def decode(places: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (place,) = places["id"]
+        torch.set_num_threads(1)  # a task has one CPU
         piece: Piece = ray.get(shared)[place]
         return piece.decode(transform)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.nn import functional
 
 from lotus_ray.errors import DataError
 
@@ -20,7 +23,9 @@ class Transform:
     """How pixels are made: resize the shorter side, crop the centre; normalise on the device.
 
     `img_size` in pixels; `crop_pct` is the share of the resized image that the crop keeps.
-    `mean` and `std` are for pixels in [0, 1], one value a channel.
+    `mean` and `std` are for pixels in [0, 1], one value a channel. The decoder "exact" gives the
+    pixels of torchvision on Pillow; "fast" is for JPEG, on one thread twice as fast, and differs
+    from it by at most one of 255 levels, or two with bicubic.
     """
 
     img_size: int
@@ -28,6 +33,7 @@ class Transform:
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    decoder: str = "exact"
 
     def spec(self) -> dict[str, object]:
         """Return the fields as plain values, for a cell's identity."""
@@ -48,23 +54,55 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
     Raises:
         DataError: the bytes are no image, or an image too large to be honest.
 
-    Source: torchvision's Resize + CenterCrop. Deviation: none.
+    Source: torchvision's Resize + CenterCrop. Deviation: none; of "fast", see `Transform`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(encoded)) as image:
+                is_plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+                if transform.decoder == "fast" and is_plain:
+                    return _fast(encoded, image.size, transform)
                 pixels = _resized(_rgb(image), transform)
     except Exception as error:  # foreign bytes make a decoder raise anything
         raise DataError(f"an image cannot be decoded: {error}", where=where) from error
     return np.asarray(pixels)
 
 
-def decode_all(encoded: Sequence[bytes], transform: Transform, where: Sequence[str]) -> np.ndarray:
-    """Decode images to uint8 [N, H, W, 3]; `where` names each of them."""
-    pixels = [decode(image, transform, name) for image, name in zip(encoded, where, strict=True)]
+def decode_all(
+    encoded: Sequence[bytes], transform: Transform, where: Sequence[str], threads: int = 1
+) -> np.ndarray:
+    """Decode images to uint8 [N, H, W, 3] on some threads; `where` names each of them."""
     size = transform.img_size
-    return np.stack(pixels) if pixels else np.empty((0, size, size, 3), dtype=np.uint8)
+    pixels = np.empty((len(encoded), size, size, 3), dtype=np.uint8)
+
+    def put(place: int) -> None:
+        pixels[place] = decode(encoded[place], transform, where[place])
+
+    if threads == 1:
+        for place in range(len(encoded)):
+            put(place)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(put, range(len(encoded))))
+    return pixels
+
+
+def _fast(encoded: bytes, size: tuple[int, int], transform: Transform) -> np.ndarray:
+    """Decode a JPEG and resize it with torch. Its antialiased filters round to whole levels too."""
+    import simplejpeg
+
+    # Rows of pixels of three channels: the layout that torch's vectorised filter wants.
+    image = torch.from_numpy(simplejpeg.decode_jpeg(encoded, "RGB")).permute(2, 0, 1)[None]
+    width, height = _resized_shape(*size, transform)
+    if (width, height) != size:
+        image = functional.interpolate(
+            image, size=(height, width), mode=transform.interpolation, antialias=True
+        )
+    left, top = _corner(width, height, transform)
+    side = transform.img_size
+    pixels: np.ndarray = image[0, :, top : top + side, left : left + side].permute(1, 2, 0).numpy()
+    return pixels
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -77,17 +115,24 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, transform: Transform) -> Image.Image:
-    size = transform.img_size
-    shorter = int(size / transform.crop_pct)
-    width, height = image.size
-    if min(width, height) != shorter:
-        if width <= height:
-            shape = (shorter, int(shorter * height / width))
-        else:
-            shape = (int(shorter * width / height), shorter)
+    shape = _resized_shape(*image.size, transform)
+    if shape != image.size:
         image = image.resize(shape, _FILTERS[transform.interpolation])
-    left = round((image.width - size) / 2)
-    top = round((image.height - size) / 2)
-    if (left, top, image.width, image.height) == (0, 0, size, size):
+    left, top = _corner(*shape, transform)
+    size = transform.img_size
+    if (left, top, *shape) == (0, 0, size, size):
         return image
     return image.crop((left, top, left + size, top + size))
+
+
+def _resized_shape(width: int, height: int, transform: Transform) -> tuple[int, int]:
+    """Return width and height of which the shorter one is what the crop is cut from."""
+    shorter = int(transform.img_size / transform.crop_pct)
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+def _corner(width: int, height: int, transform: Transform) -> tuple[int, int]:
+    """Return left and top of the crop."""
+    return round((width - transform.img_size) / 2), round((height - transform.img_size) / 2)

@@ -27,8 +27,8 @@ class Piece:
     sample_ids: list[str]  # [n]
     image: str  # name of the column
 
-    def decode(self, transform: Transform) -> dict[str, np.ndarray]:
-        """Read and decode the images.
+    def decode(self, transform: Transform, threads: int = 1) -> dict[str, np.ndarray]:
+        """Read and decode the images on some threads.
 
         Returns:
             `row` int64 [n], place in the table of roles, and `pixels` uint8 [n, H, W, 3].
@@ -44,7 +44,7 @@ class Piece:
             for sample_id, place in zip(self.sample_ids, self.places, strict=True)
         ]
         encoded = images.field("bytes").to_pylist()
-        return {"row": self.rows, "pixels": decode_all(encoded, transform, names)}
+        return {"row": self.rows, "pixels": decode_all(encoded, transform, names, threads)}
 
 
 def wanted_pieces(directories: Iterable[Path], roles: Roles) -> list[Piece]:

@@ -57,14 +57,16 @@ class PixelCollector:
         return torch.from_numpy(self._pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def read_pixels(pieces: Iterable[Piece], roles: Roles, transform: Transform) -> Tensor:
+def read_pixels(
+    pieces: Iterable[Piece], roles: Roles, transform: Transform, threads: int = 1
+) -> Tensor:
     """Decode every sample in this process, piece by piece. Returns uint8 [N, 3, H, W].
 
     The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
     """
     images = PixelCollector(roles, transform)
     for piece in pieces:
-        decoded = piece.decode(transform)
+        decoded = piece.decode(transform, threads)
         images.add(decoded["row"], decoded["pixels"])
     return images.finish()
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torchvision.transforms as tv
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from lotus_ray.data.images import Transform, decode, decode_all
 from lotus_ray.errors import DataError
@@ -151,8 +153,63 @@ def test_decode_all_of_nothing_has_the_shape_of_images() -> None:
         Transform(8, interpolation="bilinear"),
         Transform(8, mean=(0.0, 0.5, 0.5)),
         Transform(8, std=(1.0, 0.5, 0.5)),
+        Transform(8, decoder="fast"),
     ],
 )
 def test_every_field_of_a_transform_is_in_its_identity(other: Transform) -> None:
     assert other.spec() != Transform(8).spec()
     assert Transform(8).spec() == Transform(8).spec()
+
+
+def photographs() -> list[bytes]:
+    """Cut 20 JPEGs of 500×375 and 375×500 from scikit-learn's two photographs."""
+    random = np.random.default_rng(0)
+    found = []
+    for number in range(20):
+        source = load_sample_images().images[number % 2]
+        height, width = ((375, 500), (400, 300))[number % 2]
+        top = random.integers(0, source.shape[0] - height + 1)
+        left = random.integers(0, source.shape[1] - width + 1)
+        found.append(encoded(source[top : top + height, left : left + width], "JPEG"))
+    return found
+
+
+@pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 1), ("bicubic", 2)])
+def test_the_fast_decoder_is_near_torchvision(interpolation: str, levels: int) -> None:
+    """Resize(256) + CenterCrop(224) on photographs; the exact one is equal in every pixel."""
+    exact = Transform(224, 0.875, interpolation)
+    fast = replace(exact, decoder="fast")
+    theirs = tv.Compose([tv.Resize(256, tv.InterpolationMode(interpolation)), tv.CenterCrop(224)])
+    for photograph in photographs():
+        expected = np.asarray(theirs(Image.open(io.BytesIO(photograph)))).astype(int)
+        assert np.array_equal(decode(photograph, exact, "a"), expected)
+        difference = np.abs(decode(photograph, fast, "a") - expected)
+        assert difference.max() <= levels
+        assert difference.mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_the_fast_decoder_reads_what_the_exact_one_does(mode: str) -> None:
+    content = encoded(NOISE, "JPEG", mode)
+    fast, exact = (decode(content, Transform(21, decoder=d), "a") for d in ("fast", "exact"))
+    assert fast.shape == exact.shape == (21, 21, 3)
+    assert np.abs(fast.astype(int) - exact).max() <= 1
+    png = encoded(NOISE)
+    assert np.array_equal(decode(png, Transform(60, decoder="fast"), "a"), NOISE)
+
+
+@pytest.mark.parametrize("content", [encoded(NOISE, "JPEG")[:700], b"\xff\xd8\xff\xe0 no", b""])
+def test_the_fast_decoder_refuses_what_is_torn(content: bytes) -> None:
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decode(content, Transform(8, decoder="fast"), "a")
+
+
+def test_threads_change_neither_order_nor_errors() -> None:
+    files = [encoded(NOISE[n : n + 8, n : n + 8]) for n in range(40)]
+    names = [str(number) for number in range(40)]
+    one, four = (decode_all(files, Transform(8), names, threads) for threads in (1, 4))
+    assert np.array_equal(one, four)
+    files[17] = b"torn"
+    with pytest.raises(DataError) as caught:
+        decode_all(files, Transform(8), names, 4)
+    assert caught.value.where == "17"
