@@ -187,6 +187,22 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
         click.echo(f"not checked: {note}", err=True)
 
 
+@main.command()
+@click.argument("what", type=click.Choice(["data"]))
+@click.option("--images", type=click.IntRange(64), default=1024, help="Photographs to make.")
+@click.option("--repeats", type=click.IntRange(1), default=5, help="Of each measurement.")
+@click.option("--json", "as_json", is_flag=True)
+def bench(what: str, images: int, repeats: int, as_json: bool) -> None:
+    """Measure this machine's data path beside torchvision and a DataLoader."""
+    from lotus_ray.bench import data, scoreboard
+
+    figures, rates = data.measure(images, repeats)
+    if as_json:
+        click.echo(json.dumps(scoreboard.to_plain(figures, rates), indent=1))
+    else:
+        click.echo(scoreboard.to_table(figures, rates), nl=False)
+
+
 @main.command("list")
 @click.argument("kind", type=click.Choice(["methods", "models", "datasets", "metrics"]))
 @click.option("--json", "as_json", is_flag=True)
