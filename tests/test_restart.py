@@ -130,7 +130,8 @@ def test_a_teacher_answers_the_same_after_a_restart(name: str) -> None:
         for role in ("forget", "retain", "unseen", "calibration"):
             split = getattr(stage, role)
             split.warm.dtype = torch.float32
-            split.warm._mean, split.warm._std = split.warm._mean.float(), split.warm._std.float()
+            split.warm._scale = split.warm._scale.float()
+            split.warm._shift = split.warm._shift.float()
         return stage
 
     method, whole, keeper = METHODS[name](epochs=3, lr=1e-3), single(), CutAfter(2)  # type: ignore[call-arg]

@@ -24,6 +24,7 @@ from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, STORED
 
 EVALUATION_BATCH = 512  # rows a worker; has no influence on any result
+LARGE = 3 * 64 * 64  # values in an image, from which on the work is worth a loop
 
 
 class PixelCollector:
@@ -177,8 +178,11 @@ class WarmSet:
         self.workers = workers
         self.roles = roles
         shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(transform.mean, dtype=dtype, device=device).reshape(shape)
-        self._std = torch.tensor(transform.std, dtype=dtype, device=device).reshape(shape)
+        mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
+        std = torch.tensor(transform.std, dtype=torch.float64).reshape(shape)
+        # (p / 255 − mean) / std for a pixel p of 0 … 255, as one product and one sum.
+        self._scale = (1 / (255 * std)).to(device, dtype)
+        self._shift = (-mean / std).to(device, dtype)
 
     def split(self, *roles: str) -> WarmSplit:
         """Return the samples that play any of `roles`."""
@@ -187,17 +191,27 @@ class WarmSet:
     @property
     def pixel_range(self) -> tuple[Tensor, Tensor]:
         """Return a black and a white pixel as batches hold them, [1, 3, 1, 1] each."""
-        return -self._mean / self._std, (1 - self._mean) / self._std
+        return self._shift, 255 * self._scale + self._shift
 
     def batch(self, rows: np.ndarray, total: int) -> Batch:
         """Return the samples at `rows` on the device, normalised."""
         index = torch.from_numpy(rows)
-        images = self.pixels[index].to(self.device).to(self.dtype)
         return Batch(
-            images=(images / 255 - self._mean) / self._std,
+            images=self._normalised(index),
             labels=self.labels[index].to(self.device),
             rows=index.to(self.device),
             keys=self.keys[index].to(self.device),
             forget=self.forget[index].to(self.device),
             total=total,
         )
+
+    def _normalised(self, index: Tensor) -> Tensor:
+        """Return the images [N, 3, H, W] at `index`, as the network wants them."""
+        if self.device.type != "cpu" or self.pixels[0].numel() < LARGE:
+            images = self.pixels[index].to(self.device).to(self.dtype)
+            return images.mul_(self._scale).add_(self._shift)
+        # One at a time, an image stays in the cache from the first step to the last.
+        images = torch.empty((len(index), *self.pixels.shape[1:]), dtype=self.dtype)
+        for image, row in zip(images, index.tolist(), strict=True):
+            torch.mul(self.pixels[row], self._scale[0], out=image).add_(self._shift[0])
+        return images

@@ -18,6 +18,7 @@ from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
+from tests.toy import make_warm
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
@@ -348,3 +349,22 @@ def test_a_sample_delivered_never_or_twice_is_an_error(
     with pytest.raises(DataError) as caught:
         images.finish()
     assert caught.value.what == said
+
+
+def test_large_images_are_normalised_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit; and by hand, pixel 51 of mean 0.1 and std 0.2 is (0.2 − 0.1) / 0.2 = 0.5."""
+    transform = Transform(4, mean=(0.1, 0.2, 0.3), std=(0.2, 0.3, 0.4))
+    pixels = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
+    pixels[0, 0, 0, 0] = 51
+    found = []
+    for large in (1, 10**9):
+        monkeypatch.setattr(warm, "LARGE", large)
+        made = make_warm(pixels, table("frrut"), transform=transform)
+        found.append(made.batch(np.array([0, 3, 4]), total=3).images)
+    assert torch.equal(found[0], found[1])
+    assert float(found[0][0, 0, 0, 0]) == pytest.approx(0.5, abs=1e-15)
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).reshape(1, 3, 1, 1)
+        for v in (transform.mean, transform.std)
+    )
+    assert torch.allclose(found[0], (pixels[[0, 3, 4]] / 255.0 - mean) / std, atol=1e-6)
