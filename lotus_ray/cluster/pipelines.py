@@ -32,7 +32,12 @@ def decode_images(pieces: Sequence[Piece], transform: Transform) -> Materialized
     Raises:
         DataError: an image cannot be decoded.
     """
-    ray.data.DataContext.get_current().raise_original_map_exception = True
+    context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
+    # All of it is materialised, so nothing is gained by holding tasks back: by default the second
+    # one waits until the first has shown how large its output is.
+    context.set_config("backpressure_policies.enabled", [])
+    context.op_resource_reservation_enabled = False
     shared = ray.put(list(pieces))
 
     def decode(places: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
