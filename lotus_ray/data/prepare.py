@@ -138,7 +138,8 @@ def prepare(
                 where=str(destination),
                 next_command=prepare_command(source.name, f"{destination}-new"),
             )
-        partial = destination.parent / f".prepare-{destination.name}"
+        # Absolute: a shard may be written by a process that runs in another folder.
+        partial = destination.parent.absolute() / f".prepare-{destination.name}"
         try:
             images = _opened(source, root)
             _write(source.name, images, partial, run, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,9 @@ def write_manifest(manifest: Manifest) -> None:
         "columns": asdict(manifest.columns),
         "shards": [vars(shard) for shard in manifest.shards],
     }
-    (manifest.directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+    temporary = manifest.directory / f".{MANIFEST}.{uuid.uuid4().hex}"
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.rename(manifest.directory / MANIFEST)
 
 
 def sha256_of(path: Path) -> str:
