@@ -120,8 +120,9 @@ def read_manifest(directory: Path) -> Manifest:
             next_command=f"lotus-ray prepare SOURCE {directory}",
         ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"the manifest cannot be read: {error}",
+            f"the manifest cannot be read: {reason}",
             where=str(path),
             next_command=f"lotus-ray prepare SOURCE {directory}-new",
         ) from error

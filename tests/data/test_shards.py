@@ -150,3 +150,12 @@ def test_a_shard_without_labels_is_refused_and_named(toy: Manifest) -> None:
     with pytest.raises(DataError, match="label") as caught:
         shards.read_labels(toy)
     assert caught.value.where == toy.paths[0]
+
+
+def test_a_manifest_that_lacks_a_key_says_which(toy: Manifest) -> None:
+    path = toy.directory / shards.MANIFEST
+    content = json.loads(path.read_text())
+    del content["columns"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="cannot be read: 'columns' is missing"):
+        shards.read_manifest(toy.directory)
