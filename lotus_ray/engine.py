@@ -104,10 +104,9 @@ def _check_finite(model: nn.Module) -> None:
 
 
 def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
+    # By phase, so that any phase can be the first one of a resumed run.
     names = ("stochastic layers", problem.workers.rank, index)
-    torch.manual_seed(
-        seeds.seed_for(problem.seed, *names)
-    )  # by phase, so that one can be the first
+    torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
     shares: list[Tensor] = []
     for batch in phase.batches:

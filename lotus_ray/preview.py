@@ -65,6 +65,7 @@ def absent_folder(dataset: DatasetJob) -> Path | None:
 
 
 def check_here(dataset: DatasetJob) -> None:
+    """Raise DataError where the prepared data of a data set are not here at all."""
     folder = absent_folder(dataset)
     if folder is None:
         return

@@ -46,6 +46,17 @@ def make_roles(roles: str, labels: list[int], num_classes: int) -> Roles:
     )
 
 
+def table(letters: str, classes: int = 3, prefix: str = "s") -> Roles:
+    """Build a table of roles from letters: f, r, u, t; row i shows class i mod `classes`."""
+    places = {role[0]: place for place, role in enumerate(ROLES)}
+    return Roles(
+        sample_ids=[f"{prefix}{row:03d}" for row in range(len(letters))],
+        labels=np.arange(len(letters), dtype=np.int64) % classes,
+        roles=np.array([places[letter] for letter in letters], dtype=np.int8),
+        num_classes=classes,
+    )
+
+
 def make_warm(
     pixels: Tensor,
     roles: Roles,

@@ -18,19 +18,7 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import read_pixels
 from lotus_ray.errors import DataError
-from lotus_ray.roles import ROLES
-from tests.toy import PLAIN, Sample, source
-
-
-def table(letters: str, classes: int = 3, prefix: str = "s") -> Roles:
-    """Build a table of roles from letters: f, r, u, t; row i shows class i mod `classes`."""
-    places = {role[0]: place for place, role in enumerate(ROLES)}
-    return Roles(
-        sample_ids=[f"{prefix}{row:03d}" for row in range(len(letters))],
-        labels=np.arange(len(letters), dtype=np.int64) % classes,
-        roles=np.array([places[letter] for letter in letters], dtype=np.int8),
-        num_classes=classes,
-    )
+from tests.toy import PLAIN, Sample, source, table
 
 
 def png(image: np.ndarray) -> bytes:

@@ -17,24 +17,13 @@ from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit
 from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
-from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
-from tests.toy import make_warm
+from lotus_ray.roles import FORGET, RETAIN, TEST, UNSEEN
+from tests.toy import make_warm, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
 sizes = st.integers(1, 5)
 small = settings(max_examples=40, deadline=None)
-
-
-def table(letters: str, classes: int = 3, prefix: str = "s") -> Roles:
-    """Build a table of roles from letters: f, r, u, t; row i shows class i mod `classes`."""
-    places = {role[0]: place for place, role in enumerate(ROLES)}
-    return Roles(
-        sample_ids=[f"{prefix}{row:03d}" for row in range(len(letters))],
-        labels=np.arange(len(letters), dtype=np.int64) % classes,
-        roles=np.array([places[letter] for letter in letters], dtype=np.int8),
-        num_classes=classes,
-    )
 
 
 def warm_set(roles: Roles, rank: int = 0, size: int = 1, seed: int = 0) -> WarmSet:
