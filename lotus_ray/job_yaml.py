@@ -20,6 +20,7 @@ MAX_NODES = 10_000
 MAX_DEPTH = 50
 MAX_FILES = 50
 EXTENDS = "extends"
+SHORTHANDS = {"model": ("grid", "models"), "dataset": ("grid", "datasets")}  # each entry of these
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Path_ = tuple[str | int, ...]
@@ -135,7 +136,10 @@ class Document:
         self._lines.update({(*path, *p[len(at) :]): line for p, line in found})
 
     def override(self, assignment: str) -> None:
-        """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list."""
+        """Set one value, written `a.b=c` with c in YAML; numbers count the items of a list.
+
+        `model.b=c` sets b of every entry of grid.models, `dataset.b=c` of every data set.
+        """
         name, found, text = assignment.partition("=")
         keys = [
             int(key) if key.isdecimal() else key
@@ -147,21 +151,32 @@ class Document:
                 where="--set",
                 next_command="lotus-ray grid JOB.yaml --set grid.seeds=[13]",
             )
-        value = Document("--set", text).values if text else None
-        parent = self.values
         try:
-            for key in keys[:-1]:
-                if isinstance(parent, dict) and parent.get(key) is None:
-                    parent[key] = {}
-                parent = parent[key]
-            parent[keys[-1]] = value
+            for path in self._meant(tuple(keys)):
+                self._put(path, Document("--set", text).values if text else None)
+                self._lines = {p: at for p, at in self._lines.items() if p[: len(path)] != path}
+                self._lines[path] = f"--set {assignment}"
         except (KeyError, IndexError, TypeError) as error:
             raise JobError(
                 f"'{name}' leads nowhere in {self.file}", where=f"--set {assignment}"
             ) from error
-        below = tuple(keys)
-        self._lines = {p: line for p, line in self._lines.items() if p[: len(below)] != below}
-        self._lines[below] = f"--set {assignment}"
+
+    def _meant(self, keys: Path_) -> list[Path_]:
+        """Return the places that the keys of an override mean: several for a shorthand."""
+        if keys[0] not in SHORTHANDS or len(keys) == 1:
+            return [keys]
+        entries = SHORTHANDS[keys[0]]
+        if not self.count(entries):
+            raise KeyError(dotted(entries))
+        return [(*entries, place, *keys[1:]) for place in range(self.count(entries))]
+
+    def _put(self, path: Path_, value: Any) -> None:
+        parent = self.values
+        for key in path[:-1]:
+            if isinstance(parent, dict) and parent.get(key) is None:
+                parent[key] = {}
+            parent = parent[key]
+        parent[path[-1]] = value
 
     def where(self, path: Sequence[str | int]) -> str:
         """Return `file:line a.b[2]` of the value at `path`, or of what should contain it."""

@@ -354,10 +354,72 @@ def test_the_last_of_two_overrides_holds() -> None:
     assert load(GOOD, "epochs=4", "epochs=5").job.epochs == 5
 
 
+TWO_OF_EACH = (
+    changed("  seeds", "    - {name: resnet18_cifar, label: B, train: {epochs: 9}}\n  seeds")
+    .replace("  datasets:\n", "  datasets:\n    - {name: More, source: digits, img_size: 9}\n")
+    .replace("store:", "defaults: {dataset: {forget: {per_class: 3}}}\nstore:")
+)
+
+
+def test_model_and_dataset_stand_for_every_entry() -> None:
+    loaded = load(
+        TWO_OF_EACH,
+        "model.options.width=8",
+        "model.label=null",
+        "model.train.momentum=0.5",
+        "grid.models.1.label=last",
+        "dataset.img_size=7",
+        "dataset.forget={fraction: 0.3}",
+    )
+    first, second = loaded.job.grid.models
+    assert (first.options, second.options) == ({"width": 8}, {"width": 8})
+    assert (first.label, second.label) == (None, "last")
+    assert [methods[0] for methods in loaded.methods] == [
+        Original(epochs=2, lr=0.1, momentum=0.5),
+        Original(epochs=9, momentum=0.5),
+    ]
+    datasets = loaded.job.grid.datasets
+    assert [(dataset.name, dataset.img_size) for dataset in datasets] == [
+        ("More", 7),
+        ("Digits", 7),
+    ]
+    assert [dataset.forget.fraction for dataset in datasets] == [0.3, 0.3]
+
+
+def test_entries_that_a_shorthand_sets_do_not_share_the_value() -> None:
+    loaded = load(TWO_OF_EACH, "model.options={width: 4}", "grid.models.0.options.width=5")
+    assert [model.options["width"] for model in loaded.job.grid.models] == [5, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "assignment"),
+    [
+        (changed("models:", "nets:"), "model.name=resnet18_cifar"),
+        (GOOD.split("  models:")[0] + "  models: []\n", "model.options.width=5"),
+        (GOOD.split("  datasets:")[0], "dataset.img_size=5"),
+        (GOOD.split("  models:")[0] + "  models: [5]\n", "model.name=x"),
+        (GOOD.split("  models:")[0] + "  models: [5]\n", "model.options.width=5"),
+        ("store: x\n", "model.name=x"),
+        ("", "model.name=x"),
+        (GOOD, "model.name.x=5"),
+    ],
+)
+def test_a_shorthand_for_entries_that_are_not_there_leads_nowhere(
+    text: str, assignment: str
+) -> None:
+    error = refused(text, assignment)
+    assert error.what == f"'{assignment.split('=')[0]}' leads nowhere in job.yaml"
+    assert error.where == f"--set {assignment}"
+
+
 @pytest.mark.parametrize(
     ("assignment", "what", "near"),
     [
         ("epoks=3", "unknown key 'epoks'", "epochs"),
+        ("model.lable=x", "unknown key 'lable'", "label"),
+        ("model.name=resnet18_cifra", "unknown model 'resnet18_cifra'", "resnet18_cifar"),
+        ("model.train.epoks=3", "unknown hyper-parameter 'epoks' of original", "epochs"),
+        ("dataset.imgsize=3", "unknown key 'imgsize'", "img_size"),
         ("grid.models.0.lable=x", "unknown key 'lable'", "label"),
         ("grid.methods.3.alpa=2", "unknown hyper-parameter 'alpa' of lotus", "alpha"),
         ("grid.methods.2=lotos", "unknown method 'lotos'", "lotus"),
@@ -368,7 +430,10 @@ def test_a_name_that_set_got_wrong_is_found_there(assignment: str, what: str, ne
     assert (error.what, error.where, error.nearest) == (what, f"--set {assignment}", near)
 
 
-@pytest.mark.parametrize("assignment", ["epochs=many", "grid.seeds.0=x", "grid.models=5"])
+@pytest.mark.parametrize(
+    "assignment",
+    ["epochs=many", "grid.seeds.0=x", "grid.models=5", "model.options=5", "dataset.img_size=big"],
+)
 def test_a_value_that_set_got_wrong_is_found_there(assignment: str) -> None:
     assert refused(GOOD, assignment).where == f"--set {assignment}"
 
