@@ -24,7 +24,8 @@ def _methods() -> Items:
 
 
 def _models() -> Items:
-    from lotus_ray.models import CIFAR_RESNET18, names
+    from lotus_ray.models import names
+    from lotus_ray.models.pretrained import CIFAR_RESNET18
 
     about = {CIFAR_RESNET18: "the paper's ResNet-18 for small images; options: width"}
     return [{"name": name, "about": about.get(name, "")} for name in names()]

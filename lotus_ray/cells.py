@@ -217,7 +217,7 @@ def _lane(
         manifests=(manifest.directory.absolute(),),
         roles_digest=roles.digest,
         transform=dataset.transform,
-        model=ModelSpec(model.name, len(manifest.classes), model.pretrained, model.options),
+        model=model.spec(len(manifest.classes), loaded.job.offline),
         checkpoint=str(Path(model.initial_checkpoint).absolute())
         if model.initial_checkpoint
         else None,

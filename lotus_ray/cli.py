@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import sys
@@ -42,10 +43,21 @@ def main(debug: bool) -> None:
 
 
 def _job_options(command: Callable[..., None]) -> Callable[..., None]:
-    command = click.option(
-        "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the job."
-    )(command)
-    return click.argument("job", type=click.Path(path_type=Path))(command)
+    @functools.wraps(command)
+    def with_overrides(overrides: tuple[str, ...], offline: bool, **rest: Any) -> None:
+        command(overrides=(*overrides, "offline=true") if offline else overrides, **rest)
+
+    wrapped = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="A.B=C",
+        help="Override a value of the job; model.B and dataset.B mean that of each.",
+    )(with_overrides)
+    wrapped = click.option("--offline", is_flag=True, help="Download no pretrained weights.")(
+        wrapped
+    )
+    return click.argument("job", type=click.Path(path_type=Path))(wrapped)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from lotus_ray.method_specs import build_method, describe
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.from_scratch import FromScratch
 from lotus_ray.methods.salun import Salun
+from lotus_ray.models import pretrained
 from lotus_ray.problem import Method
 
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
@@ -233,7 +234,9 @@ def _check_names(job: Job, document: Document) -> None:
                     next_command=prepare_command(dataset.source, f"data/{dataset.source}"),
                 )
     for place, model in enumerate(job.grid.models):
-        models.check_name(model.name, document.where(("grid", "models", place, "name")))
+        path = ("grid", "models", place)
+        models.check_name(model.name, document.where((*path, "name")))
+        pretrained.check(model.name, model.weights, document.where((*path, "pretrained")))
 
 
 def _explained(

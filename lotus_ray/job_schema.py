@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from lotus_ray.data.images import Transform
+from lotus_ray.models import ModelSpec
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 AboveZero = Annotated[float, Field(gt=0)]
@@ -139,13 +141,24 @@ class DatasetJob(_Strict):
         return self.setting or self.forget.setting + self.retain.setting + calibrated
 
 
+def _yes_no_or_name(value: Any) -> Any:
+    """Refuse what pydantic would take for a truth value, as it takes 1."""
+    if not isinstance(value, bool | str):
+        raise ValueError("give true, false or the name of torchvision's weights")
+    return value
+
+
 class ModelJob(_Strict):
     """One network and the recipe of its original."""
 
     name: str = Field(description="see `lotus-ray list models`")
     label: str | None = Field(None, description="in reports; default the name")
-    pretrained: bool = False
-    initial_checkpoint: str | None = Field(None, description=".safetensors or .pth state dict")
+    pretrained: Annotated[bool | str, BeforeValidator(_yes_no_or_name)] = Field(
+        False, description="true for the default weights, or a name of torchvision's, IMAGENET1K_V1"
+    )
+    initial_checkpoint: str | None = Field(
+        None, description=".safetensors or .pth state dict, in the place of pretrained weights"
+    )
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="for the model's factory"
     )
@@ -154,6 +167,15 @@ class ModelJob(_Strict):
         description="recipe of original and gold standard: epochs, lr, batch_size, …; "
         "without it the given weights are the original",
     )
+
+    @property
+    def weights(self) -> bool | str:
+        """Return the pretrained weights to load: none where a checkpoint takes their place."""
+        return False if self.initial_checkpoint else self.pretrained
+
+    def spec(self, num_classes: int, offline: bool) -> ModelSpec:
+        """Return the network to build."""
+        return ModelSpec(self.name, num_classes, self.weights, self.options, offline)
 
 
 class Grid(_Strict):
@@ -199,4 +221,7 @@ class Job(_Strict):
     batch_size: Positive = Field(128, description="global: workers share it")
     precision: Literal["fp32", "fp64"] = "fp32"
     resources: Resources = Resources()
+    offline: bool = Field(
+        False, description="take pretrained weights from the caches of this machine alone"
+    )
     store: str = Field(min_length=1, description="folder of the metric store")

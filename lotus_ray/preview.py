@@ -20,7 +20,7 @@ from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ParquetFiles
 from lotus_ray.lane import Todo
-from lotus_ray.models import ModelSpec, build
+from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.checkpoints import load_into, read_weights
 from lotus_ray.store import Row
 
@@ -114,7 +114,11 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
         planned = plan(here, locate_data(here, Path(scratch)), limit)
     check_models(networks(planned.lanes))
     check_models(
-        (ModelSpec(m.name, d.num_classes or 2, m.pretrained, m.options), None, d.img_size)
+        (
+            m.spec(d.num_classes or 2, absent.job.offline),
+            m.initial_checkpoint if d.num_classes else None,
+            d.img_size,
+        )
         for d in absent.job.grid.datasets
         for m in absent.job.grid.models
     )
@@ -138,15 +142,18 @@ def check_models(wanted: Iterable[Network]) -> None:
     """Build every network once and show it an image, without computing anything.
 
     Raises:
-        JobError: a network cannot be built, does not take the images, or not the checkpoint.
+        JobError: a network cannot be built, does not take the images, or not the checkpoint; or
+            its pretrained weights are not here, and the job is offline.
     """
     checked: list[Network] = []
     for model, checkpoint, size in wanted:
         if (model, checkpoint, size) in checked:
             continue
         checked.append((model, checkpoint, size))
+        if model.offline and model.pretrained:
+            pretrained.check_here(model.name, model.pretrained)
         with torch.device("meta"):
-            network = build(replace(model, pretrained=False), "check")
+            network = build(model.untrained, "check")
             try:
                 answer = network(torch.zeros(2, 3, size, size))
             except Exception as error:  # a foreign network raises anything

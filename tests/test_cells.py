@@ -105,7 +105,6 @@ def test_ids_are_the_same_again_and_all_different(manifest: Manifest) -> None:
         "grid.datasets.0.std=[1, 1, 1]",
         "grid.models.0.name=torchvision/resnet18",
         "grid.models.0.options.width=5",
-        "grid.models.0.pretrained=true",
         "grid.models.0.train.epochs=4",
         "grid.models.0.train.lr=0.2",
         "grid.models.0.train.batch_size=64",
@@ -137,6 +136,7 @@ def test_what_some_results_depend_on_changes_their_ids(
     "override",
     [
         "store=runs/y",
+        "offline=true",
         "resources.workers=4",
         "resources.cpus_per_worker=4",
         "resources.gpus_per_worker=1",
@@ -200,6 +200,26 @@ def test_a_checkpoint_counts_by_its_content_and_not_by_its_name(
     assert differing(first, other) == differing(first, ids(manifest)) == ALL
     with pytest.raises(JobError, match="weights file cannot be read"):
         ids(manifest, f"{key}d.pth")
+
+
+def test_a_checkpoint_takes_the_place_of_pretrained_weights(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """Without one, false, true and a name are three models; with one they are the same."""
+    (tmp_path / "a.pth").write_bytes(b"one")
+    network = "model.name=torchvision/resnet18"
+    wanted = [f"model.pretrained={weights}" for weights in ("false", "true", "IMAGENET1K_V1")]
+    found = [planned(manifest, network, w).cells for w in wanted]
+    assert [cells[0].spec["model"]["pretrained"] for cells in found] == [
+        False,
+        True,
+        "IMAGENET1K_V1",
+    ]
+    assert len({cells[0].cell_id for cells in found}) == 3
+    given = [planned(manifest, network, w, "model.initial_checkpoint=a.pth") for w in wanted]
+    assert len({plan.lanes[0].original.cell_id for plan in given}) == 1
+    assert given[1].cells[0].spec["model"]["pretrained"] is False
+    assert not given[1].lanes[0].model.pretrained  # so that nothing is downloaded
 
 
 def test_a_new_version_of_the_metrics_changes_every_id(

@@ -359,10 +359,42 @@ def test_validate_builds_the_models() -> None:
     assert "model resnet18_cifar cannot be built with {'wings': 2}" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("validate",),
+        ("grid",),
+        ("grid", "--dry-run"),
+        ("unlearn", "--method", "lotus", "--output", "out"),
+    ],
+    ids=" ".join,
+)
+def test_offline_says_which_weights_are_not_here_before_anything_runs(
+    command: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(folder / "cache"))
+    network = {"model.name": "torchvision/resnet18", "model.pretrained": "IMAGENET1K_V1"}
+    small = [*options(network), "--set", "model.options={}"]
+    name, *rest = command
+    local = ["--local"] if name != "validate" and "--dry-run" not in rest else []
+    result = run(name, DIGITS, "--offline", *rest, *local, *small)
+    assert result.exit_code == 2
+    assert "the pretrained weights of torchvision/resnet18 are not here" in result.stderr
+    assert "resnet18-f37072fd.pth" in result.stderr
+    assert f"where: {folder / 'cache' / 'hub' / 'checkpoints'}" in result.stderr
+    assert "--set model.initial_checkpoint=FILE" in result.stderr
+    assert files(folder) == []
+    assert run("validate", DIGITS, *small).exit_code == 0  # it may be downloaded
+
+
 def test_validate_prints_the_schema() -> None:
     result = run("validate", "--schema")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["additionalProperties"] is False
+    schema = json.loads(result.stdout)
+    assert schema["additionalProperties"] is False
+    keys = [*schema["properties"].items(), *schema["$defs"]["ModelJob"]["properties"].items()]
+    described = {name for name, value in keys if value.get("description")}
+    assert {"offline", "pretrained", "initial_checkpoint"} <= described
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "datasets", "metrics"])

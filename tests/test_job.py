@@ -19,6 +19,7 @@ from lotus_ray.methods.gold import Gold
 from lotus_ray.methods.lotus import Lotus
 from lotus_ray.methods.original import Original
 from lotus_ray.methods.salun import Salun
+from lotus_ray.models import ModelSpec
 
 GOOD = """\
 store: runs/x
@@ -483,7 +484,9 @@ def test_without_epochs_of_the_job_methods_keep_their_defaults() -> None:
     assert Finetune().epochs != 3
 
 
-WITHOUT_RECIPE = changed("train: {epochs: 2, lr: 0.1}", "pretrained: true")
+WITHOUT_RECIPE = changed("train: {epochs: 2, lr: 0.1}", "pretrained: true").replace(
+    "resnet18_cifar", "test_vit"
+)
 
 
 def test_gold_without_a_recipe_is_refused() -> None:
@@ -497,6 +500,48 @@ def test_an_original_without_recipe_and_weights_is_refused() -> None:
     error = refused(changed("      train: {epochs: 2, lr: 0.1}\n", ""))
     assert error.what.startswith("the original needs a recipe, pretrained weights or")
     assert error.where == "job.yaml:15 grid.models[0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "what", "near"),
+    [
+        (
+            "torchvision/vit_b_16",
+            "IMAGENET1K_V2",
+            "torchvision/vit_b_16 has no weights 'IMAGENET1K_V2'",
+            "IMAGENET1K_V1",
+        ),
+        ("torchvision/vit_b_16", "'true'", "torchvision/vit_b_16 has no weights 'true'", "one of"),
+        (
+            "test_vit",
+            "r160_in1",
+            "'r160_in1' can name weights of torchvision alone",
+            "test_vit.r160_in1k",
+        ),
+        ("resnet18_cifar", "true", "there are no pretrained weights of resnet18_cifar", ""),
+        ("resnet200", "true", "there are no pretrained weights of resnet200", ""),
+        ("test_vit", "5", "give true, false or the name of torchvision's weights, not 5", ""),
+    ],
+)
+def test_weights_that_there_are_not_are_named_with_the_nearest(
+    name: str, wanted: str, what: str, near: str
+) -> None:
+    error = refused(WITHOUT_RECIPE, f"model.name={name}", f"model.pretrained={wanted}")
+    assert error.what.startswith(what)
+    assert error.where == f"--set model.pretrained={wanted}"
+    assert error.nearest.startswith(near)
+    assert error.next_command
+
+
+def test_names_of_weights_are_accepted_and_a_checkpoint_makes_them_idle() -> None:
+    given = WITHOUT_RECIPE.replace("    - gold\n", "")
+    named = ("model.name=torchvision/vit_b_16", "model.pretrained=IMAGENET1K_SWAG_LINEAR_V1")
+    (model,) = load(given, *named).job.grid.models
+    assert model.spec(3, offline=False).pretrained == "IMAGENET1K_SWAG_LINEAR_V1"
+    (model,) = load(
+        given, *named, "model.name=test_vit", "model.initial_checkpoint=w"
+    ).job.grid.models
+    assert model.spec(3, offline=True) == ModelSpec("test_vit", 3, False, {"width": 4}, True)
 
 
 def test_given_weights_without_gold_need_no_recipe() -> None:

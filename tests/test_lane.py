@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from lotus_ray import local
+from lotus_ray import local, models
 from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data import shards
@@ -23,7 +23,8 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS, Todo
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
-from lotus_ray.models.checkpoints import weights_from_bytes
+from lotus_ray.models import ModelSpec
+from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import Phase, Problem
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
@@ -211,6 +212,34 @@ def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path)
     lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
     before = next(r for r in store.rows().values() if r["method"] == "LoTUS")
     assert lotus[0]["metrics"] == before["metrics"]
+
+
+def test_a_checkpoint_takes_the_place_of_a_download(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network cannot be reached, and the original has the weights of the file."""
+    network = models.build(ModelSpec("test_vit", 10, options={"img_size": 8, "patch_size": 2}), 5)
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(weights_to_bytes(network))
+    lane, store, todo = _lane(
+        data,
+        tmp_path / "store",
+        "model.name=test_vit",
+        "model.options={img_size: 8, patch_size: 2}",
+        "model.train={}",
+        "model.pretrained=true",
+        f"model.initial_checkpoint={file}",
+        "grid.methods=[original]",
+    )
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
+    _run(todo)
+    row = store.rows()[lane.original.cell_id]
+    found = weights_from_bytes(store.artifact(row, WEIGHTS))
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
 
 
 def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Path) -> None:

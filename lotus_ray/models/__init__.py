@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,20 +10,30 @@ from torch import nn
 
 from lotus_ray import seeds
 from lotus_ray.errors import JobError, nearest
+from lotus_ray.models import pretrained
+from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-
-CIFAR_RESNET18 = "resnet18_cifar"
-TORCHVISION = "torchvision/"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network to build. `options` go to its factory, such as width or patch_size."""
+    """A network to build. `options` go to its factory, such as width or patch_size.
+
+    `pretrained` is True for the default weights, or the name of torchvision's; `offline` ones have
+    to be in the cache of the machine that builds.
+    """
 
     name: str
     num_classes: int
-    pretrained: bool = False
+    pretrained: bool | str = False
     options: dict[str, Any] = field(default_factory=dict)
+    offline: bool = False
+
+    @property
+    def untrained(self) -> ModelSpec:
+        """Return the same network without its weights."""
+        options = {**pretrained.layout(self.name, self.pretrained), **self.options}
+        return replace(self, pretrained=False, options=options)
 
 
 def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
@@ -37,19 +47,40 @@ def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
         A float32 module in eval mode: images [N, 3, H, W] -> logits [N, num_classes].
 
     Raises:
-        JobError: no factory has this name, or it refuses the options.
+        JobError: no factory has this name, it refuses the options, or the weights cannot be had.
     """
+    if spec.offline and spec.pretrained:
+        pretrained.check_here(spec.name, spec.pretrained)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.seed_for(*seed_names))
         try:
-            return _create(spec).eval()
+            with pretrained.offline(spec.offline):
+                return _create(spec).eval()
         except Exception as error:  # options go to foreign factories, which raise anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise JobError(
-                f"model {spec.name} cannot be built with {spec.options}: {reason}",
-                where="grid.models",
-                next_command="lotus-ray list models",
-            ) from error
+            raise _explained(spec, error) from error
+
+
+def _explained(spec: ModelSpec, error: Exception) -> JobError:
+    """Say whether it was the download of the weights that failed, or the network itself."""
+    if spec.pretrained and _builds_untrained(spec):
+        lacking = pretrained.missing(spec.name, spec.pretrained)
+        if lacking:
+            return pretrained.not_downloaded(spec.name, spec.pretrained, lacking, error)
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return JobError(
+        f"model {spec.name} cannot be built with {spec.options}: {reason}",
+        where="grid.models",
+        next_command="lotus-ray list models",
+    )
+
+
+def _builds_untrained(spec: ModelSpec) -> bool:
+    try:
+        with torch.device("meta"):
+            _create(spec.untrained)
+    except Exception:  # as in `build`
+        return False
+    return True
 
 
 def check_name(name: str, where: str) -> None:
@@ -86,7 +117,7 @@ def _create(spec: ModelSpec) -> nn.Module:
 
         network: nn.Module = torchvision.models.get_model(
             spec.name.removeprefix(TORCHVISION),
-            weights="DEFAULT" if spec.pretrained else None,
+            weights="DEFAULT" if spec.pretrained is True else spec.pretrained or None,
             **({} if spec.pretrained else {"num_classes": spec.num_classes}),
             **spec.options,
         )
@@ -94,7 +125,7 @@ def _create(spec: ModelSpec) -> nn.Module:
     import timm
 
     created: nn.Module = timm.create_model(
-        spec.name, pretrained=spec.pretrained, num_classes=spec.num_classes, **spec.options
+        spec.name, pretrained=bool(spec.pretrained), num_classes=spec.num_classes, **spec.options
     )
     return created
 
