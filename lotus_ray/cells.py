@@ -62,6 +62,8 @@ class Lane:
     batch_size: int
     limit: int | None
     cells: tuple[Cell, ...]
+    expected_accuracy: float | None = None  # of the original, on the held-out images
+    accuracy_tolerance: float = 0.03
 
     @property
     def original(self) -> Cell:
@@ -225,6 +227,8 @@ def _lane(
         batch_size=loaded.job.batch_size,
         limit=limit,
         cells=(),
+        expected_accuracy=model.expected_accuracy,
+        accuracy_tolerance=model.accuracy_tolerance,
     )
 
 

@@ -159,6 +159,14 @@ class ModelJob(_Strict):
     initial_checkpoint: str | None = Field(
         None, description=".safetensors or .pth state dict, in the place of pretrained weights"
     )
+    expected_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="of the original on the held-out images; where it is another one, the "
+        "original fails, and with it all that starts from it",
+    )
+    accuracy_tolerance: float = Field(
+        0.03, gt=0, lt=1, description="how far from expected_accuracy an original may be"
+    )
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="for the model's factory"
     )

@@ -25,6 +25,7 @@ from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import DataError, Diverged, LotusRayError, StoreError
+from lotus_ray.expectation import check_accuracy
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
@@ -231,6 +232,8 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
         )
         if not np.isfinite(outputs.entropy).all():
             raise Diverged("outputs are NaN or infinite: the last step diverged")
+        if cell == place.lane.original:
+            check_accuracy(place.lane, outputs)
         metrics: Metrics = {}
         undefined: dict[str, str] = {}
         if place.is_first:

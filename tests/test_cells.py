@@ -137,6 +137,8 @@ def test_what_some_results_depend_on_changes_their_ids(
     [
         "store=runs/y",
         "offline=true",
+        "model.expected_accuracy=0.5",
+        "model.accuracy_tolerance=0.5",
         "resources.workers=4",
         "resources.cpus_per_worker=4",
         "resources.gpus_per_worker=1",

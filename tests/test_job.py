@@ -198,6 +198,14 @@ def test_an_unknown_name_is_named_with_its_place_and_the_nearest(
         (changed("img_size: 8", "img_size: [8]"), "job.yaml:13 grid.datasets[0].img_size"),
         (changed("fraction: 0.1", "fraction: 1"), "job.yaml:12 grid.datasets[0].forget.fraction"),
         (changed("alpha: 8", "alpha: big"), "job.yaml:8 grid.methods[3].alpha"),
+        (
+            changed("options: {width: 4}", "expected_accuracy: 81.07"),
+            "job.yaml:16 grid.models[0].expected_accuracy",
+        ),
+        (
+            changed("options: {width: 4}", "accuracy_tolerance: 0"),
+            "job.yaml:16 grid.models[0].accuracy_tolerance",
+        ),
         (changed("lr: 0.1", "lr: fast"), "job.yaml:17 grid.models[0].train.lr"),
         (changed("[13, 7]", "[13, lucky]"), "job.yaml:18 grid.seeds[1]"),
         (changed("[13, 7]", "[]"), "job.yaml:18 grid.seeds"),

@@ -146,6 +146,15 @@ def test_originals_have_the_recipes_of_the_paper(
     assert {key: getattr(original, key) for key in recipe} == recipe
 
 
+def test_imagenet_expects_what_torchvision_says_of_its_weights() -> None:
+    import torchvision
+
+    (model,) = load_job(job("imagenet")).job.grid.models
+    weights = torchvision.models.get_model_weights("vit_b_16")[model.pretrained]
+    documented = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
+    assert model.expected_accuracy == pytest.approx(documented, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_job_runs_on_a_stand_in(
     name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

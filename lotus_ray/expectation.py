@@ -1,0 +1,34 @@
+"""What is known of an original before it is evaluated, so that nobody unlearns nonsense."""
+
+from __future__ import annotations
+
+from lotus_ray.cells import Lane
+from lotus_ray.errors import DataError
+from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.roles import TEST, UNSEEN
+
+
+def check_accuracy(lane: Lane, outputs: Outputs) -> None:
+    """Compare an original with the accuracy that its job expects on the held-out images.
+
+    Args:
+        lane: its `expected_accuracy`, where there is one, holds within `accuracy_tolerance` over
+            unseen and test set together. A lane cut short by a limit is not checked.
+        outputs: of the original.
+
+    Raises:
+        DataError: the original is better or worse than that.
+    """
+    expected = lane.expected_accuracy
+    if expected is None or lane.limit is not None:
+        return
+    found = float(outputs.of(outputs.predicted == outputs.labels, UNSEEN, TEST).mean())
+    if not abs(found - expected) <= lane.accuracy_tolerance:
+        raise DataError(
+            f"the original is right about {found:.4f} of the held-out images, and the job expects "
+            f"{expected:.4f} ± {lane.accuracy_tolerance:g}: the labels may be in another order or "
+            "shifted, or the images are not prepared as the model wants them",
+            where=f"{lane.name}: grid.models[].expected_accuracy",
+            next_command="compare classes, img_size, crop_pct, interpolation, mean and std with "
+            "those of the weights; --set model.expected_accuracy=null does without this check",
+        )
