@@ -27,6 +27,7 @@ from tests.methods.test_contract import SETTINGS, problem
 METHOD_LIST: dict[str, Method] = {
     **{name: METHODS[name](**SETTINGS[name]) for name in METHODS},
     "early stopping": Original(epochs=9, lr=0.05, batch_size=16, patience=2),
+    "augmented": Original(epochs=4, lr=0.05, batch_size=16, crop_padding=1, flip=True),
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from lotus_ray.augment import Augmented
 from lotus_ray.errors import MethodError
 from lotus_ray.losses import cross_entropy
 from lotus_ray.problem import Batch, Method, Phase, Problem, Split
@@ -31,9 +32,13 @@ class FromScratch(Method):
         patience: epochs without a lower loss on the unseen samples of the classes trained on,
             after which training stops; the weights of the lowest loss are the result. 0 trains
             all epochs and keeps the last.
+        crop_padding: black pixels around each training image, of which a crop of its own size is
+            taken at random in each epoch. Evaluation, teachers and methods that unlearn see
+            images as they are.
+        flip: whether half of the training images are mirrored, drawn anew in each epoch.
 
-    Source: Spartalis et al. 2025, recipes of the originals. Deviation: images are not augmented;
-    the rate falls to 1/(epochs − warm-up) of its height in the last epoch, and theirs to 0.
+    Source: Spartalis et al. 2025, recipes of the originals. Deviation: the rate falls to
+    1/(epochs − warm-up) of its height in the last epoch, and theirs to 0.
     """
 
     least_epochs: ClassVar[int] = 0
@@ -47,6 +52,8 @@ class FromScratch(Method):
     optimizer: str = "sgd"
     decay: str = "linear"
     patience: int = 0
+    crop_padding: int = 0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +88,7 @@ class FromScratch(Method):
             for group in optimizer.param_groups:
                 group["lr"] = rate
             yield Phase(
-                batches=samples.shuffled(self.batch_size, "from scratch", seed, epoch),
+                batches=self._epoch(problem, samples, seed, epoch),
                 loss=_loss,
                 optimizer=optimizer,
                 notes={"lr": rate},
@@ -96,6 +103,14 @@ class FromScratch(Method):
             if waited == self.patience:
                 break
         problem.recall_weights()
+
+    def _epoch(self, problem: Problem, samples: Split, seed: int, epoch: int) -> Iterable[Batch]:
+        batches = samples.shuffled(self.batch_size, "from scratch", seed, epoch)
+        if not self.crop_padding and not self.flip:
+            return batches
+        black, _ = problem.pixel_range
+        names = (problem.seed, "augment", seed, epoch)
+        return Augmented(batches, self.crop_padding, self.flip, black, names)
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
         if self.optimizer == "adamw":

@@ -116,7 +116,13 @@ class First(Method):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"optimizer": "sdg"}, {"decay": "liner"}, {"epochs": -1}, {"epochs": 2, "warmup_epochs": 3}],
+    [
+        {"crop_padding": -1},
+        {"optimizer": "sdg"},
+        {"decay": "liner"},
+        {"epochs": -1},
+        {"epochs": 2, "warmup_epochs": 3},
+    ],
 )
 def test_wrong_recipe_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(MethodError):
