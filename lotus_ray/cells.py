@@ -61,6 +61,7 @@ class Lane:
     precision: str
     batch_size: int
     limit: int | None
+    shuffle_window: int | None  # samples among which an epoch is shuffled; None is all
     cells: tuple[Cell, ...]
     expected_accuracy: float | None = None  # of the original, on the held-out images
     accuracy_tolerance: float = 0.03
@@ -226,6 +227,7 @@ def _lane(
         precision=loaded.job.precision,
         batch_size=loaded.job.batch_size,
         limit=limit,
+        shuffle_window=dataset.shuffle_window,
         cells=(),
         expected_accuracy=model.expected_accuracy,
         accuracy_tolerance=model.accuracy_tolerance,
@@ -242,6 +244,8 @@ def _cells(methods: Sequence[Method], lane: Lane, digests: Mapping[str, str]) ->
         "precision": lane.precision,
         "metrics": metrics.VERSION,
     }
+    if lane.shuffle_window is not None:
+        shared["shuffle_window"] = lane.shuffle_window
     original = _cell(methods[0], shared)
     unlearning = {"weights": original.cell_id, "batch_size": lane.batch_size}
     others = [

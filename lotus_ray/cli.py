@@ -68,6 +68,9 @@ def _job_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
 @click.option("--force", is_flag=True, help="Run every cell again.")
 @click.option("--local", is_flag=True, help="One process, no Ray: for debugging.")
+@click.option(
+    "--max-bad-images", type=click.IntRange(0), help="Leave out so many that cannot be decoded."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def grid(
     job: Path,
@@ -75,6 +78,7 @@ def grid(
     store_uri: str | None,
     dry_run: bool,
     as_json: bool,
+    max_bad_images: int | None,
     **options: Any,
 ) -> None:
     """Run every missing cell of a job, then print its table. Run it again to resume."""
@@ -83,6 +87,8 @@ def grid(
     from lotus_ray.store import Store
 
     signal.signal(signal.SIGTERM, _terminated)
+    if max_bad_images is not None:
+        overrides = (*overrides, f"resources.max_bad_images={max_bad_images}")
     loaded = load_job(job, overrides)
     store = Store.open(store_uri or loaded.job.store)
     settings = run.Options(**options)

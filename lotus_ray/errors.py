@@ -56,6 +56,10 @@ class DataError(LotusRayError):
     exit_code = 3
 
 
+class UnexpectedOriginal(DataError):
+    """An original is not as accurate as it is known to be."""
+
+
 class StoreError(LotusRayError):
     """The metric store cannot be read or written."""
 

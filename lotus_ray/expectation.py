@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lotus_ray.cells import Lane
-from lotus_ray.errors import DataError
+from lotus_ray.errors import UnexpectedOriginal
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.roles import TEST, UNSEEN
 
@@ -17,14 +17,14 @@ def check_accuracy(lane: Lane, outputs: Outputs) -> None:
         outputs: of the original.
 
     Raises:
-        DataError: the original is better or worse than that.
+        UnexpectedOriginal: the original is better or worse than that.
     """
     expected = lane.expected_accuracy
     if expected is None or lane.limit is not None:
         return
     found = float(outputs.of(outputs.predicted == outputs.labels, UNSEEN, TEST).mean())
     if not abs(found - expected) <= lane.accuracy_tolerance:
-        raise DataError(
+        raise UnexpectedOriginal(
             f"the original is right about {found:.4f} of the held-out images, and the job expects "
             f"{expected:.4f} ± {lane.accuracy_tolerance:g}: the labels may be in another order or "
             "shifted, or the images are not prepared as the model wants them",

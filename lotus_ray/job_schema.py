@@ -117,6 +117,12 @@ class DatasetJob(_Strict):
         "exact", description="exact is Pillow; fast, for JPEG, is within 2 of 255 levels of it"
     )
 
+    shuffle_window: Positive | None = Field(
+        None,
+        description="shuffle an epoch within windows of so many images, as they are stored: "
+        "retained images for which there is no room then stream; default all at once",
+    )
+
     @model_validator(mode="after")
     def _one_origin(self) -> DatasetJob:
         if self.parquet is not None and (self.source or self.manifest):
@@ -204,6 +210,19 @@ class Resources(_Strict):
     checkpoint_seconds: Annotated[
         float, Field(ge=0, description="a killed cell loses at most this and a phase")
     ] = 60
+    decoded_memory_gb: Annotated[
+        float, Field(ge=0, description="decoded images of a node in memory (GiB), at most")
+    ] = 8
+    decoded_disk_gb: Annotated[
+        float | None,
+        Field(ge=0, description="those on its local disk (GiB), at most; default what is free"),
+    ] = None
+    scratch: Annotated[str | None, Field(description="folder for those; default the system's")] = (
+        None
+    )
+    max_bad_images: Annotated[
+        int, Field(ge=0, description="leave out so many that cannot be decoded; none to forget")
+    ] = 0
 
 
 class Defaults(_Strict):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import hashlib
 import platform
 import traceback
 from collections.abc import Mapping
@@ -16,19 +17,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lotus_ray import models
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
+from lotus_ray.counters import STUDENT, TEACHER, Forwards
+from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
-from lotus_ray.errors import DataError, Diverged, LotusRayError, StoreError
+from lotus_ray.errors import (
+    DataError,
+    Diverged,
+    LotusRayError,
+    StoreError,
+    UnexpectedOriginal,
+)
 from lotus_ray.expectation import check_accuracy
+from lotus_ray.material import Material
+from lotus_ray.memory import keep_freed_memory
 from lotus_ray.method_specs import build_method
-from lotus_ray.metrics.evaluation import evaluate
-from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
+from lotus_ray.metrics.evaluation import evaluate, evaluate_known
+from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import Metrics, summarise
 from lotus_ray.models.checkpoints import (
     load_into,
@@ -36,7 +47,8 @@ from lotus_ray.models.checkpoints import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from lotus_ray.problem import Problem, Workers
+from lotus_ray.original_logits import known_logits
+from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders
@@ -53,6 +65,8 @@ class Todo:
     generations: Mapping[str, int]  # by cell id; a cell that is not here is settled
     store: str
     checkpoint_seconds: float = 60  # between two phase borders that are kept
+    room: Room = field(default_factory=Room)  # for decoded images, on each node
+    max_bad_images: int = 0  # that are left out because they cannot be decoded
 
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return whether nothing is left to do for a cell."""
@@ -62,18 +76,27 @@ class Todo:
         return row is not None and row["generation"] >= self.generations[cell.cell_id]
 
 
+@dataclass(frozen=True)
+class _Teacher:
+    """The original of a lane: every other cell starts from it."""
+
+    model: nn.Module  # frozen, in eval mode
+    logits: LogitsCache
+    outputs: Outputs
+
+
 @dataclass
 class _Place:
     """Where a lane runs: its samples, workers and device, and the original once it is known."""
 
     todo: Todo
     store: Store
+    material: Material
     warm: WarmSet
     workers: Workers
     device: torch.device
     facts: Mapping[str, Any]
-    original: nn.Module | None = None
-    original_outputs: Outputs | None = field(default=None)  # on the first worker
+    teacher: _Teacher | None = None
 
     @property
     def lane(self) -> Lane:
@@ -114,8 +137,7 @@ def load_roles(todo: Todo) -> Roles:
 
 def run_lane(
     todo: Todo,
-    pixels: Tensor,
-    roles: Roles,
+    material: Material,
     workers: Workers,
     device: torch.device,
     facts: Mapping[str, Any],
@@ -124,8 +146,7 @@ def run_lane(
 
     Args:
         todo: the lane and what is missing of it.
-        pixels: uint8 [N, 3, H, W] of every sample in `roles`.
-        roles: the table of roles.
+        material: its images, on this worker's node.
         workers: who share the work.
         device: where this worker computes.
         facts: where this runs, for the rows.
@@ -137,8 +158,18 @@ def run_lane(
     _warm_up()
     lane = todo.lane
     dtype = DTYPES[lane.precision]
-    warm = WarmSet(pixels, roles, lane.transform, lane.seed, device, dtype, workers)
-    place = _Place(todo, Store.open(todo.store), warm, workers, device, facts)
+    warm = WarmSet(
+        material.pixels,
+        material.roles,
+        lane.transform,
+        lane.seed,
+        device,
+        dtype,
+        workers,
+        stored=material.stored,
+        window=lane.shuffle_window,
+    )
+    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts)
     for cell in lane.cells:
         settled = place.is_first and todo.is_settled(cell, place.store)
         if not _first_says(workers, settled, device):
@@ -149,6 +180,7 @@ def _warm_up() -> None:
     """Do once what no cell's clock should show: imports behind the first fit and the first step."""
     import sklearn.linear_model  # noqa: F401
 
+    keep_freed_memory()
     weight = torch.zeros(1, requires_grad=True)
     weight.grad = torch.zeros(1)
     torch.optim.SGD([weight], lr=0.1).step()
@@ -160,20 +192,33 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         generation = place.todo.generations[cell.cell_id]
         attempt = place.store.begin(cell.cell_id, generation, place.facts)
     try:
-        measured = _measure(place, cell)
-        body, artifacts = measured.row(), measured.artifacts(place)
+        with Forwards().counting() as forwards:
+            measured = _measure(place, cell, forwards)
+        body = measured.row() | {"counters": _counters(place, forwards)}
+        artifacts = measured.artifacts(place)
     except Diverged as error:  # every worker sees the same summed loss and the same weights
         body, artifacts = failure("diverged", error), {}
+    except UnexpectedOriginal as error:  # and the same outputs
+        body, artifacts = failure("failed", error), {}
     except Exception as error:
         if place.workers.size > 1:
             raise
         body, artifacts = failure(status_of(error), error), {}
     if attempt is not None:
-        place.store.commit(attempt, {**about(place.lane, cell), **place.facts, **body}, artifacts)
+        known = {**about(place.lane, cell), **place.facts, "bad_images": place.material.bad}
+        place.store.commit(attempt, {**known, **body}, artifacts)
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
     if cell == place.lane.original and body["status"] == OK:
-        measured.model.zero_grad(set_to_none=True)  # every later cell copies this model
-        place.original, place.original_outputs = measured.model, measured.outputs
+        place.teacher = measured.teacher
+
+
+def _counters(place: _Place, forwards: Forwards) -> dict[str, int]:
+    """Return what a cell cost, over all workers: images decoded for it, and forwards by network."""
+    ours = [place.material.newly_decoded(), *(forwards.images[n] for n in (STUDENT, TEACHER))]
+    summed = place.workers.sum(torch.tensor(ours, dtype=torch.float64, device=place.device))
+    names = ("images_decoded", STUDENT, TEACHER)
+    counted = {name: int(value) for name, value in zip(names, summed.tolist(), strict=True)}
+    return {**counted, "unique_images": len(place.material.roles)}
 
 
 @dataclass(frozen=True)
@@ -181,6 +226,8 @@ class _Measured:
     """What running a cell gave."""
 
     model: nn.Module
+    weights: bytes  # on the first worker
+    teacher: _Teacher | None
     outputs: Outputs
     metrics: Metrics
     undefined: dict[str, str]
@@ -202,14 +249,14 @@ class _Measured:
         if not place.is_first:
             return {}
         files = self.outputs.to_files(place.warm.roles.sample_ids)
-        return {WEIGHTS: weights_to_bytes(self.model), **files}
+        return {WEIGHTS: self.weights, **files}
 
 
-def _measure(place: _Place, cell: Cell) -> _Measured:
+def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     """Unlearn and evaluate one cell. Metrics are empty but on the first worker."""
     clock = Clock(place.device)
     with clock.measure("prepare"):
-        problem = _problem(place, cell)
+        problem = _problem(place, cell, forwards)
         method = build_method(cell.spec["method"])
     borders = StoredBorders(
         store=place.store,
@@ -221,15 +268,16 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
     with clock.measure("unlearn"):
         records = unlearn(method, problem, borders)
     with clock.measure("evaluate"):
-        outputs = evaluate(
-            problem.model,
-            {role: place.warm.split(role) for role in ROLES},
-            roles=np.array(STORED)[place.warm.roles.roles],
-            labels=place.warm.roles.labels,
-            num_classes=problem.num_classes,
-            device=place.device,
-            workers=place.workers,
-        )
+        weights = weights_to_bytes(problem.model) if place.is_first else b""
+        teacher = place.teacher
+        if cell == place.lane.original:
+            problem.model.zero_grad(set_to_none=True)
+            digest = hashlib.sha256(weights).hexdigest()
+            teacher = _teacher(place, problem.model, digest)
+            outputs = teacher.outputs
+        else:
+            outputs = _evaluated(place, problem)
+        assert teacher is not None
         if not np.isfinite(outputs.entropy).all():
             raise Diverged("outputs are NaN or infinite: the last step diverged")
         if cell == place.lane.original:
@@ -237,23 +285,69 @@ def _measure(place: _Place, cell: Cell) -> _Measured:
         metrics: Metrics = {}
         undefined: dict[str, str] = {}
         if place.is_first:
-            is_original = cell == place.lane.original
-            reference = outputs if is_original else place.original_outputs
-            assert reference is not None
-            metrics, undefined = summarise(outputs, reference)
-    resumed_at = borders.resumed_at
-    return _Measured(problem.model, outputs, metrics, undefined, clock, records, resumed_at)
+            metrics, undefined = summarise(outputs, teacher.outputs)
+    return _Measured(
+        problem.model,
+        weights,
+        teacher,
+        outputs,
+        metrics,
+        undefined,
+        clock,
+        records,
+        borders.resumed_at,
+    )
 
 
-def _problem(place: _Place, cell: Cell) -> Problem:
+def _evaluated(place: _Place, problem: Problem) -> Outputs:
+    return evaluate(
+        problem.model,
+        {role: place.warm.split(role) for role in ROLES},
+        roles=_role_names(place),
+        labels=place.warm.roles.labels,
+        num_classes=problem.num_classes,
+        device=place.device,
+        workers=place.workers,
+    )
+
+
+def _role_names(place: _Place) -> np.ndarray:
+    names: np.ndarray = np.array(STORED)[place.warm.roles.roles]
+    return names
+
+
+def _teacher(place: _Place, model: nn.Module, weights: str) -> _Teacher:
+    """Return the original with its logits: from the store, or computed and kept there.
+
+    Args:
+        place: where the lane runs.
+        model: the original.
+        weights: the SHA-256 of its weights, on the first worker.
+    """
+    lane = place.lane
+    spec = lane.original.spec
+    key = {name: spec[name] for name in ("data", "transform", "precision")}
+    key |= {"weights": weights, "network": [lane.model.name, lane.model.options]}
+    key |= {"torch": torch.__version__, "device": place.device.type}
+    roles = place.warm.roles
+    frozen = model.eval().requires_grad_(False)
+    logits = known_logits(frozen, roles, place.warm.split, place.store, key, place.workers)
+    names = _role_names(place)
+    outputs = evaluate_known(logits, names, roles.labels, roles.num_classes, place.device)
+    return _Teacher(frozen, logits, outputs)
+
+
+def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
     if cell == place.lane.original:
-        original = place.initial_model(place.lane.seed)
+        model = place.initial_model(place.lane.seed)
+        original, known = copy.deepcopy(model).requires_grad_(False), None
     else:
-        original = place.original = place.original or _load_original(place)
-    frozen = copy.deepcopy(original).eval().requires_grad_(False)
+        teacher = place.teacher = place.teacher or _load_original(place)
+        model = copy.deepcopy(teacher.model).requires_grad_(True)
+        original, known = teacher.model, teacher.logits
     return Problem(
-        model=copy.deepcopy(original),
-        original=frozen,
+        model=forwards.watch(model, STUDENT),
+        original=forwards.watch(original, TEACHER),
         forget=place.warm.split(FORGET),
         retain=place.warm.split(RETAIN),
         rest=place.warm.split(REST),
@@ -264,14 +358,16 @@ def _problem(place: _Place, cell: Cell) -> Problem:
         batch_size=place.lane.batch_size,
         seed=place.lane.seed,
         device=place.device,
+        image_shape=place.lane.transform.shape,
         pixel_range=place.warm.pixel_range,
         initial_model=place.initial_model,
-        random_model=place.random_model,
+        random_model=lambda: forwards.watch(place.random_model(), TEACHER),
         workers=place.workers,
+        known=known,
     )
 
 
-def _load_original(place: _Place) -> nn.Module:
+def _load_original(place: _Place) -> _Teacher:
     """Return the committed original on every worker; the first one reads it for all."""
     cell = place.lane.original
     model = place.initial_model(place.lane.seed)
@@ -283,15 +379,16 @@ def _load_original(place: _Place) -> nn.Module:
             where=f"{place.todo.store} cell {cell.cell_id}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",
         )
+    digest = ""
     if row is not None:
         weights = weights_from_bytes(place.store.artifact(row, WEIGHTS))
         load_into(model, weights, where=row["artifacts"][WEIGHTS]["name"])
-        place.original_outputs = Outputs.from_files(
-            place.store.artifact(row, SAMPLES), place.store.artifact(row, TENSORS)
-        )
+        digest = row["artifacts"][WEIGHTS]["sha256"]
     for value in model.state_dict().values():
         value.copy_(place.workers.from_first(value))
-    return model
+    teacher = _teacher(place, model, digest)
+    check_accuracy(place.lane, teacher.outputs)  # of which its own run may not have known
+    return teacher
 
 
 def failure(status: str, error: BaseException) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from lotus_ray.data.pieces import wanted_pieces
-from lotus_ray.data.warm import read_pixels
+from lotus_ray.data.decoded import decode_here
+from lotus_ray.data.pixels import stream_here
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
+from lotus_ray.material import Decoders, gather
 from lotus_ray.problem import Workers
 
 
@@ -19,7 +22,8 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
         todos: lanes with missing cells.
         resources: its CPUs a worker become threads; a GPU is used where one is asked for.
     """
-    torch.set_num_threads(resources.cpus_per_worker)
+    threads = resources.cpus_per_worker
+    torch.set_num_threads(threads)
     device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ClusterError(
@@ -27,9 +31,15 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
             where="resources.gpus_per_worker",
             next_command="lotus-ray grid JOB.yaml --local --set resources.gpus_per_worker=0",
         )
-    for todo in todos:
-        lane = todo.lane
-        roles = load_roles(todo)
-        pieces = wanted_pieces(lane.manifests, roles)
-        pixels = read_pixels(pieces, roles, lane.transform, resources.cpus_per_worker)
-        run_lane(todo, pixels, roles, Workers(), device, machine_facts(device, workers=1))
+    decoders = Decoders(
+        partial(decode_here, threads=threads), partial(stream_here, threads=threads)
+    )
+    room = todos[0].room
+    with room.occupied():
+        try:
+            for todo in todos:
+                roles = load_roles(todo)
+                material = gather(todo.lane, roles, room, decoders, todo.max_bad_images)
+                run_lane(todo, material, Workers(), device, machine_facts(device, workers=1))
+        finally:
+            room.clear()

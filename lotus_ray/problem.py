@@ -72,6 +72,9 @@ class Split(Protocol):
     def union(self, other: Self) -> Self:
         """Return the samples of both."""
 
+    def without(self, rows: Tensor) -> Self:
+        """Return the samples that are not at `rows`, int64 [n]."""
+
     def of_classes_in(self, other: Self) -> Self:
         """Return the samples whose class occurs in `other`."""
 
@@ -114,29 +117,52 @@ class LogitsCache:
 
     def __init__(self, model: nn.Module, num_rows: int, num_classes: int, workers: Workers) -> None:
         self._model = model
-        self._shape = (num_rows, num_classes)
         self._workers = workers
-        self._logits: Tensor | None = None  # [num_rows, C]; NaN where not computed
+        like = next(model.parameters())
+        # [1 + n, C] of the n rows that are known, behind a row of NaN for the others: a loss that
+        # asks for what nobody computed diverges, and no step has to look.
+        self._logits = like.new_full((1, num_classes), torch.nan)
+        self._place = torch.zeros(num_rows, dtype=torch.int64, device=like.device)  # in `_logits`
+
+    @property
+    def known(self) -> Tensor:
+        """Return the rows whose logits are known, int64 [n]."""
+        return self._place.nonzero()[:, 0]
+
+    def know(self, rows: Tensor, logits: Tensor) -> None:
+        """Take over logits [n, C] of `rows`, int64 [n], that were computed before."""
+        rows = rows.to(self._place.device)
+        self._place[rows] = len(self._logits) + torch.arange(len(rows), device=rows.device)
+        self._logits = torch.cat([self._logits, logits.to(self._logits)])
 
     def fill(self, split: Split) -> None:
-        """Compute the logits of a split's samples, each on one worker, for all of them."""
-        like = next(self._model.parameters())
-        logits = torch.zeros(self._shape, dtype=like.dtype, device=like.device)
-        known = torch.zeros(self._shape[0], dtype=torch.int64, device=like.device)
-        with torch.no_grad():
-            for batch in split:
-                logits[batch.rows] = self._model(batch.images)
-                known[batch.rows] = 1
-        logits, known = self._workers.sum(logits), self._workers.sum(known)
-        if self._logits is None:
-            self._logits = torch.full_like(logits, torch.nan)
-        self._logits[known > 0] = logits[known > 0]
+        """Compute what is not known of a split, each sample on one worker, for all of them."""
+        missing = split.without(self.known)
+        if not len(missing):
+            return
+        found = [(torch.zeros_like(self._place[:0]), self._logits[:0])]
+        with torch.inference_mode():
+            found += [(batch.rows, self._model(batch.images)) for batch in missing]
+        ours, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+        place = torch.zeros_like(self._place)
+        place[ours] = 1
+        rows = self._workers.sum(place).nonzero()[:, 0]
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        everyones = logits.new_zeros(len(rows), logits.shape[1])
+        everyones[place[ours]] = logits
+        self.know(rows, self._workers.sum(everyones))
+
+    def assume(self, logits: Tensor) -> None:
+        """Take logits [C] for those of every sample that is not known."""
+        self._logits[0] = logits
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Return logits [n, C] of `rows`, int64 [n]; NaN of those that are not known."""
+        return self._logits[self._place[rows]]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return logits [N, C] of a batch of samples that `fill` has met."""
-        if self._logits is None:
-            raise RuntimeError("original_logits.fill comes before original_logits")
-        return self._logits[batch.rows]
+        """Return logits [N, C] of a batch of samples that are known."""
+        return self.of(batch.rows)
 
 
 @dataclass
@@ -174,18 +200,33 @@ class Problem:
     batch_size: int  # of a global batch
     seed: int
     device: torch.device
+    image_shape: tuple[int, int, int]  # 3, H, W
     pixel_range: tuple[Tensor, Tensor]  # [1, 3, 1, 1]: a black and a white pixel, normalised
     initial_model: Callable[[int], nn.Module]  # what training with a seed starts from
     random_model: Callable[[], nn.Module]  # never pretrained; frozen, in eval mode
     workers: Workers = field(default_factory=Workers)
     journal: Journal = field(default_factory=Journal)
     kept: dict[str, Tensor] | None = None  # the weights of `keep_weights`
+    known: LogitsCache | None = None  # of the original, where some are known already
     original_logits: LogitsCache = field(init=False)
 
     def __post_init__(self) -> None:
-        self.original_logits = LogitsCache(
-            self.original, self.num_rows, self.num_classes, self.workers
-        )
+        self.original_logits = self.known or self._logits_of(self.original)
+
+    def random_logits(self, split: Split) -> LogitsCache:
+        """Return the logits of a random network on a split; of one that is constant, unasked."""
+        model = self.random_model()
+        logits = self._logits_of(model)
+        black = self.pixel_range[0].expand(1, *self.image_shape)
+        constant = _constant_answer(model, black)
+        if constant is None:
+            logits.fill(split)
+        else:
+            logits.assume(constant)
+        return logits
+
+    def _logits_of(self, model: nn.Module) -> LogitsCache:
+        return LogitsCache(model, self.num_rows, self.num_classes, self.workers)
 
     def uniform(self, batch: Batch, columns: int, *names: object) -> Tensor:
         """Draw uniform numbers [N, columns] keyed by (seed, *names, sample id)."""
@@ -198,8 +239,11 @@ class Problem:
         """
 
         def hits(batch: Batch) -> Tensor:
-            found: Tensor = model(batch.images).argmax(dim=1)
-            return found == batch.labels
+            answer = self.original_logits(batch) if model is self.original else model(batch.images)
+            return answer.argmax(dim=1) == batch.labels
+
+        if model is self.original:
+            self.original_logits.fill(split)
 
         return self.journal.answer(lambda: self._mean(model, split, hits))
 
@@ -230,6 +274,21 @@ class Problem:
                 total += values(batch).sum(dtype=torch.float64)
         model.train(was_training)
         return float(self.workers.sum(total)) / len(split) if len(split) else float("nan")
+
+
+def _constant_answer(model: nn.Module, image: Tensor) -> Tensor | None:
+    """Return the logits [C] of a network that answers every image alike, or None.
+
+    Such are fresh Vision Transformers of torchvision, whose head starts with weights of 0: seen by
+    the last linear layer, and by one image [1, 3, H, W].
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not layers or bool(layers[-1].weight.any()):
+        return None
+    with torch.no_grad():
+        answer: Tensor = model(image)[0]
+        bias = layers[-1].bias if layers[-1].bias is not None else torch.zeros_like(answer)
+        return answer if torch.equal(answer, bias) else None
 
 
 Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.cells import Plan, plan
+from lotus_ray.data.room import GIB, Room
 from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
@@ -135,9 +137,20 @@ def check_this_machine(resources: Resources) -> None:
     session.check_this_machine(resources)
 
 
+def room_for(resources: Resources) -> Room:
+    """Return the room that one command has for decoded images on each node."""
+    disk = resources.decoded_disk_gb
+    return Room(
+        memory_bytes=int(resources.decoded_memory_gb * GIB),
+        disk_bytes=None if disk is None else int(disk * GIB),
+        scratch=resources.scratch or tempfile.gettempdir(),
+    )
+
+
 def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[Todo]:
     """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
     rows = store.rows()
+    room = room_for(resources)
     todos = []
     for lane in planned.lanes:
         generations = {
@@ -146,7 +159,16 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
             if _is_missing(rows.get(cell.cell_id), options)
         }
         if generations:
-            todos.append(Todo(lane, generations, store.location, resources.checkpoint_seconds))
+            todos.append(
+                Todo(
+                    lane,
+                    generations,
+                    store.location,
+                    resources.checkpoint_seconds,
+                    room,
+                    resources.max_bad_images,
+                )
+            )
     return todos
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.data.images import Transform
+from lotus_ray.data.pieces import Piece
+from lotus_ray.data.pixels import Pixels, stream_here
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.problem import Problem, Workers
+from lotus_ray.problem import Batch, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
@@ -66,7 +68,8 @@ def make_warm(
 ) -> WarmSet:
     """Build a warm set in float64 on the CPU."""
     device = torch.device("cpu")
-    return WarmSet(pixels, roles, transform, seed, device, torch.float64, workers or Workers())
+    images = Pixels.of(pixels.numpy())
+    return WarmSet(images, roles, transform, seed, device, torch.float64, workers or Workers())
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def make_problem(
         batch_size=batch_size,
         seed=warm.seed,
         device=warm.device,
+        image_shape=warm.pixels.shape,
         pixel_range=warm.pixel_range,
         initial_model=initial_model or (lambda seed: copy.deepcopy(model).double()),
         random_model=lambda: _perturbed(model),
@@ -136,3 +140,16 @@ def blobs(count: int, classes: int, seed: int = 0, noise: int = 30) -> Tensor:
     centres = torch.randint(40, 216, (classes, 3, 2, 2), generator=generator)
     spread = torch.randint(-noise, noise + 1, (count, 3, 2, 2), generator=generator)
     return (centres[torch.arange(count) % classes] + spread).clamp(0, 255).to(torch.uint8)
+
+
+def read_pixels(pieces: Sequence[Piece], roles: Roles, transform: Transform) -> Tensor:
+    """Decode some pieces here; return uint8 [N, 3, H, W] by row of the table of roles."""
+    pixels = torch.zeros(len(roles), *transform.shape, dtype=torch.uint8)
+    for rows, images in stream_here(pieces, transform):
+        pixels[torch.from_numpy(rows)] = torch.from_numpy(images)
+    return pixels
+
+
+def batch_of(warm: WarmSet, rows: list[int]) -> Batch:
+    """Return the samples at `rows` as one batch."""
+    return next(warm.batches([np.array(rows)], [len(rows)], None))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ from torch.utils.data import DataLoader
 
 from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
-from lotus_ray.cluster.pipelines import collect_pixels, decode_images
+from lotus_ray.cluster.pipelines import decode_to_files
 from lotus_ray.cluster.session import session
+from lotus_ray.data.decoded import DecodedFiles
 from lotus_ray.data.images import Transform, decode_all
-from lotus_ray.data.pieces import wanted_pieces
+from lotus_ray.data.pieces import Piece, wanted_pieces
 from lotus_ray.data.prepare import prepare
+from lotus_ray.data.room import Room
 from lotus_ray.data.shards import read_labels
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
+from lotus_ray.memory import keep_freed_memory
 from lotus_ray.problem import Workers
 from lotus_ray.roles import RETAIN, STORED
 
@@ -51,29 +56,37 @@ def measure(images: int, repeats: int) -> tuple[dict[str, Figure], dict[str, flo
             return _measure(root, prepared.directory, read_labels(prepared), repeats)
 
 
+@dataclass(frozen=True)
+class _Photographs:
+    """The images to measure on: as files, as shards, and in memory."""
+
+    root: Path
+    roles: Roles
+    pieces: list[Piece]
+    encoded: list[bytes]
+
+
 def _measure(
     root: Path, shards: Path, labels: Any, repeats: int
 ) -> tuple[dict[str, Figure], dict[str, float]]:
-    count = len(labels)
     roles = Roles(
         labels["sample_id"].to_pylist(),
         labels["label"].to_numpy(),
-        np.full(count, STORED.index(RETAIN), np.int8),
+        np.full(len(labels), STORED.index(RETAIN), np.int8),
         int(labels["label"].to_numpy().max()) + 1,
     )
-    pieces = wanted_pieces([shards], roles)
     encoded = [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
+    keep_freed_memory()
+    photographs = _Photographs(root, roles, wanted_pieces([shards], roles), encoded)
+    with _warm_set(photographs, FAST) as (warm, decodes):
+        return _compared(photographs, warm, decodes, repeats)
+
+
+def _compared(
+    photographs: _Photographs, warm: WarmSet, decodes: int, repeats: int
+) -> tuple[dict[str, Figure], dict[str, float]]:
+    count, encoded, root = len(photographs.roles), photographs.encoded, photographs.root
     loader = _loader(root, persistent=True)
-    decoded = decode_images(pieces, FAST)
-    warm = WarmSet(
-        collect_pixels(decoded.iterator(), roles, FAST),
-        roles,
-        FAST,
-        0,
-        torch.device("cpu"),
-        torch.float32,
-        Workers(),
-    )
 
     def rate(work: Callable[[], object], of: int = count) -> Callable[[], float]:
         return lambda: of / seconds_of(work)
@@ -81,8 +94,8 @@ def _measure(
     rates = medians(
         repeats,
         **{
-            "Ray stage, fast decoder": rate(lambda: decode_images(pieces, FAST)),
-            "Ray stage, exact decoder": rate(lambda: decode_images(pieces, EXACT)),
+            "Ray stage, fast decoder": rate(lambda: _ray_stage(photographs, FAST)),
+            "Ray stage, exact decoder": rate(lambda: _ray_stage(photographs, EXACT)),
             "bare loop, fast decoder": rate(lambda: _bare_loop(encoded, FAST)),
             "bare loop, exact decoder": rate(lambda: _bare_loop(encoded, EXACT)),
             "warm epoch": rate(lambda: _walk(warm.split(RETAIN).shuffled(BATCH, 0))),
@@ -91,12 +104,11 @@ def _measure(
     )
     first = medians(
         1,
-        ours=lambda: seconds_of(lambda: _first_batch(pieces, roles)),
+        ours=lambda: seconds_of(lambda: _first_batch(photographs)),
         theirs=lambda: seconds_of(lambda: next(iter(_loader(root, context="spawn")))),
     )
     stage, plain = rates["Ray stage, fast decoder"], rates["DataLoader, 2 workers"]
     bare = rates["bare loop, fast decoder"]
-    delivered = sum(len(piece.rows) for piece in pieces)
     figures = {
         "C1": Figure("Ray decode stage ÷ bare loop", stage / bare, 0.85, True, repeats),
         "C2": Figure("cold images/s ÷ DataLoader", stage / plain, 2.2, True, repeats),
@@ -104,7 +116,7 @@ def _measure(
         "C5": Figure(
             "time to first batch ÷ DataLoader (spawn)", first["ours"] / first["theirs"], 1, False, 1
         ),
-        "C10": Figure("decodes of each unique image", delivered / count, 1, False, 1),
+        "C10": Figure("decodes of each unique image", decodes / count, 1, False, 1),
     }
     return figures, rates
 
@@ -117,12 +129,31 @@ def _bare_loop(encoded: list[bytes], transform: Transform) -> None:
     torch.set_num_threads(threads)
 
 
-def _first_batch(pieces: Any, roles: Roles) -> object:
+@contextmanager
+def _warm_set(photographs: _Photographs, transform: Transform) -> Iterator[tuple[WarmSet, int]]:
+    """Decode all images on Ray into files; give them, and how many decodes that took."""
+    room, roles = Room(), photographs.roles
+    with room.occupied():
+        try:
+            files = DecodedFiles(room, transform)
+            decode = partial(decode_to_files, cpus=THREADS)
+            files.ensure(photographs.pieces, roles, decode, max_bad=0, may_stream=False)
+            device, dtype = torch.device("cpu"), torch.float32
+            pixels = files.pixels(roles)
+            yield WarmSet(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded
+        finally:
+            room.clear()
+
+
+def _ray_stage(photographs: _Photographs, transform: Transform) -> None:
+    with _warm_set(photographs, transform):
+        pass
+
+
+def _first_batch(photographs: _Photographs) -> None:
     """Decode all images on Ray, which runs already, and make a batch of them."""
-    pixels = collect_pixels(decode_images(pieces, FAST).iterator(), roles, FAST)
-    device, dtype = torch.device("cpu"), torch.float32
-    warm = WarmSet(pixels, roles, FAST, 0, device, dtype, Workers())
-    return next(iter(warm.split(RETAIN).shuffled(BATCH, 0)))
+    with _warm_set(photographs, FAST) as (warm, _):
+        next(iter(warm.split(RETAIN).shuffled(BATCH, 0)))
 
 
 def _walk(batches: Iterable[object]) -> None:

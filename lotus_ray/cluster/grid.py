@@ -5,25 +5,28 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import ray
 import ray.train
 import ray.tune
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cells import Cell
-from lotus_ray.cluster.pipelines import decode_images
 from lotus_ray.cluster.session import concurrent_lanes, session
-from lotus_ray.cluster.worker import IMAGES, lane_loop
-from lotus_ray.data.pieces import wanted_pieces
+from lotus_ray.cluster.worker import lane_loop
+from lotus_ray.data.room import Room
 from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import Todo, about, failure, load_roles, status_of
+from lotus_ray.lane import Todo, about, failure, status_of
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
 
 RESTARTS_AFTER_A_DEATH = 2
+CLEAR_SECONDS = 30
 ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a lane's driver computes nothing
 
 
@@ -47,7 +50,8 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     Raises:
         ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
     """
-    with session(), tempfile.TemporaryDirectory(prefix="lotus-ray-") as scratch:
+    room = todos[0].room
+    with session(), room.occupied(), tempfile.TemporaryDirectory() as scratch:
         trainable = ray.tune.with_parameters(
             _lane_trial, todos=todos, resources=resources, scratch=scratch
         )
@@ -59,7 +63,10 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
                 storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
             ),
         )
-        errors = tuner.fit().errors
+        try:
+            errors = tuner.fit().errors
+        finally:
+            _clear(room)
     if errors:
         raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
 
@@ -76,14 +83,12 @@ def _lane_trial(
     todo = todos[config["lane"]]
     store = Store.open(todo.store)
     lane = todo.lane
-    roles = load_roles(todo)
-    images = decode_images(wanted_pieces(lane.manifests, roles), lane.transform)
     before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
     borders: dict[str, str | None] = {}
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
-            _fit(todo, images, resources, scratch)
+            _fit(todo, resources, scratch)
         except TrainingFailedError as error:
             cell = _culprit(missing, begun, store, todo)
             name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
@@ -118,13 +123,31 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def _fit(todo: Todo, images: Any, resources: Resources, scratch: str) -> None:
-    TorchTrainer(
+def _clear(room: Room) -> None:
+    """Remove decoded images from every node."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    clear = ray.remote(Room.clear)
+    tasks = [
+        clear.options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
+        )
+        for node in nodes
+    ]
+    with suppress(ray.exceptions.RayError):  # what stays, the next command on the node removes
+        ray.get([task.remote(room) for task in tasks], timeout=CLEAR_SECONDS)
+    room.clear()
+
+
+def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
+    """Run a lane on a group of workers.
+
+    Raises:
+        LotusRayError: something is wrong with its images.
+        TrainingFailedError: its workers died too often.
+    """
+    result = TorchTrainer(
         lane_loop,
         train_loop_config={"todo": todo, "threads": resources.cpus_per_worker},
-        datasets={IMAGES: images},
-        # Every worker gets all pixels: the share of each batch depends on it (see data.warm).
-        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
         scaling_config=ray.train.ScalingConfig(
             num_workers=resources.workers,
             use_gpu=resources.gpus_per_worker > 0,
@@ -136,6 +159,8 @@ def _fit(todo: Todo, images: Any, resources: Resources, scratch: str) -> None:
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS_AFTER_A_DEATH),
         ),
     ).fit()
+    if isinstance(result.return_value, LotusRayError):
+        raise result.return_value
 
 
 def _per_worker(resources: Resources) -> dict[str, float]:

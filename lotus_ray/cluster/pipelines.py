@@ -1,62 +1,84 @@
-"""Ray Data: shards -> roles joined -> uint8 pixels, decoded once, in the object store."""
+"""Ray Data: Parquet row groups -> pixels, written to files of this node or streamed past.
+
+Tasks run on the node of the process that asks, and take no CPU from Ray: where images are decoded
+into files the workers that own the CPUs wait for them; where they stream, `cpus` says how many the
+workers leave. So a lane that reserves every CPU of a node still reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import ray
 import ray.data
 import torch
-from torch import Tensor
 
+from lotus_ray.data.decoded import DecodeTask
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
-from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import PixelCollector
 
 if TYPE_CHECKING:
-    from ray.data import DataIterator, MaterializedDataset
+    from ray.data import Dataset
+
+Columns = dict[str, np.ndarray]
 
 
-def decode_images(pieces: Sequence[Piece], transform: Transform) -> MaterializedDataset:
-    """Read and decode images, one piece of a row group a task.
+def node_cpus() -> int:
+    """Return how many CPUs of this node Ray may use."""
+    here = ray.get_runtime_context().get_node_id()
+    found = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here]
+    return max(int(sum(found)), 1)
 
-    Args:
-        pieces: from `wanted_pieces`.
-        transform: how to make pixels.
 
-    Returns:
-        A materialised data set of `row` int64 and `pixels` uint8 [H, W, 3].
+def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
+    """Write files of decoded images, `cpus` at a time; yield how many images each holds.
+
+    Raises:
+        DataError: an image cannot be decoded, or a file not be written.
+    """
+    if not tasks:
+        return
+    shared = ray.put(list(tasks))
+
+    def run(places: Columns) -> Columns:
+        task: DecodeTask = ray.get(shared)[places["item"][0]]
+        torch.set_num_threads(1)  # each task is one thread of work
+        return {"images": np.array([task.run()])}
+
+    for batch in _mapped(run, len(tasks), cpus).iter_batches(batch_size=None):
+        yield from batch["images"].tolist()
+
+
+def stream_pixels(
+    pieces: Sequence[Piece], transform: Transform, cpus: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Decode pieces, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
+
+    Ray Data holds back what is decoded faster than it is taken.
 
     Raises:
         DataError: an image cannot be decoded.
     """
-    context = ray.data.DataContext.get_current()
-    context.raise_original_map_exception = True
-    # All of it is materialised, so nothing is gained by holding tasks back: by default the second
-    # one waits until the first has shown how large its output is.
-    context.set_config("backpressure_policies.enabled", [])
-    context.op_resource_reservation_enabled = False
     shared = ray.put(list(pieces))
 
-    def decode(places: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        (place,) = places["id"]
-        torch.set_num_threads(1)  # a task has one CPU
-        piece: Piece = ray.get(shared)[place]
-        return piece.decode(transform)
+    def run(places: Columns) -> Columns:
+        piece: Piece = ray.get(shared)[places["item"][0]]
+        torch.set_num_threads(1)
+        parts = [(encoded.rows, encoded.decode(transform)) for encoded in piece.read()]
+        rows, pixels = zip(*parts, strict=True)
+        return {"row": np.concatenate(rows), "pixels": np.concatenate(pixels)}
 
-    tasks = ray.data.range(len(pieces), override_num_blocks=len(pieces))
-    return tasks.map_batches(decode, batch_size=1).materialize()
+    for batch in _mapped(run, len(pieces), cpus).iter_batches(batch_size=None):
+        yield batch["row"], batch["pixels"]
 
 
-def collect_pixels(shard: DataIterator, roles: Roles, transform: Transform) -> Tensor:
-    """Gather the pixels of all samples on a worker. Returns uint8 [N, 3, H, W].
-
-    Raises:
-        DataError: a sample came never, or more than once.
-    """
-    collector = PixelCollector(roles, transform)
-    for batch in shard.iter_batches(batch_size=None, batch_format="numpy"):
-        collector.add(batch["row"], batch["pixels"])
-    return collector.finish()
+def _mapped(run: Callable[[Columns], Columns], count: int, cpus: int) -> Dataset:
+    """Return a data set of what `run` makes of 0 … count − 1, one a task, in order."""
+    context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
+    context.execution_options.preserve_order = True
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    numbers = ray.data.from_items(list(range(count)), override_num_blocks=count)
+    return numbers.map_batches(run, batch_size=1, num_cpus=0, concurrency=cpus, label_selector=here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import ray
@@ -12,29 +13,53 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lotus_ray.cluster.pipelines import collect_pixels
+from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
+from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
+from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Workers
 
-IMAGES = "images"
 
-
-def lane_loop(config: dict[str, Any]) -> None:
+def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
     """Run a lane on this worker.
 
     Args:
         config: `todo`, a Todo; `threads`, CPU threads of this worker.
+
+    Returns:
+        What was wrong with the images, the same for every attempt; else None. Raised, it would be
+        tried again.
     """
     todo: Todo = config["todo"]
     torch.set_num_threads(config["threads"])
-    roles = load_roles(todo)
-    pixels = collect_pixels(ray.train.get_dataset_shard(IMAGES), roles, todo.lane.transform)
     device = ray.train.torch.get_device()
     workers = joined_workers(device)
-    facts = machine_facts(device, workers.size)
-    facts["versions"]["ray"] = ray.__version__
-    run_lane(todo, pixels, roles, workers, device, facts)
+    with todo.room.occupied():
+        material, error = _gathered(todo, config["threads"])
+        failed = workers.sum(torch.tensor(float(material is None), device=device))
+        if material is None or failed:
+            return error or ClusterError("another worker cannot read its images")
+        facts = machine_facts(device, workers.size)
+        facts["versions"]["ray"] = ray.__version__
+        run_lane(todo, material, workers, device, facts)
+    return None
+
+
+def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError | None]:
+    """Return the images of a lane, or what is wrong with them."""
+    cpus = node_cpus()
+    beside = ray.train.get_context().get_local_world_size()
+    spare = max((cpus - beside * threads) // beside, 1)  # a worker's part of what is left
+    decoders = Decoders(
+        partial(decode_to_files, cpus=cpus),
+        partial(stream_pixels, cpus=spare),
+    )
+    try:
+        roles = load_roles(todo)
+        return gather(todo.lane, roles, todo.room, decoders, todo.max_bad_images), None
+    except LotusRayError as error:
+        return None, error
 
 
 def joined_workers(device: torch.device) -> Workers:

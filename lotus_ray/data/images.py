@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,16 @@ class Transform:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     decoder: str = "exact"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of an image as it is kept: channels, height, width."""
+        return 3, self.img_size, self.img_size
+
+    @property
+    def image_bytes(self) -> int:
+        """Return how many bytes the pixels of an image take."""
+        return math.prod(self.shape)
 
     def spec(self) -> dict[str, object]:
         """Return the fields as plain values, for a cell's identity."""
@@ -72,12 +83,11 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
 def decode_all(
     encoded: Sequence[bytes], transform: Transform, where: Sequence[str], threads: int = 1
 ) -> np.ndarray:
-    """Decode images to uint8 [N, H, W, 3] on some threads; `where` names each of them."""
-    size = transform.img_size
-    pixels = np.empty((len(encoded), size, size, 3), dtype=np.uint8)
+    """Decode images to uint8 [N, 3, H, W] on some threads; `where` names each of them."""
+    pixels = np.empty((len(encoded), *transform.shape), dtype=np.uint8)
 
     def put(place: int) -> None:
-        pixels[place] = decode(encoded[place], transform, where[place])
+        pixels[place] = decode(encoded[place], transform, where[place]).transpose(2, 0, 1)
 
     if threads == 1:
         for place in range(len(encoded)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,12 @@ class Roles:
     def rows(self, *roles: str) -> np.ndarray:
         """Return the rows, int64 [n], that play any of `roles`."""
         return np.flatnonzero(np.isin(self.roles, [STORED.index(role) for role in roles]))
+
+    def without(self, sample_ids: Collection[str]) -> Roles:
+        """Return the table without some samples."""
+        kept = [row for row, name in enumerate(self.sample_ids) if name not in sample_ids]
+        names = [self.sample_ids[row] for row in kept]
+        return Roles(names, self.labels[kept], self.roles[kept], self.num_classes)
 
     @property
     def digest(self) -> str:

@@ -1,15 +1,16 @@
-"""Decoded images in memory, and splits that walk over them in global batches.
+"""Splits that walk over decoded images in global batches.
 
-Every worker holds all pixels of its cell and takes its share of each global batch. The batches
-depend on the seed, the epoch and the sample ids alone, never on the number of workers.
+Every worker reads the images of its node and takes its share of each global batch. The batches
+depend on the seed, the epoch and the sample ids alone, never on the number of workers, nor on
+whether an image is in memory, in a file, or streams past.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from lotus_ray import seeds
 from lotus_ray.data.images import Transform
-from lotus_ray.data.pieces import Piece
+from lotus_ray.data.order import Order
+from lotus_ray.data.pixels import Image
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, STORED
 
@@ -27,49 +28,15 @@ EVALUATION_BATCH = 512  # rows a worker; has no influence on any result
 LARGE = 3 * 64 * 64  # values in an image, from which on the work is worth a loop
 
 
-class PixelCollector:
-    """Pixels [N, 3, H, W], uint8, of every sample in the table of roles, each decoded once."""
+class PixelSource(Protocol):
+    """Gives decoded images: `pixels.Pixels`, or `pixels.StreamedPixels` where some are not here."""
 
-    def __init__(self, roles: Roles, transform: Transform) -> None:
-        self.roles = roles
-        self.transform = transform
-        size = transform.img_size
-        self._pixels = np.empty((len(roles), size, size, 3), dtype=np.uint8)
-        self._seen = np.zeros(len(roles), dtype=np.int64)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of an image."""
 
-    def add(self, rows: np.ndarray, pixels: np.ndarray) -> None:
-        """Store pixels [n, H, W, 3] at `rows` [n]."""
-        self._pixels[rows] = pixels
-        np.add.at(self._seen, rows, 1)
-
-    def finish(self) -> Tensor:
-        """Return the pixels as uint8 [N, 3, H, W].
-
-        Raises:
-            DataError: a sample was delivered never, or more than once.
-        """
-        wrong = np.flatnonzero(self._seen != 1)
-        if len(wrong):
-            first = wrong[0]
-            raise DataError(
-                f"{len(wrong)} samples were not delivered exactly once; "
-                f"{self.roles.sample_ids[first]} came {self._seen[first]} times"
-            )
-        return torch.from_numpy(self._pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def read_pixels(
-    pieces: Iterable[Piece], roles: Roles, transform: Transform, threads: int = 1
-) -> Tensor:
-    """Decode every sample in this process, piece by piece. Returns uint8 [N, 3, H, W].
-
-    The way of `--local`; on a cluster `cluster.pipelines` does the same through Ray Data.
-    """
-    images = PixelCollector(roles, transform)
-    for piece in pieces:
-        decoded = piece.decode(transform, threads)
-        images.add(decoded["row"], decoded["pixels"])
-    return images.finish()
+    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+        """Yield, for each share of rows in turn, what gives its images."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +51,13 @@ class WarmSplit:
 
     def __iter__(self) -> Iterator[Batch]:
         workers = self.warm.workers
-        share = self.rows[workers.rank :: workers.size]
-        for start in range(0, len(share), EVALUATION_BATCH):
-            rows = share[start : start + EVALUATION_BATCH]
-            yield self.warm.batch(rows, total=len(self))
+        rows, window_of = self.warm.order.fixed(self.rows)
+        share = rows[workers.rank :: workers.size]
+        parts = [
+            share[start : start + EVALUATION_BATCH]
+            for start in range(0, len(share), EVALUATION_BATCH)
+        ]
+        return self.warm.batches(parts, [len(self)] * len(parts), window_of)
 
     def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
         """Return one epoch: ceil(n / batch_size) global batches whose sizes differ by at most 1.
@@ -108,7 +78,7 @@ class WarmSplit:
 
     def draw(self, count: int, *names: object) -> Self:
         """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
-        ordered = self.rows[self._order("draw", *names)]
+        ordered = self.warm.order.drawn(self.rows, "draw", *names)
         repeats = math.ceil(count / len(ordered)) if len(ordered) else 0
         return replace(self, rows=np.sort(np.tile(ordered, repeats)[:count]))
 
@@ -116,23 +86,23 @@ class WarmSplit:
         """Return the samples of both, each once."""
         return replace(self, rows=np.union1d(self.rows, other.rows))
 
+    def without(self, rows: Tensor) -> Self:
+        """Return the samples that are not at `rows`, int64 [n]."""
+        return replace(self, rows=self.rows[~np.isin(self.rows, rows.cpu().numpy())])
+
     def of_classes_in(self, other: Self) -> Self:
         """Return the samples whose class occurs in `other`."""
         labels = self.warm.labels.numpy()
         return replace(self, rows=self.rows[np.isin(labels[self.rows], labels[other.rows])])
 
     def _by_class(self, how_many: Callable[[int], int], *names: object) -> np.ndarray:
-        ordered = self.rows[self._order("subset", *names)]
+        ordered = self.warm.order.drawn(self.rows, "subset", *names)
         labels = self.warm.labels.numpy()[ordered]
         chosen = [
             ordered[labels == label][: how_many(int((labels == label).sum()))]
             for label in np.unique(labels)
         ]
         return np.concatenate([self.rows[:0], *chosen])
-
-    def _order(self, *names: object) -> np.ndarray:
-        keys = self.warm.keys[torch.from_numpy(self.rows)]
-        return np.argsort(seeds.scores(keys, self.warm.seed, *names).numpy(), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -142,17 +112,18 @@ class _Epoch:
     names: tuple[object, ...]
 
     def __iter__(self) -> Iterator[Batch]:
-        rows = self.split.rows[self.split._order("shuffle", *self.names)]
-        if len(rows):
-            for batch in np.array_split(rows, math.ceil(len(rows) / self.batch_size)):
-                yield self._share(batch)
+        warm = self.split.warm
+        rows, window_of = warm.order.epoch(self.split.rows, *self.names)
+        batches = np.array_split(rows, math.ceil(len(rows) / self.batch_size)) if len(rows) else []
+        shares, totals = zip(*map(self._share, batches), strict=True) if batches else ((), ())
+        return warm.batches(shares, totals, window_of)
 
-    def _share(self, batch: np.ndarray) -> Batch:
+    def _share(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
         """Return this worker's part; of a batch with fewer rows than workers, all of it."""
         workers = self.split.warm.workers
         if len(batch) < workers.size:
-            return self.split.warm.batch(batch, total=len(batch) * workers.size)
-        return self.split.warm.batch(batch[workers.rank :: workers.size], total=len(batch))
+            return batch, len(batch) * workers.size
+        return batch[workers.rank :: workers.size], len(batch)
 
 
 class WarmSet:
@@ -160,13 +131,15 @@ class WarmSet:
 
     def __init__(
         self,
-        pixels: Tensor,
+        pixels: PixelSource,
         roles: Roles,
         transform: Transform,
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
         workers: Workers,
+        stored: np.ndarray | None = None,
+        window: int | None = None,
     ) -> None:
         self.pixels = pixels
         self.labels = torch.from_numpy(roles.labels.astype(np.int64))
@@ -177,6 +150,7 @@ class WarmSet:
         self.dtype = dtype
         self.workers = workers
         self.roles = roles
+        self.order = Order(self.keys, seed, stored, window)
         shape = (1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
         std = torch.tensor(transform.std, dtype=torch.float64).reshape(shape)
@@ -193,25 +167,37 @@ class WarmSet:
         """Return a black and a white pixel as batches hold them, [1, 3, 1, 1] each."""
         return self._shift, 255 * self._scale + self._shift
 
-    def batch(self, rows: np.ndarray, total: int) -> Batch:
-        """Return the samples at `rows` on the device, normalised."""
-        index = torch.from_numpy(rows)
-        return Batch(
-            images=self._normalised(index),
-            labels=self.labels[index].to(self.device),
-            rows=index.to(self.device),
-            keys=self.keys[index].to(self.device),
-            forget=self.forget[index].to(self.device),
-            total=total,
-        )
+    def batches(
+        self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
+    ) -> Iterator[Batch]:
+        """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
+        images = self.pixels.along(shares, window_of)
+        for rows, total, image in zip(shares, totals, images, strict=True):
+            index = torch.from_numpy(rows)
+            yield Batch(
+                images=self._normalised(rows.tolist(), image),
+                labels=self.labels[index].to(self.device),
+                rows=index.to(self.device),
+                keys=self.keys[index].to(self.device),
+                forget=self.forget[index].to(self.device),
+                total=total,
+            )
 
-    def _normalised(self, index: Tensor) -> Tensor:
-        """Return the images [N, 3, H, W] at `index`, as the network wants them."""
-        if self.device.type != "cpu" or self.pixels[0].numel() < LARGE:
-            images = self.pixels[index].to(self.device).to(self.dtype)
-            return images.mul_(self._scale).add_(self._shift)
-        # One at a time, an image stays in the cache from the first step to the last.
-        images = torch.empty((len(index), *self.pixels.shape[1:]), dtype=self.dtype)
-        for image, row in zip(images, index.tolist(), strict=True):
-            torch.mul(self.pixels[row], self._scale[0], out=image).add_(self._shift[0])
-        return images
+    def _normalised(self, rows: list[int], image: Image) -> Tensor:
+        """Return the images [N, 3, H, W] at `rows`, as the network wants them."""
+        shape = (len(rows), *self.pixels.shape)
+        if self.device.type == "cpu" and math.prod(self.pixels.shape) >= LARGE:
+            # One at a time, an image stays in the cache from the first step to the last.
+            # NumPy, since torch would wake its other threads three times for each.
+            images = torch.empty(shape, dtype=self.dtype)
+            scale, shift = self._scale[0].numpy(), self._shift[0].numpy()
+            for pixels, row in zip(images.numpy(), rows, strict=True):
+                np.copyto(pixels, image(row))
+                np.multiply(pixels, scale, out=pixels)
+                np.add(pixels, shift, out=pixels)
+            return images
+        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        for pixels, row in zip(levels.numpy(), rows, strict=True):
+            np.copyto(pixels, image(row))
+        images = levels.to(self.device, non_blocking=True).to(self.dtype)
+        return images.mul_(self._scale).add_(self._shift)

@@ -44,9 +44,7 @@ class BadTeacher(Method):
         retained = problem.retain.subset(self.retain_fraction, self.name)
         problem.original_logits.fill(retained)
         samples = problem.forget.union(retained)
-        size = (problem.num_rows, problem.num_classes)
-        bad = LogitsCache(problem.random_model(), *size, problem.workers)
-        bad.fill(problem.forget)
+        bad = problem.random_logits(problem.forget)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=samples.shuffled(problem.batch_size, self.name, epoch),

@@ -67,7 +67,9 @@ class Lotus(Method):
         if not self.class_unlearning:
             unseen_accuracy = problem.accuracy(problem.original, problem.calibration)
         for epoch in range(self.epochs):
-            forget_accuracy = problem.accuracy(problem.model, problem.forget)
+            # The student starts as the original, whose logits are known.
+            student = problem.model if epoch else problem.original
+            forget_accuracy = problem.accuracy(student, problem.forget)
             if forget_accuracy - unseen_accuracy <= STOP_AT:
                 return
             tau = self.temperature(forget_accuracy, unseen_accuracy)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.problem import Batch, Split, Workers
-from lotus_ray.roles import FORGET
+from lotus_ray.problem import LogitsCache, Split, Workers
+from lotus_ray.roles import FORGET, ROLES
+
+_ROWS_AT_A_TIME = 512  # of known logits
 
 
 def evaluate(
@@ -42,20 +44,33 @@ def evaluate(
     with torch.inference_mode():
         for role, split in splits.items():
             for batch in split:
-                pass_.add(role, batch, model(batch.images))
-    columns = workers.sum(pass_.columns).cpu().numpy()
-    return Outputs(
-        roles=roles,
-        labels=labels,
-        predicted=columns[0].astype(np.int64),
-        entropy=columns[1],
-        loss=columns[2],
-        margin=columns[3],
-        forget_probs=workers.sum(pass_.forget_probs).cpu().numpy(),
-        class_sums={
-            role: workers.sum(sums).cpu().numpy() for role, sums in pass_.class_sums.items()
-        },
-    )
+                pass_.add(role, batch.rows, batch.labels, model(batch.images))
+    return pass_.outputs(roles, labels, workers)
+
+
+def evaluate_known(
+    logits: LogitsCache,
+    roles: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    device: torch.device,
+) -> Outputs:
+    """Return what `evaluate` would of the model whose logits are known, without running it.
+
+    Args:
+        logits: of every sample of the roles that are evaluated.
+        roles: the role of each row of the table of roles, str [N].
+        labels: its label, int64 [N].
+        num_classes: C.
+        device: where the logits are.
+    """
+    pass_ = _Pass(roles, list(ROLES), num_classes, device)
+    for role in ROLES:
+        rows = torch.from_numpy(np.flatnonzero(roles == role))
+        for part in torch.split(rows, _ROWS_AT_A_TIME):
+            own = torch.from_numpy(labels)[part].to(device)
+            pass_.add(role, part.to(device), own, logits.of(part.to(device)))
+    return pass_.outputs(roles, labels, Workers())
 
 
 class _Pass:
@@ -71,20 +86,33 @@ class _Pass:
         self.forget_probs = _zeros(int(forgotten.sum()), num_classes, device)
         self.class_sums = {name: _zeros(num_classes, num_classes, device) for name in names}
 
-    def add(self, role: str, batch: Batch, logits: Tensor) -> None:
+    def add(self, role: str, rows: Tensor, labels: Tensor, logits: Tensor) -> None:
         log_probs = functional.log_softmax(logits.double(), dim=1)
         probs = log_probs.exp()
-        own = functional.one_hot(batch.labels, self.num_classes).bool()
+        own = functional.one_hot(labels, self.num_classes).bool()
         log_own = log_probs[own]
         log_others = log_probs.masked_fill(own, -torch.inf).logsumexp(dim=1)
         entropy = torch.special.entr(probs).sum(dim=1)
         predicted = logits.argmax(dim=1).double()
-        self.columns[:, batch.rows] = torch.stack(
-            [predicted, entropy, -log_own, log_own - log_others]
-        )
-        self.class_sums[role].index_add_(0, batch.labels, probs)
+        self.columns[:, rows] = torch.stack([predicted, entropy, -log_own, log_own - log_others])
+        self.class_sums[role].index_add_(0, labels, probs)
         if role == FORGET:
-            self.forget_probs[self.place[batch.rows]] = probs
+            self.forget_probs[self.place[rows]] = probs
+
+    def outputs(self, roles: np.ndarray, labels: np.ndarray, workers: Workers) -> Outputs:
+        columns = workers.sum(self.columns).cpu().numpy()
+        return Outputs(
+            roles=roles,
+            labels=labels,
+            predicted=columns[0].astype(np.int64),
+            entropy=columns[1],
+            loss=columns[2],
+            margin=columns[3],
+            forget_probs=workers.sum(self.forget_probs).cpu().numpy(),
+            class_sums={
+                role: workers.sum(sums).cpu().numpy() for role, sums in self.class_sums.items()
+            },
+        )
 
 
 def _zeros(rows: int, columns: int, device: torch.device) -> Tensor:

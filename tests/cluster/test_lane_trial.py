@@ -56,7 +56,6 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     rows = {row["method"]: row for row in store.rows().values()}
     assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
@@ -83,7 +82,6 @@ def test_deaths_are_counted_by_cell(todo: Todo, monkeypatch: pytest.MonkeyPatch)
                 store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     assert died == ["Original", "Finetuning", "LoTUS"]
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 2)] * 3
@@ -107,7 +105,6 @@ def test_a_cell_that_comes_further_each_time_is_not_given_up(
         raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     assert deaths == [9]
     rows = {row["method"]: row["status"] for row in store.rows().values()}
@@ -122,7 +119,6 @@ def test_workers_that_never_start_do_not_loop_for_ever(
         raise WorkerGroupError("no start", {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    monkeypatch.setattr(grid, "decode_images", lambda *args: None)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     rows = Store.open(todo.store).rows()
     assert [row["status"] for row in rows.values()] == ["failed"] * 3

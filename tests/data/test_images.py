@@ -135,14 +135,16 @@ def test_a_decompression_bomb_is_refused_from_its_header(side: int) -> None:
 def test_decode_all_stacks_in_order_and_names_the_one_that_fails() -> None:
     images = [NOISE[:4, :4], NOISE[4:8, 4:8]]
     files = [encoded(image) for image in images]
-    assert np.array_equal(decode_all(files, Transform(4), ["a", "b"]), np.stack(images))
+    assert np.array_equal(
+        decode_all(files, Transform(4), ["a", "b"]), np.stack(images).transpose(0, 3, 1, 2)
+    )
     with pytest.raises(DataError) as caught:
         decode_all([files[0], b"torn"], Transform(4), ["a", "b"])
     assert caught.value.where == "b"
 
 
 def test_decode_all_of_nothing_has_the_shape_of_images() -> None:
-    assert decode_all([], Transform(4), []).shape == (0, 4, 4, 3)
+    assert decode_all([], Transform(4), []).shape == (0, 3, 4, 4)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,9 @@ from lotus_ray.data.pieces import wanted_pieces
 from lotus_ray.data.shards import Columns, Manifest, read_labels
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import read_pixels
 from lotus_ray.errors import DataError
 from lotus_ray.store import Store
-from tests.toy import PLAIN
+from tests.toy import PLAIN, read_pixels
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 THEIRS = Columns("img", "fine_label", sample_id=None)

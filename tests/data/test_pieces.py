@@ -16,9 +16,8 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import read_pixels
 from lotus_ray.errors import DataError
-from tests.toy import PLAIN, Sample, source, table
+from tests.toy import PLAIN, Sample, read_pixels, source, table
 
 
 def png(image: np.ndarray) -> bytes:

@@ -13,12 +13,12 @@ from torch import Tensor
 from lotus_ray import seeds
 from lotus_ray.data import warm
 from lotus_ray.data.images import Transform
+from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import PixelCollector, WarmSet, WarmSplit
-from lotus_ray.errors import DataError
+from lotus_ray.data.warm import WarmSet, WarmSplit
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, RETAIN, TEST, UNSEEN
-from tests.toy import make_warm, table
+from tests.toy import batch_of, make_warm, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
@@ -30,7 +30,9 @@ def warm_set(roles: Roles, rank: int = 0, size: int = 1, seed: int = 0) -> WarmS
     """Build the warm set of one worker; every pixel of a sample holds its row."""
     pixels = torch.arange(len(roles), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
     workers = Workers(rank=rank, size=size)
-    return WarmSet(pixels, roles, PLAIN, seed, torch.device("cpu"), torch.float64, workers)
+    return WarmSet(
+        Pixels.of(pixels.numpy()), roles, PLAIN, seed, torch.device("cpu"), torch.float64, workers
+    )
 
 
 def splits(roles: Roles, size: int, *names: str, seed: int = 0) -> list[WarmSplit]:
@@ -292,9 +294,9 @@ def test_normalisation_by_hand() -> None:
     """(p/255 − mean)/std: (1 − 0.5)/0.5 = 1, (0 − 0.25)/0.5 = −0.5, (1 − 0)/2 = 0.5."""
     pixels = torch.tensor([255, 0, 255], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 2, 2)
     transform = Transform(2, mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 2.0))
-    made = WarmSet(
-        pixels, table("f"), transform, 0, torch.device("cpu"), torch.float32, Workers()
-    ).batch(np.array([0]), total=1)
+    images, device = Pixels.of(pixels.numpy()), torch.device("cpu")
+    warm_set = WarmSet(images, table("f"), transform, 0, device, torch.float32, Workers())
+    made = batch_of(warm_set, [0])
     assert made.images.dtype == torch.float32
     assert made.images[0, :, 0, 0].tolist() == [1.0, -0.5, 0.5]
 
@@ -302,42 +304,13 @@ def test_normalisation_by_hand() -> None:
 def test_the_pixel_range_by_hand() -> None:
     """Black is (0 − 0.5)/0.25 = −2, white (1 − 0.5)/0.25 = 2; the last channel 0 and 1."""
     transform = Transform(2, mean=(0.5, 0.5, 0.0), std=(0.25, 0.25, 1.0))
-    pixels = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    pixels = Pixels.of(np.zeros((1, 3, 2, 2), np.uint8))
     device = torch.device("cpu")
     made = WarmSet(pixels, table("f"), transform, 0, device, torch.float64, Workers())
     black, white = made.pixel_range
     assert black.flatten().tolist() == [-2.0, -2.0, 0.0]
     assert white.flatten().tolist() == [2.0, 2.0, 1.0]
     assert black.shape == white.shape == (1, 3, 1, 1)
-
-
-def test_collected_pixels_stand_at_their_rows() -> None:
-    images = PixelCollector(table("frut"), PLAIN)
-    pixels = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
-    images.add(np.array([3, 1]), pixels[[3, 1]])
-    images.add(np.array([], dtype=np.int64), pixels[:0])
-    images.add(np.array([0, 2]), pixels[[0, 2]])
-    assert np.array_equal(images.finish().numpy(), pixels.transpose(0, 3, 1, 2))
-
-
-@pytest.mark.parametrize(
-    ("delivered", "said"),
-    [
-        ([[0, 1, 2]], "1 samples were not delivered exactly once; s003 came 0 times"),
-        ([[0, 1, 2, 3], [1]], "1 samples were not delivered exactly once; s001 came 2 times"),
-        ([[0, 1, 1, 3]], "2 samples were not delivered exactly once; s001 came 2 times"),
-        ([], "4 samples were not delivered exactly once; s000 came 0 times"),
-    ],
-)
-def test_a_sample_delivered_never_or_twice_is_an_error(
-    delivered: list[list[int]], said: str
-) -> None:
-    images = PixelCollector(table("frut"), PLAIN)
-    for batch in delivered:
-        images.add(np.array(batch), np.zeros((len(batch), 2, 2, 3), dtype=np.uint8))
-    with pytest.raises(DataError) as caught:
-        images.finish()
-    assert caught.value.what == said
 
 
 def test_large_images_are_normalised_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +322,7 @@ def test_large_images_are_normalised_as_small_ones_are(monkeypatch: pytest.Monke
     for large in (1, 10**9):
         monkeypatch.setattr(warm, "LARGE", large)
         made = make_warm(pixels, table("frrut"), transform=transform)
-        found.append(made.batch(np.array([0, 3, 4]), total=3).images)
+        found.append(batch_of(made, [0, 3, 4]).images)
     assert torch.equal(found[0], found[1])
     assert float(found[0][0, 0, 0, 0]) == pytest.approx(0.5, abs=1e-15)
     mean, std = (

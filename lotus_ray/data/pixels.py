@@ -1,0 +1,139 @@
+"""Where pixels come from: blocks that are here, and images that stream past, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Self
+
+import numpy as np
+
+from lotus_ray.data.images import Transform
+from lotus_ray.data.pieces import Piece
+
+Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
+# Decodes pieces and yields rows [n] and pixels [n, 3, H, W], in the order of the pieces.
+Stream = Callable[[Sequence[Piece], Transform], Iterable[tuple[np.ndarray, np.ndarray]]]
+
+
+def stream_here(
+    pieces: Sequence[Piece], transform: Transform, threads: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Decode pieces in this process, one after another, each on some threads."""
+    for piece in pieces:
+        for encoded in piece.read():
+            yield encoded.rows, encoded.decode(transform, threads)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images by row of the table of roles, each in a block of images. Nothing is copied."""
+
+    blocks: Sequence[np.ndarray]  # uint8 [n, 3, H, W] each
+    block: np.ndarray  # int64 [N]: place in `blocks`; −1 where an image is not here
+    place: np.ndarray  # int64 [N]: place in the block
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Self:
+        """Return the pixels of an array of all images, uint8 [N, 3, H, W]."""
+        count, *shape = images.shape
+        return cls([images], np.zeros(count, np.int64), np.arange(count), tuple(shape))
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every image is here."""
+        return bool((self.block >= 0).all())
+
+    def image(self, row: int) -> np.ndarray:
+        """Return one image that is here, uint8 [3, H, W]."""
+        found: np.ndarray = self.blocks[self.block[row]][self.place[row]]
+        return found
+
+    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+        """Yield, for each share of rows in turn, what gives its images."""
+        return repeat(self.image, len(shares))
+
+
+@dataclass
+class StreamedPixels:
+    """Pixels of which some are not here: those are decoded each time they are met, in windows.
+
+    At most two windows of them are held at a time, and what the stream has decoded ahead.
+    """
+
+    here: Pixels
+    pieces: Sequence[Piece]
+    transform: Transform
+    stream: Stream
+    decoded: int = 0
+    _piece_of: np.ndarray = field(init=False)  # int64 [N]
+    _place_of: np.ndarray = field(init=False)  # int64 [N]: place in the piece
+
+    def __post_init__(self) -> None:
+        self._piece_of = np.full(len(self.here.block), -1)
+        self._place_of = np.full(len(self.here.block), -1)
+        for number, piece in enumerate(self.pieces):
+            self._piece_of[piece.rows] = number
+            self._place_of[piece.rows] = np.arange(len(piece))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of an image."""
+        return self.here.shape
+
+    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+        """Yield, for each share of rows in turn, what gives its images.
+
+        Args:
+            shares: rows [n] each, in the order of windows.
+            window_of: the window of each row of the table of roles.
+        """
+        cold = [share[self.here.block[share] < 0] for share in shares]
+        if window_of is None or not any(map(len, cold)):
+            yield from self.here.along(shares, window_of)
+            return
+        windows = _windows(np.unique(np.concatenate(cold)), window_of)
+        parts = [list(self._pieces_of(rows)) for rows in windows]
+        stream = iter(self.stream([piece for part in parts for piece in part], self.transform))
+        held: list[tuple[int, dict[int, np.ndarray]]] = []  # the last two windows
+        following = iter(windows)
+        for share in cold:
+            last = max(window_of[share].tolist(), default=-1)
+            while last >= 0 and (not held or held[-1][0] < last):
+                rows = next(following)
+                held = [*held[-1:], (int(window_of[rows[0]]), self._load(stream, len(rows)))]
+            yield self._among([images for _, images in held])
+
+    def _pieces_of(self, rows: np.ndarray) -> Iterator[Piece]:
+        """Yield the parts of pieces that hold `rows`, in the order of storage."""
+        numbers = self._piece_of[rows]
+        for number in np.unique(numbers):
+            yield self.pieces[number].only(np.sort(self._place_of[rows[numbers == number]]))
+
+    def _load(
+        self, stream: Iterator[tuple[np.ndarray, np.ndarray]], count: int
+    ) -> dict[int, np.ndarray]:
+        """Take `count` images from the stream; return them by row."""
+        images: dict[int, np.ndarray] = {}
+        while len(images) < count:
+            rows, pixels = next(stream)
+            images.update(zip(rows.tolist(), pixels, strict=True))
+        self.decoded += count
+        return images
+
+    def _among(self, streamed: Sequence[Mapping[int, np.ndarray]]) -> Image:
+        def image(row: int) -> np.ndarray:
+            for images in streamed:
+                if row in images:
+                    return images[row]
+            return self.here.image(row)
+
+        return image
+
+
+def _windows(rows: np.ndarray, window_of: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each window that has any, in the order of windows."""
+    rows = rows[np.argsort(window_of[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(window_of[rows])) + 1)

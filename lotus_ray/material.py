@@ -1,0 +1,96 @@
+"""What a lane works on: its table of roles, and the pixels of every image in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lotus_ray.cells import Lane
+from lotus_ray.data.decoded import Decode, DecodedFiles
+from lotus_ray.data.pieces import stored_order, wanted_pieces
+from lotus_ray.data.pixels import Pixels, Stream, StreamedPixels
+from lotus_ray.data.room import Room
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
+
+
+@dataclass
+class Material:
+    """The images of a lane on this node.
+
+    `stored` [N] is each sample's place in the order of storage; `bad` says by sample id which
+    images were left out because they cannot be decoded, and why.
+    """
+
+    roles: Roles
+    pixels: Pixels | StreamedPixels
+    stored: np.ndarray
+    bad: dict[str, str]
+    _files: DecodedFiles
+    _told: int = 0
+
+    def newly_decoded(self) -> int:
+        """Return how many images this process decoded since it was last asked."""
+        streamed = self.pixels.decoded if isinstance(self.pixels, StreamedPixels) else 0
+        total = self._files.decoded + streamed
+        new, self._told = total - self._told, total
+        return new
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """How images are decoded: into files of this node, and as a stream."""
+
+    decode: Decode
+    stream: Stream
+
+
+def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: int = 0) -> Material:
+    """Make the images of a lane available on this node, each decoded once.
+
+    Args:
+        lane: the lane.
+        roles: its table of roles.
+        room: where decoded images go.
+        decoders: who decodes.
+        max_bad: leave out so many images that cannot be decoded; none to forget.
+
+    Returns:
+        The material. Retained images for which there is no room stream, where the lane shuffles
+        within windows.
+
+    Raises:
+        DataError: an image is missing, there twice, or cannot be decoded; or there is no room.
+    """
+    pieces = wanted_pieces(lane.manifests, roles)
+    stored = _places(stored_order(pieces), roles)
+    files = DecodedFiles(room, lane.transform)
+    may_stream = lane.shuffle_window is not None
+    files.ensure(pieces, roles, decoders.decode, max_bad, may_stream)
+    bad = files.bad_among(roles)
+    if bad:
+        roles = roles.without(bad)
+        pieces = wanted_pieces(lane.manifests, roles)
+        stored = _places(stored_order(pieces), roles)
+    here = files.pixels(roles)
+    if here.complete:
+        return Material(roles, here, stored, bad, files)
+    streamed = StreamedPixels(here, pieces, lane.transform, decoders.stream)
+    return Material(roles, streamed, stored, bad, files)
+
+
+def _places(order: np.ndarray, roles: Roles) -> np.ndarray:
+    """Return the place of each sample in the order of storage, int64 [N].
+
+    Raises:
+        DataError: a sample is stored never, or more than once.
+    """
+    counts = np.bincount(order, minlength=len(roles))
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        raise DataError(
+            f"{len(wrong)} samples are not stored exactly once; "
+            f"{roles.sample_ids[wrong[0]]} is there {counts[wrong[0]]} times"
+        )
+    return np.argsort(order)

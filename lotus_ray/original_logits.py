@@ -1,0 +1,120 @@
+"""The original's logits, computed once and kept in the store for every method, lane and run.
+
+They are kept by set of samples: the held-out ones, which lanes of all seeds share, and those to
+forget and to retain. A set lies in shards, each with its own digest; the marker that names them is
+written last, and without it the set is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import StoreError
+from lotus_ray.problem import LogitsCache, Split, Workers
+from lotus_ray.roles import FORGET, RETAIN, TEST, UNSEEN
+from lotus_ray.store import Store
+
+SETS = ((UNSEEN, TEST), (FORGET, RETAIN))
+_ROWS_A_SHARD = 65_536  # of 1,000 classes in float32: 262 MB
+_MARKER = "complete.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogitsFiles:
+    """The logits of one set of samples in a store. `key` names everything that they depend on."""
+
+    store: Store
+    key: Mapping[str, Any]
+    sample_ids: Sequence[str]
+
+    @property
+    def folder(self) -> str:
+        """Return the place of the set in the store."""
+        digest = hashlib.sha256(json.dumps(self.key, sort_keys=True).encode())
+        digest.update("\n".join(self.sample_ids).encode())
+        return f"logits/{digest.hexdigest()[:32]}"
+
+    def read(self) -> Tensor | None:
+        """Return logits [n, C] in the order of the samples; None where they are not all there."""
+        content = self.store.find(f"{self.folder}/{_MARKER}")
+        if content is None:
+            return None
+        try:
+            shards = [self._shard(**shard) for shard in json.loads(content)["shards"]]
+            logits = torch.cat(shards)
+            if len(logits) != len(self.sample_ids):
+                raise ValueError(f"{len(logits)} rows for {len(self.sample_ids)} samples")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s/%s is ignored: %s", self.store.uri, self.folder, error)
+            return None
+        return logits
+
+    def write(self, logits: Tensor) -> None:
+        """Keep logits [n, C]; the marker comes last. A store that refuses them loses nothing."""
+        shards = []
+        try:
+            for part in torch.split(logits, _ROWS_A_SHARD):
+                content = save({"logits": part.contiguous().cpu()})
+                digest = hashlib.sha256(content).hexdigest()
+                name = f"{digest[:32]}.safetensors"  # so that no two writers mix theirs
+                self.store.replace(f"{self.folder}/{name}", content)
+                shards.append({"name": name, "sha256": digest})
+            marker = {"rows": len(logits), "key": dict(self.key), "shards": shards}
+            self.store.replace(f"{self.folder}/{_MARKER}", json.dumps(marker, indent=1).encode())
+        except StoreError as error:
+            _log.warning("the original's logits are not kept: %s", error)
+
+    def _shard(self, name: str, sha256: str) -> Tensor:
+        content = self.store.find(f"{self.folder}/{name}")
+        if content is None or hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{name} is missing, or not what was written")
+        logits: Tensor = load(content)["logits"]
+        return logits
+
+
+def known_logits(
+    model: nn.Module,
+    roles: Roles,
+    split: Callable[..., Split],
+    store: Store,
+    key: Mapping[str, Any],
+    workers: Workers,
+) -> LogitsCache:
+    """Return the logits of a frozen network on every sample that is evaluated.
+
+    What the store holds is read by the first worker, for all; the rest is computed, and kept.
+
+    Args:
+        model: the original.
+        roles: the table of roles.
+        split: gives the samples that play some roles.
+        store: where logits are kept.
+        key: what they depend on besides the samples; used on the first worker alone.
+        workers: who share the work.
+    """
+    cache = LogitsCache(model, len(roles), roles.num_classes, workers)
+    device = next(model.parameters()).device
+    for names in SETS:
+        rows = torch.from_numpy(roles.rows(*names))
+        files = LogitsFiles(store, key, [roles.sample_ids[row] for row in rows.tolist()])
+        found = files.read() if workers.rank == 0 else None
+        if workers.from_first(torch.tensor(float(found is not None), device=device)):
+            empty = torch.zeros(len(rows), roles.num_classes, device=device)
+            given = empty if found is None else found.to(device)
+            cache.know(rows, workers.from_first(given.to(next(model.parameters()).dtype)))
+            continue
+        cache.fill(split(*names))
+        if workers.rank == 0:
+            files.write(cache.of(rows.to(device)))
+    return cache
