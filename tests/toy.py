@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
 from lotus_ray.data.images import Transform
+from lotus_ray.data.shards import Manifest, content_digest, sha256_of, write_manifest
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
@@ -136,3 +141,49 @@ def blobs(count: int, classes: int, seed: int = 0, noise: int = 30) -> Tensor:
     centres = torch.randint(40, 216, (classes, 3, 2, 2), generator=generator)
     spread = torch.randint(-noise, noise + 1, (count, 3, 2, 2), generator=generator)
     return (centres[torch.arange(count) % classes] + spread).clamp(0, 255).to(torch.uint8)
+
+
+def rewrite(path: str, kind: pa.DataType | None = None, /, **columns: list[Any]) -> None:
+    """Put other values, and of another type where one is given, into columns of a Parquet file."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        column = pa.array(values, kind or table.schema.field(name).type)
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(table, path)
+
+
+def reseal(manifest: Manifest) -> Manifest:
+    """Return and write a manifest that vouches for shards as they are now."""
+    sealed = []
+    for shard in manifest.shards:
+        path = Path(manifest.uri(shard))
+        table = pq.read_table(path)
+        sealed.append(
+            replace(
+                shard,
+                rows=len(table),
+                bytes=path.stat().st_size,
+                sha256=sha256_of(path),
+                content=content_digest(table),
+            )
+        )
+    found = replace(manifest, shards=tuple(sealed))
+    write_manifest(found)
+    return found
+
+
+class Canary(pa.ExtensionType):  # type: ignore[misc]
+    """A column type of its own, which touches a file when a schema that names it is parsed."""
+
+    touched: list[bytes] = []  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__(pa.binary(), "tests.canary")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"payload"
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Canary:
+        cls.touched.append(serialized)
+        return cls()

@@ -18,8 +18,8 @@ from lotus_ray.cluster.pipelines import collect_pixels, decode_images
 from lotus_ray.cluster.session import session
 from lotus_ray.data.images import Transform, decode_all
 from lotus_ray.data.pieces import wanted_pieces
+from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.prepare import prepare
-from lotus_ray.data.shards import read_labels
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet

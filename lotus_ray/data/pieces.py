@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lotus_ray.data.images import Transform, decode_all
-from lotus_ray.data.parquet_files import open_parquet
-from lotus_ray.data.shards import Manifest, Shard, read_manifest, sample_ids
+from lotus_ray.data.parquet_files import open_parquet, reading
+from lotus_ray.data.shards import DIGEST, Manifest, Shard, read_manifest, read_small
 from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Piece:
     rows: np.ndarray  # [n], int64
     sample_ids: list[str]  # [n]
     image: str  # name of the column
+    digests: list[bytes] | None = None  # [n], SHA-256 of the images; None in files read in place
 
     def decode(self, transform: Transform, threads: int = 1) -> dict[str, np.ndarray]:
         """Read and decode the images on some threads.
@@ -34,9 +37,9 @@ class Piece:
             `row` int64 [n], place in the table of roles, and `pixels` uint8 [n, H, W, 3].
 
         Raises:
-            DataError: an image cannot be decoded; the text names its id, file and row group.
+            DataError: an image changed or cannot be decoded; the text names its id, file and row.
         """
-        with open_parquet(self.uri) as file:
+        with open_parquet(self.uri) as file, reading(self.uri):
             table = file.read_row_group(self.group, columns=[self.image])
         images = table[self.image].take(pa.array(self.places)).combine_chunks()
         names = [
@@ -44,7 +47,31 @@ class Piece:
             for sample_id, place in zip(self.sample_ids, self.places, strict=True)
         ]
         encoded = images.field("bytes").to_pylist()
+        if self.digests is not None:
+            check_bytes(encoded, self.digests, names)
         return {"row": self.rows, "pixels": decode_all(encoded, transform, names, threads)}
+
+
+def check_bytes(
+    encoded: Sequence[bytes | None], digests: Sequence[bytes], names: Sequence[str]
+) -> None:
+    """Look whether images are still those that were prepared.
+
+    Args:
+        encoded: N images as they were read.
+        digests: their SHA-256, 32 bytes each.
+        names: sample id, file and row, for the error.
+
+    Raises:
+        DataError: an image differs; the text names it.
+    """
+    for content, digest, name in zip(encoded, digests, names, strict=True):
+        if hashlib.sha256(content or b"").digest() != digest:
+            raise DataError(
+                "an image changed since it was prepared",
+                where=name,
+                next_command="remove the prepared data, and run lotus-ray prepare again",
+            )
 
 
 def wanted_pieces(directories: Iterable[Path], roles: Roles) -> list[Piece]:
@@ -68,15 +95,19 @@ def _of_manifest(manifest: Manifest, wanted: pa.Array, roles: Roles) -> Iterator
 def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) -> Iterator[Piece]:
     uri = manifest.uri(shard)
     with open_parquet(uri) as file:
-        found = pc.index_in(sample_ids(manifest, shard, file), value_set=wanted)
+        small = read_small(manifest, shard, file)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    found = pc.index_in(small["sample_id"], value_set=wanted)
     rows = found.fill_null(-1).to_numpy().astype(np.int64)
     start = 0
     for group, size in enumerate(sizes):
         of_group = rows[start : start + size]
         places = np.flatnonzero(of_group >= 0)
-        start += size
         if len(places):
             targets = of_group[places]
             names = [roles.sample_ids[row] for row in targets]
-            yield Piece(uri, group, places, targets, names, manifest.columns.image)
+            digests = None
+            if not manifest.in_place:
+                digests = small[DIGEST].take(pa.array(start + places)).to_pylist()
+            yield Piece(uri, group, places, targets, names, manifest.columns.image, digests)
+        start += size
