@@ -18,7 +18,9 @@ from lotus_ray import metrics
 from lotus_ray.data.classes import class_number, with_calibration
 from lotus_ray.data.id_files import read_sample_ids
 from lotus_ray.data.images import Transform
-from lotus_ray.data.shards import Manifest, read_labels, read_manifest
+from lotus_ray.data.notes import notes_on
+from lotus_ray.data.preflight import read_labels
+from lotus_ray.data.shards import Manifest, read_manifest
 from lotus_ray.data.sources import prepare_command
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
 from lotus_ray.errors import DataError, JobError
@@ -65,6 +67,7 @@ class Lane:
     cells: tuple[Cell, ...]
     expected_accuracy: float | None = None  # of the original, on the held-out images
     accuracy_tolerance: float = 0.03
+    notes: tuple[str, ...] = ()  # what is odd about its data
 
     @property
     def original(self) -> Cell:
@@ -104,6 +107,19 @@ class Plan:
         """Return all cells, lane by lane."""
         return [cell for lane in self.lanes for cell in lane.cells]
 
+    @property
+    def notes(self) -> list[str]:
+        """Return what is odd about the data, each thing once, and of which lanes it is said."""
+        said: dict[tuple[str, str, str], list[str]] = {}
+        for lane in self.lanes:
+            for note in lane.notes:
+                seeds = said.setdefault((lane.benchmark, lane.setting, note), [])
+                seeds.extend([str(lane.seed)] if str(lane.seed) not in seeds else [])
+        return [
+            f"{benchmark}, {setting}, seed {', '.join(seeds)}: {note}"
+            for (benchmark, setting, note), seeds in said.items()
+        ]
+
 
 def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = None) -> Plan:
     """Expand a job to lanes.
@@ -130,6 +146,7 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
             calibration = read_manifest(Path(dataset.calibration.manifest))
             labels = with_calibration(labels, manifest, calibration)
         forget, retain = chosen_samples(dataset, manifest)
+        notes: dict[str, tuple[str, ...]] = {}
         for seed in dict.fromkeys(loaded.job.grid.seeds):
             for model, methods in zip(loaded.job.grid.models, loaded.methods, strict=True):
                 draw = partial(
@@ -149,7 +166,10 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
                     folders = (*lane.manifests, calibration.directory.absolute())
                     lane = replace(lane, manifests=folders)
                     digests["calibration"] = calibration.digest
-                lane = replace(lane, cells=_cells(methods, lane, digests))
+                if lane.roles_digest not in notes:
+                    notes[lane.roles_digest] = notes_on(drawn, labels, manifest.classes)
+                said = notes[lane.roles_digest]
+                lane = replace(lane, cells=_cells(methods, lane, digests), notes=said)
                 lanes.append(lane)
                 roles[lane.roles_name] = drawn
     _check_distinct(lanes)

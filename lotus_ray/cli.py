@@ -147,7 +147,11 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
     manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
     for note in manifest.notes:
         click.echo(f"note: {note}", err=True)
-    counts = ", ".join(f"{manifest.rows(split)} {split}" for split in SPLITS)
+    counts = ", ".join(
+        f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} a class)"
+        for split in SPLITS
+        if (of := manifest.counts[split])
+    )
     click.echo(f"{source}: {counts} images in {len(manifest.shards)} shards: {destination}")
 
 
@@ -201,6 +205,8 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
     found = preview(load_job(job, overrides))
     cells = len(found.planned.cells) + len(found.absent_cells)
     click.echo(f"{job}: valid, {cells} cells")
+    for note in found.planned.notes:
+        click.echo(f"note: {note}", err=True)
     for note in absent_notes(found):
         click.echo(f"not checked: {note}", err=True)
 
@@ -251,7 +257,7 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
         f"{need.workers} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
         f"store {store.uri}"
     )
-    for note in preview.absent_notes(found):
+    for note in [*found.planned.notes, *preview.absent_notes(found)]:
         click.echo(f"note: {note}", err=True)
 
 

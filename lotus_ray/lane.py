@@ -415,6 +415,7 @@ def about(lane: Lane, cell: Cell) -> dict[str, Any]:
         "method": cell.label,
         "seed": lane.seed,
         "spec": cell.spec,
+        "data_notes": list(lane.notes),
         "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

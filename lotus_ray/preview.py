@@ -13,6 +13,7 @@ import torch
 from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data import shards
 from lotus_ray.data.in_place import DATASET, adopt
+from lotus_ray.data.preflight import verify
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Columns, Manifest
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
@@ -37,12 +38,13 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
         if dataset.parquet is not None:
             manifest = _adopt(dataset.parquet, embedded)
         elif dataset.manifest is not None:
-            manifest = shards.verify(shards.read_manifest(Path(dataset.manifest)))
+            manifest = verify(shards.read_manifest(Path(dataset.manifest)))
         else:
             source = dataset.source or ""
-            manifest = prepare(SOURCES[source], embedded / source)
+            # By format: a store outlives the version that made it.
+            manifest = prepare(SOURCES[source], embedded / f"{source}-{shards.FORMAT}")
         if dataset.calibration:
-            shards.verify(shards.read_manifest(Path(dataset.calibration.manifest)))
+            verify(shards.read_manifest(Path(dataset.calibration.manifest)))
         manifests.append(manifest)
     return manifests
 

@@ -203,6 +203,8 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         for todo in todos:
             for cell_id in todo.generations:
                 store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
+    for note in planned.notes:
+        print(f"note: {note}", file=sys.stderr)
     outcome = Outcome(store.uri, planned, {}, stages.seconds)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def samples(label_of_first: int = 0) -> list[Sample]:
     for number in range(36):
         split = TRAIN if number < 24 else HELDOUT
         label = label_of_first if number == 0 else number % 2
-        made.append(Sample(f"s{number:02d}", split, b"", "", label))
+        made.append(Sample(f"s{number:02d}", split, b"%d" % number, "", label))
     return made
 
 
@@ -317,3 +318,37 @@ def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
         planned(manifest, "grid.datasets.0.source=cifar10")
     assert raised.value.next_command == "lotus-ray prepare cifar10 DEST --root FOLDER"
     assert planned(manifest, "grid.datasets.0.num_classes=2").lanes
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The samples of class a all show one image."""
+    made = [replace(s, image=b"one") if s.label == 0 else s for s in samples()]
+    return prepare(source(made, ("a", "b")), tmp_path_factory.mktemp("odd") / "toy")
+
+
+def test_a_lane_knows_what_is_odd_about_its_data(odd: Manifest, manifest: Manifest) -> None:
+    """One image under four roles: six pairs of roles share it."""
+    (lane,) = planned(odd, "grid.datasets.0.forget={classes: [a]}").lanes
+    absent = "holds no image of 1 of 2 classes, which metrics by class leave out:"
+    assert lane.notes[:2] == (f"forget {absent} b", f"retain {absent} a")
+    assert len(planned(odd).lanes[0].notes) == 6
+    assert planned(manifest).lanes[0].notes == ()
+
+
+def test_a_note_is_said_once_for_all_models_and_seeds(odd: Manifest) -> None:
+    net = "{name: resnet18_cifar, options: {width: %d}, train: {epochs: 2}}"
+    forget = "grid.datasets.0.forget={classes: [a]}"
+    models = f"grid.models=[{net % 4}, {net % 5}]"
+    found = planned(odd, forget, models, "grid.seeds=[13, 14]")
+    assert len(found.lanes) == 4
+    absent = "retain holds no image of 1 of 2 classes, which metrics by class leave out: a"
+    assert [note for note in found.notes if absent in note] == [
+        f"Toy, class_a, seed 13, 14: {absent}"
+    ]
+
+
+def test_notes_change_no_id(odd: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ids(odd)
+    monkeypatch.setattr("lotus_ray.cells.notes_on", lambda *_: ("something else",))
+    assert ids(odd) == before

@@ -16,10 +16,12 @@ from click.testing import CliRunner, Result
 from lotus_ray import __version__
 from lotus_ray.cli import main
 from lotus_ray.data.prepare import prepare
+from lotus_ray.data.shards import FORMAT
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError
 from lotus_ray.methods import METHODS
 
+EMBEDDED = f"digits-{FORMAT}"
 DIGITS = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 # One epoch of each, on a network small enough to be quick.
 QUICK = {
@@ -91,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the prepared digits and nothing else: their making takes a second."""
     store = tmp_path_factory.mktemp("digits")
-    prepare(SOURCES["digits"], store / "data" / "digits")
+    prepare(SOURCES["digits"], store / "data" / EMBEDDED)
     return store
 
 
@@ -420,7 +422,10 @@ def test_list_of_something_else_is_refused() -> None:
 def test_prepare_and_prepare_again(folder: Path) -> None:
     result = run("prepare", "digits", "data/digits")
     assert result.exit_code == 0
-    assert result.stdout == ("digits: 1435 train, 362 heldout images in 2 shards: data/digits\n")
+    assert result.stdout == (
+        "digits: 1435 train (136 to 154 a class), 362 heldout (26 to 45 a class) images "
+        "in 2 shards: data/digits\n"
+    )
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     again = run("prepare", "digits", "data/digits")
     assert (again.exit_code, again.stdout) == (0, result.stdout)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 from lotus_ray.data.pixels import Pixels, stream_here
+from lotus_ray.data.shards import Manifest, content_digest, sha256_of, write_manifest
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
@@ -153,3 +160,56 @@ def read_pixels(pieces: Sequence[Piece], roles: Roles, transform: Transform) -> 
 def batch_of(warm: WarmSet, rows: list[int]) -> Batch:
     """Return the samples at `rows` as one batch."""
     return next(warm.batches([np.array(rows)], [len(rows)], None))
+
+
+def rewrite(path: str, kind: pa.DataType | None = None, /, **columns: list[Any]) -> None:
+    """Put other values, and of another type where one is given, into columns of a Parquet file."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        column = pa.array(values, kind or table.schema.field(name).type)
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(table, path)
+
+
+def reseal(manifest: Manifest) -> Manifest:
+    """Return and write a manifest that vouches for shards as they are now."""
+    sealed = []
+    for shard in manifest.shards:
+        path = Path(manifest.uri(shard))
+        table = pq.read_table(path)
+        sealed.append(
+            replace(
+                shard,
+                rows=len(table),
+                bytes=path.stat().st_size,
+                sha256=sha256_of(path),
+                content=content_digest(table),
+            )
+        )
+    found = replace(manifest, shards=tuple(sealed))
+    write_manifest(found)
+    return found
+
+
+class Canary(pa.ExtensionType):  # type: ignore[misc]
+    """A column type of its own, which touches a file when a schema that names it is parsed."""
+
+    touched: list[bytes] = []  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__(pa.binary(), "tests.canary")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"payload"
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Canary:
+        cls.touched.append(serialized)
+        return cls()
+
+
+def png(image: np.ndarray) -> bytes:
+    """Encode uint8 [H, W, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()

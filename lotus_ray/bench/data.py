@@ -21,9 +21,9 @@ from lotus_ray.cluster.session import session
 from lotus_ray.data.decoded import DecodedFiles
 from lotus_ray.data.images import Transform, decode_all
 from lotus_ray.data.pieces import Piece, wanted_pieces
+from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.room import Room
-from lotus_ray.data.shards import read_labels
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet

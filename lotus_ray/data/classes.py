@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lotus_ray.data.shards import Manifest, read_labels
+from lotus_ray.data.preflight import read_labels
+from lotus_ray.data.shards import DIGEST, Manifest
 from lotus_ray.errors import DataError, nearest
 from lotus_ray.roles import CALIBRATION
 
@@ -44,7 +46,7 @@ def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest
     """Add the images of a calibration set, whose classes have the same names, to a table of labels.
 
     Args:
-        labels: sample_id, label, split of the data set.
+        labels: sample_id, label, split, sha256 of the data set: `preflight.read_labels`.
         manifest: the data set.
         calibration: the other one; all of its images are taken, whatever their split.
 
@@ -57,11 +59,12 @@ def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest
     where = str(calibration.directory)
     numbers = [class_number(name, manifest, where) for name in calibration.classes]
     table = read_labels(calibration)
-    shared = set(table["sample_id"].to_pylist()) & set(labels["sample_id"].to_pylist())
-    if shared:
+    ids = table["sample_id"]
+    shared = ids.filter(pc.is_in(ids, value_set=labels["sample_id"]))
+    if len(shared):
         raise DataError(
             f"{len(shared)} sample ids are in {manifest.directory} too: "
-            f"{', '.join(sorted(shared)[:5])}",
+            f"{', '.join(shared[:5].to_pylist())}",
             where=where,
         )
     added = pa.table(
@@ -69,6 +72,7 @@ def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest
             "sample_id": table["sample_id"],
             "label": [numbers[label] for label in table["label"].to_pylist()],
             "split": [CALIBRATION] * len(table),
+            DIGEST: table[DIGEST],
         },
         schema=labels.schema,
     )

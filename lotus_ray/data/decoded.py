@@ -221,7 +221,8 @@ class DecodedFiles:
             DataError: what cannot be left out does not fit.
         """
         memory, disk = self._folders()
-        left = {memory: self.room.memory_left(), disk: self.room.disk_left()}
+        room = {memory: self.room.memory_left(), disk: self.room.disk_left()}
+        left = dict(room)
         need = sum(map(len, pieces)) * self.transform.image_bytes
         groups = [pieces]
         if may_stream and need > sum(left.values()):
@@ -236,7 +237,7 @@ class DecodedFiles:
                 size = len(piece) * self.transform.image_bytes
                 folder = next((folder for folder in left if size <= left[folder]), None)
                 if folder is None and not streams:
-                    raise self._no_room(need, left[memory], left[disk])
+                    raise self._no_room(need, room[memory], room[disk])
                 if folder is not None:
                     left[folder] -= size
                     placed.append((piece, folder))

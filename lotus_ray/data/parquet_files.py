@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
-import fnmatch
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,14 +22,21 @@ def open_parquet(uri: str) -> pq.ParquetFile:
     Raises:
         DataError: it is missing or cut off, or a column would be unpickled when read.
     """
-    try:
+    with reading(uri):
         system, path = _filesystem(uri)
         file = system.open_input_file(path)
         _refuse_extensions(file, uri)
         return pq.ParquetFile(file)
+
+
+@contextmanager
+def reading(uri: str, what: str = "the Parquet file cannot be read") -> Iterator[None]:
+    """Turn what Arrow or the place of a file says against it into a DataError of one line."""
+    try:
+        yield
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"the Parquet file cannot be read: {reason}", where=uri) from error
+        raise DataError(f"{what}: {reason}", where=uri) from error
 
 
 def footer_digest(file: pq.ParquetFile) -> str:
@@ -40,36 +50,74 @@ def list_parquet(pattern: str) -> list[str]:
     Raises:
         DataError: there is none.
     """
-    head, _, _ = pattern.partition("*")
-    folder = head if head == pattern else head.rpartition("/")[0] or "."
-    try:
-        system, path = _filesystem(folder)
-        info = system.get_file_info(path)
-        if info.type == fs.FileType.File:
+    address, mark, query = pattern.partition("?") if "://" in pattern else (pattern, "", "")
+    head, star, tail = address.partition("*")
+    folder = (head.rpartition("/")[0] or ".") if star else address.rstrip("/") or "/"
+    with reading(pattern, "the Parquet files cannot be listed"):
+        system, path = _filesystem(folder + mark + query)
+        if system.get_file_info(path).type == fs.FileType.File:
             return [pattern]
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"the Parquet files cannot be listed: {reason}", where=pattern) from error
-    prefix = folder.removesuffix(path)
-    names = [prefix + item.path for item in found if item.type == fs.FileType.File]
-    wanted = pattern if "*" in pattern else f"{pattern.rstrip('/')}/*.parquet"
-    files = sorted(name for name in names if fnmatch.fnmatchcase(name, wanted))
+    # Of `folder`, which may say some characters in %, the file system knows only `path`.
+    rest = f"{head[len(folder) + 1 :] if folder != '.' else head}*{tail}" if star else "*.parquet"
+    start = "" if path == "." else f"{path.rstrip('/')}/"
+    wanted = re.compile(re.escape(start) + ".*".join(re.escape(part) for part in rest.split("*")))
+    names = [i.path for i in found if i.type == fs.FileType.File]
+    files = sorted(
+        _address(folder, name) + mark + query
+        for name in names
+        if wanted.fullmatch(name.removeprefix("./"))
+    )
     if not files:
         raise DataError("there is no Parquet file", where=pattern)
     return files
 
 
+def base_name(uri: str) -> str:
+    """Return the last part of an address: what a row of the file is called by."""
+    return (uri.partition("?")[0] if "://" in uri else uri).rsplit("/", 1)[-1]
+
+
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of an address, and the path in it."""
+    """Return the file system of an address, and the path in it.
+
+    Who asks, and where a bucket's server is, is said by the environment: AWS_ACCESS_KEY_ID,
+    AWS_ENDPOINT_URL. A server may stand in the address too: ?endpoint_override=….
+
+    Raises:
+        DataError: the address holds a password.
+    """
     if uri.startswith("hf://"):
         from huggingface_hub import HfFileSystem
 
         return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem())), uri.removeprefix("hf://")
     if "://" in uri:
+        _refuse_password(uri)
         system, path = fs.FileSystem.from_uri(uri)
         return system, path
     return fs.LocalFileSystem(), uri
+
+
+def _refuse_password(uri: str) -> None:
+    """Raise DataError where an address holds a password: addresses are written to records."""
+    scheme, _, rest = uri.partition("://")
+    authority = rest.partition("?")[0].partition("/")[0]
+    user, _, _ = authority.rpartition("@")
+    # The secret may hold a slash, and then ends what looks like the bucket: none has a colon.
+    if ":" in user or (scheme in ("s3", "gs") and ":" in authority):
+        raise DataError(
+            "an address of data holds a password",
+            where=f"{scheme}://***",
+            next_command="remove it; export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+        )
+
+
+def _address(folder: str, path: str) -> str:
+    """Return the address of a path that was found in a folder."""
+    scheme, mark, _ = folder.partition("://")
+    if not mark or scheme == "hf":
+        return f"{scheme}://{path}" if mark else path.removeprefix("./")
+    return f"{scheme}://{quote(path)}"
 
 
 def _refuse_extensions(file: pa.NativeFile, uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lotus_ray.data.images import Transform, decode_all
-from lotus_ray.data.parquet_files import open_parquet
-from lotus_ray.data.shards import Manifest, Shard, read_manifest, sample_ids
+from lotus_ray.data.parquet_files import open_parquet, reading
+from lotus_ray.data.shards import DIGEST, Manifest, Shard, read_manifest, read_small
 from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
 
 ROWS_AT_A_TIME = 64  # read and decoded together: 17 MB of ImageNet's JPEGs and their pixels
 
@@ -53,6 +55,7 @@ class Piece:
     rows: np.ndarray  # [n], int64
     sample_ids: list[str]  # [n]
     image: str  # name of the column
+    digests: list[bytes] | None = None  # [n], SHA-256 of the images; None in files read in place
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -61,11 +64,22 @@ class Piece:
         """Return a part of the piece: `chosen` [n] bool, or places in it."""
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         names = [self.sample_ids[place] for place in index]
-        return replace(self, places=self.places[index], rows=self.rows[index], sample_ids=names)
+        digests = self.digests and [self.digests[place] for place in index]
+        return replace(
+            self,
+            places=self.places[index],
+            rows=self.rows[index],
+            sample_ids=names,
+            digests=digests,
+        )
 
     def read(self) -> Iterator[Encoded]:
-        """Read the images, a bounded number at a time, in the order of places."""
-        with open_parquet(self.uri) as file:
+        """Read the images, a bounded number at a time, in the order of places.
+
+        Raises:
+            DataError: the file is torn, or an image changed; the text names its id, file and row.
+        """
+        with open_parquet(self.uri) as file, reading(self.uri):
             batches = file.iter_batches(
                 ROWS_AT_A_TIME, row_groups=[self.group], columns=[self.image]
             )
@@ -84,7 +98,31 @@ class Piece:
             f"sample {sample_id} ({self.uri}, row {place} of row group {self.group})"
             for sample_id, place in zip(ids, self.places[part], strict=True)
         ]
+        if self.digests is not None:
+            check_bytes(images, self.digests[part], where)
         return Encoded(ids, self.rows[part], images, where)
+
+
+def check_bytes(
+    encoded: Sequence[bytes | None], digests: Sequence[bytes], names: Sequence[str]
+) -> None:
+    """Look whether images are still those that were prepared.
+
+    Args:
+        encoded: N images as they were read.
+        digests: their SHA-256, 32 bytes each.
+        names: sample id, file and row, for the error.
+
+    Raises:
+        DataError: an image differs; the text names it.
+    """
+    for content, digest, name in zip(encoded, digests, names, strict=True):
+        if hashlib.sha256(content or b"").digest() != digest:
+            raise DataError(
+                "an image changed since it was prepared",
+                where=name,
+                next_command="remove the prepared data, and run lotus-ray prepare again",
+            )
 
 
 def wanted_pieces(directories: Iterable[Path], roles: Roles) -> list[Piece]:
@@ -113,15 +151,19 @@ def _of_manifest(manifest: Manifest, wanted: pa.Array, roles: Roles) -> Iterator
 def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) -> Iterator[Piece]:
     uri = manifest.uri(shard)
     with open_parquet(uri) as file:
-        found = pc.index_in(sample_ids(manifest, shard, file), value_set=wanted)
+        small = read_small(manifest, shard, file)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    found = pc.index_in(small["sample_id"], value_set=wanted)
     rows = found.fill_null(-1).to_numpy().astype(np.int64)
     start = 0
     for group, size in enumerate(sizes):
         of_group = rows[start : start + size]
         places = np.flatnonzero(of_group >= 0)
-        start += size
         if len(places):
             targets = of_group[places]
             names = [roles.sample_ids[row] for row in targets]
-            yield Piece(uri, group, places, targets, names, manifest.columns.image)
+            digests = None
+            if not manifest.in_place:
+                digests = small[DIGEST].take(pa.array(start + places)).to_pylist()
+            yield Piece(uri, group, places, targets, names, manifest.columns.image, digests)
+        start += size

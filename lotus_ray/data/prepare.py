@@ -21,15 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lotus_ray import seeds
+from lotus_ray.data.preflight import count_classes, verify_whole
 from lotus_ray.data.shards import (
+    DIGEST,
     FORGET_IDS,
+    FORMAT,
     MANIFEST,
     SCHEMA,
     Manifest,
     Shard,
+    content_digest,
     read_manifest,
     sha256_of,
-    verify,
     write_manifest,
 )
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
@@ -64,12 +67,12 @@ class ShardTask:
             found = json.loads(done.read_text())
             if found.pop("index") == identity and path.exists():
                 return Shard(**found)
-        content = hashlib.sha256()
+        small = []
         with writing(path):
             with pq.ParquetWriter(path, SCHEMA, compression="none") as writer:
                 for group in range(0, len(self.index), ROWS_PER_GROUP):
                     table = _read_rows(self.index.slice(group, ROWS_PER_GROUP), self.read)
-                    _add_content(content, table)
+                    small.append(table.select(["sample_id", "label", DIGEST]))
                     writer.write_table(table, row_group_size=ROWS_PER_GROUP)
             shard = Shard(
                 file=self.file,
@@ -77,7 +80,7 @@ class ShardTask:
                 rows=len(self.index),
                 bytes=path.stat().st_size,
                 sha256=sha256_of(path),
-                content=content.hexdigest(),
+                content=content_digest(pa.concat_tables(small)),
             )
             temporary = done.with_suffix(".part")
             temporary.write_text(json.dumps({**asdict(shard), "index": identity}))
@@ -126,7 +129,7 @@ def prepare(
             the files of the source are missing or not what they should be.
     """
     if (destination / MANIFEST).exists():
-        return _same(verify(read_manifest(destination)), source)
+        return _same(verify_whole(read_manifest(destination)), source)
     with writing(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
@@ -192,7 +195,13 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
     shards.sort(key=lambda shard: places[shard.file])
     with writing(partial):
         manifest = Manifest(
-            partial, name, images.classes, tuple(shards), images.titles, images.notes
+            partial,
+            name,
+            images.classes,
+            tuple(shards),
+            images.titles,
+            images.notes,
+            counts=count_classes(images.index, len(images.classes)),
         )
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
@@ -215,8 +224,14 @@ def _tasks(images: Images, folder: Path) -> Iterator[ShardTask]:
 
 def _read_rows(index: pa.Table, read: Read) -> pa.Table:
     images = [{"bytes": _read_one(row, read), "path": row["path"]} for row in index.to_pylist()]
+    digests = [hashlib.sha256(image["bytes"]).digest() for image in images]
     return pa.table(
-        {"sample_id": index["sample_id"], "image": images, "label": index["label"]},
+        {
+            "sample_id": index["sample_id"],
+            "image": images,
+            "label": index["label"],
+            DIGEST: digests,
+        },
         schema=SCHEMA,
     )
 
@@ -231,15 +246,8 @@ def _read_one(row: dict[str, Any], read: Read) -> bytes:
 
 
 def _identity(index: pa.Table) -> str:
-    """Return the SHA-256 of an index: what a shard is to hold."""
-    return hashlib.sha256(json.dumps(index.to_pydict()).encode()).hexdigest()
-
-
-def _add_content(digest: hashlib._Hash, table: pa.Table) -> None:
-    """Add ids, labels and the digests of images to a digest."""
-    for row in table.to_pylist():
-        image = hashlib.sha256(row["image"]["bytes"]).hexdigest()
-        digest.update(json.dumps([row["sample_id"], row["label"], image]).encode())
+    """Return the SHA-256 of an index: what a shard is to hold, and in which layout."""
+    return hashlib.sha256(json.dumps([FORMAT, index.to_pydict()]).encode()).hexdigest()
 
 
 @contextmanager

@@ -5,25 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lotus_ray.data.parquet_files import footer_digest, open_parquet
-from lotus_ray.data.sources import SPLITS, prepare_command
-from lotus_ray.errors import DataError, nearest
+from lotus_ray.data.parquet_files import base_name, reading
+from lotus_ray.errors import DataError
 
 MANIFEST = "manifest.json"
 FORGET_IDS = "forget.txt"  # where a data set brings its own forget set
-FORMAT = 3
+FORMAT = 4
+DIGEST = "sha256"  # the column of our own shards that vouches for their images
+DIGEST_TYPE = pa.binary(32)
 SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         ("label", pa.int64()),
+        (DIGEST, DIGEST_TYPE),
     ]
 )
 
@@ -32,7 +37,7 @@ SCHEMA = pa.schema(
 class Shard:
     """One Parquet file of a data set. `file` is relative to the manifest.
 
-    `content` is the SHA-256 of ids, labels and image bytes, `sha256` that of the file.
+    `content` is what `content_digest` says of it, `sha256` the SHA-256 of the file.
     """
 
     file: str
@@ -56,8 +61,9 @@ class Columns:
 class Manifest:
     """A data set: classes and shards. `digest` identifies the content, not the place.
 
-    `titles` are what people call the classes, or empty; `notes` say what was left out. Files of
-    somebody else that are read in place have no sample ids, and addresses of their own.
+    `titles` are what people call the classes, or empty; `notes` say what was left out;
+    `counts[split]` are the images of each class. Files of somebody else that are read in place
+    have no sample ids, no counts, and addresses of their own.
     """
 
     directory: Path
@@ -67,6 +73,7 @@ class Manifest:
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: Columns = Columns()
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def in_place(self) -> bool:
@@ -112,6 +119,7 @@ def read_manifest(directory: Path) -> Manifest:
             titles=tuple(content["titles"]),
             notes=tuple(content["notes"]),
             columns=Columns(**content["columns"]),
+            counts={split: tuple(counts) for split, counts in content["counts"].items()},
         )
     except FileNotFoundError as error:
         raise DataError(
@@ -119,7 +127,7 @@ def read_manifest(directory: Path) -> Manifest:
             where=str(directory),
             next_command=f"lotus-ray prepare SOURCE {directory}",
         ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(
             f"the manifest cannot be read: {reason}",
@@ -128,122 +136,45 @@ def read_manifest(directory: Path) -> Manifest:
         ) from error
 
 
-def verify(manifest: Manifest) -> Manifest:
-    """Look whether every shard is still what the manifest says; return the manifest.
+def read_small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Table:
+    """Return sample_id, label and sha256 of a shard's rows, in their order, without the images.
 
-    Our own shards are read again as a whole. Of files read in place, only the ends are.
-
-    Raises:
-        DataError: a shard is missing or differs; the text names it.
-    """
-    for shard in manifest.shards:
-        uri = manifest.uri(shard)
-        again = (
-            f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
-        )
-        try:
-            digest = footer_digest(open_parquet(uri)) if manifest.in_place else sha256_of(Path(uri))
-        except OSError as error:
-            raise DataError(
-                f"a shard cannot be read: {error.strerror}", where=uri, next_command=again
-            ) from error
-        if digest != shard.sha256:
-            raise DataError(
-                f"a shard changed since it was prepared: SHA-256 {digest[:12]}…, "
-                f"manifest says {shard.sha256[:12]}…",
-                where=uri,
-                next_command=again,
-            )
-    return manifest
-
-
-def read_labels(manifest: Manifest) -> pa.Table:
-    """Return sample_id, label and split of every image, without reading the images.
+    Of files read in place an id is made of file and row, and sha256 is null.
 
     Raises:
-        DataError: a label outside the classes, or an id that occurs twice.
+        DataError: a column cannot be read; the text names the file.
     """
-    tables = []
-    for shard in manifest.shards:
-        with open_parquet(manifest.uri(shard)) as file:
-            _check_shard(file, manifest, shard)
-            table = file.read(columns=[manifest.columns.label])
-            ids = sample_ids(manifest, shard, file)
-        splits = pa.array([shard.split] * len(table), pa.string())
-        labels = table[manifest.columns.label]
-        tables.append(
-            pa.table({"sample_id": ids, "label": labels.cast(pa.int64()), "split": splits})
-        )
-    if not tables:
-        raise DataError("the manifest lists no shard", where=str(manifest.directory / MANIFEST))
-    labels = pa.concat_tables(tables).sort_by("sample_id")
-    _check_labels(labels, manifest)
-    return labels
+    columns, uri = manifest.columns, manifest.uri(shard)
+    with reading(uri):
+        if columns.sample_id is not None:
+            table = file.read(columns=[columns.sample_id, columns.label, DIGEST])
+            ids, digests = table[columns.sample_id], table[DIGEST]
+        else:
+            table = file.read(columns=[columns.label])
+            stem = base_name(shard.file)
+            ids = pa.array([f"{shard.split}/{stem}:{row}" for row in range(len(table))])
+            digests = pa.nulls(len(table), DIGEST_TYPE)
+        labels = table[columns.label].cast(pa.int64())
+        return pa.table({"sample_id": ids, "label": labels, DIGEST: digests})
 
 
-def sample_ids(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.ChunkedArray:
-    """Return the ids of a shard's rows: its column of them, or else file and place."""
-    name = manifest.columns.sample_id
-    if name is not None:
-        return file.read(columns=[name])[name]
-    stem = shard.file.rsplit("/", 1)[-1]
-    return pa.chunked_array([[f"{shard.split}/{stem}:{row}" for row in range(shard.rows)]])
+def content_digest(small: pa.Table) -> str:
+    """Hash ids, labels and digests of images. How Parquet and Arrow hold them plays no part.
 
+    Args:
+        small: sample_id, label and sha256 of a shard, without nulls.
 
-def _check_shard(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None:
-    """Raise DataError where columns have another type, are missing, or rows are not all there."""
-    where, columns = manifest.uri(shard), manifest.columns
-    schema = file.schema_arrow
-    wanted = [(columns.label, pa.types.is_integer), (columns.image, pa.types.is_struct)]
-    if columns.sample_id is not None:
-        wanted.append((columns.sample_id, pa.types.is_string))
-    for name, is_right in wanted:
-        if name not in schema.names:
-            raise DataError(
-                f"there is no column {name}",
-                where=where,
-                nearest=nearest(name, schema.names),
-            )
-        if not is_right(schema.field(name).type):
-            raise DataError(f"column {name} is {schema.field(name).type}", where=where)
-        if name != columns.image and (nulls := _nulls(file, name)):
-            raise DataError(f"column {name} has {nulls} nulls", where=where)
-    fields = {field.name: field.type for field in schema.field(columns.image).type}
-    if not pa.types.is_binary(fields.get("bytes", pa.null())):
-        raise DataError(f"column {columns.image} is no struct with bytes", where=where)
-    if file.metadata.num_rows != shard.rows:
-        raise DataError(
-            f"the shard has {file.metadata.num_rows} rows, the manifest says {shard.rows}",
-            where=where,
-        )
-    if shard.split not in SPLITS:
-        raise DataError(
-            f"unknown split '{shard.split}'", where=where, nearest=f"one of {', '.join(SPLITS)}"
-        )
-
-
-def _nulls(file: pq.ParquetFile, name: str) -> int:
-    return int(file.read(columns=[name])[name].null_count)
-
-
-def _check_labels(labels: pa.Table, manifest: Manifest) -> None:
-    where = str(manifest.directory / MANIFEST)
-    counts = labels.group_by("sample_id").aggregate([([], "count_all")])
-    repeated = [row["sample_id"] for row in counts.to_pylist() if row["count_all"] > 1]
-    if repeated:
-        raise DataError(
-            f"{len(repeated)} sample ids occur more than once: {', '.join(repeated[:5])}",
-            where=where,
-        )
-    values = labels["label"].to_numpy()
-    wrong = (values < 0) | (values >= len(manifest.classes))
-    if wrong.any():
-        first = int(wrong.argmax())
-        raise DataError(
-            f"label {values[first]} of {labels['sample_id'][first]} is outside "
-            f"0 … {len(manifest.classes) - 1}",
-            where=where,
-        )
+    Returns:
+        The SHA-256, in hexadecimal, of the number of rows, the length of each id in bytes, the
+        labels (int64, little-endian), the ids and the digests.
+    """
+    ids, labels, digests = small["sample_id"], small["label"], small[DIGEST]
+    lengths = pc.binary_length(ids).to_numpy()
+    numbers = np.concatenate([[len(small)], lengths, labels.to_numpy()]).astype("<i8")
+    found = hashlib.sha256(numbers.tobytes())
+    found.update("".join(ids.to_pylist()).encode())
+    found.update(b"".join(digests.to_pylist()))
+    return found.hexdigest()
 
 
 def write_manifest(manifest: Manifest) -> None:
@@ -255,6 +186,7 @@ def write_manifest(manifest: Manifest) -> None:
         "titles": list(manifest.titles),
         "notes": list(manifest.notes),
         "columns": asdict(manifest.columns),
+        "counts": {split: list(counts) for split, counts in manifest.counts.items()},
         "shards": [vars(shard) for shard in manifest.shards],
     }
     temporary = manifest.directory / f".{MANIFEST}.{uuid.uuid4().hex}"

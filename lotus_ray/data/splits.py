@@ -116,8 +116,8 @@ def draw_roles(
     odd number) are unseen, used for calibration, and the others test.
 
     Args:
-        labels: sample_id, label, split, sorted by sample_id: `shards.read_labels`. Samples of the
-            split `calibration` play that role.
+        labels: sample_id, label, split, sorted by sample_id: `preflight.read_labels`. Samples
+            of the split `calibration` play that role.
         num_classes: C.
         forget: which training samples to forget.
         seed: the cell's seed.
@@ -137,10 +137,12 @@ def draw_roles(
     splits = np.array(labels["split"].to_pylist())
     named = _named_rows(forget, sample_ids, splits)
     roles = np.full(len(sample_ids), -1, dtype=np.int8)
+    is_of = {split: splits == split for split in (TRAIN, HELDOUT)}
     for split in (TRAIN, HELDOUT):
         order = _random_order(sample_ids, seed, split)
-        for label in range(num_classes):
-            members = order[(classes[order] == label) & (splits[order] == split)]
+        for label, members in enumerate(
+            _by_class(order[is_of[split][order]], classes, num_classes)
+        ):
             if split == HELDOUT:
                 parts = np.split(members, [(len(members) + 1) // 2])
                 assigned = zip((UNSEEN, TEST), parts, strict=True)
@@ -160,6 +162,12 @@ def draw_roles(
         if not len(drawn.rows(role)):
             raise DataError(f"the role {role} is empty: {len(sample_ids)} images are too few")
     return drawn
+
+
+def _by_class(rows: np.ndarray, classes: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """Part rows by their class, the order within each as it was."""
+    grouped = rows[np.argsort(classes[rows], kind="stable")]
+    return np.split(grouped, np.searchsorted(classes[grouped], np.arange(1, num_classes)))
 
 
 def _forgotten(forget: Chosen, members: np.ndarray, label: int, named: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def evaluate_known(
     for role in ROLES:
         rows = torch.from_numpy(np.flatnonzero(roles == role))
         for part in torch.split(rows, _ROWS_AT_A_TIME):
-            own = torch.from_numpy(labels)[part].to(device)
+            own = torch.from_numpy(labels[part.numpy()]).to(device)
             pass_.add(role, part.to(device), own, logits.of(part.to(device)))
     return pass_.outputs(roles, labels, Workers())
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.data.classes import class_number, with_calibration
+from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.prepare import prepare
-from lotus_ray.data.shards import Manifest, read_labels
+from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, draw_roles
 from lotus_ray.errors import DataError

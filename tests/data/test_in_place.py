@@ -15,16 +15,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lotus_ray.cli import main
-from lotus_ray.data import shards
+from lotus_ray.data import preflight, shards
 from lotus_ray.data.in_place import adopt
 from lotus_ray.data.parquet_files import list_parquet, open_parquet
 from lotus_ray.data.pieces import wanted_pieces
-from lotus_ray.data.shards import Columns, Manifest, read_labels
+from lotus_ray.data.preflight import read_labels
+from lotus_ray.data.shards import Columns, Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 from lotus_ray.store import Store
-from tests.toy import PLAIN, read_pixels
+from tests.toy import PLAIN, Canary, read_pixels
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 THEIRS = Columns("img", "fine_label", sample_id=None)
@@ -87,7 +88,7 @@ def test_a_row_is_known_by_its_file_and_place(files: Path) -> None:
         ("train/train-1.parquet:0", 1),
         ("train/train-1.parquet:1", 0),
     ]
-    assert shards.verify(shards.read_manifest(made.directory)) == made
+    assert preflight.verify(shards.read_manifest(made.directory)) == made
 
 
 def test_pixels_of_wanted_rows_are_read_in_place(files: Path) -> None:
@@ -96,6 +97,8 @@ def test_pixels_of_wanted_rows_are_read_in_place(files: Path) -> None:
     roles = Roles(wanted, np.array([0, 1, 1]), np.array([2, 0, 1], np.int8), 2)
     found = read_pixels(wanted_pieces([made.directory], roles), roles, PLAIN)
     assert found[:, 0, 0, 0].tolist() == [22, 2, 10]
+    assert all(piece.digests is None for piece in wanted_pieces([made.directory], roles))
+    assert made.counts == {}
     assert not list(made.directory.glob("*.parquet"))
 
 
@@ -108,7 +111,7 @@ def test_the_identity_follows_the_content_and_not_the_place(files: Path, tmp_pat
     assert changed.digest != before.digest
     write(moved / "train-1.parquet", 10, [1, 0], None)
     with pytest.raises(DataError, match="changed since"):
-        shards.verify(changed)
+        preflight.verify(changed)
 
 
 def test_classes_have_to_be_known(files: Path) -> None:
@@ -143,23 +146,6 @@ def test_wrong_columns_are_refused_by_name(files: Path, columns: Columns, what: 
     made = adopt({TRAIN: [str(files)]}, columns, ["a", "b"], files.parent / "m")
     with pytest.raises(DataError, match=what):
         read_labels(made)
-
-
-class Canary(pa.ExtensionType):  # type: ignore[misc]
-    """A column type of its own, which touches a file when a schema that names it is parsed."""
-
-    touched: list[bytes] = []  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__(pa.binary(), "tests.canary")
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        return b"payload"
-
-    @classmethod
-    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Canary:
-        cls.touched.append(serialized)
-        return cls()
 
 
 @pytest.fixture

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from torch import Tensor
 
-from lotus_ray.data.pieces import wanted_pieces
+from lotus_ray.data.pieces import Piece, check_bytes, wanted_pieces
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
-from tests.toy import PLAIN, Sample, read_pixels, source, table
-
-
-def png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image.astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
+from tests.toy import PLAIN, Sample, png, read_pixels, rewrite, source, table
 
 
 def pixels(manifest: Manifest, roles: Roles) -> Tensor:
@@ -87,11 +81,6 @@ def test_every_row_group_of_a_shard_has_its_own_places(
     assert pixels(made, roles)[:, 0, 0, 0].tolist() == list(range(7))
 
 
-def test_a_sample_that_no_shard_holds_is_an_error(manifest: Manifest) -> None:
-    with pytest.raises(DataError, match="s005 came 0 times"):
-        pixels(manifest, table("frrutt"))
-
-
 @pytest.mark.parametrize("content", [b"torn", b"", b"plain text, no image"])
 def test_a_corrupt_image_is_named_by_id_file_and_row(tmp_path: Path, content: bytes) -> None:
     samples = [Sample(f"s{n:03d}", TRAIN, content, "", 0) for n in range(1)]
@@ -99,3 +88,74 @@ def test_a_corrupt_image_is_named_by_id_file_and_row(tmp_path: Path, content: by
     with pytest.raises(DataError, match="an image cannot be decoded") as caught:
         pixels(made, table("f"))
     assert caught.value.where == f"sample s000 ({made.paths[0]}, row 0 of row group 0)"
+
+
+def test_a_piece_knows_the_digests_of_its_images(manifest: Manifest, noise: np.ndarray) -> None:
+    """In the order of places, whatever the rows of the table: s001 and s004 are wanted."""
+    roles = replace(table("fr"), sample_ids=["s001", "s004"])
+    found = {
+        sample_id: digest
+        for piece in wanted_pieces([manifest.directory], roles)
+        for sample_id, digest in zip(piece.sample_ids, piece.digests or [], strict=True)
+    }
+    assert found == {f"s{n:03d}": hashlib.sha256(png(noise[n])).digest() for n in (1, 4)}
+
+
+def test_digests_follow_the_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lotus_ray.data.prepare.ROWS_PER_GROUP", 3)
+    samples = [Sample(f"s{n:03d}", TRAIN, b"%d" % n, "", 0) for n in range(7)]
+    made = prepare(source(samples, ("a",)), tmp_path / "seven")
+    pieces = wanted_pieces([made.directory], table("frrrrrr"))
+    assert len(pieces) == 3
+    for piece in pieces:
+        expected = [hashlib.sha256(b"%d" % int(i[1:])).digest() for i in piece.sample_ids]
+        assert piece.digests == expected
+
+
+def test_an_image_that_changed_is_named_before_anything_is_decoded(manifest: Manifest) -> None:
+    """Another whole image of the same size in the place of s002: it would decode."""
+    other = png(np.zeros((2, 2, 3)))
+    (uri,) = [u for u in manifest.paths if "s002" in str(pq.read_table(u)["sample_id"].to_pylist())]
+    row = pq.read_table(uri)["sample_id"].to_pylist().index("s002")
+    images = pq.read_table(uri)["image"].to_pylist()
+    images[row]["bytes"] = other
+    rewrite(uri, image=images)
+    with pytest.raises(DataError, match="an image changed since it was prepared") as caught:
+        pixels(manifest, table("frrut"))
+    assert caught.value.where == f"sample s002 ({uri}, row {row} of row group 0)"
+    assert caught.value.exit_code == 3
+
+
+def test_bytes_are_compared_with_their_own_digest() -> None:
+    good = [b"one", b"two"]
+    digests = [hashlib.sha256(content).digest() for content in good]
+    check_bytes(good, digests, ["a", "b"])
+    for wrong in ([b"two", b"one"], [b"onE", b"two"], [None, b"two"]):
+        with pytest.raises(DataError) as caught:
+            check_bytes(wrong, digests, ["a", "b"])
+        assert caught.value.where == "a"
+    with pytest.raises(DataError) as caught:
+        check_bytes([b"one", b""], digests, ["a", "b"])
+    assert caught.value.where == "b"
+
+
+def test_a_row_group_that_cannot_be_read_is_a_data_error(manifest: Manifest) -> None:
+    """Its footer is whole, and what it points to is not there any more."""
+    (piece, *_) = wanted_pieces([manifest.directory], table("frrut"))
+    path = Path(piece.uri)
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(0).column(1).dictionary_page_offset or 4
+    content[start : start + 60] = b"\xff" * 60
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(piece.read())
+    assert piece.uri in caught.value.where
+
+
+def test_a_piece_without_digests_is_not_checked(manifest: Manifest) -> None:
+    (piece, *_) = wanted_pieces([manifest.directory], table("frrut"))
+    wrong = [b"0" * 32] * len(piece.rows)
+    unchecked: Piece = replace(piece, digests=None)
+    assert sum(len(encoded) for encoded in unchecked.read()) == len(piece.rows)
+    with pytest.raises(DataError, match="changed"):
+        list(replace(piece, digests=wrong).read())

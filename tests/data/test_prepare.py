@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lotus_ray.data import shards
+from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import ShardTask, prepare
 from lotus_ray.data.shards import Manifest, Shard
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, Images, Source
@@ -42,7 +42,7 @@ def test_a_full_shard_is_followed_by_another(
         (TRAIN, 1),
         (HELDOUT, 1),
     ]
-    assert shards.read_labels(made)["sample_id"].to_pylist() == ["a", "b", "c", "d"]
+    assert preflight.read_labels(made)["sample_id"].to_pylist() == ["a", "b", "c", "d"]
 
 
 def test_preparing_again_keeps_every_file(toy: Manifest) -> None:
@@ -51,10 +51,23 @@ def test_preparing_again_keeps_every_file(toy: Manifest) -> None:
     assert {path: path.stat().st_mtime_ns for path in toy.directory.iterdir()} == before
 
 
-def test_preparing_again_notices_a_changed_shard(toy: Manifest) -> None:
-    Path(toy.paths[0]).write_bytes(b"something else")
-    with pytest.raises(DataError, match="changed since it was prepared"):
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_preparing_again_notices_a_flipped_byte_anywhere(toy: Manifest, place: int) -> None:
+    path = Path(toy.paths[1])
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="changed since it was prepared: SHA-256") as caught:
         prepare(source(SAMPLES), toy.directory)
+    assert caught.value.where == str(path)
+    assert f"lotus-ray prepare toy {toy.directory}" in caught.value.next_command
+
+
+def test_preparing_again_notices_a_missing_shard(toy: Manifest) -> None:
+    Path(toy.paths[1]).unlink()
+    with pytest.raises(DataError, match="cannot be read: No such file") as caught:
+        prepare(source(SAMPLES), toy.directory)
+    assert caught.value.where == toy.paths[1]
 
 
 def test_the_digest_does_not_depend_on_the_place(toy: Manifest, tmp_path: Path) -> None:
@@ -145,6 +158,19 @@ def test_what_was_finished_of_other_images_is_not_kept(
     assert len(list(made.directory.glob("*.parquet"))) == 3
 
 
+def test_what_was_finished_in_another_layout_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lotus_ray.data.prepare.ROWS_PER_SHARD", 1)
+    with monkeypatch.context() as older:
+        older.setattr("lotus_ray.data.prepare.FORMAT", shards.FORMAT - 1)
+        with pytest.raises(DataError, match="the line is cut"):
+            prepare(Failing(2).source, tmp_path / "toy")
+    again = Failing()
+    prepare(again.source, tmp_path / "toy")
+    assert sorted(again.read_at) == [0, 1, 2, 3]
+
+
 def test_shards_may_be_written_in_any_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +245,7 @@ def test_two_that_prepare_at_once_end_with_one_data_set(tmp_path: Path) -> None:
     slow = Source("toy", "", open_slowly)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: prepare(slow, tmp_path / "toy"), range(2)))
-    assert made[0] == made[1] == shards.verify(shards.read_manifest(tmp_path / "toy"))
+    assert made[0] == made[1] == preflight.verify(shards.read_manifest(tmp_path / "toy"))
     assert sorted(reads.read_at) == [0, 1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from lotus_ray.data import shards
+from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, SPLITS, TRAIN, Images, find, mufac
 from lotus_ray.errors import DataError, JobError
@@ -104,7 +104,7 @@ def test_two_readings_are_alike(name: str, root: Path) -> None:
 def test_what_is_prepared_is_what_was_found(name: str, root: Path, tmp_path: Path) -> None:
     made = prepare(SOURCES[name], tmp_path / "prepared", root)
     images, samples = found(name, root)
-    labels = shards.read_labels(made)
+    labels = preflight.read_labels(made)
     assert made.classes == images.classes
     assert made.titles == images.titles
     assert len(labels) == sum(len(rows) for rows in samples.values())

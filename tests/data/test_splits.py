@@ -232,3 +232,50 @@ def test_wrong_ids_are_refused_by_name(fault: str) -> None:
     assert f": {wrong}" in str(raised.value)
     what = {"missing": "not in the data", "repeated": "more than once", "held out": "are held out"}
     assert what[fault] in str(raised.value)
+
+
+@small
+@given(
+    st.lists(st.sampled_from([f"t0-{n:02d}" for n in range(8)]), max_size=6, unique=True),
+    st.lists(st.text(max_size=8).filter(lambda text: not text.startswith(("t0-", "h0-")))),
+)
+def test_ids_that_are_missing_are_counted_and_listed(known: list[str], unknown: list[str]) -> None:
+    """Of 8 training samples: ids that are there are forgotten, and any other one is an error."""
+    labels = table([(8, 4)])
+    chosen = Chosen(sample_ids=(*known, *unknown))
+    missing = list(dict.fromkeys(unknown))
+    if missing:
+        with pytest.raises(DataError) as raised:
+            draw_roles(labels, 1, chosen, seed=1)
+        assert raised.value.what.startswith(f"{len(missing)} ids to forget are not in the data set")
+        assert ", ".join(missing[:10]) in raised.value.what
+        assert raised.value.what.endswith(", …") == (len(missing) > 10)
+    elif known:
+        roles = draw_roles(labels, 1, chosen, seed=1)
+        assert {i for i, role in by_id(roles).items() if role == FORGET} == set(known)
+
+
+@small
+@given(st.data())
+def test_ids_that_would_play_two_roles_are_counted(data: st.DataObject) -> None:
+    """Ids of 6 training and 4 held-out samples, as a file may name them: with and without fault."""
+    labels = table([(6, 4)])
+    ids = labels["sample_id"].to_pylist()
+    named = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=5))
+    repeated = {i for i in named if named.count(i) > 1}
+    held_out = {i for i in named if i.startswith("h")}
+    if not repeated and not held_out:
+        roles = draw_roles(labels, 1, Chosen(sample_ids=tuple(named)), seed=1)
+        assert {i for i, role in by_id(roles).items() if role == FORGET} == set(named)
+        return
+    with pytest.raises(DataError) as raised:
+        draw_roles(labels, 1, Chosen(sample_ids=tuple(named)), seed=1)
+    wrong, what = (repeated, "are named more than once") if repeated else (held_out, "are held out")
+    assert raised.value.what.startswith(f"{len(wrong)} ids to forget {what}")
+    assert all(i in raised.value.what for i in wrong)
+
+
+def test_the_roles_of_a_small_table_stay_what_they_are() -> None:
+    """Known from the first version: a change of it would make every cell a new one."""
+    roles = draw_roles(table([(7, 3), (0, 0), (5, 2)]), 3, Chosen(fraction=0.4), seed=1)
+    assert roles.digest[:16] == "5197eb46019aa91c"

@@ -280,7 +280,7 @@ def test_a_union_holds_each_sample_once() -> None:
 def test_a_batch_by_hand() -> None:
     """Row 2 of f r f u: class 2 of 3, forgotten; its pixels 2 become 2/255."""
     roles = table("frfu")
-    batch = warm_set(roles).batch(np.array([2, 1]), total=9)
+    batch = next(warm_set(roles).batches([np.array([2, 1])], [9], None))
     assert batch.labels.tolist() == [2, 1]
     assert batch.forget.tolist() == [True, False]
     assert batch.rows.tolist() == [2, 1]

@@ -86,6 +86,21 @@ def test_an_undefined_metric_is_none_with_a_reason() -> None:
     assert reasons["test_accuracy"] == "the test set is empty"
 
 
+@pytest.mark.parametrize(
+    ("gone", "what"), [(("unseen", "test"), "non-member set"), (("retain",), "retain set")]
+)
+def test_an_attack_on_a_set_of_one_class_is_none_with_a_reason(
+    gone: tuple[str, ...], what: str
+) -> None:
+    """An attacker who has seen members alone, or strangers alone, can tell nothing."""
+    outputs = _evaluate(_constant(), blobs(9, 2))
+    roles = np.where(np.isin(outputs.roles, gone), "rest", outputs.roles)
+    values, reasons = summarise(Outputs(**{**vars(outputs), "roles": roles}), outputs)
+    assert values["mia_accuracy"] is None
+    assert what in reasons["mia_accuracy"]
+    assert values["forget_accuracy"] is not None
+
+
 def test_buffers_are_bit_identical_afterwards() -> None:
     model = resnet18_cifar(num_classes=2, width=2).double()
     for module in model.modules():

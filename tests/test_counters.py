@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+
+from lotus_ray.counters import STUDENT, TEACHER, Forwards
+
+
+def test_images_are_counted_by_name_while_watched() -> None:
+    student, teacher = nn.Linear(2, 2), nn.Linear(2, 2)
+    with Forwards().counting() as forwards:
+        assert forwards.watch(student, STUDENT) is student
+        forwards.watch(teacher, TEACHER)
+        student(torch.zeros(3, 2))
+        student(torch.zeros(4, 2))
+        teacher(torch.zeros(5, 2))
+    student(torch.zeros(9, 2))
+    assert forwards.images == {STUDENT: 7, TEACHER: 5}
+
+
+def test_images_under_vmap_are_counted_one_by_one() -> None:
+    """Six images, each alone in its batch, as SSD takes gradients of samples."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    state = dict(model.named_parameters())
+    with Forwards().counting() as forwards:
+        forwards.watch(model, STUDENT)
+        vmap(lambda image: functional_call(model, state, (image[None],)))(torch.zeros(6, 3, 2, 2))
+    assert forwards.images[STUDENT] == 6
