@@ -60,7 +60,7 @@ class Pixels:
 class StreamedPixels:
     """Pixels of which some are not here: those are decoded each time they are met, in windows.
 
-    At most two windows of them are held at a time, and what the stream has decoded ahead.
+    Held are the windows of one share of a batch, and what the stream has decoded ahead.
     """
 
     here: Pixels
@@ -97,14 +97,15 @@ class StreamedPixels:
         windows = _windows(np.unique(np.concatenate(cold)), window_of)
         parts = [list(self._pieces_of(rows)) for rows in windows]
         stream = iter(self.stream([piece for part in parts for piece in part], self.transform))
-        held: list[tuple[int, dict[int, np.ndarray]]] = []  # the last two windows
+        held: dict[int, dict[int, np.ndarray]] = {}  # images by row, by window
         following = iter(windows)
         for share in cold:
-            last = max(window_of[share].tolist(), default=-1)
-            while last >= 0 and (not held or held[-1][0] < last):
+            needed = window_of[share]
+            held = {number: held[number] for number in held if number >= min(needed, default=0)}
+            while len(share) and max(held, default=-1) < max(needed):
                 rows = next(following)
-                held = [*held[-1:], (int(window_of[rows[0]]), self._load(stream, len(rows)))]
-            yield self._among([images for _, images in held])
+                held[int(window_of[rows[0]])] = self._load(stream, len(rows))
+            yield self._among(list(held.values()))
 
     def _pieces_of(self, rows: np.ndarray) -> Iterator[Piece]:
         """Yield the parts of pieces that hold `rows`, in the order of storage."""

@@ -62,12 +62,13 @@ def warm_set(
     cold: str | None, stream: Stream, rank: int = 0, size: int = 1, window: int | None = WINDOW
 ) -> WarmSet:
     """Build a set in which the images of the role `cold` are not here."""
-    here = Pixels.of(IMAGES)
-    block = here.block.copy()
+    images = IMAGES.copy()
+    pixels: Pixels | StreamedPixels = Pixels.of(images)
     if cold:
-        block[ROLES.rows(cold)] = -1
-    some = Pixels(here.blocks, block, here.place, here.shape)
-    pixels = StreamedPixels(some, pieces(), PLAIN, stream) if cold else here
+        images[ROLES.rows(cold)] = 0
+        here = Pixels.of(images)
+        here.block[ROLES.rows(cold)] = -1
+        pixels = StreamedPixels(here, pieces(), PLAIN, stream)
     return WarmSet(
         pixels,
         ROLES,

@@ -1,0 +1,195 @@
+"""What a lane works on: every image once, bad ones left out, streaming where there is no room."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from lotus_ray.cli import main
+from lotus_ray.data.decoded import decode_here
+from lotus_ray.data.pixels import Pixels, StreamedPixels, stream_here
+from lotus_ray.data.prepare import prepare
+from lotus_ray.data.room import Room
+from lotus_ray.data.shards import Manifest
+from lotus_ray.data.sources import HELDOUT, TRAIN
+from lotus_ray.errors import DataError
+from lotus_ray.lane import WEIGHTS
+from lotus_ray.material import Decoders, gather
+from lotus_ray.store import Row, Store
+from tests.toy import PLAIN, Sample, png, reseal, source, table
+
+JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+DECODERS = Decoders(decode_here, stream_here)
+
+
+class _Lane:
+    """What `gather` asks of a lane."""
+
+    def __init__(self, manifest: Manifest, window: int | None = None) -> None:
+        self.manifests = (manifest.directory,)
+        self.transform = PLAIN
+        self.shuffle_window = window
+
+
+def lane(*arguments: Any) -> Any:
+    return _Lane(*arguments)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """Six images s000 … s005 of which s002 is none."""
+    content = [png(np.full((2, 2, 3), 10 * n, np.uint8)) for n in range(6)]
+    content[2] = b"text"
+    samples = [Sample(f"s{n:03d}", TRAIN, one, "", 0) for n, one in enumerate(content)]
+    return prepare(source(samples, ("a",)), tmp_path / "data")
+
+
+def test_images_that_cannot_be_decoded_play_no_role(manifest: Manifest, tmp_path: Path) -> None:
+    room = Room(10_000, 0, str(tmp_path))
+    with room.occupied():
+        found = gather(lane(manifest), table("frrrut"), room, DECODERS, max_bad=1)
+        room.clear()
+    assert found.roles.sample_ids == ["s000", "s001", "s003", "s004", "s005"]
+    assert list(found.bad) == ["s002"]
+    assert [found.pixels.image(row)[0, 0, 0] for row in range(5)] == [0, 10, 30, 40, 50]  # type: ignore[union-attr]
+    assert sorted(found.stored.tolist()) == [0, 1, 2, 3, 4]
+    assert (found.newly_decoded(), found.newly_decoded()) == (6, 0)
+
+
+def test_a_sample_that_is_not_stored_is_an_error(manifest: Manifest, tmp_path: Path) -> None:
+    room = Room(10_000, 0, str(tmp_path))
+    with room.occupied(), pytest.raises(DataError, match="s006 is there 0 times"):
+        gather(lane(manifest), table("frrrutt"), room, DECODERS)
+
+
+def test_retained_images_stream_where_there_is_no_room(manifest: Manifest, tmp_path: Path) -> None:
+    """Four of the five images play another role, or were here first: 12 bytes each."""
+    roles = replace(table("frrut"), sample_ids=["s000", "s001", "s003", "s004", "s005"])
+    room = Room(40, 0, str(tmp_path))
+    with room.occupied():
+        found = gather(lane(manifest, 4), roles, room, DECODERS)
+        assert isinstance(found.pixels, StreamedPixels)
+        with pytest.raises(DataError, match="shuffle_window"):
+            gather(lane(manifest), roles, room, DECODERS)
+        room.clear()
+    roomy = Room(10_000, 0, str(tmp_path))
+    with roomy.occupied():
+        assert isinstance(gather(lane(manifest, 4), roles, roomy, DECODERS).pixels, Pixels)
+        roomy.clear()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def rows(store: Path) -> dict[str, Row]:
+    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
+
+
+QUICK = (
+    *("--set", "epochs=1", "--set", "grid.models.0.options={width: 2}"),
+    *("--set", "grid.models.0.train={epochs: 2, batch_size: 64}", "--set", "batch_size=50"),
+    *(
+        "--set",
+        "grid.methods=[original, gold, neggrad_plus, scrub, unsir, {name: lotus, alpha: 8}]",
+    ),
+    "--local",
+)
+
+
+def test_a_grid_gives_the_same_weights_whether_its_images_stream_or_are_here(
+    tmp_path: Path,
+) -> None:
+    """With room for 700 of 1,797 digits, 192 bytes each, and with room for all."""
+    window = ("--set", "dataset.shuffle_window=128")
+    tight = ("--set", f"resources.decoded_memory_gb={700 * 192 / 2**30}")
+    none = ("--set", "resources.decoded_disk_gb=0")
+    for name, options in (("here", window), ("streamed", (*window, *tight, *none))):
+        result = run("grid", JOB, *QUICK, *options, "--store", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    here, streamed = rows(tmp_path / "here"), rows(tmp_path / "streamed")
+    assert len(here) == 6
+    for method, row in here.items():
+        assert streamed[method]["cell_id"] == row["cell_id"]
+        weights = (r["artifacts"][WEIGHTS]["sha256"] for r in (streamed[method], row))
+        assert len(set(weights)) == 1, method
+        assert streamed[method]["metrics"] == row["metrics"]
+    decoded = {method: row["counters"]["images_decoded"] for method, row in streamed.items()}
+    assert sum(row["counters"]["images_decoded"] for row in here.values()) == 1797
+    assert all(count > 1000 for count in decoded.values())  # each epoch decodes what streams
+
+
+def test_an_order_in_windows_is_another_cell(tmp_path: Path) -> None:
+    one, two = (
+        run("grid", JOB, "--dry-run", "--store", tmp_path / "none", *options).stdout
+        for options in ((), ("--set", "dataset.shuffle_window=128"))
+    )
+    assert {line.split()[0] for line in one.splitlines()[:-1]}.isdisjoint(
+        line.split()[0] for line in two.splitlines()[:-1]
+    )
+
+
+def test_without_room_the_command_says_what_to_do(tmp_path: Path) -> None:
+    none = ("--set", "resources.decoded_memory_gb=0", "--set", "resources.decoded_disk_gb=0")
+    result = run("grid", JOB, *QUICK, *none, "--store", tmp_path / "store")
+    assert result.exit_code == 3
+    assert "decoded images need 345024 bytes" in result.stderr
+    assert "resources.decoded_memory_gb" in result.stderr
+    assert not (tmp_path / "store" / "rows").exists()
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> Path:
+    """A data set of 60 images, of which two training images are no images."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3))
+    samples = [
+        Sample(
+            f"s{n:03d}",
+            TRAIN if n < 40 else HELDOUT,
+            png(noise[n]),
+            "",
+            n % 2,
+        )
+        for n in range(60)
+    ]
+    made = prepare(source(samples), tmp_path / "data")
+    for shard in made.shards:
+        path = Path(made.uri(shard))
+        content = pq.read_table(path).to_pylist()
+        for row in content:
+            if row["sample_id"] in ("s003", "s017"):
+                row["image"]["bytes"] = b"no image"
+                row["sha256"] = hashlib.sha256(b"no image").digest()
+        pq.write_table(pq.read_table(path).from_pylist(content, pq.read_schema(path)), path)
+    reseal(made)
+    return tmp_path / "data"
+
+
+def test_bad_images_are_left_out_and_listed_in_every_row(spoilt: Path, tmp_path: Path) -> None:
+    forget = tmp_path / "forget.txt"
+    forget.write_text("s000\ns001\ns005\ns006\n")
+    data = f"{{name: S, manifest: {spoilt}, img_size: 8, forget: {{ids: {forget}}}}}"
+    arguments = ["grid", JOB, *QUICK, "--set", f"grid.datasets=[{data}]", "--store", tmp_path / "s"]
+    refused = run(*arguments)
+    assert refused.exit_code == 3
+    assert "an image cannot be decoded" in refused.stderr
+    assert not (tmp_path / "s" / "rows").exists()
+    one = run(*arguments, "--max-bad-images", 1)
+    assert one.exit_code == 3
+    assert "2 images cannot be decoded; 1 are allowed" in one.stderr
+    assert run(*arguments, "--max-bad-images", 2).exit_code == 0
+    for row in rows(tmp_path / "s").values():
+        assert sorted(row["bad_images"]) == ["s003", "s017"]
+        assert "s003" in row["bad_images"]["s003"]
+        assert row["counters"]["unique_images"] == 58
+    forget.write_text("s000\ns001\ns003\ns006\n")
+    never = run(*arguments, "--max-bad-images", 2)
+    assert never.exit_code == 3
+    assert "one to forget is among them" in never.stderr
