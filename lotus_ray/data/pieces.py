@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from lotus_ray.data.images import Transform, decode_all
 from lotus_ray.data.parquet_files import open_parquet, reading
 from lotus_ray.data.shards import DIGEST, Manifest, Shard, read_manifest, read_small
+from lotus_ray.data.spans import read_spans, read_stretches
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 
@@ -56,6 +58,8 @@ class Piece:
     sample_ids: list[str]  # [n]
     image: str  # name of the column
     digests: list[bytes] | None = None  # [n], SHA-256 of the images; None in files read in place
+    spans: np.ndarray | None = None  # int64 [n, 2]: offset and size of each in the file, if known
+    group_rows: int = 0  # of the whole row group
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -71,6 +75,7 @@ class Piece:
             rows=self.rows[index],
             sample_ids=names,
             digests=digests,
+            spans=None if self.spans is None else self.spans[index],
         )
 
     def read(self) -> Iterator[Encoded]:
@@ -79,7 +84,23 @@ class Piece:
         Raises:
             DataError: the file is torn, or an image changed; the text names its id, file and row.
         """
-        with open_parquet(self.uri) as file, reading(self.uri):
+        with reading(self.uri):
+            if self.spans is not None and 2 * len(self) < self.group_rows:
+                yield from self._read_alone(self.spans)
+            else:
+                yield from self._read_group()
+
+    def _read_alone(self, spans: np.ndarray) -> Iterator[Encoded]:
+        """Read nothing but the images."""
+        images = read_stretches(self.uri, spans.tolist())
+        for start in range(0, len(self), ROWS_AT_A_TIME):
+            yield self._encoded(
+                slice(start, start + ROWS_AT_A_TIME), list(islice(images, ROWS_AT_A_TIME))
+            )
+
+    def _read_group(self) -> Iterator[Encoded]:
+        """Read the whole row group and take the images."""
+        with open_parquet(self.uri) as file:
             batches = file.iter_batches(
                 ROWS_AT_A_TIME, row_groups=[self.group], columns=[self.image]
             )
@@ -155,6 +176,7 @@ def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) 
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     found = pc.index_in(small["sample_id"], value_set=wanted)
     rows = found.fill_null(-1).to_numpy().astype(np.int64)
+    spans = None if manifest.in_place else read_spans(Path(uri), len(rows))
     start = 0
     for group, size in enumerate(sizes):
         of_group = rows[start : start + size]
@@ -165,5 +187,15 @@ def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) 
             digests = None
             if not manifest.in_place:
                 digests = small[DIGEST].take(pa.array(start + places)).to_pylist()
-            yield Piece(uri, group, places, targets, names, manifest.columns.image, digests)
+            yield Piece(
+                uri,
+                group,
+                places,
+                targets,
+                names,
+                manifest.columns.image,
+                digests,
+                None if spans is None else spans[start + places],
+                size,
+            )
         start += size

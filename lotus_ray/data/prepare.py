@@ -37,6 +37,7 @@ from lotus_ray.data.shards import (
 )
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
 from lotus_ray.data.sources.images import Read
+from lotus_ray.data.spans import Probes, spans_path
 from lotus_ray.errors import DataError
 
 ROWS_PER_SHARD = 2048  # of ImageNet: 225 MB
@@ -68,12 +69,17 @@ class ShardTask:
             if found.pop("index") == identity and path.exists():
                 return Shard(**found)
         small = []
+        probes = Probes()
         with writing(path):
-            with pq.ParquetWriter(path, SCHEMA, compression="none") as writer:
+            with pq.ParquetWriter(
+                path, SCHEMA, compression="none", use_dictionary=["label"]
+            ) as writer:
                 for group in range(0, len(self.index), ROWS_PER_GROUP):
                     table = _read_rows(self.index.slice(group, ROWS_PER_GROUP), self.read)
                     small.append(table.select(["sample_id", "label", DIGEST]))
+                    probes.add(table["image"].combine_chunks().field("bytes").to_pylist())
                     writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+            probes.write(path)
             shard = Shard(
                 file=self.file,
                 split=self.split,
@@ -206,7 +212,7 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
         write_manifest(manifest)
-        kept = {MANIFEST, FORGET_IDS, *places}
+        kept = {MANIFEST, FORGET_IDS, *places, *(spans_path(Path(file)).name for file in places)}
         for path in partial.iterdir():
             if path.name not in kept:  # finished markers, and shards of an earlier, other attempt
                 path.unlink()

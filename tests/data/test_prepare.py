@@ -15,6 +15,7 @@ from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import ShardTask, prepare
 from lotus_ray.data.shards import Manifest, Shard
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, Images, Source
+from lotus_ray.data.spans import spans_path
 from lotus_ray.errors import DataError
 from tests.toy import Sample, source
 
@@ -142,7 +143,11 @@ def test_what_is_finished_is_not_read_again(
     assert told == [(1, 4, 1), (2, 4, 2), (3, 4, 3), (4, 4, 4)]
     assert resumed.shards == prepare(source(SAMPLES), tmp_path / "whole").shards
     assert sorted(path.name for path in resumed.directory.iterdir()) == sorted(
-        [shards.MANIFEST, *(shard.file for shard in resumed.shards)]
+        [
+            shards.MANIFEST,
+            *(shard.file for shard in resumed.shards),
+            *(spans_path(Path(shard.file)).name for shard in resumed.shards),
+        ]
     )
 
 
