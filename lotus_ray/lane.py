@@ -36,7 +36,7 @@ from lotus_ray.errors import (
 )
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
-from lotus_ray.memory import keep_freed_memory
+from lotus_ray.memory import give_back_memory, keep_freed_memory
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known
 from lotus_ray.metrics.outputs import Outputs
@@ -174,6 +174,7 @@ def run_lane(
         settled = place.is_first and todo.is_settled(cell, place.store)
         if not _first_says(workers, settled, device):
             _run_cell(place, cell)
+            give_back_memory()
 
 
 def _warm_up() -> None:
@@ -267,6 +268,7 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     )
     with clock.measure("unlearn"):
         records = unlearn(method, problem, borders)
+    give_back_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
         teacher = place.teacher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _ONE_GIB = 1 << 30
@@ -15,9 +16,13 @@ def keep_freed_memory() -> None:
     anew, and the system clears it page by page: on a CPU that takes longer than filling it. Does
     nothing where the C library is not glibc.
     """
-    try:
+    with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(_MMAP_THRESHOLD, _ONE_GIB)
-    mallopt(_TRIM_THRESHOLD, _ONE_GIB)
+        mallopt(_MMAP_THRESHOLD, _ONE_GIB)
+        mallopt(_TRIM_THRESHOLD, _ONE_GIB)
+
+
+def give_back_memory() -> None:
+    """Return freed blocks to the system: what comes next has blocks of other sizes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

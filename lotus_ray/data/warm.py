@@ -24,7 +24,8 @@ from lotus_ray.data.splits import Roles
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, STORED
 
-EVALUATION_BATCH = 512  # rows a worker; has no influence on any result
+EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
+EVALUATION_BYTES = 1 << 27  # of the images in such a batch, at most
 LARGE = 3 * 64 * 64  # values in an image, from which on the work is worth a loop
 
 
@@ -53,10 +54,8 @@ class WarmSplit:
         workers = self.warm.workers
         rows, window_of = self.warm.order.fixed(self.rows)
         share = rows[workers.rank :: workers.size]
-        parts = [
-            share[start : start + EVALUATION_BATCH]
-            for start in range(0, len(share), EVALUATION_BATCH)
-        ]
+        size = self.warm.evaluation_rows
+        parts = [share[start : start + size] for start in range(0, len(share), size)]
         return self.warm.batches(parts, [len(self)] * len(parts), window_of)
 
     def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
@@ -166,6 +165,12 @@ class WarmSet:
     def pixel_range(self) -> tuple[Tensor, Tensor]:
         """Return a black and a white pixel as batches hold them, [1, 3, 1, 1] each."""
         return self._shift, 255 * self._scale + self._shift
+
+    @property
+    def evaluation_rows(self) -> int:
+        """Return how many images a worker evaluates together."""
+        of_one = math.prod(self.pixels.shape) * self.dtype.itemsize
+        return max(min(EVALUATION_BATCH, EVALUATION_BYTES // of_one), 1)
 
     def batches(
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
