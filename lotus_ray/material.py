@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from lotus_ray.cells import Lane
 from lotus_ray.data.decoded import Decode, DecodedFiles
 from lotus_ray.data.pieces import stored_order, wanted_pieces
-from lotus_ray.data.pixels import Pixels, Stream, StreamedPixels
+from lotus_ray.data.pixels import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
@@ -40,10 +42,13 @@ class Material:
 
 @dataclass(frozen=True)
 class Decoders:
-    """How images are decoded: into files of this node, and as a stream."""
+    """How images are decoded: into files of this node, and as a stream.
+
+    The stream takes `ahead_bytes`, how much of it may be decoded before it is asked for.
+    """
 
     decode: Decode
-    stream: Stream
+    stream: Callable[..., Iterable[Decoded]]
 
 
 def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: int = 0) -> Material:
@@ -66,8 +71,7 @@ def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: in
     pieces = wanted_pieces(lane.manifests, roles)
     stored = _places(stored_order(pieces), roles)
     files = DecodedFiles(room, lane.transform)
-    may_stream = lane.shuffle_window is not None
-    files.ensure(pieces, roles, decoders.decode, max_bad, may_stream)
+    files.ensure(pieces, roles, decoders.decode, max_bad, lane.shuffle_window)
     bad = files.bad_among(roles)
     if bad:
         roles = roles.without(bad)
@@ -76,7 +80,9 @@ def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: in
     here = files.pixels(roles)
     if here.complete:
         return Material(roles, here, stored, bad, files)
-    streamed = StreamedPixels(here, pieces, lane.transform, decoders.stream)
+    window_bytes = (lane.shuffle_window or 0) * lane.transform.image_bytes
+    stream = partial(decoders.stream, ahead_bytes=window_bytes)
+    streamed = StreamedPixels(here, pieces, lane.transform, stream)
     return Material(roles, streamed, stored, bad, files)
 
 

@@ -70,15 +70,16 @@ def test_a_sample_that_is_not_stored_is_an_error(manifest: Manifest, tmp_path: P
 
 
 def test_retained_images_stream_where_there_is_no_room(manifest: Manifest, tmp_path: Path) -> None:
-    """Four of the five images play another role, or were here first: 12 bytes each."""
-    roles = replace(table("frrut"), sample_ids=["s000", "s001", "s003", "s004", "s005"])
-    room = Room(40, 0, str(tmp_path))
+    """12 bytes each: the one to forget fits beside 3 windows of 1, and none of the others."""
+    roles = replace(table("frrrr"), sample_ids=["s000", "s001", "s003", "s004", "s005"])
+    room = Room(59, 0, str(tmp_path))
     with room.occupied():
-        found = gather(lane(manifest, 4), roles, room, DECODERS)
+        found = gather(lane(manifest, 1), roles, room, DECODERS)
         assert isinstance(found.pixels, StreamedPixels)
-        with pytest.raises(DataError, match="shuffle_window"):
-            gather(lane(manifest), roles, room, DECODERS)
         room.clear()
+    small = Room(40, 0, str(tmp_path))
+    with small.occupied(), pytest.raises(DataError, match="shuffle_window"):
+        gather(lane(manifest), roles, small, DECODERS)
     roomy = Room(10_000, 0, str(tmp_path))
     with roomy.occupied():
         assert isinstance(gather(lane(manifest, 4), roles, roomy, DECODERS).pixels, Pixels)
@@ -107,9 +108,9 @@ QUICK = (
 def test_a_grid_gives_the_same_weights_whether_its_images_stream_or_are_here(
     tmp_path: Path,
 ) -> None:
-    """With room for 700 of 1,797 digits, 192 bytes each, and with room for all."""
+    """With room for 700 of 1,797 digits of 192 bytes beside the windows, and for all."""
     window = ("--set", "dataset.shuffle_window=128")
-    tight = ("--set", f"resources.decoded_memory_gb={700 * 192 / 2**30}")
+    tight = ("--set", f"resources.decoded_memory_gb={(700 + 3 * 128) * 192 / 2**30}")
     none = ("--set", "resources.decoded_disk_gb=0")
     for name, options in (("here", window), ("streamed", (*window, *tight, *none))):
         result = run("grid", JOB, *QUICK, *options, "--store", tmp_path / name)

@@ -137,7 +137,7 @@ def _warm_set(photographs: _Photographs, transform: Transform) -> Iterator[tuple
         try:
             files = DecodedFiles(room, transform)
             decode = partial(decode_to_files, cpus=THREADS)
-            files.ensure(photographs.pieces, roles, decode, max_bad=0, may_stream=False)
+            files.ensure(photographs.pieces, roles, decode)
             device, dtype = torch.device("cpu"), torch.float32
             pixels = files.pixels(roles)
             yield WarmSet(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded

@@ -18,6 +18,7 @@ import torch
 from lotus_ray.data.decoded import DecodeTask
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
+from lotus_ray.data.pixels import Decoded
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -52,11 +53,11 @@ def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
 
 
 def stream_pixels(
-    pieces: Sequence[Piece], transform: Transform, cpus: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    pieces: Sequence[Piece], transform: Transform, cpus: int, ahead_bytes: int
+) -> Iterator[Decoded]:
     """Decode pieces, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
 
-    Ray Data holds back what is decoded faster than it is taken.
+    Ray Data keeps no more than about `ahead_bytes` that are decoded and not yet taken.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -70,13 +71,19 @@ def stream_pixels(
         rows, pixels = zip(*parts, strict=True)
         return {"row": np.concatenate(rows), "pixels": np.concatenate(pixels)}
 
-    for batch in _mapped(run, len(pieces), cpus).iter_batches(batch_size=None):
+    mapped = _mapped(run, len(pieces), cpus, ahead_bytes)
+    for batch in mapped.iter_batches(batch_size=None, prefetch_batches=0):
         yield batch["row"], batch["pixels"]
 
 
-def _mapped(run: Callable[[Columns], Columns], count: int, cpus: int) -> Dataset:
+def _mapped(
+    run: Callable[[Columns], Columns], count: int, cpus: int, ahead_bytes: int | None = None
+) -> Dataset:
     """Return a data set of what `run` makes of 0 … count − 1, one a task, in order."""
     context = ray.data.DataContext.get_current()
+    context.execution_options.resource_limits = ray.data.ExecutionResources(
+        object_store_memory=ahead_bytes
+    )
     context.raise_original_map_exception = True
     context.execution_options.preserve_order = True
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}

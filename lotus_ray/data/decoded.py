@@ -28,6 +28,7 @@ from lotus_ray.roles import FORGET, REST, RETAIN, STORED
 
 _MAY_STREAM = (RETAIN, REST)  # images of these roles are met once an epoch; of others, more often
 _SUFFIX = ".arrow"
+WINDOWS_HELD = 3  # two that a batch may span, and what is decoded ahead
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,13 @@ class DecodeTask:
         return pixels, errors
 
 
+def _that_stay_and_that_may_stream(pieces: Sequence[Piece], roles: Roles) -> list[list[Piece]]:
+    may = np.isin(roles.roles, [STORED.index(role) for role in _MAY_STREAM])
+    return [
+        [piece.only(may[piece.rows] == streams) for piece in pieces] for streams in (False, True)
+    ]
+
+
 def _new_file(folder: Path) -> Path:
     return folder / f"{uuid.uuid4().hex}{_SUFFIX}"
 
@@ -130,7 +138,12 @@ class DecodedFiles:
     _ids: list[pa.Array] = field(default_factory=list)  # of each block
 
     def ensure(
-        self, pieces: Sequence[Piece], roles: Roles, decode: Decode, max_bad: int, may_stream: bool
+        self,
+        pieces: Sequence[Piece],
+        roles: Roles,
+        decode: Decode,
+        max_bad: int = 0,
+        window: int | None = None,
     ) -> None:
         """Decode what is wanted and not here yet; other processes of the node wait meanwhile.
 
@@ -139,7 +152,8 @@ class DecodedFiles:
             roles: the table of roles.
             decode: runs tasks, here or on Ray.
             max_bad: pass over so many images that cannot be decoded.
-            may_stream: leave retained images out that there is no room for.
+            window: leave retained images out that there is no room for, since they may stream in
+                windows of so many; memory is kept free for those.
 
         Raises:
             DataError: there is no room; more images cannot be decoded, or one to forget.
@@ -155,7 +169,7 @@ class DecodedFiles:
             ]
             tasks = [
                 DecodeTask(piece, _new_file(folder), self.transform, keep_going=max_bad > 0)
-                for piece, folder in self._placed(missing, roles, may_stream)
+                for piece, folder in self._placed(missing, roles, window)
             ]
             self.decoded += sum(decode(tasks))
             self._open()
@@ -213,7 +227,7 @@ class DecodedFiles:
         return places
 
     def _placed(
-        self, pieces: list[Piece], roles: Roles, may_stream: bool
+        self, pieces: list[Piece], roles: Roles, window: int | None
     ) -> list[tuple[Piece, Path]]:
         """Choose the folder of each piece: in memory first, then the disk; what may stream last.
 
@@ -222,35 +236,40 @@ class DecodedFiles:
         """
         memory, disk = self._folders()
         room = {memory: self.room.memory_left(), disk: self.room.disk_left()}
-        left = dict(room)
         need = sum(map(len, pieces)) * self.transform.image_bytes
         groups = [pieces]
-        if may_stream and need > sum(left.values()):
-            may = np.isin(roles.roles, [STORED.index(role) for role in _MAY_STREAM])
-            groups = [
-                [piece.only(may[piece.rows] == later) for piece in pieces]
-                for later in (False, True)
-            ]
+        if window is not None and need > sum(room.values()):
+            windows = window * WINDOWS_HELD * self.transform.image_bytes
+            if windows > self.room.memory_bytes:
+                raise self._no_room(need, 0, room[disk], window)
+            room[memory] = max(room[memory] - windows, 0)
+            groups = _that_stay_and_that_may_stream(pieces, roles)
+        left = dict(room)
         placed = []
         for streams, group in enumerate(groups):
             for piece in (piece for piece in group if len(piece)):
                 size = len(piece) * self.transform.image_bytes
                 folder = next((folder for folder in left if size <= left[folder]), None)
                 if folder is None and not streams:
-                    raise self._no_room(need, room[memory], room[disk])
+                    raise self._no_room(need, room[memory], room[disk], window)
                 if folder is not None:
                     left[folder] -= size
                     placed.append((piece, folder))
         return placed
 
-    def _no_room(self, need: int, memory: int, disk: int) -> DataError:
+    def _no_room(self, need: int, memory: int, disk: int, window: int | None) -> DataError:
+        kept = "" if window is None else f", beside {WINDOWS_HELD} windows of {window} images"
+        advice = (
+            "resources.scratch=FOLDER (on a larger disk)"
+            if window is not None
+            else "dataset.shuffle_window=4096 (lets retained images stream)"
+        )
         return DataError(
-            f"decoded images need {need} bytes; there is room for {memory} in memory and {disk} "
-            f"on the disk",
+            f"decoded images need {need} bytes; there is room for {memory} in memory"
+            f"{kept}, and for {disk} on the disk",
             where=f"{self.room.memory.parent} and {self.room.scratch}",
             nearest="resources.decoded_memory_gb, resources.decoded_disk_gb, resources.scratch",
-            next_command="lotus-ray grid JOB.yaml --set dataset.shuffle_window=4096 "
-            "(lets retained images stream)",
+            next_command=f"lotus-ray grid JOB.yaml --set {advice}",
         )
 
     def _check_bad(self, roles: Roles, max_bad: int) -> None:

@@ -13,14 +13,14 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 
 Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
-# Decodes pieces and yields rows [n] and pixels [n, 3, H, W], in the order of the pieces.
-Stream = Callable[[Sequence[Piece], Transform], Iterable[tuple[np.ndarray, np.ndarray]]]
+Decoded = tuple[np.ndarray, np.ndarray]  # rows [n] and pixels [n, 3, H, W]
+Stream = Callable[[Sequence[Piece], Transform], Iterable[Decoded]]  # in the order of the pieces
 
 
 def stream_here(
-    pieces: Sequence[Piece], transform: Transform, threads: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Decode pieces in this process, one after another, each on some threads."""
+    pieces: Sequence[Piece], transform: Transform, threads: int = 1, ahead_bytes: int = 0
+) -> Iterator[Decoded]:
+    """Decode pieces in this process, on some threads, as they are asked for."""
     for piece in pieces:
         for encoded in piece.read():
             yield encoded.rows, encoded.decode(transform, threads)
@@ -113,9 +113,7 @@ class StreamedPixels:
         for number in np.unique(numbers):
             yield self.pieces[number].only(np.sort(self._place_of[rows[numbers == number]]))
 
-    def _load(
-        self, stream: Iterator[tuple[np.ndarray, np.ndarray]], count: int
-    ) -> dict[int, np.ndarray]:
+    def _load(self, stream: Iterator[Decoded], count: int) -> dict[int, np.ndarray]:
         """Take `count` images from the stream; return them by row."""
         images: dict[int, np.ndarray] = {}
         while len(images) < count:

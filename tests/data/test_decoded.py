@@ -67,11 +67,11 @@ def pieces(manifest: Manifest, roles: Roles) -> list[Piece]:
 
 
 def ensure(
-    manifest: Manifest, room: Room, roles: Roles, max_bad: int = 0, may_stream: bool = False
+    manifest: Manifest, room: Room, roles: Roles, max_bad: int = 0, window: int | None = None
 ) -> tuple[DecodedFiles, list[str]]:
     """Return the files, and the ids of what was decoded for them."""
     files, counting = DecodedFiles(room, PLAIN), Counting()
-    files.ensure(pieces(manifest, roles), roles, counting, max_bad, may_stream)
+    files.ensure(pieces(manifest, roles), roles, counting, max_bad, window)
     assert files.decoded == len(counting.ids)
     return files, sorted(counting.ids)
 
@@ -108,7 +108,7 @@ def test_another_transform_is_decoded_anew(manifest: Manifest, room: Room) -> No
     roles = table("frut")
     ensure(manifest, room, roles)
     other = DecodedFiles(room, Transform(1))
-    other.ensure(pieces(manifest, roles), roles, decode_here, 0, False)
+    other.ensure(pieces(manifest, roles), roles, decode_here)
     assert other.decoded == 4
     assert images(other, roles).shape == (4, 3, 1, 1)
 
@@ -119,7 +119,7 @@ def test_workers_that_ask_at_once_decode_each_image_once(manifest: Manifest, roo
 
     def ask() -> None:
         files = DecodedFiles(room, PLAIN)
-        files.ensure(pieces(manifest, roles), roles, decode_here, 0, False)
+        files.ensure(pieces(manifest, roles), roles, decode_here)
         assert files.pixels(roles).complete
         counts.append(files.decoded)
 
@@ -151,26 +151,29 @@ def test_without_room_nothing_is_decoded_and_the_error_says_how_much_is_needed(
         with pytest.raises(DataError) as caught:
             ensure(manifest, room, table("ffrrrruuuttt"))
         assert caught.value.what == (
-            "decoded images need 144 bytes; there is room for 80 in memory and 40 on the disk"
+            "decoded images need 144 bytes; there is room for 80 in memory, and for 40 on the disk"
         )
         assert "shuffle_window" in caught.value.next_command
         assert list(room.memory.rglob("*.arrow")) == []
 
 
 def test_what_may_stream_is_left_out_last(manifest: Manifest, tmp_path: Path) -> None:
-    """8 images are not retained, 96 bytes: they fit, and of the retained some do."""
+    """8 images are not retained, 96 bytes: they fit beside 3 windows of 1, and not all others."""
     roles = table("ffrrrruuuttt")
-    room = Room(110, 12, str(tmp_path))
+    room = Room(136, 0, str(tmp_path))
     with room.occupied():
-        files, _ = ensure(manifest, room, roles, may_stream=True)
+        files, _ = ensure(manifest, room, roles, window=1)
         here = files.pixels(roles).block >= 0
         retained = np.zeros(12, bool)
         retained[roles.rows("retain")] = True
         assert here[~retained].all()
-        assert 0 < (~here).sum() < 4
+        assert 0 < (~here).sum() <= 4
     small = Room(80, 0, str(tmp_path))
-    with small.occupied(), pytest.raises(DataError, match="need 144 bytes"):
-        ensure(manifest, small, roles, may_stream=True)
+    with small.occupied(), pytest.raises(DataError, match="need 144 bytes") as caught:
+        ensure(manifest, small, roles, window=1)
+    assert "room for 44 in memory, beside 3 windows of 1 images" in caught.value.what
+    with small.occupied(), pytest.raises(DataError, match="room for 0 in memory, beside 3 windows"):
+        ensure(manifest, small, roles, window=3)
 
 
 @pytest.fixture
