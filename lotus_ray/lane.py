@@ -24,6 +24,7 @@ from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
 from lotus_ray.data.room import Room
+from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
@@ -331,9 +332,14 @@ def _teacher(place: _Place, model: nn.Module, weights: str) -> _Teacher:
     key = {name: spec[name] for name in ("data", "transform", "precision")}
     key |= {"weights": weights, "network": [lane.model.name, lane.model.options]}
     key |= {"torch": torch.__version__, "device": place.device.type}
+    key |= {"calibration": spec.get("calibration")}
+    # Files of somebody else are known by their ends, which may not tell all of their content.
+    in_place = any(read_manifest(folder).in_place for folder in lane.manifests)
     roles = place.warm.roles
     frozen = model.eval().requires_grad_(False)
-    logits = known_logits(frozen, roles, place.warm.split, place.store, key, place.workers)
+    logits = known_logits(
+        frozen, roles, place.warm.split, place.store, None if in_place else key, place.workers
+    )
     names = _role_names(place)
     outputs = evaluate_known(logits, names, roles.labels, roles.num_classes, place.device)
     return _Teacher(frozen, logits, outputs)
@@ -344,7 +350,7 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
         model = place.initial_model(place.lane.seed)
         original, known = copy.deepcopy(model).requires_grad_(False), None
     else:
-        teacher = place.teacher = place.teacher or _load_original(place)
+        teacher = place.teacher = place.teacher or _load_original(place, forwards)
         model = copy.deepcopy(teacher.model).requires_grad_(True)
         original, known = teacher.model, teacher.logits
     return Problem(
@@ -369,7 +375,7 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
     )
 
 
-def _load_original(place: _Place) -> _Teacher:
+def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
     """Return the committed original on every worker; the first one reads it for all."""
     cell = place.lane.original
     model = place.initial_model(place.lane.seed)
@@ -388,7 +394,9 @@ def _load_original(place: _Place) -> _Teacher:
         digest = row["artifacts"][WEIGHTS]["sha256"]
     for value in model.state_dict().values():
         value.copy_(place.workers.from_first(value))
-    teacher = _teacher(place, model, digest)
+    with Forwards(forwards.images).counting() as asked:
+        asked.watch(model, TEACHER)
+        teacher = _teacher(place, model, digest)
     check_accuracy(place.lane, teacher.outputs)  # of which its own run may not have known
     return teacher
 

@@ -13,6 +13,7 @@ from lotus_ray.data.decoded import Decode, DecodedFiles
 from lotus_ray.data.pieces import stored_order, wanted_pieces
 from lotus_ray.data.pixels import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.room import Room
+from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 
@@ -70,16 +71,23 @@ def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: in
     """
     pieces = wanted_pieces(lane.manifests, roles)
     stored = _places(stored_order(pieces), roles)
-    files = DecodedFiles(room, lane.transform)
+    content = " ".join(read_manifest(folder).digest for folder in lane.manifests)
+    files = DecodedFiles(room, lane.transform, content)
     files.ensure(pieces, roles, decoders.decode, max_bad, lane.shuffle_window)
     bad = files.bad_among(roles)
     if bad:
+        kept = np.array([name not in bad for name in roles.sample_ids])
         roles = roles.without(bad)
-        pieces = wanted_pieces(lane.manifests, roles)
-        stored = _places(stored_order(pieces), roles)
+        stored = np.argsort(np.argsort(stored[kept]))
     here = files.pixels(roles)
     if here.complete:
         return Material(roles, here, stored, bad, files)
+    if max_bad:
+        raise DataError(
+            "bad images can be left out only where all images are decoded first, and some stream",
+            where="resources.max_bad_images",
+            next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER (with more room)",
+        )
     window_bytes = (lane.shuffle_window or 0) * lane.transform.image_bytes
     stream = partial(decoders.stream, ahead_bytes=window_bytes)
     streamed = StreamedPixels(here, pieces, lane.transform, stream)

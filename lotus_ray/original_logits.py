@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from lotus_ray.data.splits import Roles
 from lotus_ray.errors import StoreError
 from lotus_ray.problem import LogitsCache, Split, Workers
-from lotus_ray.roles import FORGET, RETAIN, TEST, UNSEEN
+from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.store import Store
 
-SETS = ((UNSEEN, TEST), (FORGET, RETAIN))
+SETS = ((UNSEEN, TEST), (FORGET, RETAIN), (CALIBRATION,))
 _ROWS_A_SHARD = 65_536  # of 1,000 classes in float32: 262 MB
 _MARKER = "complete.json"
 _log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class LogitsFiles:
 
     def read(self) -> Tensor | None:
         """Return logits [n, C] in the order of the samples; None where they are not all there."""
-        content = self.store.find(f"{self.folder}/{_MARKER}")
-        if content is None:
-            return None
         try:
+            content = self.store.find(f"{self.folder}/{_MARKER}")
+            if content is None:
+                return None
             shards = [self._shard(**shard) for shard in json.loads(content)["shards"]]
             logits = torch.cat(shards)
             if len(logits) != len(self.sample_ids):
@@ -88,7 +88,7 @@ def known_logits(
     roles: Roles,
     split: Callable[..., Split],
     store: Store,
-    key: Mapping[str, Any],
+    key: Mapping[str, Any] | None,
     workers: Workers,
 ) -> LogitsCache:
     """Return the logits of a frozen network on every sample that is evaluated.
@@ -100,21 +100,25 @@ def known_logits(
         roles: the table of roles.
         split: gives the samples that play some roles.
         store: where logits are kept.
-        key: what they depend on besides the samples; used on the first worker alone.
+        key: what they depend on besides the samples, on the first worker; None keeps nothing.
         workers: who share the work.
     """
     cache = LogitsCache(model, len(roles), roles.num_classes, workers)
     device = next(model.parameters()).device
     for names in SETS:
         rows = torch.from_numpy(roles.rows(*names))
-        files = LogitsFiles(store, key, [roles.sample_ids[row] for row in rows.tolist()])
-        found = files.read() if workers.rank == 0 else None
+        if not len(rows):
+            continue
+        ids = [roles.sample_ids[row] for row in rows.tolist()]
+        files = LogitsFiles(store, key, ids) if key and workers.rank == 0 else None
+        found = files.read() if files else None
         if workers.from_first(torch.tensor(float(found is not None), device=device)):
             empty = torch.zeros(len(rows), roles.num_classes, device=device)
             given = empty if found is None else found.to(device)
             cache.know(rows, workers.from_first(given.to(next(model.parameters()).dtype)))
             continue
         cache.fill(split(*names))
-        if workers.rank == 0:
-            files.write(cache.of(rows.to(device)))
+        computed = cache.of(rows.to(device))
+        if files and bool(computed.isfinite().all()):
+            files.write(computed)
     return cache

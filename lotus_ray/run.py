@@ -143,7 +143,7 @@ def room_for(resources: Resources) -> Room:
     return Room(
         memory_bytes=int(resources.decoded_memory_gb * GIB),
         disk_bytes=None if disk is None else int(disk * GIB),
-        scratch=resources.scratch or tempfile.gettempdir(),
+        scratch=str(Path(resources.scratch or tempfile.gettempdir()).absolute()),
     )
 
 

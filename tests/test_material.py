@@ -63,6 +63,30 @@ def test_images_that_cannot_be_decoded_play_no_role(manifest: Manifest, tmp_path
     assert (found.newly_decoded(), found.newly_decoded()) == (6, 0)
 
 
+def test_data_sets_with_the_same_ids_keep_their_own_images(tmp_path: Path) -> None:
+    """Two data sets name their images alike; the second one is decoded for itself."""
+    room, found = Room(10_000, 0, str(tmp_path)), []
+    with room.occupied():
+        for value in (10, 200):
+            image = png(np.full((2, 2, 3), value, np.uint8))
+            samples = [Sample(f"s{n:03d}", TRAIN, image, "", 0) for n in range(4)]
+            made = prepare(source(samples, ("a",)), tmp_path / f"data{value}")
+            pixels = gather(lane(made), table("frut"), room, DECODERS).pixels
+            assert isinstance(pixels, Pixels)
+            found.append([pixels.image(row)[0, 0, 0] for row in range(4)])
+        room.clear()
+    assert found == [[10] * 4, [200] * 4]
+
+
+def test_bad_images_are_not_left_out_where_some_stream(manifest: Manifest, tmp_path: Path) -> None:
+    """It would show only in the middle of an epoch, and not alike on all nodes."""
+    room = Room(60, 0, str(tmp_path))
+    with room.occupied():
+        with pytest.raises(DataError, match="only where all images are decoded first"):
+            gather(lane(manifest, 1), table("frrrrr"), room, DECODERS, max_bad=1)
+        room.clear()
+
+
 def test_a_sample_that_is_not_stored_is_an_error(manifest: Manifest, tmp_path: Path) -> None:
     room = Room(10_000, 0, str(tmp_path))
     with room.occupied(), pytest.raises(DataError, match="s006 is there 0 times"):

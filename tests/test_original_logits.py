@@ -25,7 +25,7 @@ from lotus_ray.lane import Todo
 from lotus_ray.methods import METHODS
 from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.problem import Batch, LogitsCache, Workers
-from lotus_ray.roles import FORGET, RETAIN, ROLES
+from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.store import Row, Store
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
@@ -243,5 +243,5 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
 
 def test_a_dead_network_is_not_asked_about_roles_that_are_evaluated(tmp_path: Path) -> None:
     """Every role that is evaluated is in one of the sets."""
-    assert {role for roles in module.SETS for role in roles} == set(ROLES)
+    assert {role for roles in module.SETS for role in roles} == {*ROLES, CALIBRATION}
     assert {FORGET, RETAIN} in [set(roles) for roles in module.SETS]

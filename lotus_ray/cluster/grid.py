@@ -11,7 +11,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.tune
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -27,6 +27,7 @@ from lotus_ray.stored_borders import StoredBorders
 
 RESTARTS_AFTER_A_DEATH = 2
 CLEAR_SECONDS = 30
+SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait so long for one whose node decodes
 ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a lane's driver computes nothing
 
 
@@ -153,6 +154,7 @@ def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker=_per_worker(resources),
         ),
+        torch_config=TorchConfig(timeout_s=SLOWEST_NODE_SECONDS),
         run_config=ray.train.RunConfig(
             storage_path=scratch,
             name=uuid.uuid4().hex,

@@ -7,6 +7,7 @@ workers leave. So a lane that reserves every CPU of a node still reads.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,13 @@ def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
     """
     if not tasks:
         return
-    shared = ray.put(list(tasks))
 
-    def run(places: Columns) -> Columns:
-        task: DecodeTask = ray.get(shared)[places["item"][0]]
+    def run(items: Columns) -> Columns:
+        task: DecodeTask = pickle.loads(items["item"][0])
         torch.set_num_threads(1)  # each task is one thread of work
         return {"images": np.array([task.run()])}
 
-    for batch in _mapped(run, len(tasks), cpus).iter_batches(batch_size=None):
+    for batch in _mapped(run, tasks, cpus).iter_batches(batch_size=None):
         yield from batch["images"].tolist()
 
 
@@ -62,24 +62,26 @@ def stream_pixels(
     Raises:
         DataError: an image cannot be decoded.
     """
-    shared = ray.put(list(pieces))
 
-    def run(places: Columns) -> Columns:
-        piece: Piece = ray.get(shared)[places["item"][0]]
+    def run(items: Columns) -> Columns:
+        piece: Piece = pickle.loads(items["item"][0])
         torch.set_num_threads(1)
         parts = [(encoded.rows, encoded.decode(transform)) for encoded in piece.read()]
         rows, pixels = zip(*parts, strict=True)
         return {"row": np.concatenate(rows), "pixels": np.concatenate(pixels)}
 
-    mapped = _mapped(run, len(pieces), cpus, ahead_bytes)
+    mapped = _mapped(run, pieces, cpus, ahead_bytes)
     for batch in mapped.iter_batches(batch_size=None, prefetch_batches=0):
         yield batch["row"], batch["pixels"]
 
 
 def _mapped(
-    run: Callable[[Columns], Columns], count: int, cpus: int, ahead_bytes: int | None = None
+    run: Callable[[Columns], Columns],
+    items: Sequence[object],
+    cpus: int,
+    ahead_bytes: int | None = None,
 ) -> Dataset:
-    """Return a data set of what `run` makes of 0 … count − 1, one a task, in order."""
+    """Return a data set of what `run` makes of each item, one a task, in order."""
     context = ray.data.DataContext.get_current()
     context.execution_options.resource_limits = ray.data.ExecutionResources(
         object_store_memory=ahead_bytes
@@ -87,5 +89,6 @@ def _mapped(
     context.raise_original_map_exception = True
     context.execution_options.preserve_order = True
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    numbers = ray.data.from_items(list(range(count)), override_num_blocks=count)
-    return numbers.map_batches(run, batch_size=1, num_cpus=0, concurrency=cpus, label_selector=here)
+    pickled = [pickle.dumps(item) for item in items]  # so that each task gets its own alone
+    listed = ray.data.from_items(pickled, override_num_blocks=len(pickled))
+    return listed.map_batches(run, batch_size=1, num_cpus=0, concurrency=cpus, label_selector=here)

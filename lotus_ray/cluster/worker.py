@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.errors import ClusterError, LotusRayError
+from lotus_ray.errors import LotusRayError
 from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
 from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
@@ -37,13 +37,21 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
     workers = joined_workers(device)
     with todo.room.occupied():
         material, error = _gathered(todo, config["threads"])
-        failed = workers.sum(torch.tensor(float(material is None), device=device))
-        if material is None or failed:
-            return error or ClusterError("another worker cannot read its images")
+        wrong = [error for error in _from_all(error, workers) if error is not None]
+        if material is None or wrong:
+            return wrong[0]
         facts = machine_facts(device, workers.size)
         facts["versions"]["ray"] = ray.__version__
         run_lane(todo, material, workers, device, facts)
     return None
+
+
+def _from_all(error: LotusRayError | None, workers: Workers) -> list[LotusRayError | None]:
+    """Return what each worker has to say, on all of them."""
+    said: list[LotusRayError | None] = [error] * workers.size
+    if workers.size > 1:
+        torch.distributed.all_gather_object(said, error)
+    return said
 
 
 def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError | None]:

@@ -123,14 +123,16 @@ def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
 
 @dataclass
 class DecodedFiles:
-    """The decoded images of one transform on this node.
+    """The decoded images of some data sets by one transform, on this node.
 
-    `decoded` counts the images that this object decoded, not those it found; `bad` says by sample
-    id why an image cannot be decoded.
+    `content` identifies the data sets: sample ids are unique in them alone. `decoded` counts the
+    images that this object decoded, not those it found; `bad` says by sample id why an image
+    cannot be decoded.
     """
 
     room: Room
     transform: Transform
+    content: str = ""
     decoded: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     _opened: set[Path] = field(default_factory=set)
@@ -161,7 +163,9 @@ class DecodedFiles:
         memory, disk = self._folders()
         for folder in (memory, disk):
             folder.mkdir(exist_ok=True)
-        with alone(memory):
+        with alone(self.room.memory):  # all lanes of the node share its budgets
+            for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
+                unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
             places = self._places(roles)
             missing = [
@@ -188,7 +192,7 @@ class DecodedFiles:
         return Pixels(self._blocks, block, places - starts[block], self.transform.shape)
 
     def _folders(self) -> tuple[Path, Path]:
-        key = json.dumps(self.transform.spec(), sort_keys=True)
+        key = json.dumps([self.content, self.transform.spec()], sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         return self.room.memory / name, self.room.disk / name
 

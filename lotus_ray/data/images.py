@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.nn import functional
 
 from lotus_ray.errors import DataError
@@ -75,6 +75,8 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
                 if transform.decoder == "fast" and is_plain:
                     return _fast(encoded, image.size, transform)
                 pixels = _resized(_rgb(image), transform)
+    except UnidentifiedImageError as error:
+        raise DataError("an image cannot be decoded: it is no image", where=where) from error
     except Exception as error:  # foreign bytes make a decoder raise anything
         raise DataError(f"an image cannot be decoded: {error}", where=where) from error
     return np.asarray(pixels)

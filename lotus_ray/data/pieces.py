@@ -91,12 +91,16 @@ class Piece:
                 yield from self._read_group()
 
     def _read_alone(self, spans: np.ndarray) -> Iterator[Encoded]:
-        """Read nothing but the images."""
+        """Read nothing but the images; where one is not in its place, the group after all."""
         images = read_stretches(self.uri, spans.tolist())
         for start in range(0, len(self), ROWS_AT_A_TIME):
-            yield self._encoded(
-                slice(start, start + ROWS_AT_A_TIME), list(islice(images, ROWS_AT_A_TIME))
-            )
+            part = slice(start, start + ROWS_AT_A_TIME)
+            try:
+                encoded = self._encoded(part, list(islice(images, ROWS_AT_A_TIME)))
+            except DataError:
+                yield from self.only(np.arange(start, len(self)))._read_group()
+                return
+            yield encoded
 
     def _read_group(self) -> Iterator[Encoded]:
         """Read the whole row group and take the images."""

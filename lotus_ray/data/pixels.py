@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Self
@@ -11,6 +11,7 @@ import numpy as np
 
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
+from lotus_ray.memory import give_back_memory
 
 Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
 Decoded = tuple[np.ndarray, np.ndarray]  # rows [n] and pixels [n, 3, H, W]
@@ -94,17 +95,21 @@ class StreamedPixels:
         if window_of is None or not any(map(len, cold)):
             yield from self.here.along(shares, window_of)
             return
+        give_back_memory()  # what one pass leaves in pieces does not serve the next one's buffers
         windows = _windows(np.unique(np.concatenate(cold)), window_of)
         parts = [list(self._pieces_of(rows)) for rows in windows]
         stream = iter(self.stream([piece for part in parts for piece in part], self.transform))
-        held: dict[int, dict[int, np.ndarray]] = {}  # images by row, by window
+        held: dict[int, _Window] = {}
+        free = [np.empty((max(map(len, windows)), *self.shape), np.uint8) for _ in range(2)]
         following = iter(windows)
         for share in cold:
             needed = window_of[share]
-            held = {number: held[number] for number in held if number >= min(needed, default=0)}
+            for number in [n for n in held if n < min(needed, default=0)]:
+                free.append(held.pop(number).images)  # written again, not given back and asked for
             while len(share) and max(held, default=-1) < max(needed):
                 rows = next(following)
-                held[int(window_of[rows[0]])] = self._load(stream, len(rows))
+                images = free.pop() if free else np.empty_like(next(iter(held.values())).images)
+                held[int(window_of[rows[0]])] = self._load(stream, len(rows), images)
             yield self._among(list(held.values()))
 
     def _pieces_of(self, rows: np.ndarray) -> Iterator[Piece]:
@@ -113,23 +118,35 @@ class StreamedPixels:
         for number in np.unique(numbers):
             yield self.pieces[number].only(np.sort(self._place_of[rows[numbers == number]]))
 
-    def _load(self, stream: Iterator[Decoded], count: int) -> dict[int, np.ndarray]:
-        """Take `count` images from the stream; return them by row."""
-        images: dict[int, np.ndarray] = {}
-        while len(images) < count:
+    def _load(self, stream: Iterator[Decoded], count: int, images: np.ndarray) -> _Window:
+        """Take `count` images from the stream into `images`."""
+        place_of: dict[int, int] = {}
+        while len(place_of) < count:
             rows, pixels = next(stream)
-            images.update(zip(rows.tolist(), pixels, strict=True))
+            start = len(place_of)
+            images[start : start + len(rows)] = pixels
+            place_of.update(zip(rows.tolist(), range(start, start + len(rows)), strict=True))
         self.decoded += count
-        return images
+        return _Window(images, place_of)
 
-    def _among(self, streamed: Sequence[Mapping[int, np.ndarray]]) -> Image:
+    def _among(self, windows: Sequence[_Window]) -> Image:
         def image(row: int) -> np.ndarray:
-            for images in streamed:
-                if row in images:
-                    return images[row]
+            for window in windows:
+                place = window.place_of.get(row)
+                if place is not None:
+                    found: np.ndarray = window.images[place]
+                    return found
             return self.here.image(row)
 
         return image
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Images that are held for a while: their places in `images` by row."""
+
+    images: np.ndarray  # uint8 [n, 3, H, W]
+    place_of: dict[int, int]
 
 
 def _windows(rows: np.ndarray, window_of: np.ndarray) -> list[np.ndarray]:

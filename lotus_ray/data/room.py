@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from lotus_ray.errors import DataError
+
 GIB = 1 << 30
 IN_MEMORY = Path("/dev/shm")
 _PREFIX = "lotus-ray-"
+_LOCK = re.compile(rf"{_PREFIX}[0-9a-f]{{12}}-(memory|disk)\.lock")
+_SPARE_DISK = GIB  # for the store, which often lies on the same disk
 
 
 @dataclass(frozen=True)
@@ -53,20 +59,28 @@ class Room:
 
     def disk_left(self) -> int:
         """Return how many bytes may still go to the folder on the disk."""
-        free = _free_bytes(Path(self.scratch))
+        free = _free_bytes(Path(self.scratch)) - _SPARE_DISK
         bound = free if self.disk_bytes is None else self.disk_bytes - _bytes_in(self.disk)
         return max(min(bound, free), 0)
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Keep the folders of this node from being taken for garbage, and clear away what is."""
+        """Keep the folders of this node from being taken for garbage, and clear away what is.
+
+        Raises:
+            DataError: they cannot be made, or are not this user's alone.
+        """
         folders = (self.memory, self.disk)
-        for parent in {folder.parent for folder in folders}:
-            _sweep(parent)
-        held = [_shared_lock(folder) for folder in folders]
+        held: list[IO[str]] = []
         try:
-            for folder in folders:
-                folder.mkdir(exist_ok=True)
+            with _said(folders):
+                for parent in {folder.parent for folder in folders}:
+                    _sweep(parent)
+                for folder in folders:
+                    held.append(_shared_lock(folder))
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    if not _is_ours(folder.lstat(), stat.S_ISDIR):
+                        raise FileExistsError(0, "it exists and is somebody else's", str(folder))
             yield
         finally:
             for lock in held:
@@ -94,11 +108,38 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
+@contextmanager
+def _said(folders: tuple[Path, ...]) -> Iterator[None]:
+    """Turn what the system says against the folders into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"there is no place for decoded images: {error.strerror or error}",
+            where=error.filename or str(folders[-1].parent),
+            next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER",
+        ) from error
+
+
+def _is_ours(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
+    return is_kind(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _open_lock(path: Path) -> IO[str]:
+    """Open a lock file, but no link and nothing that another user put there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    lock = os.fdopen(os.open(path, flags, 0o600), "r+")
+    if not _is_ours(os.fstat(lock.fileno()), stat.S_ISREG):
+        lock.close()
+        raise FileExistsError(0, "it exists and is somebody else's", str(path))
+    return lock
+
+
 def _shared_lock(folder: Path) -> IO[str]:
     """Return a lock that any number of processes hold at once, on a file that still exists."""
     path = _lock_of(folder)
     while True:
-        lock = path.open("a")
+        lock = _open_lock(path)
         fcntl.flock(lock, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
@@ -109,7 +150,9 @@ def _shared_lock(folder: Path) -> IO[str]:
 def _sweep(parent: Path) -> None:
     """Remove the folders of commands that are gone."""
     for path in parent.glob(f"{_PREFIX}*.lock"):
-        with suppress(OSError), path.open("a") as lock:
+        if not _LOCK.fullmatch(path.name):
+            continue
+        with suppress(OSError), _open_lock(path) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             path.unlink(missing_ok=True)
@@ -131,4 +174,8 @@ def _available_memory() -> int:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another process may just have given it its name
+            total += path.stat().st_size if path.is_file() else 0
+    return total

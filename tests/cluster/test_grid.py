@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lotus_ray.data.splits import Roles
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.methods import METHODS
 from lotus_ray.models.checkpoints import weights_from_bytes
@@ -169,6 +170,40 @@ def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
             exact = name.endswith("accuracy")
             assert other["metrics"][name] == (value if exact else pytest.approx(value))
         assert relative_distance(tmp_path / "one", row, tmp_path / "two", other) < 1e-6
+
+
+def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: Path) -> None:
+    """On Ray, with room for 480 of 572 digits of 192 bytes; here, with room for all."""
+    window = ("--set", "dataset.shuffle_window=16")
+    room = 480 * 192 / 2**30
+    tight = (f"resources.decoded_memory_gb={room}", "resources.decoded_disk_gb=0")
+    here = run("digits.yaml", tmp_path / "here", "--local", *window)
+    assert here.returncode == 0, here.stderr
+    options = (*window, *(word for value in tight for word in ("--set", value)))
+    streamed = run("digits.yaml", tmp_path / "streamed", *options)
+    assert streamed.returncode == 0, streamed.stderr
+    expected, found = rows_by_method(tmp_path / "here"), rows_by_method(tmp_path / "streamed")
+    assert len(expected) == 4
+    for method, row in expected.items():
+        assert found[method]["artifacts"][WEIGHTS]["sha256"] == row["artifacts"][WEIGHTS]["sha256"]
+        assert found[method]["metrics"] == row["metrics"]
+    decoded = [row["counters"]["images_decoded"] for row in found.values()]
+    assert sum(row["counters"]["images_decoded"] for row in expected.values()) == 572
+    assert sum(decoded) > 2 * 572
+    assert list(Path("/dev/shm").glob("lotus-ray-*")) == []
+
+
+def test_lanes_share_what_they_decode_and_leave_nothing_behind(tmp_path: Path) -> None:
+    """Two seeds at once on two CPUs: each of the images of both tables is decoded once."""
+    result = run("digits.yaml", tmp_path, "--set", "grid.seeds=[1,2]")
+    assert result.returncode == 0, result.stderr
+    rows = list(Store.open(str(tmp_path)).rows().values())
+    assert len(rows) == 8
+    tables = [Roles.from_parquet(path.read_bytes()) for path in (tmp_path / "roles").iterdir()]
+    assert len(tables) == 2
+    unique = set(tables[0].sample_ids) | set(tables[1].sample_ids)
+    assert sum(row["counters"]["images_decoded"] for row in rows) == len(unique)
+    assert list(Path("/dev/shm").glob("lotus-ray-*")) == []
 
 
 def relative_distance(store: Path, row: Row, other_store: Path, other: Row) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from lotus_ray.data import room as room_module
 from lotus_ray.data.room import Room, alone
+from lotus_ray.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ import sys
 from pathlib import Path
 from lotus_ray.data import room
 room.IN_MEMORY = Path(sys.argv[1])
-made = room.Room(100, 100, sys.argv[2], session="other")
+made = room.Room(100, 100, sys.argv[2], session="0123456789ab")
 with made.occupied():
     (made.memory / "pixels").write_bytes(b"p")
     print("ready", flush=True)
@@ -77,7 +78,7 @@ def test_the_folders_of_a_killed_process_are_removed_and_those_of_a_living_one_a
     tmp_path: Path, in_memory: Path
 ) -> None:
     mine = room(tmp_path)
-    other = Room(100, 100, mine.scratch, session="other")
+    other = Room(100, 100, mine.scratch, session="0123456789ab")
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(in_memory), mine.scratch],
         stdin=subprocess.PIPE,
@@ -97,6 +98,44 @@ def test_the_folders_of_a_killed_process_are_removed_and_those_of_a_living_one_a
         assert mine.memory.exists()
     holder.stdin.close()
     holder.stdout.close()
+
+
+def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path, in_memory: Path) -> None:
+    """Another program's lock beside its folder, and a link in the place of a lock."""
+    mine = room(tmp_path)
+    scratch = Path(mine.scratch)
+    (scratch / "lotus-ray-results").mkdir()
+    (scratch / "lotus-ray-results.lock").touch()
+    linked = tmp_path / "linked"
+    linked.write_text("mine")
+    (in_memory / "lotus-ray-ba9876543210-memory.lock").symlink_to(linked)
+    (in_memory / "lotus-ray-ba9876543210-memory").mkdir()
+    with mine.occupied():
+        assert (scratch / "lotus-ray-results").is_dir()
+        assert (in_memory / "lotus-ray-ba9876543210-memory").is_dir()
+        assert linked.read_text() == "mine"
+
+
+def test_only_this_user_reads_what_is_decoded(tmp_path: Path) -> None:
+    made = room(tmp_path)
+    with made.occupied():
+        assert {folder.stat().st_mode & 0o777 for folder in (made.memory, made.disk)} == {0o700}
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    made = room(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    made.memory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="somebody else's"), made.occupied():
+        pass
+
+
+def test_a_scratch_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    made = Room(100, 100, str(tmp_path / "none"))
+    with pytest.raises(DataError, match="no place for decoded images") as caught, made.occupied():
+        pass
+    assert "none" in caught.value.where
+    assert "resources.scratch" in caught.value.next_command
 
 
 def test_two_that_share_a_session_hold_it_together(tmp_path: Path) -> None:
