@@ -30,5 +30,5 @@ def check_accuracy(lane: Lane, outputs: Outputs) -> None:
             "shifted, or the images are not prepared as the model wants them",
             where=f"{lane.name}: grid.models[].expected_accuracy",
             next_command="compare classes, img_size, crop_pct, interpolation, mean and std with "
-            "those of the weights; without the check: --set model.expected_accuracy=null --retry-failed",
+            "those of the weights; or --set model.expected_accuracy=null --retry-failed",
         )

@@ -170,7 +170,8 @@ class WarmSet:
     def evaluation_rows(self) -> int:
         """Return how many images a worker evaluates together."""
         of_one = math.prod(self.pixels.shape) * self.dtype.itemsize
-        return max(min(EVALUATION_BATCH, EVALUATION_BYTES // of_one), 1)
+        window = self.order.window or EVALUATION_BATCH
+        return max(min(EVALUATION_BATCH, EVALUATION_BYTES // of_one, window), 1)
 
     def batches(
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
