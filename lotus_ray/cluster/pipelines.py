@@ -20,6 +20,7 @@ from lotus_ray.data.decoded import DecodeTask
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 from lotus_ray.data.pixels import Decoded
+from lotus_ray.memory import give_back_memory, keep_freed_memory
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -46,7 +47,10 @@ def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
     def run(items: Columns) -> Columns:
         task: DecodeTask = pickle.loads(items["item"][0])
         torch.set_num_threads(1)  # each task is one thread of work
-        return {"images": np.array([task.run()])}
+        keep_freed_memory()
+        images = task.run()
+        give_back_memory()
+        return {"images": np.array([images])}
 
     for batch in _mapped(run, tasks, cpus).iter_batches(batch_size=None):
         yield from batch["images"].tolist()
