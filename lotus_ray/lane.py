@@ -6,12 +6,9 @@ Every worker calls `run_lane` with the same lane; the first one alone reads and 
 from __future__ import annotations
 
 import copy
-import datetime
 import hashlib
-import platform
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +20,11 @@ from lotus_ray import models
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
-from lotus_ray.data.room import Room
 from lotus_ray.data.shards import read_manifest
-from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import (
-    DataError,
     Diverged,
-    LotusRayError,
     StoreError,
     UnexpectedOriginal,
 )
@@ -51,30 +44,13 @@ from lotus_ray.models.checkpoints import (
 from lotus_ray.original_logits import known_logits
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
+from lotus_ray.rows import about, failure, phase, status_of
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.todo import Todo
 
 WEIGHTS = "weights.safetensors"
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
-
-
-@dataclass(frozen=True)
-class Todo:
-    """A lane, and the generation of row that each of its missing cells is to commit."""
-
-    lane: Lane
-    generations: Mapping[str, int]  # by cell id; a cell that is not here is settled
-    store: str
-    checkpoint_seconds: float = 60  # between two phase borders that are kept
-    room: Room = field(default_factory=Room)  # for decoded images, on each node
-    max_bad_images: int = 0  # that are left out because they cannot be decoded
-
-    def is_settled(self, cell: Cell, store: Store) -> bool:
-        """Return whether nothing is left to do for a cell."""
-        if cell.cell_id not in self.generations:
-            return True
-        row = store.row(cell.cell_id)
-        return row is not None and row["generation"] >= self.generations[cell.cell_id]
 
 
 @dataclass(frozen=True)
@@ -121,19 +97,6 @@ class _Place:
         fresh = replace(lane.model, pretrained=False)
         model = models.build(fresh, lane.seed, "random weights")
         return model.to(self.device, DTYPES[lane.precision]).requires_grad_(False)
-
-
-def load_roles(todo: Todo) -> Roles:
-    """Read the table of roles of a lane from the store.
-
-    Raises:
-        DataError: it is not the one that the lane was planned with.
-    """
-    name = todo.lane.roles_name
-    roles = Roles.from_parquet(Store.open(todo.store).blobs.read(name))
-    if roles.digest != todo.lane.roles_digest:
-        raise DataError("the table of roles changed since it was written", where=name)
-    return roles
 
 
 def run_lane(
@@ -243,7 +206,7 @@ class _Measured:
             "metrics": self.metrics,
             "undefined": self.undefined,
             "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
-            "phases": [_phase(record) for record in self.records],
+            "phases": [phase(record) for record in self.records],
             "resumed_at_phase": self.resumed_at,
         }
 
@@ -272,19 +235,7 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     give_back_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
-        teacher = place.teacher
-        if cell == place.lane.original:
-            problem.model.zero_grad(set_to_none=True)
-            digest = hashlib.sha256(weights).hexdigest()
-            teacher = _teacher(place, problem.model, digest)
-            outputs = teacher.outputs
-        else:
-            outputs = _evaluated(place, problem)
-        assert teacher is not None
-        if not np.isfinite(outputs.entropy).all():
-            raise Diverged("outputs are NaN or infinite: the last step diverged")
-        if cell == place.lane.original:
-            check_accuracy(place.lane, outputs)
+        teacher, outputs = _answers(place, cell, problem, weights)
         metrics: Metrics = {}
         undefined: dict[str, str] = {}
         if place.is_first:
@@ -300,6 +251,30 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
         records,
         borders.resumed_at,
     )
+
+
+def _answers(
+    place: _Place, cell: Cell, problem: Problem, weights: bytes
+) -> tuple[_Teacher, Outputs]:
+    """Return the original and what the cell's model answers: the original's own, of an original.
+
+    Raises:
+        Diverged: an answer is no number.
+        UnexpectedOriginal: an original is not as accurate as it is known to be.
+    """
+    is_original = cell == place.lane.original
+    if is_original:
+        problem.model.zero_grad(set_to_none=True)
+        teacher = _teacher(place, problem.model, hashlib.sha256(weights).hexdigest())
+        outputs = teacher.outputs
+    else:
+        assert place.teacher is not None
+        teacher, outputs = place.teacher, _evaluated(place, problem)
+    if not np.isfinite(outputs.entropy).all():
+        raise Diverged("outputs are NaN or infinite: the last step diverged")
+    if is_original:
+        check_accuracy(place.lane, outputs)
+    return teacher, outputs
 
 
 def _evaluated(place: _Place, problem: Problem) -> Outputs:
@@ -399,72 +374,6 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
         teacher = _teacher(place, model, digest)
     check_accuracy(place.lane, teacher.outputs)  # of which its own run may not have known
     return teacher
-
-
-def failure(status: str, error: BaseException) -> dict[str, Any]:
-    """Return the body of a row that says how a cell failed."""
-    known = isinstance(error, LotusRayError)
-    return {
-        "status": status,
-        "metrics": {},
-        "undefined": {},
-        "timing": {},
-        "phases": [],
-        "error": {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "" if known else "".join(traceback.format_exception(error)),
-        },
-    }
-
-
-def about(lane: Lane, cell: Cell) -> dict[str, Any]:
-    """Return what a row says of its cell before anything has run."""
-    return {
-        **lane.labels,
-        "method": cell.label,
-        "seed": lane.seed,
-        "spec": cell.spec,
-        "data_notes": list(lane.notes),
-        "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
-    """Return where a cell runs: versions, device, workers and threads. No environment, no names."""
-    is_gpu = device.type == "cuda"
-    return {
-        "resources": {
-            "device": torch.cuda.get_device_name(device) if is_gpu else _cpu_name(),
-            "device_type": device.type,
-            "workers": workers,
-            "threads_per_worker": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def status_of(error: Exception) -> str:
-    is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return "oom" if is_memory else "failed"
-
-
-def _phase(record: PhaseRecord) -> dict[str, Any]:
-    losses = record.losses
-    return {
-        "steps": len(losses),
-        "loss": sum(losses) / len(losses) if losses else None,
-        **record.notes,
-    }
 
 
 def _first_says(workers: Workers, answer: bool, device: torch.device) -> bool:

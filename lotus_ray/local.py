@@ -10,9 +10,11 @@ from lotus_ray.data.decoded import decode_here
 from lotus_ray.data.pixels import stream_here
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
+from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather
 from lotus_ray.problem import Workers
+from lotus_ray.rows import machine_facts
+from lotus_ray.todo import Todo, load_roles
 
 
 def run_lanes(todos: list[Todo], resources: Resources) -> None:

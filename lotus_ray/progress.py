@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TextIO
 
-from lotus_ray.lane import Todo
 from lotus_ray.store import OK, Store
+from lotus_ray.todo import Todo
 
 
 class Progress(AbstractContextManager["Progress"]):

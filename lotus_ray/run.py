@@ -17,11 +17,11 @@ from lotus_ray.data.room import GIB, Room
 from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import Todo
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.todo import Todo
 
 OUTCOME = "outcome.json"
 

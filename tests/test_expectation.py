@@ -19,10 +19,11 @@ from lotus_ray.errors import DataError
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import WEIGHTS, Todo
+from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.preview import locate_data
 from lotus_ray.store import Store
+from lotus_ray.todo import Todo
 from tests.standins import picture
 from tests.toy import Sample, source
 

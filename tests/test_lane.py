@@ -20,7 +20,7 @@ from lotus_ray.data.splits import Roles
 from lotus_ray.errors import DataError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import WEIGHTS, Todo
+from lotus_ray.lane import WEIGHTS
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.models import ModelSpec
@@ -28,6 +28,7 @@ from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import Phase, Problem
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 QUICK = [

@@ -21,12 +21,12 @@ from lotus_ray.engine import unlearn
 from lotus_ray.errors import StoreError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import Todo
 from lotus_ray.methods import METHODS
 from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.problem import Batch, LogitsCache, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.store import Row, Store
+from lotus_ray.todo import Todo
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"

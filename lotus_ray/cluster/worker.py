@@ -15,10 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.errors import LotusRayError
-from lotus_ray.lane import Todo, load_roles, machine_facts, run_lane
+from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Workers
+from lotus_ray.rows import machine_facts
+from lotus_ray.todo import Todo, load_roles
 
 
 def lane_loop(config: dict[str, Any]) -> LotusRayError | None:

@@ -19,9 +19,9 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError, DataError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.lane import Todo
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 

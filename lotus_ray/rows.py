@@ -1,0 +1,83 @@
+"""What a row says of its cell and of where it ran, beside what was measured."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lotus_ray.borders import PhaseRecord
+from lotus_ray.cells import Cell, Lane
+from lotus_ray.errors import LotusRayError
+
+
+def failure(status: str, error: BaseException) -> dict[str, Any]:
+    """Return the body of a row that says how a cell failed."""
+    known = isinstance(error, LotusRayError)
+    return {
+        "status": status,
+        "metrics": {},
+        "undefined": {},
+        "timing": {},
+        "phases": [],
+        "error": {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "" if known else "".join(traceback.format_exception(error)),
+        },
+    }
+
+
+def about(lane: Lane, cell: Cell) -> dict[str, Any]:
+    """Return what a row says of its cell before anything has run."""
+    return {
+        **lane.labels,
+        "method": cell.label,
+        "seed": lane.seed,
+        "spec": cell.spec,
+        "data_notes": list(lane.notes),
+        "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
+    """Return where a cell runs: versions, device, workers and threads. No environment, no names."""
+    is_gpu = device.type == "cuda"
+    return {
+        "resources": {
+            "device": torch.cuda.get_device_name(device) if is_gpu else _cpu_name(),
+            "device_type": device.type,
+            "workers": workers,
+            "threads_per_worker": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def status_of(error: Exception) -> str:
+    """Return the status of a cell that an error ended."""
+    is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return "oom" if is_memory else "failed"
+
+
+def phase(record: PhaseRecord) -> dict[str, Any]:
+    """Return what a row says of one phase."""
+    losses = record.losses
+    return {
+        "steps": len(losses),
+        "loss": sum(losses) / len(losses) if losses else None,
+        **record.notes,
+    }

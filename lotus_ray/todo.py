@@ -1,0 +1,44 @@
+"""What is to be done: a lane, which of its cells are missing, and with what room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lotus_ray.cells import Cell, Lane
+from lotus_ray.data.room import Room
+from lotus_ray.data.splits import Roles
+from lotus_ray.errors import DataError
+from lotus_ray.store import Store
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A lane, and the generation of row that each of its missing cells is to commit."""
+
+    lane: Lane
+    generations: Mapping[str, int]  # by cell id; a cell that is not here is settled
+    store: str
+    checkpoint_seconds: float = 60  # between two phase borders that are kept
+    room: Room = field(default_factory=Room)  # for decoded images, on each node
+    max_bad_images: int = 0  # that are left out because they cannot be decoded
+
+    def is_settled(self, cell: Cell, store: Store) -> bool:
+        """Return whether nothing is left to do for a cell."""
+        if cell.cell_id not in self.generations:
+            return True
+        row = store.row(cell.cell_id)
+        return row is not None and row["generation"] >= self.generations[cell.cell_id]
+
+
+def load_roles(todo: Todo) -> Roles:
+    """Read the table of roles of a lane from the store.
+
+    Raises:
+        DataError: it is not the one that the lane was planned with.
+    """
+    name = todo.lane.roles_name
+    roles = Roles.from_parquet(Store.open(todo.store).blobs.read(name))
+    if roles.digest != todo.lane.roles_digest:
+        raise DataError("the table of roles changed since it was written", where=name)
+    return roles
