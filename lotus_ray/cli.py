@@ -213,7 +213,7 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("what", type=click.Choice(["data"]))
-@click.option("--images", type=click.IntRange(64), default=4096, help="Photographs to make.")
+@click.option("--images", type=click.IntRange(64), default=2048, help="Photographs to make.")
 @click.option("--repeats", type=click.IntRange(1), default=5, help="Of each measurement.")
 @click.option("--json", "as_json", is_flag=True)
 def bench(what: str, images: int, repeats: int, as_json: bool) -> None:
