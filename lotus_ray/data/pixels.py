@@ -11,7 +11,6 @@ import numpy as np
 
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
-from lotus_ray.memory import give_back_memory
 
 Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
 Decoded = tuple[np.ndarray, np.ndarray]  # rows [n] and pixels [n, 3, H, W]
@@ -95,7 +94,6 @@ class StreamedPixels:
         if window_of is None or not any(map(len, cold)):
             yield from self.here.along(shares, window_of)
             return
-        give_back_memory()  # what one pass leaves in pieces does not serve the next one's buffers
         windows = _windows(np.unique(np.concatenate(cold)), window_of)
         parts = [list(self._pieces_of(rows)) for rows in windows]
         stream = iter(self.stream([piece for part in parts for piece in part], self.transform))

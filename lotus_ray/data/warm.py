@@ -21,6 +21,7 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.order import Order
 from lotus_ray.data.pixels import Image
 from lotus_ray.data.splits import Roles
+from lotus_ray.memory import give_back_memory
 from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, STORED
 
@@ -177,6 +178,7 @@ class WarmSet:
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
+        give_back_memory()  # what one pass leaves in pieces does not serve the next one's batches
         images = self.pixels.along(shares, window_of)
         for rows, total, image in zip(shares, totals, images, strict=True):
             index = torch.from_numpy(rows)
