@@ -41,7 +41,7 @@ def _datasets() -> Items:
 
 
 def _metrics() -> Items:
-    from lotus_ray.report.collect import METRICS
+    from lotus_ray.report.columns import METRICS
 
     return [{"name": name, "about": metric.about} for name, metric in METRICS.items()]
 

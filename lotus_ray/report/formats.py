@@ -6,22 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
-from lotus_ray.report.collect import METRICS, Entry
+from lotus_ray.report.columns import METRICS
+from lotus_ray.report.entries import Entry, groups
 
 COLUMNS = ("benchmark", "model", "setting", "method", "metric", "mean", "std", "n")
-_TABLE: dict[str, tuple[str, str]] = {  # metric: heading, format
-    "rf_jsd": ("RF-JSD", ".2e"),
-    "jsd": ("JSD", ".2e"),
-    "avg_gap": ("Avg Gap", ".3f"),
-    "unlearn_seconds": ("Time s", ".1f"),
-    "forget_acc": ("Forget", ".3f"),
-    "retain_acc": ("Retain", ".3f"),
-    "unseen_acc": ("Unseen", ".3f"),
-    "test_acc": ("Test", ".3f"),
-    "mia_acc": ("MIA", ".3f"),
-}
+_TABLE = (
+    "rf_jsd",
+    "jsd",
+    "avg_gap",
+    "unlearn_seconds",
+    "forget_acc",
+    "retain_acc",
+    "unseen_acc",
+    "test_acc",
+    "mia_acc",
+)
 
 
 def to_csv(entries: Sequence[Entry]) -> str:
@@ -75,11 +75,8 @@ def to_table(entries: Sequence[Entry]) -> str:
     if not entries:
         return "The store holds no rows.\n"
     blocks = []
-    for (benchmark, model, setting), group in groupby(
-        entries, key=lambda entry: (entry.benchmark, entry.model, entry.setting)
-    ):
-        members = list(group)
-        lines = [f"{benchmark}, {model}, {setting}", *_aligned(members), *_notes(members)]
+    for group in groups(entries):
+        lines = [group.title, *_aligned(group.entries), *_notes(group.entries)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -92,9 +89,9 @@ FORMATS: dict[str, Callable[[Sequence[Entry]], str]] = {
 
 
 def _aligned(entries: Sequence[Entry]) -> list[str]:
-    cells = [["Method", *(heading for heading, _ in _TABLE.values()), "Seeds"]]
+    cells = [["Method", *(METRICS[name].heading for name in _TABLE), "Seeds"]]
     for entry in entries:
-        figures = [_figure(entry, metric, form) for metric, (_, form) in _TABLE.items()]
+        figures = [_figure(entry, name) for name in _TABLE]
         cells.append([entry.method, *figures, str(max(map(entry.n, _TABLE), default=0))])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -107,11 +104,10 @@ def _aligned(entries: Sequence[Entry]) -> list[str]:
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
-def _figure(entry: Entry, metric: str, form: str) -> str:
-    mean, std = entry.mean(metric), entry.std(metric)
-    if mean is None:
-        return "-"
-    return format(mean, form) if std is None else f"{mean:{form}} ±{std:{form}}"
+def _figure(entry: Entry, name: str) -> str:
+    metric, std = METRICS[name], entry.std(name)
+    shown = metric.show(entry.mean(name))
+    return shown if std is None else f"{shown} ±{metric.show(std)}"
 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:

@@ -16,7 +16,9 @@ import pytest
 from lotus_ray.errors import StoreError
 from lotus_ray.metrics import jsd_compat
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.report.collect import METHOD_ORDER, METRICS, Entry, collect
+from lotus_ray.report.collect import METHOD_ORDER, collect
+from lotus_ray.report.columns import METRICS
+from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import COLUMNS, FORMATS, to_csv, to_json, to_table
 from lotus_ray.store import OK, Store
 

@@ -1,0 +1,100 @@
+"""What a report shows of a cell: the name of each figure, and how it is read from a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Better = Literal["low", "high", "near gold", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a report: what it is, how it is read from a cell, and which value is best."""
+
+    heading: str
+    about: str
+    figure: str  # its name in rows
+    better: Better = ""
+    form: str = ".3f"  # in tables for people
+    factor: float = 1.0
+
+    def read(self, figures: Mapping[str, Any]) -> float | None:
+        """Return the value of a cell, or None."""
+        value = figures.get(self.figure)
+        return None if value is None else value * self.factor
+
+    def show(self, value: float | None) -> str:
+        """Return a value rounded for people, or a dash."""
+        return "-" if value is None else format(value, self.form)
+
+
+def _attacks() -> dict[str, Metric]:
+    scores = {
+        "entropy": "output entropy",
+        "loss": "the loss",
+        "confidence": "the largest output",
+        "margin": "log p_y − log Σ p_j of the others",
+    }
+    attacks: dict[str, Metric] = {}
+    for score, about in scores.items():
+        name = f"mia_auc_{score}"
+        attacks[name] = Metric(f"AUC {score}", f"ROC area of an attack by {about}", name)
+        for rate, short in (("1 %", "1pct"), ("0.1 %", "01pct")):
+            name = f"mia_tpr_{short}_{score}"
+            attacks[name] = Metric(
+                f"TPR@{rate} {score}", f"its true positives at {rate} false ones, by {about}", name
+            )
+    return attacks
+
+
+# The names are those of the published tables for what these hold too.
+METRICS: dict[str, Metric] = {
+    "rf_jsd": Metric(
+        "RF-JSD", "divergence from the original on unseen images", "rf_jsd", "low", ".2e"
+    ),
+    "jsd": Metric(
+        "JSD", "divergence from the gold standard on the forget set", "jsd", "low", ".2e"
+    ),
+    "avg_gap": Metric("Avg Gap", "mean gap to gold of MIA, forget, retain, test", "avg_gap", "low"),
+    "forget_acc": Metric("Forget", "accuracy on the forget set", "forget_accuracy", "near gold"),
+    "retain_acc": Metric("Retain", "accuracy on the retain set", "retain_accuracy", "near gold"),
+    "unseen_acc": Metric("Unseen", "accuracy on the unseen set", "unseen_accuracy", "near gold"),
+    "test_acc": Metric("Test", "accuracy on the test set", "test_accuracy", "near gold"),
+    "mia_acc": Metric(
+        "MIA",
+        "share of the forget set called member, by a logistic regression on output entropy",
+        "mia_accuracy",
+        "near gold",
+    ),
+    **_attacks(),
+    "zrf": Metric("ZRF", "1 − divergence from a random network on the forget set", "zrf"),
+    "rf_jsd_x1e4": Metric(
+        "RF-JSD ×1e4",
+        "RF-JSD as the published code has it",
+        "rf_jsd_compat",
+        "low",
+        ".2f",
+        1e4,
+    ),
+    "jsd_x1e4": Metric(
+        "JSD ×1e4", "JSD as the published code has it", "jsd_compat", "low", ".2f", 1e4
+    ),
+    "time_min": Metric(
+        "Time min", "minutes of unlearning", "unlearn_seconds", "low", ".2f", 1 / 60
+    ),
+    "prepare_seconds": Metric(
+        "Prepare s", "seconds before unlearning", "prepare_seconds", "", ".1f"
+    ),
+    "unlearn_seconds": Metric("Time s", "seconds of unlearning", "unlearn_seconds", "low", ".1f"),
+    "evaluate_seconds": Metric(
+        "Evaluate s", "seconds of evaluation", "evaluate_seconds", "", ".1f"
+    ),
+    "checkpoint_seconds": Metric(
+        "Checkpoint s", "seconds of writing phase borders", "checkpoint_seconds", "", ".1f"
+    ),
+    "unlearn_device_seconds": Metric(
+        "Device s", "seconds of unlearning × devices", "unlearn_device_seconds", "low", ".1f"
+    ),
+}

@@ -1,0 +1,118 @@
+"""One line of a table, and the lines that stand in one table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from lotus_ray.store import OK, Row
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table. `values[metric]` holds a value for each seed that has one."""
+
+    benchmark: str
+    model: str
+    setting: str
+    method: str  # as the table calls it: LoTUS(alpha=8)
+    rows: dict[int, Row] = field(default_factory=dict)  # by seed, failed ones too
+    values: dict[str, dict[int, float]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+    intervals: dict[str, dict[int, Interval]] = field(default_factory=dict)  # 95 %, over samples
+
+    @property
+    def name(self) -> str:
+        """Return the method's name in jobs: lotus."""
+        return str(self._spec["name"])
+
+    @property
+    def label(self) -> str:
+        """Return the method's name in published tables, without what tells variants apart."""
+        return str(next(iter(self.rows.values()))["method"])
+
+    @property
+    def is_gold(self) -> bool:
+        """Return whether this is the gold standard that the others are compared with."""
+        return self.name == "gold" and self._spec.get("training_seed") is None
+
+    @property
+    def is_second_gold(self) -> bool:
+        """Return whether this is a gold standard of another training seed: the noise floor."""
+        return self.name == "gold" and not self.is_gold
+
+    @property
+    def is_rival(self) -> bool:
+        """Return whether this is an unlearning method, not a control."""
+        return self.name not in ("original", "gold")
+
+    @property
+    def failures(self) -> dict[int, str]:
+        """Return how each failed seed failed: its status and the first line of its error."""
+        return {seed: _failure(row) for seed, row in self.rows.items() if row["status"] != OK}
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over seeds, or None."""
+        values = list(self.values.get(metric, {}).values())
+        return statistics.fmean(values) if values else None
+
+    def std(self, metric: str) -> float | None:
+        """Return the sample standard deviation over seeds, or None where fewer than two."""
+        values = list(self.values.get(metric, {}).values())
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def n(self, metric: str) -> int:
+        """Return the number of seeds that have a value."""
+        return len(self.values.get(metric, {}))
+
+    @property
+    def _spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = next(iter(self.rows.values()))["spec"]["method"]
+        return spec
+
+
+@dataclass(frozen=True)
+class Group:
+    """The lines of one table: a benchmark × model × setting."""
+
+    benchmark: str
+    model: str
+    setting: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def title(self) -> str:
+        """Return a heading for people."""
+        return f"{self.benchmark}, {self.model}, {self.setting}"
+
+    @property
+    def rivals(self) -> list[Entry]:
+        """Return the unlearning methods."""
+        return [entry for entry in self.entries if entry.is_rival]
+
+    @property
+    def gold(self) -> Entry | None:
+        """Return the gold standard, where there is one alone."""
+        golds = [entry for entry in self.entries if entry.is_gold]
+        return golds[0] if len(golds) == 1 else None
+
+    @property
+    def second_golds(self) -> list[Entry]:
+        """Return the gold standards of other training seeds."""
+        return [entry for entry in self.entries if entry.is_second_gold]
+
+
+def groups(entries: Iterable[Entry]) -> list[Group]:
+    """Return the tables that entries, in their order, make up."""
+    parted = groupby(entries, key=lambda entry: (entry.benchmark, entry.model, entry.setting))
+    return [Group(*key, tuple(members)) for key, members in parted]
+
+
+def _failure(row: Row) -> str:
+    first = str(row.get("error", {}).get("message", "")).splitlines() or [""]
+    return f"{row['status']}: {first[0]}"
