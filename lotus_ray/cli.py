@@ -157,9 +157,19 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 
 @main.command()
 @click.argument("store")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    default="table",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["paper", "notebooks"]),
+    help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def report(store: str, form: str, output: Path | None) -> None:
+def report(store: str, form: str, against: str | None, output: Path | None) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -167,7 +177,7 @@ def report(store: str, form: str, output: Path | None) -> None:
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened))
+    text = FORMATS[form](collect(opened), against)
     if output is None:
         click.echo(text, nl=False)
     else:
