@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 from lotus_ray.report.entries import Entry
+from lotus_ray.report.formats.latex_signs import escaped
 from lotus_ray.report.formats.shown import EMPTY, Figure, Heading, Line, Table, tables
 
 _HEAD = r"""% Made by lotus-ray. In the preamble: \usepackage{booktabs}
@@ -16,68 +16,6 @@ _HEAD = r"""% Made by lotus-ray. In the preamble: \usepackage{booktabs}
 _LEGEND = r"\textbf{bold}: best, \underline{underlined}: second best"
 _PANEL = 5  # columns side by side: as many as fit in a line of LaTeX's own article class
 _LONG = 26  # characters of a name, beyond which it is broken
-_ASCII = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "`": r"\textasciigrave{}",
-    '"': "{''}",
-    **{c: rf"\{c}" for c in "#$%&_{}"},
-    **{c: f"${c}$" for c in "<>|"},
-    **{c: f"{{{c}}}" for c in "[]*"},  # arguments of \\
-}
-_UNICODE = {
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "·": r"$\cdot$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "∞": r"$\infty$",
-    "→": r"$\rightarrow$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "√": r"$\surd$",
-    "°": r"$^{\circ}$",
-    "–": "{--}",
-    "—": "{---}",
-    "…": r"\ldots{}",
-    "‘": "{`}",
-    "’": "{'}",
-    "“": "{``}",
-    "”": "{''}",
-    "ß": r"{\ss}",
-    "ø": r"{\o}",
-    "Ø": r"{\O}",
-    "æ": r"{\ae}",
-    "œ": r"{\oe}",
-    "ł": r"{\l}",
-    "ı": r"{\i}",
-}
-_CAPITALS = ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega")
-_GREEK = (
-    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"),
-    *("lambda", "mu", "nu", "xi", "", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi"),
-    *("chi", "psi", "omega"),  # without omicron
-)
-_UNICODE |= {chr(ord("α") + place): rf"$\{name}$" for place, name in enumerate(_GREEK) if name}
-_UNICODE |= {c: rf"$\{name}$" for c, name in zip("ΓΔΘΛΞΠΣΦΨΩ", _CAPITALS, strict=True)}
-_UNICODE["µ"] = r"$\mu$"  # the sign of micro
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0327": "c",
-}
-_LIGATURE = re.compile(r"(?<!\{)([-,'])(?=\1)")  # not the ones that stand for a sign
 _SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)e([+-]\d+)")
 
 
@@ -93,23 +31,6 @@ def to_latex(entries: Sequence[Entry], against: str | None = None) -> str:
     )
 
 
-def escaped(text: str) -> str:
-    """Return LaTeX that prints `text`; a character that pdflatex has no sign for, as U+4E2D."""
-    written = "".join(_character(c) for c in unicodedata.normalize("NFC", text))
-    return _LIGATURE.sub(r"\1{}", written)
-
-
-def _character(c: str) -> str:
-    if c.isascii():
-        return _ASCII.get(c, c)
-    if c in _UNICODE:
-        return _UNICODE[c]
-    parts = unicodedata.normalize("NFD", c)
-    if len(parts) == 2 and parts[0].isascii() and parts[1] in _ACCENTS:
-        return rf"\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
-    return rf"U+{ord(c):04X}"
-
-
 def _labels(shown: Sequence[Table]) -> list[str]:
     """Return a name for each table that is its own; accents and signs fall out of titles."""
     names: list[str] = []
@@ -121,16 +42,31 @@ def _labels(shown: Sequence[Table]) -> list[str]:
 
 
 def _table(table: Table, label: str) -> Iterator[str]:
-    yield r"\begin{table}[htbp]"
-    yield r"\centering"
-    yield rf"\caption{{{escaped(table.title)}}}"
-    yield rf"\label{{{label}}}"
-    yield r"\scriptsize"
-    yield r"\setlength{\tabcolsep}{3pt}"
-    for columns in _panels(len(table.headings)):
-        yield from _panel(table, columns)
-    yield from _below(table)
-    yield r"\end{table}"
+    panels = _panels(len(table.headings))
+    parts = [[panel] for panel in panels] if _is_tall(table, len(panels)) else [panels]
+    for place, part in enumerate(parts):
+        yield r"\begin{table}[htbp]"
+        yield r"\centering"
+        if place:
+            yield r"\addtocounter{table}{-1}"
+        yield rf"\caption{{{escaped(table.title)}{', continued' if place else ''}}}"
+        if not place:
+            yield rf"\label{{{label}}}"
+        yield r"\scriptsize"
+        yield r"\setlength{\tabcolsep}{2pt}"
+        for columns in part:
+            yield from _panel(table, columns, part[0])
+        if part is parts[-1]:
+            yield from _below(table)
+        yield r"\end{table}"
+
+
+def _is_tall(table: Table, panels: int) -> bool:
+    """Return whether panels above one another would not fit on a page, by lines of small type."""
+    characters = sum(len(note) for note in table.notes)
+    characters += sum(len(note.text) for note in table.footnotes)
+    notes = len(table.notes) + characters / 100
+    return panels * (len(table.lines) + 4) + notes > 58
 
 
 def _panels(columns: int) -> list[slice]:
@@ -140,12 +76,12 @@ def _panels(columns: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _panel(table: Table, columns: slice) -> Iterator[str]:
+def _panel(table: Table, columns: slice, first: slice) -> Iterator[str]:
     headings = table.headings[columns]
     is_last = columns.stop == len(table.headings)
     is_long = any(len(line.name.text) > _LONG for line in table.lines)
     kinds = (r"p{0.27\linewidth}" if is_long else "l") + "r" * (len(headings) + is_last)
-    if columns.start:
+    if columns != first:
         yield r"\par\medskip"
     yield rf"\begin{{tabular*}}{{\linewidth}}{{@{{\extracolsep{{\fill}}}}{kinds}@{{}}}}"
     yield r"\toprule"
@@ -160,7 +96,8 @@ def _panel(table: Table, columns: slice) -> Iterator[str]:
 
 def _below(table: Table) -> Iterator[str]:
     notes = [*([_LEGEND] if table.has_marks else []), *map(_note, table.notes)]
-    notes += [rf"\textsuperscript{{{note.letters}}} {_note(note.text)}" for note in table.footnotes]
+    footnotes = [f"{_letters(note.letters)} {_note(note.text)}" for note in table.footnotes]
+    notes += ["; ".join(footnotes)] if footnotes else []
     if notes:
         yield r"\par\smallskip"
         yield r"\begin{minipage}{\linewidth}\scriptsize\raggedright"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lotus_ray.report.entries import Entry
-from lotus_ray.report.formats.shown import EMPTY, Figure, Heading, Line, Table, tables
+from lotus_ray.report.formats.shown import EMPTY, Figure, Line, Table, tables
 
 _MARKS = ("", "*", "+")
+Cell = tuple[str, str]  # what is aligned, and what follows it
 _LEGEND = "* best, + second best"
 
 
@@ -25,36 +26,34 @@ def _text(table: Table) -> str:
 
 
 def _aligned(table: Table) -> list[str]:
-    heads = [("Method", ""), *map(_head, table.headings), ("Seeds", "")]
+    heads = ["Method", *(head.text + _letters(head.letters) for head in table.headings), "Seeds"]
     rows = [[_name(line), *map(_cell, line.figures), (line.seeds, "")] for line in table.lines]
-    columns = [
-        _column(column, place == 0) for place, column in enumerate(zip(heads, *rows, strict=True))
-    ]
+    names, *figures = zip(*rows, strict=True)
+    columns = [_names(heads[0], names), *map(_figures, heads[1:], figures)]
     lines = ["  ".join(cells) for cells in zip(*columns, strict=True)]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    return [lines[0], "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])]
 
 
-def _names(cells: Sequence[tuple[str, str]]) -> list[str]:
-    width = max(len(text + suffix) for text, suffix in cells)
-    return [(text + suffix).ljust(width) for text, suffix in cells]
+def _names(head: str, cells: Sequence[Cell]) -> list[str]:
+    texts = [head, *(text + suffix for text, suffix in cells)]
+    width = max(map(len, texts))
+    return [text.ljust(width) for text in texts]
 
 
-def _figures(cells: Sequence[tuple[str, str]]) -> list[str]:
+def _figures(head: str, cells: Sequence[Cell]) -> list[str]:
     """Return cells of one width: figures end at one place, marks and letters follow them."""
     width = max(len(text) for text, _ in cells)
     rest = max(len(suffix) for _, suffix in cells)
-    return [text.rjust(width) + suffix.ljust(rest) for text, suffix in cells]
+    texts = [text.rjust(width) + suffix.ljust(rest) for text, suffix in cells]
+    wide = max(len(head), width + rest)
+    return [head.rjust(wide), *(text.rjust(wide) for text in texts)]
 
 
-def _head(heading: Heading) -> tuple[str, str]:
-    return heading.text, _letters(heading.letters)
-
-
-def _name(line: Line) -> tuple[str, str]:
+def _name(line: Line) -> Cell:
     return ("  " if line.is_published else "") + line.name.text, _letters(line.name.letters)
 
 
-def _cell(figure: Figure) -> tuple[str, str]:
+def _cell(figure: Figure) -> Cell:
     return figure.text, _MARKS[figure.mark] + _letters(figure.letters)
 
 

@@ -62,7 +62,7 @@ DEFECTS = (
         models=("ResNet18",),
     ),
     Defect(
-        "rounded to two decimals before anything was made of them, Avg Gap too",
+        "of values rounded to two decimals",
         metrics=("avg_gap", *_ACCURACIES),
     ),
     Defect("on an RTX A6000 in FP32", metrics=("time_min",)),
