@@ -80,7 +80,7 @@ def _panel(table: Table, columns: slice, first: slice) -> Iterator[str]:
     headings = table.headings[columns]
     is_last = columns.stop == len(table.headings)
     is_long = any(len(line.name.text) > _LONG for line in table.lines)
-    kinds = (r"p{0.27\linewidth}" if is_long else "l") + "r" * (len(headings) + is_last)
+    kinds = (r"p{0.3\linewidth}" if is_long else "l") + "r" * (len(headings) + is_last)
     if columns != first:
         yield r"\par\medskip"
     yield rf"\begin{{tabular*}}{{\linewidth}}{{@{{\extracolsep{{\fill}}}}{kinds}@{{}}}}"
@@ -116,7 +116,7 @@ def _heading(heading: Heading) -> str:
 def _name(line: Line, is_broken: bool) -> str:
     text = escaped(line.name.text)
     if is_broken:
-        text = r"\raggedright\hangindent=1em " + re.sub(r"(\\_|=|\()", r"\1\\allowbreak{}", text)
+        text = r"\raggedright\hangindent=1em " + re.sub(r"(\\_|=)", r"\1\\allowbreak{}", text)
     return (r"\quad " if line.is_published else "") + text + _letters(line.name.letters)
 
 

@@ -161,7 +161,7 @@ def _inner(name: str, settings: Settings) -> Settings:
 def _variant(inside: str, benchmark: str, model: str, setting: str) -> Settings:
     """Return what the words in parentheses after a published name stand for."""
     if inside.startswith("alpha="):
-        return {"alpha": float(inside.removeprefix("alpha="))}
+        return {"alpha": int(inside.removeprefix("alpha="))}
     variants: dict[str, Settings] = {
         "RL": {},
         "LoTUS": _inner("lotus", _lotus(benchmark, model, setting)),
