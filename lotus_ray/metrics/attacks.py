@@ -145,8 +145,9 @@ class _Contest:
         """Return the AUC [B] under weights: 1 − Σ_n w_n · (below + ½ equal) / (n_f · n_n)."""
         below = self._below(forget)
         twice = np.take(below[:, self.low] + below[:, self.high], self.kind, axis=1)
-        losses = np.einsum("bn,bn->b", twice, nonmember)
-        aucs: np.ndarray = 1 - losses / (2 * self.n_forget * self.n_nonmember)
+        lost = np.einsum("bn,bn->b", twice, nonmember)
+        whole = 2 * self.n_forget * self.n_nonmember
+        aucs: np.ndarray = (whole - lost) / whole
         return aucs
 
     def tprs(self, forget: np.ndarray, nonmember: np.ndarray, rate: float) -> np.ndarray:
@@ -158,7 +159,7 @@ class _Contest:
         limit = self._after(nonmember, allowed)
         places = np.searchsorted(self.forget, limit, side="right")
         below = np.take_along_axis(self._below(forget), places[:, None], axis=1)[:, 0]
-        tprs: np.ndarray = 1 - below / self.n_forget
+        tprs: np.ndarray = (self.n_forget - below) / self.n_forget
         return tprs
 
     def _below(self, weights: np.ndarray) -> np.ndarray:
