@@ -273,7 +273,6 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
         text = FORMATS[form](collect(store, outcome.labels))
     click.echo(text, nl=False)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
-    parts += [f"{name} {seconds:.1f}" for _, name, seconds in outcome.cell_seconds]
     click.echo("seconds: " + " | ".join(parts), err=True)
     store.replace(run.OUTCOME, outcome.to_json().encode())
     if outcome.error:

@@ -251,7 +251,7 @@ class Store:
                 for name, content in artifacts.items()
             },
         }
-        self.blobs.create(_row_name(attempt.cell_id, attempt.generation), _sealed(body))
+        self.blobs.create(_row_name(attempt.cell_id, attempt.generation), sealed(body))
         visible = self.row(attempt.cell_id)
         if visible is None:
             raise StoreError("a committed row cannot be read back", where=self.uri)
@@ -316,7 +316,7 @@ class Store:
 
     def _latest(self, names: Iterable[str]) -> Row | None:
         for name in sorted(names, key=_generation, reverse=True):
-            row = _unsealed(self.blobs.read(name))
+            row = unsealed(self.blobs.read(name))
             if row is not None:
                 return row
             _log.warning("%s/%s does not match its digest and is ignored", self.uri, name)
@@ -339,14 +339,15 @@ def _generation(name: str) -> int:
     return int(name.rsplit("/", 1)[1].removesuffix(".json"))
 
 
-def _sealed(body: Mapping[str, Any]) -> bytes:
+def sealed(body: Mapping[str, Any]) -> bytes:
+    """Return a file that holds a row, or another small record, and its SHA-256."""
     text = json.dumps(body, sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f'{{"sha256": "{digest}", "row": {text}}}\n'.encode()
 
 
-def _unsealed(content: bytes) -> Row | None:
-    """Return the row, or None where the file is torn or flipped."""
+def unsealed(content: bytes) -> Row | None:
+    """Return what `sealed` wrote, or None where the file is torn or flipped."""
     try:
         envelope = json.loads(content)
         text = json.dumps(envelope["row"], sort_keys=True, allow_nan=False)

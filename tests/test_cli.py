@@ -133,12 +133,13 @@ def test_a_grid_runs_to_its_table_and_its_last_line(finished: tuple[Path, Result
     assert result.stderr.splitlines()[-1] == f"DONE 4/4 cells, 0 failed: {store}/outcome.json"
     lines = result.stdout.splitlines()
     assert lines[0] == "digits, ResNet18, instance_10pct_smoke20"
-    assert [line.split("  ")[0] for line in lines[3:]] == [
+    assert [line.split("  ")[0] for line in lines[3:7]] == [
         "Original",
         "Gold Std",
         "Finetuning",
         "LoTUS",
     ]
+    assert lines[7:] == ["one seed and no second gold standard: no method is marked as best"]
     assert "DONE" not in result.stdout
     assert set(statuses(store).values()) == {"ok"}
 

@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lotus_ray.metrics import jsd, jsd_compat
-from lotus_ray.metrics.outputs import TENSORS, forget_probs
 from lotus_ray.report.columns import METRICS
+from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
@@ -57,23 +56,24 @@ def collect(
     ]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
+    comparisons = Comparisons(store)
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
         entry = entries.setdefault(key, Entry(*key))
         entry.rows[row["seed"]] = row
         if row["status"] == OK:
-            _add(entry, row, golds.get(_reference_key(row, rows)), store)
+            _add(entry, row, golds.get(_reference_key(row, rows)), comparisons)
     return sorted(entries.values(), key=_place)
 
 
-def _add(entry: Entry, row: Row, gold: Row | None, store: Store) -> None:
+def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> None:
     timing = row["timing"]
     values: dict[str, Any] = {**row["metrics"], **timing}
     devices = row.get("resources", {}).get("workers", 1)
     values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices
     if gold is not None:
-        values |= _against_gold(row, gold, store)
+        values |= _against_gold(row, gold, comparisons)
     reasons = dict(row["undefined"])
     if gold is None:
         reasons |= {"jsd": _NO_GOLD, "jsd_compat": _NO_GOLD, "avg_gap": _NO_GOLD}
@@ -90,14 +90,9 @@ def _add(entry: Entry, row: Row, gold: Row | None, store: Store) -> None:
             entry.intervals.setdefault(name, {})[row["seed"]] = (low, high)
 
 
-def _against_gold(row: Row, gold: Row, store: Store) -> dict[str, float]:
-    """Compare a cell with the gold standard of its lane, from what the store keeps of both.
-
-    This is not part of the row, whose content depends on its own cell alone.
-    """
-    ours = forget_probs(store.artifact(row, TENSORS))
-    golds = forget_probs(store.artifact(gold, TENSORS))
-    found = {"jsd": jsd(ours, golds), "jsd_compat": jsd_compat(ours, golds)}
+def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, float]:
+    """Return the divergences of a cell from the gold standard of its lane, and Avg Gap."""
+    found = comparisons.between(row, gold)
     names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
     gaps = [
         abs(row["metrics"][name] - gold["metrics"][name])

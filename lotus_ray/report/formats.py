@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, groups
+from lotus_ray.report.notes import notes
 
 COLUMNS = ("benchmark", "model", "setting", "method", "metric", "mean", "std", "n")
 _TABLE = (
@@ -76,7 +77,7 @@ def to_table(entries: Sequence[Entry]) -> str:
         return "The store holds no rows.\n"
     blocks = []
     for group in groups(entries):
-        lines = [group.title, *_aligned(group.entries), *_notes(group.entries)]
+        lines = [group.title, *_aligned(group.entries), *notes(group, _TABLE)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -108,16 +109,3 @@ def _figure(entry: Entry, name: str) -> str:
     metric, std = METRICS[name], entry.std(name)
     shown = metric.show(entry.mean(name))
     return shown if std is None else f"{shown} ±{metric.show(std)}"
-
-
-def _notes(entries: Sequence[Entry]) -> list[str]:
-    failures = [
-        f"{entry.method}, seed {seed}: {why}"
-        for entry in entries
-        for seed, why in sorted(entry.failures.items())
-    ]
-    metrics: dict[str, dict[str, None]] = {}
-    for entry in entries:
-        for metric, why in entry.undefined.items():
-            metrics.setdefault(why, {})[metric] = None
-    return failures + [f"- {', '.join(names)}: {why}" for why, names in metrics.items()]

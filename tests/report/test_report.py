@@ -250,7 +250,7 @@ def test_an_undefined_metric_is_null_with_its_reason(store: Store) -> None:
     rows = {row["metric"]: row for row in json.loads(to_json(collect(store)))}
     assert (rows["rf_jsd"]["mean"], rows["rf_jsd"]["n"]) == (None, 0)
     assert rows["rf_jsd"]["undefined"] == why
-    assert f"rf_jsd: {why}" in to_table(collect(store))
+    assert f"no RF-JSD: {why}" in to_table(collect(store))
 
 
 def test_a_gap_is_not_averaged_over_fewer_than_four(store: Store) -> None:

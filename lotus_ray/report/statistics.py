@@ -1,0 +1,161 @@
+"""What can be said of a table: intervals, the noise floor, which method is best, how firmly."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+from lotus_ray.report.columns import METRICS
+from lotus_ray.report.entries import Entry, Group, Interval
+from lotus_ray.store import Row
+
+_CONFIDENCE = 0.95
+_TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How much the ranking of methods depends on the seed.
+
+    `tau` is the mean of Kendall's τ-b over pairs of seeds: 1 where all rank alike, 0 by chance.
+    `ranks` holds the rank of each method, by seed; 1 is best, ties share their mean.
+    """
+
+    tau: float
+    ranks: dict[str, dict[int, float]]
+
+
+def interval(values: Collection[float]) -> Interval | None:
+    """Return the 95 % t interval of the mean of `values`, or None where fewer than two.
+
+    mean ± t_{0.975, n−1} · s / √n.
+
+    Args:
+        values: one a seed, in any unit.
+
+    Source: Student 1908. Deviation: none.
+    """
+    if len(values) < 2:
+        return None
+    t = float(stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2))
+    mean = statistics.fmean(values)
+    half = t * statistics.stdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def costs(entry: Entry, metric: str, gold: Entry | None) -> dict[int, float]:
+    """Return by seed what is to be small of a metric: its value, or its distance from gold.
+
+    Empty where the metric has no better and worse, or where that takes a gold standard of the same
+    seed and there is none.
+    """
+    better, values = METRICS[metric].better, entry.values.get(metric, {})
+    if better == "low":
+        return dict(values)
+    if better == "high":
+        return {seed: -value for seed, value in values.items()}
+    if better == "near gold" and gold is not None:
+        golds = gold.values.get(metric, {})
+        return {seed: abs(v - golds[seed]) for seed, v in values.items() if seed in golds}
+    return {}
+
+
+def noise_floor(group: Group, metric: str) -> float | None:
+    """Return how far two honest gold standards of one seed differ in a metric, on average.
+
+    None where there is no second gold standard, and of times, which say nothing of it.
+    """
+    gold = group.gold
+    if gold is None or metric in _TIMES:
+        return None
+    first = costs(gold, metric, gold)
+    found = [
+        abs(value - first[seed])
+        for second in group.second_golds
+        for seed, value in costs(second, metric, gold).items()
+        if seed in first
+    ]
+    return statistics.fmean(found) if found else None
+
+
+def marks(group: Group, metric: str) -> dict[str, int]:
+    """Return the best method as 1 and the second best as 2, by what the table calls them.
+
+    Each only where the next one's distance exceeds the noise floor: that of `noise_floor`, or,
+    where there is no second gold standard, the half-width of the 95 % t interval of the difference
+    over seeds. Methods that lack a seed that others have are not ranked, nor are times of unlike
+    hardware.
+    """
+    ranked = _ranked(group, metric)
+    floor = noise_floor(group, metric)
+    found: dict[str, int] = {}
+    for place, (ahead, behind) in enumerate(itertools.pairwise(ranked[:3]), start=1):
+        if not _is_clear(ahead[1], behind[1], floor):
+            break
+        found[ahead[0]] = place
+    return found
+
+
+def rank_stability(group: Group, metric: str) -> Stability | None:
+    """Return how firmly the methods are ranked; None where fewer than two of them or of seeds."""
+    from scipy.stats import kendalltau, rankdata
+
+    ranked = dict(_ranked(group, metric))
+    seeds = sorted({seed for found in ranked.values() for seed in found})
+    if len(ranked) < 2 or len(seeds) < 2:
+        return None
+    by_seed = {seed: rankdata([found[seed] for found in ranked.values()]) for seed in seeds}
+    taus = [
+        float(kendalltau(a, b).statistic) for a, b in itertools.combinations(by_seed.values(), 2)
+    ]
+    known = [tau for tau in taus if not math.isnan(tau)]
+    if not known:
+        return None
+    ranks = {
+        method: {seed: float(by_seed[seed][place]) for seed in seeds}
+        for place, method in enumerate(ranked)
+    }
+    return Stability(statistics.fmean(known), ranks)
+
+
+def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]:
+    """Return what the cells of a table ran on, and which methods ran there."""
+    found: dict[str, list[str]] = {}
+    for entry in group.rivals if rivals_only else group.entries:
+        for row in entry.rows.values():
+            methods = found.setdefault(_hardware(row), [])
+            if entry.method not in methods:
+                methods.append(entry.method)
+    return found
+
+
+def _ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
+    """Return methods with their costs by seed, the best first."""
+    if metric in _TIMES and len(hardware(group, rivals_only=True)) > 1:
+        return []
+    found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
+    seeds = {seed for known in found.values() for seed in known}
+    complete = [(method, known) for method, known in found.items() if seeds and seeds == set(known)]
+    return sorted(complete, key=lambda item: statistics.fmean(item[1].values()))
+
+
+def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float | None) -> bool:
+    differences = [behind[seed] - cost for seed, cost in ahead.items()]
+    mean = statistics.fmean(differences)
+    if floor is not None:
+        return mean > floor
+    found = interval(differences)
+    return found is not None and found[0] > 0
+
+
+def _hardware(row: Row) -> str:
+    resources = row.get("resources", {})
+    name = f"{resources.get('workers', 1)} × {resources.get('device', 'unknown device')}"
+    threads = resources.get("threads_per_worker")
+    on_cpu = resources.get("device_type") == "cpu" and threads
+    return f"{name}, {threads} threads" if on_cpu else name

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import scipy.stats
+
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.notes import notes
+from lotus_ray.report.statistics import (
+    costs,
+    hardware,
+    interval,
+    marks,
+    noise_floor,
+    rank_stability,
+)
+
+GPU = {"device": "H200", "device_type": "cuda", "workers": 2, "threads_per_worker": 8}
+CPU = {"device": "EPYC", "device_type": "cpu", "workers": 1, "threads_per_worker": 2}
+
+
+def entry(
+    method: str,
+    values: dict[str, list[float]],
+    *,
+    name: str = "lotus",
+    resources: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Entry:
+    """Return a line whose metrics have a value for each of the seeds 1, 2, …"""
+    by_seed = {metric: dict(enumerate(of, start=1)) for metric, of in values.items()}
+    row = {
+        "method": method,
+        "status": "ok",
+        "spec": {"method": {"name": name, **spec}},
+        "resources": resources or CPU,
+    }
+    seeds = {seed for of in by_seed.values() for seed in of} or {1}
+    return Entry("B", "M", "S", method, {seed: dict(row) for seed in seeds}, by_seed)
+
+
+def gold(values: dict[str, list[float]], seed: int | None = None) -> Entry:
+    label = "Gold Std" if seed is None else f"Gold Std({seed})"
+    return entry(label, values, name="gold", training_seed=seed)
+
+
+def group(*entries: Entry) -> Group:
+    return Group("B", "M", "S", entries)
+
+
+def rivals(metric: str, **values: list[float]) -> list[Entry]:
+    return [entry(method, {metric: of}) for method, of in values.items()]
+
+
+def test_interval_by_hand_and_by_scipy() -> None:
+    """1, 2, 3: mean 2, s 1, t(2) 4.302653: 2 ± 4.302653/√3 = 2 ± 2.484138."""
+    low, high = interval([1, 2, 3]) or (0, 0)
+    assert (low, high) == pytest.approx((-0.484138, 4.484138), abs=1e-6)
+    values = [0.3, 0.1, 0.7, 0.2]
+    expected = scipy.stats.t.interval(0.95, 3, scipy.stats.tmean(values), scipy.stats.sem(values))
+    assert interval(values) == pytest.approx(expected, abs=1e-12)
+    assert interval([1.0]) is None
+    assert interval([]) is None
+
+
+def test_costs_are_values_or_distances_from_the_gold_of_the_same_seed() -> None:
+    golden = gold({"mia_acc": [0.5]})
+    found = entry("A", {"mia_acc": [0.4, 0.9], "rf_jsd": [0.1, 0.2], "zrf": [1.0, 1.0]})
+    assert costs(found, "rf_jsd", None) == {1: 0.1, 2: 0.2}
+    assert costs(found, "mia_acc", golden) == pytest.approx({1: 0.1})
+    assert costs(found, "mia_acc", None) == {}
+    assert costs(found, "zrf", golden) == {}
+    assert costs(found, "jsd", golden) == {}
+
+
+def test_noise_floor_by_hand() -> None:
+    """|0.5 − 0.4| and |0.2 − 0.5| average 0.2; JSD to gold 0.1 and 0.3 average 0.2; times none."""
+    first = gold({"mia_acc": [0.4, 0.5], "jsd": [0.0, 0.0], "unlearn_seconds": [1.0, 1.0]})
+    second = gold({"mia_acc": [0.5, 0.2], "jsd": [0.1, 0.3], "unlearn_seconds": [5.0, 5.0]}, 7)
+    both = group(first, second)
+    assert noise_floor(both, "mia_acc") == pytest.approx(0.2)
+    assert noise_floor(both, "jsd") == pytest.approx(0.2)
+    assert noise_floor(both, "unlearn_seconds") is None
+    assert noise_floor(group(first), "jsd") is None
+    assert noise_floor(group(second), "jsd") is None
+
+
+def test_best_and_second_are_marked_only_beyond_the_noise_floor() -> None:
+    """Floor 0.1. A leads B by 0.2 and B leads C by 0.3; then by 0.05; then A leads B by 0.1."""
+    golds = [gold({"jsd": [0.0]}), gold({"jsd": [0.1]}, 1)]
+    clear = rivals("jsd", C=[0.6], A=[0.1], B=[0.3])
+    assert marks(group(*golds, *clear), "jsd") == {"A": 1, "B": 2}
+    close = rivals("jsd", A=[0.1], B=[0.3], C=[0.35])
+    assert marks(group(*golds, *close), "jsd") == {"A": 1}
+    level = rivals("jsd", A=[0.0], B=[0.1], C=[0.9])
+    assert marks(group(*golds, *level), "jsd") == {}
+
+
+def test_without_a_second_gold_the_difference_over_seeds_must_be_clear() -> None:
+    """A − B differ by 1 ± 0.1 in each seed though both vary much; C − B by −1, 1, 3."""
+    found = group(*rivals("rf_jsd", A=[1, 5, 9], B=[2.1, 6.0, 9.9], C=[1.1, 7.0, 12.9]))
+    assert marks(found, "rf_jsd") == {"A": 1}
+    one_seed = group(*rivals("rf_jsd", A=[1], B=[5], C=[9]))
+    assert marks(one_seed, "rf_jsd") == {}
+
+
+def test_controls_are_never_best() -> None:
+    original = entry("Original", {"rf_jsd": [0, 0, 0]}, name="original")
+    found = group(
+        original, gold({"rf_jsd": [0, 0, 0]}), *rivals("rf_jsd", A=[1, 1, 1], B=[2, 2, 2])
+    )
+    assert marks(found, "rf_jsd") == {"A": 1}
+
+
+def test_a_method_that_lacks_a_seed_is_not_ranked() -> None:
+    found = group(*rivals("rf_jsd", A=[0.1, 0.1], B=[2, 2, 2], C=[3, 3, 3], D=[4, 4, 4]))
+    assert marks(found, "rf_jsd") == {"B": 1, "C": 2}
+
+
+def test_near_gold_ranks_by_distance_on_both_sides() -> None:
+    golds = [gold({"mia_acc": [0.5]}), gold({"mia_acc": [0.51]}, 1)]
+    found = group(*golds, *rivals("mia_acc", A=[0.9], B=[0.45], C=[0.6]))
+    assert marks(found, "mia_acc") == {"B": 1, "C": 2}
+
+
+def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
+    slow, fast = [9.0, 9.1, 9.0], [1.0, 1.1, 1.0]
+    alike = group(*rivals("unlearn_seconds", A=fast, B=slow, C=[20.0, 20.0, 20.0]))
+    assert marks(alike, "unlearn_seconds") == {"A": 1, "B": 2}
+    assert not any("hardware" in note for note in notes(alike))
+    other = entry("A", {"unlearn_seconds": fast}, resources=GPU)
+    unlike = group(other, *alike.entries[1:])
+    assert marks(unlike, "unlearn_seconds") == {}
+    assert hardware(unlike) == {"2 × H200": ["A"], "1 × EPYC, 2 threads": ["B", "C"]}
+    assert (
+        "times are of unlike hardware, and not ranked: 2 × H200: A; 1 × EPYC, 2 threads: B, C"
+        in notes(unlike)
+    )
+
+
+def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
+    found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
+    found.entries[0].rows[2]["resources"] = GPU
+    assert marks(found, "unlearn_seconds") == {}
+
+
+def test_rank_stability_by_hand() -> None:
+    """Ranks 1 2 3 and 1 3 2: two pairs agree, one does not, τ = (2 − 1)/3; three seeds average."""
+    found = rank_stability(group(*rivals("jsd", A=[1, 1], B=[2, 3], C=[3, 2])), "jsd")
+    assert found is not None
+    assert math.isclose(found.tau, 1 / 3)
+    assert found.ranks == {"A": {1: 1, 2: 1}, "B": {1: 2, 2: 3}, "C": {1: 3, 2: 2}}
+    three = rank_stability(group(*rivals("jsd", A=[1, 1, 3], B=[2, 2, 2], C=[3, 3, 1])), "jsd")
+    assert three is not None
+    assert math.isclose(three.tau, (1 - 1 - 1) / 3)
+
+
+def test_rank_stability_needs_two_methods_two_seeds_and_a_difference() -> None:
+    assert rank_stability(group(*rivals("jsd", A=[1, 2])), "jsd") is None
+    assert rank_stability(group(*rivals("jsd", A=[1], B=[2])), "jsd") is None
+    assert rank_stability(group(*rivals("jsd", A=[1, 1], B=[1, 1])), "jsd") is None
+
+
+def test_notes_name_the_floor_in_the_columns_shown() -> None:
+    golds = [gold({"jsd": [0.0], "mia_acc": [0.5]}), gold({"jsd": [0.125], "mia_acc": [0.75]}, 1)]
+    found = notes(group(*golds, *rivals("jsd", A=[0.1], B=[0.2])), ("jsd",))
+    assert found == ["noise floor, between two gold standards: JSD 1.25e-01"]
+
+
+def test_notes_say_why_nothing_is_marked() -> None:
+    found = notes(group(*rivals("rf_jsd", A=[0.1], B=[0.2])), ("rf_jsd",))
+    assert found == ["one seed and no second gold standard: no method is marked as best"]
+    three = notes(group(*rivals("rf_jsd", A=[1, 1, 1], B=[2, 2, 2])), ("rf_jsd",))
+    assert three == [
+        "best and second best are marked where the 95 % interval over seeds excludes 0",
+        "agreement of seeds on the ranking, Kendall's τ: RF-JSD 1.00",
+    ]
