@@ -56,7 +56,7 @@ def collect(
     ]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
-    comparisons = Comparisons(store)
+    comparisons = Comparisons(store, afresh=recompute)
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])

@@ -20,7 +20,7 @@ from lotus_ray.metrics.outputs import SAMPLES, TENSORS
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.recompute import recompute
-from lotus_ray.store import Row, Store
+from lotus_ray.store import Row, Store, sealed
 from tests.test_lane import plan_lane, run_todo
 
 WRONG = 0.123
@@ -60,11 +60,13 @@ def supersede(
 
 
 def spoil(store: Store) -> None:
-    """Give every row wrong metrics, reasons and intervals; the artifacts stay."""
+    """Give rows wrong metrics, reasons and intervals, and kept comparisons; artifacts stay."""
     for row in store.rows().values():
         wrong = dict.fromkeys(row["metrics"], WRONG)
         intervals = {name: [WRONG, WRONG] for name in row["intervals"]}
         supersede(store, row, metrics=wrong, undefined={}, intervals=intervals)
+    for name in store.blobs.names("comparisons/"):
+        store.replace(name, sealed({"jsd": WRONG, "jsd_compat": WRONG}))
 
 
 def without_what_is_new(store: Store, row: Row) -> dict[str, bytes]:
@@ -102,7 +104,7 @@ def test_a_report_with_metrics_computed_again_does_not_use_those_of_the_rows(sto
     spoil(store)
     spoiled, again = entries(store), entries(store, recompute=True)
     for method, entry in before.items():
-        for metric in ("forget_acc", "rf_jsd", "mia_auc_margin", "zrf"):
+        for metric in ("forget_acc", "rf_jsd", "mia_auc_margin", "zrf", "jsd"):
             assert spoiled[method].mean(metric) == WRONG != entry.mean(metric)
         assert again[method].values == entry.values
         assert again[method].undefined == entry.undefined
