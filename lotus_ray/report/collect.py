@@ -130,12 +130,7 @@ def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
     """Return what gives the good original of a row's lane, or None."""
     good = [row for row in rows.values() if row["status"] == OK]
     originals = {_gold_key(row): row for row in good if row["spec"]["method"]["name"] == "original"}
-
-    def original_of(row: Row) -> Row | None:
-        is_rival = "weights" in row["spec"]
-        return originals.get(_reference_key(row, rows) if is_rival else _gold_key(row))
-
-    return original_of
+    return lambda row: originals.get(_reference_key(row, rows))
 
 
 def _place(entry: Entry) -> tuple[Any, ...]:
