@@ -159,7 +159,8 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 @click.argument("store")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def report(store: str, form: str, output: Path | None) -> None:
+@click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
+def report(store: str, form: str, output: Path | None, recompute: bool) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -167,7 +168,7 @@ def report(store: str, form: str, output: Path | None) -> None:
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened))
+    text = FORMATS[form](collect(opened, recompute=recompute))
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -16,6 +16,8 @@ BORDERS = {
     "lotus_ray.store": ("ray", "torch"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
+    "lotus_ray.report.recompute": ("ray", "torch"),
+    "lotus_ray.metrics.summary": ("ray", "torch"),
     "lotus_ray.problem": ("ray", "pydantic"),
     "lotus_ray.engine": ("ray", "pydantic"),
     "lotus_ray.losses": ("ray", "pydantic"),
