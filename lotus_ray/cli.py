@@ -169,7 +169,10 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
     help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def report(store: str, form: str, against: str | None, output: Path | None) -> None:
+@click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
+def report(
+    store: str, form: str, against: str | None, output: Path | None, recompute: bool
+) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -177,7 +180,7 @@ def report(store: str, form: str, against: str | None, output: Path | None) -> N
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened), against)
+    text = FORMATS[form](collect(opened, recompute=recompute), against)
     if output is None:
         click.echo(text, nl=False)
     else:

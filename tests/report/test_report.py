@@ -53,6 +53,7 @@ def outputs(probs: list[list[float]]) -> dict[str, bytes]:
         entropy=zeros,
         loss=zeros,
         margin=zeros,
+        confidence=np.array(probs).max(axis=1),
         forget_probs=np.array(probs),
         class_sums={"forget": np.zeros((2, 2))},
     ).to_files([str(row) for row in range(rows)])
