@@ -16,6 +16,7 @@ BORDERS = {
     "lotus_ray.store": ("ray", "torch"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
+    "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
     "lotus_ray.problem": ("ray", "pydantic"),
     "lotus_ray.engine": ("ray", "pydantic"),
     "lotus_ray.losses": ("ray", "pydantic"),
