@@ -20,6 +20,7 @@ BORDERS = {
     "lotus_ray.report.published": ("ray", "torch"),
     "lotus_ray.report.recompute": ("ray", "torch"),
     "lotus_ray.metrics.summary": ("ray", "torch"),
+    "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
     "lotus_ray.problem": ("ray", "pydantic"),
     "lotus_ray.engine": ("ray", "pydantic"),
     "lotus_ray.losses": ("ray", "pydantic"),
