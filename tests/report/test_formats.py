@@ -20,8 +20,8 @@ from lotus_ray.report.formats import FORMATS, to_csv, to_json, to_table
 from lotus_ray.report.formats.shown import Figure, Table, one_line, tables
 from lotus_ray.report.published import SOURCES
 from lotus_ray.store import Store
-from tests.report.test_report import commit
 from tests.report.test_statistics import CPU, GPU, entry, gold
+from tests.stores import commit
 
 HOSTILE = "a|b *c* _d_ `e` <script>alert(1)</script> & \\f #g $h% {i} ~j^ [k](l)\nm\x1b[31m τ±×中"
 
