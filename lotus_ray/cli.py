@@ -158,10 +158,22 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 
 @main.command()
 @click.argument("store")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    default="table",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["paper", "notebooks"]),
+    help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
 @click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
-def report(store: str, form: str, output: Path | None, recompute: bool) -> None:
+def report(
+    store: str, form: str, against: str | None, output: Path | None, recompute: bool
+) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -169,7 +181,7 @@ def report(store: str, form: str, output: Path | None, recompute: bool) -> None:
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened, recompute=recompute))
+    text = FORMATS[form](collect(opened, recompute=recompute), against)
     if output is None:
         click.echo(text, nl=False)
     else:

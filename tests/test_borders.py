@@ -16,6 +16,8 @@ BORDERS = {
     "lotus_ray.store": ("ray", "torch"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
+    "lotus_ray.report.against": ("ray", "torch"),
+    "lotus_ray.report.published": ("ray", "torch"),
     "lotus_ray.report.recompute": ("ray", "torch"),
     "lotus_ray.metrics.summary": ("ray", "torch"),
     "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
