@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib
@@ -86,7 +87,7 @@ def _write(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _saved(figure: Figure, kind: str, options: dict[str, str]) -> bytes:
+def _saved(figure: Figure, kind: str, options: dict[Any, Any]) -> bytes:
     """Return the same bytes for the same figure: no dates, no random ids."""
     content = io.BytesIO()
     date = "Date" if kind == "svg" else "CreationDate"
@@ -128,7 +129,9 @@ def _references(node: ET.Element) -> list[str]:
 
 
 def _stem(group: Group) -> str:
-    return "-".join(_UNSAFE.sub("_", part) for part in (group.benchmark, group.model, group.setting))
+    return "-".join(
+        _UNSAFE.sub("_", part) for part in (group.benchmark, group.model, group.setting)
+    )
 
 
 def _free(stem: str, taken: set[str]) -> str:

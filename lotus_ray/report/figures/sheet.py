@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ EM = 0.58 * TEXT  # about as wide as a letter is
 INK = "#000001"  # black to the eye; the page puts its own ink in its place
 GAP = 30.0  # for a figure's last axis: its tick labels and what it is called
 _POINTS = 72  # an inch
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": TEXT,
     "axes.titlesize": TEXT,
@@ -79,14 +80,14 @@ def sheet(height: float) -> Figure:
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Add axes at a distance in points from the figure's upper left corner."""
     wide, high = figure.get_size_inches() * _POINTS
-    return figure.add_axes(
-        (left / wide, 1 - (top + height) / high, width / wide, height / high)
-    )
+    return figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def plain(text: str) -> str:
     """Return a name without what cannot be drawn or stand in XML, such as control characters."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def columns(text: str) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lotus_ray.errors import StoreError
 from lotus_ray.metrics.outputs import SAMPLES
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import GREY
-from lotus_ray.report.figures.rows import rows_of, say, why_none
+from lotus_ray.report.figures.rows import put_rows, rows_of, say, why_none
 from lotus_ray.report.figures.sheet import EM, GAP, INK, TEXT, WIDTH, Drawing, number, place, sheet
 from lotus_ray.roles import FORGET, RETAIN, TEST
 from lotus_ray.store import OK, Store
@@ -21,8 +23,8 @@ from lotus_ray.store import OK, Store
 TITLE = "Streisand view: output entropy"
 FLOOR = 1e-10  # nats
 BINS = 32
-SHOWN = (RETAIN, FORGET, TEST)
-_LINES = {
+FOOT, SHARE = 0.42, 0.86  # of a row: where its line lies, and how high a histogram may be
+_LINES: dict[str, dict[str, Any]] = {  # roles in the order of drawing
     RETAIN: {"color": GREY, "fill": True, "alpha": 0.3, "linewidth": 0},
     FORGET: {"color": "#d55e00", "linewidth": 1.7},
     TEST: {"color": "#0077bb", "linewidth": 1.4, "linestyle": (0, (3.5, 1.2))},
@@ -41,16 +43,10 @@ def draw(group: Group, store: Store) -> Drawing:
     edges = bins(known)
     rows = rows_of(group, least=44.0)
     figure = sheet(_TOP + rows.height + GAP + 12)
-    top, highest, panels = _TOP, 0.0, []
-    for name, entry in zip(rows.names, group.entries, strict=True):
-        axes = place(figure, rows.left, top, WIDTH - rows.left - 12, rows.pitch)
-        axes.text(-0.025, 0.3, name, transform=axes.transAxes, ha="right", va="center_baseline")
-        highest = max(highest, _put(axes, found.get(entry.method), edges, entry))
-        panels.append(axes)
-        top += rows.pitch
-    for axes in panels:
-        _finish(axes, edges, highest, is_last=axes is panels[-1])
-    _put_key(panels[0], rows.left)
+    axes = put_rows(figure, rows, rows.left, WIDTH - rows.left - 12, _TOP)
+    _put(axes, group, found, edges)
+    _put_axis(axes, edges)
+    _put_key(figure, rows.left)
     return Drawing(
         TITLE,
         f"Histograms of the logarithm of output entropy, seed {seed}: densities on one scale, with "
@@ -72,7 +68,7 @@ def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
     table = pq.read_table(io.BytesIO(content), columns=["role", "entropy"])
     roles = table["role"].to_numpy()
     logs = np.log10(np.maximum(table["entropy"].to_numpy(), FLOOR))
-    return {role: logs[roles == role] for role in SHOWN if (roles == role).any()}
+    return {role: logs[roles == role] for role in _LINES if (roles == role).any()}
 
 
 def bins(known: list[np.ndarray]) -> np.ndarray:
@@ -95,47 +91,41 @@ def _common_seed(group: Group) -> int | None:
     return min(counts, key=lambda seed: (-counts[seed], seed), default=None)
 
 
-def _put(axes: Axes, by_role: Entropies | None, edges: np.ndarray, entry: Entry) -> float:
-    """Draw the histograms of one method; return the highest density."""
-    if not by_role:
-        axes.set_ylim(0, 1)
-        why = why_none(entry)
-        axes.text(0.01, 0.3, why, transform=axes.transAxes, fontstyle="italic", alpha=0.7)
-        return 0.0
-    highest = 0.0
-    for role, values in by_role.items():
-        densities = np.histogram(values, edges, density=True)[0]
-        axes.stairs(densities, edges, label=role, **_LINES[role])
-        highest = max(highest, float(densities.max()))
-    return highest
+def _put(axes: Axes, group: Group, found: dict[str, Entropies | None], edges: np.ndarray) -> None:
+    """Draw each method's histograms upon the line of its row, the highest of all as high as one."""
+    densities = {
+        (row, role): np.histogram(values, edges, density=True)[0]
+        for row, entry in enumerate(group.entries)
+        for role, values in (found.get(entry.method) or {}).items()
+    }
+    highest = max(float(values.max()) for values in densities.values())
+    for (row, role), values in densities.items():
+        line = row + FOOT
+        axes.stairs(
+            line - values / highest * SHARE, edges, baseline=line, label=role, **_LINES[role]
+        )
+    for row, entry in enumerate(group.entries):
+        axes.axhline(row + FOOT, color=INK, linewidth=0.8, alpha=0.35)
+        if not found.get(entry.method):
+            say(axes, row, why_none(entry))
 
 
-def _finish(axes: Axes, edges: np.ndarray, highest: float, *, is_last: bool) -> None:
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.12 * highest or 1), yticks=[])
-    step = max(1, round((edges[-1] - edges[0]) / 5))
+def _put_axis(axes: Axes, edges: np.ndarray) -> None:
     decades = np.arange(np.ceil(edges[0]), np.floor(edges[-1]) + 1)
-    ticks = decades[(decades % step) == 0]
-    axes.set_xticks(ticks, [number(10**tick) for tick in ticks] if is_last else [])
-    axes.tick_params(axis="x", length=3 if is_last else 0)
-    axes.spines["left"].set_visible(False)
-    axes.spines["bottom"].set_alpha(1 if is_last else 0.35)
-    axes.grid(axis="x")
-    if is_last:
-        axes.set_xlabel("output entropy, nats")
+    ticks = decades[decades % max(1, round((edges[-1] - edges[0]) / 5)) == 0]
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xticks(ticks, [number(10**tick) for tick in ticks])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("output entropy, nats")
 
 
-def _put_key(first: Axes, left: float) -> None:
-    figure = first.get_figure(root=True)
-    assert figure is not None
-    axes = place(figure, left, 0, WIDTH - left, _TOP - 4)  # type: ignore[arg-type]
+def _put_key(figure: Figure, left: float) -> None:
+    axes = place(figure, left, 0, WIDTH - left, _TOP - 4)
     axes.set(xlim=(0, WIDTH - left), ylim=(0, 1))
     axes.axis("off")
     x = 2.0
-    for role in SHOWN:
-        line = _LINES[role]
-        if line.get("fill"):
-            axes.fill_between([x, x + 18], 0.3, 0.75, color=line["color"], alpha=line["alpha"])
-        else:
-            axes.plot([x, x + 18], [0.5, 0.5], **{k: v for k, v in line.items()})
-        axes.text(x + 22, 0.5, role, va="center_baseline", color=INK)
+    for role, line in _LINES.items():
+        level = 0.75 if line.get("fill") else 0.5
+        axes.stairs([level], [x, x + 18], baseline=0.3 if line.get("fill") else level, **line)
+        axes.text(x + 22, 0.5, role, va="center_baseline")
         x += 22 + EM * len(role) + TEXT + 8

@@ -27,7 +27,7 @@ def draw(group: Group, store: Store) -> Drawing:
     shown = looks(group)
     for entry in known:
         _put(upper, lower, entry, shown[entry.method])
-    for axes, name in ((upper, "τ_d"), (lower, "accuracy")):
+    for axes, name in ((upper, "temperature τ"), (lower, "accuracy")):
         scale(axes, "y", (), ticks=4)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_ylabel(name)

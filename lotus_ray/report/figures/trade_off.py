@@ -43,7 +43,8 @@ def _put(axes: Axes, entry: Entry, look: Look) -> None:
     mean = sum(xs) / len(xs), sum(ys) / len(ys)
     above = 4 if entry.is_gold else 3
     axes.scatter(
-        *([value] for value in mean),
+        [mean[0]],
+        [mean[1]],
         s=1.6 * look.size,
         c=look.colour,
         marker=look.marker,

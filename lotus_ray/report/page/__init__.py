@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +21,9 @@ from lotus_ray.report.page.head import facts, legend, smoke
 from lotus_ray.report.page.tables import Table, table_of
 from lotus_ray.store import Store
 
+PAGE = "report.html"  # in the store
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # of what must not stand in HTML
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 FULL_CELLS = 200  # beyond, only cells that failed have a part of their own, and only so many
 FULL_TABLES = 8  # beyond, tables have the figures of FEW alone
 FEW = ("rf-jsd", "trade-off")
@@ -60,7 +64,7 @@ def to_page(entries: Sequence[Entry], store: Store) -> str:
     ]
     cells = [cell for section in sections for cell in section.cells]
     css, js = _text("page.css"), _text("page.js")
-    return _template().render(
+    page = _template().render(
         css=css,
         js=js,
         policy=f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(js)}; "
@@ -80,6 +84,7 @@ def to_page(entries: Sequence[Entry], store: Store) -> str:
         drawn_tables=DRAWN_TABLES,
         table_count=len(tables),
     )
+    return _CONTROL.sub(REPLACEMENT, page)
 
 
 def _section(group: Group, anchor: str, figures: Sequence[str], store: Store) -> Section:

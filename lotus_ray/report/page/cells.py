@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.store import OK, Row
 
@@ -56,7 +55,9 @@ def anchor_of(row: Row) -> str:
 def cells_of(group: Group) -> list[Cell]:
     """Return the cells of a table, by method and seed."""
     return [
-        _cell(entry, seed, row) for entry in group.entries for seed, row in sorted(entry.rows.items())
+        _cell(entry, seed, row)
+        for entry in group.entries
+        for seed, row in sorted(entry.rows.items())
     ]
 
 
@@ -101,7 +102,7 @@ def _metrics(entry: Entry, seed: int, row: Row) -> list[Fact]:
     for name in _AGAINST_GOLD:
         value = entry.values.get(name, {}).get(seed)
         if value is not None:
-            facts.append(Fact(METRICS[name].heading, repr(value), "against the gold standard"))
+            facts.append(Fact(name, repr(value), "against the gold standard"))
     return facts
 
 

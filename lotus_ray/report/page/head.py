@@ -23,7 +23,7 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
         ("models", _names(entry.model for entry in entries)),
         ("seeds", _names(str(seed) for seed in sorted({row["seed"] for row in rows}))),
         ("devices", _names(_device(row) for row in rows)),
-        ("versions", _names(_versions(row) for row in rows)),
+        ("versions", _versions(rows)),
         ("committed", _when(rows)),
     ]
     return [(name, value) for name, value in found if value]
@@ -55,13 +55,21 @@ def _device(row: Row) -> str:
     return f"{resources.get('workers', 1)} × {device}" if device else ""
 
 
-def _versions(row: Row) -> str:
-    return " ".join(f"{name} {version}" for name, version in row.get("versions", {}).items())
+def _versions(rows: Sequence[Row]) -> str:
+    """Return each package with all versions of it that rows name."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, version in row.get("versions", {}).items():
+            found.setdefault(name, {})[str(version)] = None
+    return "; ".join(f"{name} {_names(versions)}" for name, versions in found.items())
 
 
 def _when(rows: Sequence[Row]) -> str:
     times = sorted(row["committed_at"] for row in rows if row.get("committed_at"))
     if not times:
         return ""
-    first, last = (time.replace("T", " ").replace("+00:00", " UTC") for time in (times[0], times[-1]))
-    return first if first == last else f"{first} to {last}"
+    first, last = (time.replace("T", " ").removesuffix("+00:00") for time in (times[0], times[-1]))
+    if first == last:
+        return f"{first} UTC"
+    is_one_day = first[:10] == last[:10]
+    return f"{first} to {last[11:] if is_one_day else last} UTC"
