@@ -11,7 +11,7 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import looks
 from lotus_ray.report.figures.sheet import EM, INK, TEXT, columns, lines_of, place
 
-_LETTERS = 18  # of a name in one line
+_LETTERS = 22  # of a name in one line
 _JITTER = 0.13  # rows between the dots of two seeds, so that equal ones are seen
 
 

@@ -22,7 +22,7 @@ from lotus_ray.report.page.tables import Table, table_of
 from lotus_ray.store import Store
 
 PAGE = "report.html"  # in the store
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # of what must not stand in HTML
+REPLACEMENT = "\ufffd"  # of what must not stand in HTML
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 FULL_CELLS = 200  # beyond, only cells that failed have a part of their own, and only so many
 FULL_TABLES = 8  # beyond, tables have the figures of FEW alone
@@ -122,10 +122,14 @@ def _name(store: Store) -> str:
 
 
 def _template() -> Template:
-    loader = PackageLoader(__name__, package_path="")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(
-        "page.html.j2"
+    environment = Environment(
+        loader=PackageLoader(__name__, package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    return environment.get_template("page.html.j2")
 
 
 def _text(name: str) -> Markup:
