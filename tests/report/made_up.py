@@ -38,6 +38,7 @@ def outputs(
         entropy=entropy * rng.lognormal(size=rows),
         loss=np.zeros(rows),
         margin=np.zeros(rows),
+        confidence=np.ones(rows),
         forget_probs=probs,
         class_sums={"forget": np.zeros((2, 2))},
     ).to_files([str(row) for row in range(rows)])

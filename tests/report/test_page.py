@@ -324,6 +324,12 @@ def test_the_command_writes_a_page_and_figures(store: Store, tmp_path: Path) -> 
     assert run("report", store.location, "--format", "html").stdout == html_of(store)
 
 
+def test_published_figures_are_not_on_the_page(store: Store) -> None:
+    result = run("report", store.location, "--format", "html", "--against", "paper")
+    assert result.exit_code == 2
+    assert "--against does not belong to --format html" in result.stderr
+
+
 def test_making_a_page_loads_neither_torch_nor_ray_nor_pyplot(store: Store) -> None:
     three_seeds(store)
     code = (
