@@ -21,6 +21,7 @@ from lotus_ray.report.page.tables import COLUMNS, table_of
 from lotus_ray.report.statistics import marks
 from lotus_ray.store import Store
 from tests.report.made_up import HOSTILE, commit, outputs, three_seeds
+from tests.test_cli import grid
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 LOADS = {"src", "srcset", "data", "poster", "action", "formaction", "background", "ping"}
@@ -328,6 +329,31 @@ def test_published_figures_are_not_on_the_page(store: Store) -> None:
     result = run("report", store.location, "--format", "html", "--against", "paper")
     assert result.exit_code == 2
     assert "--against does not belong to --format html" in result.stderr
+
+
+def test_a_grid_leaves_a_page_and_does_not_fail_for_want_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> str:
+        raise ValueError("no ink")
+
+    folder = tmp_path / "grid"
+    with monkeypatch.context() as patched:
+        patched.setattr(page, "to_page", broken)
+        result = grid(folder)
+    assert result.exit_code == 0
+    *_, said, done = result.stderr.splitlines()
+    assert said == "warning: the report page could not be written: ValueError: no ink"
+    assert done.startswith("DONE 4/4 cells")
+    assert not (folder / "report.html").exists()
+    result = grid(folder)
+    *_, said, done = result.stderr.splitlines()
+    assert said == f"page: {folder}/report.html"
+    assert done.startswith("DONE 4/4 cells")
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    check_is_alone(html)
+    check_links(html)
+    assert "cells 4 done, 0 failed" in Page(html).text
 
 
 def test_making_a_page_loads_neither_torch_nor_ray_nor_pyplot(store: Store) -> None:

@@ -35,7 +35,7 @@ def draw(group: Group, store: Store) -> Drawing:
     shown = looks(group)
     for entry, x, y in zip(known, xs, ys, strict=True):
         look = shown[entry.method]
-        axes.scatter([x], [y], s=1.6 * look.size, c=look.colour, marker=look.marker, alpha=0.85)
+        axes.scatter([x], [y], s=1.6 * look.size, c=look.colour, marker=look.marker, alpha=0.9)
     scale(axes, "x", xs, many=_MANY_TIMES)
     scale(axes, "y", ys, many=_MANY_TIMES)
     axes.margins(0.08)

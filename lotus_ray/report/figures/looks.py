@@ -13,7 +13,7 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.sheet import EM, INK, TEXT, WIDTH, columns, cut, place
 
 # Each is at least 3:1 on white and on the dark page; neighbours differ for the colour-blind, too.
-COLOURS = ("#0077bb", "#d55e00", "#00916a", "#b5489c", "#a86f00", "#6e7ff0", "#5d8a00")
+COLOURS = ("#1a86d0", "#d55e00", "#00916a", "#bd52a5", "#a86f00", "#6e7ff0", "#5d8a00")
 GREY = "#7c828a"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # 7 colours × 8 markers: 56 methods
 _GOLD = "*"

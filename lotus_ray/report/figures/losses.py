@@ -54,7 +54,7 @@ def _put(axes: Axes, entry: Entry, look: Look) -> None:
                 linestyle=_STROKES[min(kind, len(_STROKES) - 1)],
                 marker="o" if len(curve) == 1 else "",
                 markersize=3,
-                alpha=0.85,
+                alpha=0.9,
             )
     scale(axes, "y", (), ticks=3)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -69,7 +69,7 @@ def put_dots(axes: Axes, group: Group, metric: str) -> list[float]:
             s=look.size,
             c=look.colour,
             marker=look.marker,
-            alpha=0.8,
+            alpha=0.9,
             linewidths=0,
             label=entry.method,
             zorder=3,

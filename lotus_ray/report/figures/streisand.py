@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ FOOT, SHARE = 0.42, 0.86  # of a row: where its line lies, and how high a histog
 _LINES: dict[str, dict[str, Any]] = {  # roles in the order of drawing
     RETAIN: {"color": GREY, "fill": True, "alpha": 0.3, "linewidth": 0},
     FORGET: {"color": "#d55e00", "linewidth": 1.7},
-    TEST: {"color": "#0077bb", "linewidth": 1.4, "linestyle": (0, (3.5, 1.2))},
+    TEST: {"color": "#1a86d0", "linewidth": 1.4, "linestyle": (0, (3.5, 1.2))},
 }
 _TOP = 24.0
 Entropies = dict[str, np.ndarray]  # log10 of nats, by role
@@ -66,9 +67,12 @@ def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
     except StoreError:
         return None
     table = pq.read_table(io.BytesIO(content), columns=["role", "entropy"])
-    roles = table["role"].to_numpy()
-    logs = np.log10(np.maximum(table["entropy"].to_numpy(), FLOOR))
-    return {role: logs[roles == role] for role in _LINES if (roles == role).any()}
+    found = {role: table.filter(pc.equal(table["role"], role))["entropy"] for role in _LINES}
+    return {
+        role: np.log10(np.maximum(values.to_numpy(), FLOOR))
+        for role, values in found.items()
+        if len(values)
+    }
 
 
 def bins(known: list[np.ndarray]) -> np.ndarray:

@@ -69,6 +69,6 @@ def _put(upper: Axes, lower: Axes, entry: Entry, look: Look) -> None:
                 linewidth=1.3,
                 marker=look.marker if stroke == "-" else "",
                 markersize=3.5,
-                alpha=0.85,
+                alpha=0.9,
                 label=note,
             )

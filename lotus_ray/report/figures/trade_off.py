@@ -48,7 +48,7 @@ def _put(axes: Axes, entry: Entry, look: Look) -> None:
         s=1.6 * look.size,
         c=look.colour,
         marker=look.marker,
-        alpha=0.85,
+        alpha=0.9,
         zorder=above,
     )
     if entry.is_gold:
