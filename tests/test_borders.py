@@ -30,9 +30,9 @@ BORDERS = {
     "lotus_ray.methods": ("ray", "pydantic"),
     "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
     "lotus_ray.models": ("ray", "pydantic"),
-    "lotus_ray.run": ("ray",),
+    "lotus_ray.run": ("ray", "rich"),
     "lotus_ray.local": ("ray",),
-    "lotus_ray.cli": ("ray", "torch"),
+    "lotus_ray.cli": ("ray", "rich", "torch"),
 }
 
 
