@@ -161,7 +161,7 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    type=click.Choice(["table", "markdown", "latex", "csv", "json", "html"]),
     default="table",
 )
 @click.option(
@@ -170,9 +170,15 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
     help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
+@click.option("--figures", type=click.Path(path_type=Path), help="A folder for SVG and PDF files.")
 @click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
 def report(
-    store: str, form: str, against: str | None, output: Path | None, recompute: bool
+    store: str,
+    form: str,
+    against: str | None,
+    output: Path | None,
+    figures: Path | None,
+    recompute: bool,
 ) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
@@ -181,12 +187,25 @@ def report(
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened, recompute=recompute), against)
+    if form == "html" and against is not None:
+        raise click.UsageError("--against does not belong to --format html")
+    entries = collect(opened, recompute=recompute)
+    if figures is not None:
+        from lotus_ray.report.figures.files import write_figures
+
+        written = write_figures(entries, opened, figures)
+        click.echo(f"{len(written)} files of figures: {figures}", err=True)
+    if form == "html":
+        from lotus_ray.report.page import to_page
+
+        text = to_page(entries, opened)
+    else:
+        text = FORMATS[form](entries, against)
     if output is None:
         click.echo(text, nl=False)
     else:
         try:
-            output.write_text(text)
+            output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise JobError(
                 f"the report cannot be written: {error.strerror}", where=str(output)
@@ -327,14 +346,29 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     stages = run.Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):
-        text = FORMATS[form](collect(store, outcome.labels))
+        entries = collect(store, outcome.labels)
+        text = FORMATS[form](entries)
     click.echo(text, nl=False)
+    with stages.measure("page"):
+        page = _write_page(entries, store)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
     store.replace(run.OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
+    click.echo(page, err=True)
     click.echo(outcome.last_line, err=True)
+
+
+def _write_page(entries: Any, store: Any) -> str:
+    """Leave the report as a page in the store; return the line that says where, or why not."""
+    try:
+        from lotus_ray.report.page import PAGE, to_page
+
+        store.replace(PAGE, to_page(entries, store).encode())
+    except Exception as error:  # nothing that is drawn is worth the end of a grid
+        return f"warning: the report page could not be written: {type(error).__name__}: {error}"
+    return f"page: {store.uri}/{PAGE}"
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
