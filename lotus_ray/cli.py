@@ -187,8 +187,6 @@ def report(
 
     opened = Store.open(store)
     opened.check_exists()
-    if form == "html" and against is not None:
-        raise click.UsageError("--against does not belong to --format html")
     entries = collect(opened, recompute=recompute)
     if figures is not None:
         from lotus_ray.report.figures.files import write_figures
@@ -198,7 +196,7 @@ def report(
     if form == "html":
         from lotus_ray.report.page import to_page
 
-        text = to_page(entries, opened)
+        text = to_page(entries, opened, against)
     else:
         text = FORMATS[form](entries, against)
     if output is None:

@@ -65,6 +65,7 @@ def commit(
         "method": {"name": method, "version": 1, **recipe, **(params or {})},
         "data": "d",
         "roles": f"roles of {seed}",
+        "model": {"name": "net", "options": {}},
         "seed": seed,
     }
     where = row.get("benchmark", "Digits")

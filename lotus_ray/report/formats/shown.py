@@ -7,23 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lotus_ray.report.against import Beside, Pair, beside
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.notes import notes
 from lotus_ray.report.statistics import marks
 
 EMPTY = "The store holds no rows."
-COLUMNS = (
-    "rf_jsd",
-    "jsd",
-    "avg_gap",
-    "unlearn_seconds",
-    "forget_acc",
-    "retain_acc",
-    "unseen_acc",
-    "test_acc",
-    "mia_acc",
-)
 PUBLISHED = "published"
 
 
@@ -96,10 +85,10 @@ def one_line(text: str) -> str:
 
 
 def _table(group: Group) -> Table:
-    headings = tuple(Heading(METRICS[name].heading) for name in COLUMNS)
-    best = _marks(group, COLUMNS)
-    lines = tuple(_line(entry, COLUMNS, best) for entry in group.entries)
-    return Table(one_line(group.title), headings, lines, _one_line(notes(group, COLUMNS)))
+    headings = tuple(Heading(METRICS[name].heading) for name in IN_TABLES)
+    best = _marks(group, IN_TABLES)
+    lines = tuple(_line(entry, IN_TABLES, best) for entry in group.entries)
+    return Table(one_line(group.title), headings, lines, _one_line(notes(group, IN_TABLES)))
 
 
 def _beside(view: Beside) -> Table:

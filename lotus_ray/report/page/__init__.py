@@ -16,6 +16,7 @@ from lotus_ray import __version__
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.files import to_inline
+from lotus_ray.report.formats import shown
 from lotus_ray.report.page.cells import Cell, cells_of
 from lotus_ray.report.page.head import facts, legend, smoke
 from lotus_ray.report.page.tables import Table, table_of
@@ -48,18 +49,20 @@ class Section:
     table: Table
     figures: list[Shown]
     cells: list[Cell]
+    beside: shown.Table | None  # ours and the published figures
 
 
-def to_page(entries: Sequence[Entry], store: Store) -> str:
+def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) -> str:
     """Return an HTML page of the entries of a store: the same page for the same store.
 
     Args:
         entries: what is shown.
         store: where they come from; the outputs of their samples are read from it.
+        against: "paper" or "notebooks" to put what is published beside what was measured.
     """
     tables = groups(entries)
     sections = [
-        _section(group, f"table-{number}", _figures_of(number, len(tables)), store)
+        _section(group, f"table-{number}", _figures_of(number, len(tables)), store, against)
         for number, group in enumerate(tables, start=1)
     ]
     cells = [cell for section in sections for cell in section.cells]
@@ -87,13 +90,16 @@ def to_page(entries: Sequence[Entry], store: Store) -> str:
     return _CONTROL.sub(REPLACEMENT, page)
 
 
-def _section(group: Group, anchor: str, figures: Sequence[str], store: Store) -> Section:
+def _section(
+    group: Group, anchor: str, figures: Sequence[str], store: Store, against: str | None
+) -> Section:
     return Section(
         anchor,
         group.title,
         table_of(group),
         [_shown(name, group, anchor, store) for name in figures],
         cells_of(group),
+        shown.tables(group.entries, against)[0] if against else None,
     )
 
 

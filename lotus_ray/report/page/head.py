@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry, groups
-from lotus_ray.report.page.tables import COLUMNS
 from lotus_ray.store import OK, Row
 
 _MOST = 12  # names of a kind
@@ -33,7 +32,7 @@ def legend() -> list[tuple[str, str, str]]:
     """Return the heading, the meaning and what is better of each column."""
     return [
         (metric.heading, metric.about, metric.better)
-        for metric in (METRICS[name] for name in COLUMNS)
+        for metric in (METRICS[name] for name in IN_TABLES)
     ]
 
 

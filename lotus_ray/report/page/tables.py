@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.notes import notes
 from lotus_ray.report.page.cells import anchor_of
 from lotus_ray.report.statistics import interval, marks
-
-COLUMNS = (
-    "rf_jsd",
-    "jsd",
-    "avg_gap",
-    "unlearn_seconds",
-    "forget_acc",
-    "retain_acc",
-    "unseen_acc",
-    "test_acc",
-    "mia_acc",
-)
 
 
 @dataclass(frozen=True)
@@ -76,9 +64,9 @@ class Table:
 def table_of(group: Group) -> Table:
     """Return what the page shows of a table."""
     every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
-    lines = _lines(group, COLUMNS)
+    lines = _lines(group, IN_TABLES)
     return Table(
-        _headings(COLUMNS),
+        _headings(IN_TABLES),
         lines,
         _headings(every),
         _lines(group, every),
@@ -130,4 +118,4 @@ def _notes(group: Group) -> list[Note]:
         for entry in group.entries
         for seed, why in entry.failures.items()
     }
-    return [Note(text, cells.get(text, "")) for text in notes(group, COLUMNS)]
+    return [Note(text, cells.get(text, "")) for text in notes(group, IN_TABLES)]
