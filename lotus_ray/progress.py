@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TextIO
 
+from lotus_ray.errors import StoreError
 from lotus_ray.store import OK, Store
 from lotus_ray.todo import Todo
 
@@ -48,11 +49,13 @@ class Progress(AbstractContextManager["Progress"]):
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        with suppress(StoreError):  # who needs the store more will say so
+            self._look()
 
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_seconds):
-            self._look()
+            with suppress(StoreError):
+                self._look()
 
     def _look(self) -> None:
         for todo, left in self._lanes:

@@ -107,11 +107,9 @@ class Store:
                 believe that its row is the one.
         """
         folder = f"probe-{uuid.uuid4().hex}/"
-        try:
-            first, second = (self.blobs.create(f"{folder}twice", b) for b in (b"first", b"second"))
-            kept = self.blobs.read(f"{folder}twice")
-        finally:
-            self.blobs.delete_all(folder)
+        first, second = (self.blobs.create(f"{folder}twice", b) for b in (b"first", b"second"))
+        kept = self.blobs.read(f"{folder}twice")
+        self.blobs.delete_all(folder)
         if not first or second or kept != b"first":
             raise StoreError(
                 "the store cannot create an object only where none exists, so that two writers of "
@@ -121,10 +119,16 @@ class Store:
                 next_command="lotus-ray grid JOB.yaml --store FOLDER",
             )
 
-    def mark(self) -> str:
-        """Return what tells this store from every other one; there has to be one."""
-        self.check_exists()
-        return self.blobs.read(MARKER).decode()
+    def mark(self) -> str | None:
+        """Return what tells this store from every other one, or None where there is none."""
+        try:
+            return self.blobs.read(MARKER).decode()
+        except OSError:
+            return None
+
+    def exists(self) -> bool:
+        """Return whether there is a store."""
+        return self.mark() is not None
 
     def hindrance(self, mark: str) -> str:
         """Return why this process does not reach the store of a mark, or nothing where it does."""
@@ -132,17 +136,9 @@ class Store:
             found = self.mark()
         except StoreError as error:
             return error.what
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        return "" if found == mark else "another store lies there"
-
-    def exists(self) -> bool:
-        """Return whether there is a store."""
-        try:
-            self.blobs.read(MARKER)
-        except OSError:
-            return False
-        return True
+        if found is None:
+            return "there is none"
+        return "" if found == mark else "another one lies there"
 
     def check_exists(self) -> None:
         """Raise StoreError where there is no store."""
