@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -79,10 +79,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if "content-length" not in {name.lower() for name in headers}:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+            if self.command == "HEAD":
+                return
+            self.wfile.write(content)
+            if len(content) < int(headers.get("Content-Length", 0)):  # hang up in the middle
+                self.close_connection = True
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -154,7 +157,7 @@ class Road:
 
 
 class Proxy(_Server):
-    """A bad road to a server. What writes goes there one by one, since moto's check is not atomic."""
+    """A bad road to a server. Writes go there one by one, since moto's own check is not atomic."""
 
     def __init__(self, target: str, road: Road) -> None:
         super().__init__()
@@ -176,7 +179,7 @@ class Proxy(_Server):
         if self.road.ignores_conditions:
             sent.pop("if-none-match", None)
         sent["connection"] = "close"
-        with self._one_by_one if method != "GET" else suppress():
+        with self._one_by_one if method != "GET" else nullcontext():
             status, replied, content = self._forward(method, path, sent, body)
         if met == "lost":
             return None
@@ -192,11 +195,8 @@ class Proxy(_Server):
             connection.request(method, path, body, headers)
             reply = connection.getresponse()
             content = reply.read()
-            kept = {
-                name: value
-                for name, value in reply.getheaders()
-                if name.lower() not in ("connection", "transfer-encoding", "date", "server")
-            }
+            dropped = ("connection", "transfer-encoding", "date", "server")
+            kept = {k.title(): v for k, v in reply.getheaders() if k.lower() not in dropped}
             return reply.status, kept, content
         finally:
             connection.close()

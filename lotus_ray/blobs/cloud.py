@@ -22,7 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
 
 from lotus_ray.blobs.address import Address
-from lotus_ray.blobs.faults import Fault
+from lotus_ray.blobs.faults import Fault, no_bucket
 from lotus_ray.blobs.patience import PATIENCE, Patience
 from lotus_ray.errors import StoreError
 
@@ -114,10 +114,7 @@ class CloudBlobs:
         def attempt() -> list[str]:
             return [found["path"] for page in obstore.list(self._once, prefix) for found in page]
 
-        try:
-            return self._ask(prefix, attempt)
-        except FileNotFoundError:
-            raise self._no_bucket() from None
+        return self._ask(prefix, attempt)
 
     def _put(self, client: Any, name: str, content: bytes, **how: Any) -> None:
         try:
@@ -126,7 +123,7 @@ class CloudBlobs:
             fault = Fault.of(error)
             if fault.passes:  # the reply to the end of an upload in parts was lost
                 raise _TryAgain(fault.code) from None
-            raise self._no_bucket() from None
+            raise no_bucket(self.address) from None
 
     def _get(self, name: str) -> bytes:
         found = obstore.get(self._once, name)
@@ -168,13 +165,6 @@ class CloudBlobs:
             if next(pauses, _END) is _END:
                 raise fault.end(self.address, name, tries, time.monotonic() - start)
         raise AssertionError("unreachable")
-
-    def _no_bucket(self) -> StoreError:
-        return StoreError(
-            "there is no such bucket",
-            where=f"{self.address.scheme}://{self.address.bucket}",
-            next_command="lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX",
-        )
 
 
 class _TryAgain(Exception):

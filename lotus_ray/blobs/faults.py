@@ -57,6 +57,8 @@ class Fault:
 
     def refusal(self, address: Address, name: str) -> StoreError:
         """Return the error for a request that cannot succeed."""
+        if self.code == "NoSuchBucket":
+            return no_bucket(address)
         command = "lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX"
         if self.reason == _REGION or self.code in _REGION_CODES:
             command = "export AWS_REGION=…, or add ?region=… to the address"
@@ -76,6 +78,15 @@ class Fault:
             where=f"{address.base}/{name}",
             next_command="run the same command again: committed cells are kept",
         )
+
+
+def no_bucket(address: Address) -> StoreError:
+    """Return the error for a bucket that is not there."""
+    return StoreError(
+        "there is no such bucket",
+        where=f"{address.scheme}://{address.bucket}",
+        next_command="lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX",
+    )
 
 
 def _reason(text: str) -> str:
