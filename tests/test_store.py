@@ -18,7 +18,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lotus_ray.errors import StoreError
 from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
@@ -472,13 +479,15 @@ def test_a_disk_with_room_takes_the_same_row(tmp_path: Path) -> None:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Writers that begin, crash, commit and retry in any order, and bytes that flip."""
+    """Writers that begin, crash, commit, meet and retry in any order, and bytes that flip."""
 
     attempts = Bundle("attempts")
     cells = st.sampled_from(["a", "b"])
+    steps = 0  # that were taken in this process
 
     def __init__(self) -> None:
         super().__init__()
+        StoreMachine.steps -= 1  # the invariants are checked once before the first
         self.folder = tempfile.mkdtemp()
         self.store = Store.open(self.folder)
         self.begun: dict[str, int] = {}
@@ -526,6 +535,40 @@ class StoreMachine(RuleBasedStateMachine):
             row = self.store.commit(attempt, {"status": status}, artifacts)
             assert row["attempt_id"] == self.visible(attempt.cell_id)
 
+    @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
+    def commit_beside_another(self, attempt: Attempt, status: str) -> None:
+        """A twin begins, and both commit at the same moment: one of them wins, if none had won."""
+        both = (attempt, self._begin(attempt.cell_id, attempt.generation))
+        rows = self.committed.setdefault(attempt.cell_id, {})
+        new = attempt.generation not in rows
+
+        def write(number: int) -> Row | None:
+            content = {"a": both[number].attempt_id.encode(), "b": b""}
+            try:
+                return self.store.commit(both[number], {"status": status}, content)
+            except StoreError:
+                return None
+
+        found = race(write)
+        if new:
+            name = row_name(attempt.cell_id, attempt.generation)
+            row = unsealed(self.store.blobs.read(name))
+            assert row is not None
+            assert row["attempt_id"] in [one.attempt_id for one in both]
+            rows[attempt.generation] = row["attempt_id"]
+        assert found[0] == found[1]
+        assert (found[0] and found[0]["attempt_id"]) == self.visible(attempt.cell_id)
+
+    @rule(cell_id=cells, generation=st.integers(0, 2))
+    def keep_a_border(self, cell_id: str, generation: int) -> None:
+        self.store.replace(f"borders/{cell_id}/{generation:04d}.pt", b"border")
+
+    @rule(cell_id=cells)
+    def collect(self, cell_id: str) -> None:
+        """What no row names goes; what one names stays, as the invariants say."""
+        self.store.remove_all(f"borders/{cell_id}/")
+        assert self.store.find(f"borders/{cell_id}/0000.pt") is None
+
     @rule(cell_id=cells, which=st.integers(0, 9), place=st.integers(0, 10_000))
     def flip_a_byte(self, cell_id: str, which: int, place: int) -> None:
         rows = self.committed.get(cell_id, {})
@@ -539,6 +582,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def open_again(self) -> None:
         self.store = Store.open(self.folder)
+
+    @invariant()
+    def a_step_was_taken(self) -> None:
+        StoreMachine.steps += 1
 
     @invariant()
     def the_visible_rows_are_those_that_should_be(self) -> None:
@@ -559,8 +606,59 @@ class StoreMachine(RuleBasedStateMachine):
         assert {cell: self.store.attempts(cell) for cell in self.begun} == self.begun
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+def test_the_store_keeps_its_promise_over_10_000_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At most one visible row a cell, all that it names whole, and nothing else collected."""
+    caplog.set_level(logging.ERROR, logger="lotus_ray.store")
+    memory = Path("/dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", str(memory if memory.is_dir() else tmp_path))
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(max_examples=225, stateful_step_count=50, deadline=None),
+    )
+    assert StoreMachine.steps >= 10_000
+
+
+TWO_DRIVERS = """
+import json, sys, time
+from pathlib import Path
+from lotus_ray.store import Store
+
+folder, me, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+store, won = Store.open(str(folder / "store")), 0
+for turn in range(rounds):
+    attempt = store.begin(f"cell{turn}", 0, {})
+    (folder / f"{turn}.{me}").touch()
+    while not (folder / f"{turn}.{1 - me}").exists():
+        time.sleep(0)
+    ours = {"status": "ok", "driver": me}
+    row = store.commit(attempt, ours, {"weights": attempt.attempt_id.encode()})
+    print(row["attempt_id"])
+"""
+
+
+def test_two_drivers_that_commit_at_the_same_moment_see_one_row(tmp_path: Path) -> None:
+    """Two processes, 200 cells; they wait for each other before each commit."""
+    rounds = 200
+    store = Store.open(str(tmp_path / "store"))
+    store.check_writable()
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_DRIVERS, tmp_path, str(me), str(rounds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for me in range(2)
+    ]
+    first, second = (driver.communicate(timeout=120)[0].split() for driver in drivers)
+    assert [driver.returncode for driver in drivers] == [0, 0]
+    rows = store.rows()
+    assert [rows[f"cell{turn}"]["attempt_id"] for turn in range(rounds)] == first == second
+    assert len(store.blobs.names("rows/")) == len(rows) == rounds
+    assert {row["driver"] for row in rows.values()} == {0, 1}
+    for row in rows.values():
+        assert store.artifact(row, "weights") == row["attempt_id"].encode()
 
 
 def test_the_home_of_nobody_is_refused() -> None:
