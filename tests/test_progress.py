@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import time
 from types import SimpleNamespace
 from typing import Any
 
+from lotus_ray.errors import StoreUnreachable
 from lotus_ray.progress import Progress
 
 
@@ -53,3 +55,24 @@ def test_events_are_told_in_order_and_once() -> None:
     assert lines[4].startswith("a, Y: diverged; 2/3 cells")
     assert len(lines) == 5
     assert progress.first_cell_after is not None
+
+
+def test_a_store_that_does_not_answer_stops_no_watch() -> None:
+    """It is asked again, and what it says then is told."""
+    book, stream = Book(), io.StringIO()
+    progress = Progress([_todo(book, "X", "a")], book, stream, 0.01)  # type: ignore[arg-type]
+    refusals = [1, 1, 1]
+
+    def attempts(cell_id: str) -> int:
+        if refusals:
+            refusals.pop()
+            raise StoreUnreachable("HTTP 503")
+        return 1
+
+    book.attempts = attempts  # type: ignore[method-assign]
+    with progress:
+        end = time.monotonic() + 30
+        while not stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert "a, X: running" in stream.getvalue()
+    assert refusals == []
