@@ -53,8 +53,8 @@ class Address:
                 where=f"{scheme}://{bucket}/{prefix}?***",
                 nearest="one of " + ", ".join(_SETTINGS),
             )
-        if server:
-            server = f"{settings.get('scheme', 'https')}://{server.rpartition('://')[2]}"
+        if server and "://" not in server:
+            server = f"{settings.get('scheme', 'https')}://{server}"
         return cls(scheme, bucket, prefix, server or None, settings.get("region"))
 
     @property

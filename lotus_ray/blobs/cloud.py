@@ -22,7 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
 
 from lotus_ray.blobs.address import Address
-from lotus_ray.blobs.faults import Fault, no_bucket
+from lotus_ray.blobs.faults import LOGIN, Fault, no_bucket
 from lotus_ray.blobs.patience import PATIENCE, Patience
 from lotus_ray.errors import StoreError
 
@@ -45,8 +45,15 @@ class CloudBlobs:
     def __init__(self, address: Address, patience: Patience | None = None) -> None:
         self.address = address
         self.patience = patience or PATIENCE
-        self._once = _client(address, self.patience, retries=0)
-        self._parts = _client(address, self.patience, retries=20)
+        try:
+            self._once = _client(address, self.patience, retries=0)
+            self._parts = _client(address, self.patience, retries=20)
+        except (BaseError, OSError, ValueError):  # whose text may hold what it complains of
+            raise StoreError(
+                "the environment says something about credentials or servers that is not usable",
+                where=address.base,
+                next_command=LOGIN[address.scheme],
+            ) from None
 
     def read(self, name: str) -> bytes:
         """Return an object, part by part where it is large; raises FileNotFoundError."""

@@ -16,7 +16,7 @@ _REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
 _LOGIN_CODES = {"ExpiredToken", "InvalidToken"}
 _REGION = "the bucket is in another region"
 _NO_LOGIN = "this machine has no credentials, or cannot fetch them"
-_LOGIN = {
+LOGIN = {
     "s3": "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or give the machine a role",
     "gs": "export GOOGLE_APPLICATION_CREDENTIALS=FILE, or give the machine a service account",
 }
@@ -62,8 +62,8 @@ class Fault:
         command = "lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX"
         if self.reason == _REGION or self.code in _REGION_CODES:
             command = "export AWS_REGION=…, or add ?region=… to the address"
-        elif self.status in (401, 403) or self.code in _LOGIN_CODES:
-            command = _LOGIN[address.scheme]
+        elif self.reason == _NO_LOGIN or self.status in (401, 403) or self.code in _LOGIN_CODES:
+            command = LOGIN[address.scheme]
         return StoreError(
             f"the store refuses: {self.said}",
             where=f"{address.base}/{name}",
@@ -94,7 +94,7 @@ def _reason(text: str) -> str:
     head, _, details = text.partition("\n\nDebug source")
     if "incorrectly configured region" in head:
         return _REGION
-    if "169.254.169.254" in head or "metadata.google" in head or "token request" in head:
+    if "http://169.254." in head or "metadata.google" in head or "token request" in head:
         return _NO_LOGIN
     if "kind: Timeout" in details:
         return "it took too long"

@@ -12,10 +12,10 @@ _chance = random.Random()  # of its own: no result depends on it
 
 @dataclass(frozen=True)
 class Patience:
-    """Bounds of asking again. No request is begun after `total_seconds`.
+    """Bounds of asking again: nothing is begun after `total_seconds`.
 
-    So an operation ends at the latest after `total_seconds` + `request_seconds`. A part of a large
-    object is moved by one request, which takes 8 MiB a minute at the least.
+    What was begun before takes one request of at most `request_seconds`, a create that meets an
+    object two. Of a large object each part is a request of its own, with a patience of its own.
     """
 
     first_seconds: float = 0.1

@@ -21,6 +21,10 @@ SECRET = "canary91c4"
             Address("s3", "bucket", "r", "http://localhost:9000"),
         ),
         (
+            "s3://bucket/r?endpoint_override=http://localhost:9000",
+            Address("s3", "bucket", "r", "http://localhost:9000"),
+        ),
+        (
             "s3://bucket/r?endpoint_override=minio.lan",
             Address("s3", "bucket", "r", "https://minio.lan"),
         ),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -15,9 +16,12 @@ from click.testing import CliRunner
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
+from obstore.exceptions import BaseError
+
 from lotus_ray.blobs import cloud
 from lotus_ray.blobs.address import Address
 from lotus_ray.blobs.cloud import CloudBlobs
+from lotus_ray.blobs.faults import Fault
 from lotus_ray.blobs.patience import Patience
 from lotus_ray.cli import main
 from lotus_ray.errors import StoreError, StoreUnreachable
@@ -233,6 +237,35 @@ def test_an_object_that_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(CloudBlobs, "_ask", ask)
     assert blobs.read("border") == b"b" * 3000
     assert proxy.requests
+
+
+def test_credentials_that_are_none_are_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log_in(monkeypatch)
+    monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
+    for value in (str(tmp_path / "nothing.json"), f'{{"private_key": "{SECRET}"}}'):
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", value)
+        with pytest.raises(StoreError, match="not usable") as caught:
+            Store.open("gs://bucket/runs")
+        assert SECRET not in str(caught.value)
+        assert "GOOGLE_APPLICATION_CREDENTIALS" in caught.value.next_command
+
+
+def test_a_machine_without_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has none in the environment asks the machine's own address, which says no."""
+    metadata = (
+        "Generic GCS error: Error performing token request: Error performing GET "
+        "http://169.254.169.254/computeMetadata/v1/x in 1 ms - Server returned non-2xx status "
+        "code: {}: \n\nDebug source:\n"
+    )
+    address = Address("gs", "bucket", "runs")
+    fault = Fault.of(BaseError(metadata.format("404 Not Found")))
+    assert not fault.passes
+    refusal = fault.refusal(address, "x")
+    assert "has no credentials" in refusal.what
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in refusal.next_command
+    assert Fault.of(BaseError(metadata.format("503 Busy"))).passes
 
 
 def test_an_endpoint_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
