@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import sys
 import traceback
@@ -157,9 +158,22 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 
 @main.command()
 @click.argument("store")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    default="table",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["paper", "notebooks"]),
+    help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def report(store: str, form: str, output: Path | None) -> None:
+@click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
+def report(
+    store: str, form: str, against: str | None, output: Path | None, recompute: bool
+) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -167,7 +181,7 @@ def report(store: str, form: str, output: Path | None) -> None:
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened))
+    text = FORMATS[form](collect(opened, recompute=recompute), against)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -177,6 +191,50 @@ def report(store: str, form: str, output: Path | None) -> None:
             raise JobError(
                 f"the report cannot be written: {error.strerror}", where=str(output)
             ) from error
+
+
+@main.command("export")
+@click.argument("store")
+@click.option(
+    "--to",
+    "tracker",
+    required=True,
+    type=click.Choice(["mlflow", "tensorboard"]),
+    help="What the runs are for.",
+)
+@click.option(
+    "--uri",
+    metavar="URI",
+    help="Of MLflow: sqlite:///runs.db, http://host:5000; else MLFLOW_TRACKING_URI.",
+)
+@click.option("--output", metavar="FOLDER", help="Of TensorBoard: its log directory.")
+def export_(store: str, tracker: str, uri: str | None, output: str | None) -> None:
+    """Show the rows of STORE in MLflow or TensorBoard: one run a cell.
+
+    Run it again to bring them up to date.
+    """
+    from lotus_ray.store import Store
+    from lotus_ray.trackers import TRACKERS
+    from lotus_ray.trackers.runs import runs_of
+
+    place = _place_of_runs(tracker, uri, output)
+    opened = Store.open(store)
+    opened.check_exists()
+    click.echo(TRACKERS[tracker](runs_of(opened), place))
+
+
+def _place_of_runs(tracker: str, uri: str | None, output: str | None) -> str:
+    """Return where a tracker's runs go; raise UsageError for the option of the other one."""
+    given = {"--uri": uri, "--output": output}
+    needed, other = ("--uri", "--output") if tracker == "mlflow" else ("--output", "--uri")
+    if given[other] is not None:
+        raise click.UsageError(f"{other} does not belong to --to {tracker}, which has {needed}")
+    fallback = os.environ.get("MLFLOW_TRACKING_URI") if tracker == "mlflow" else None
+    place = given[needed] or fallback
+    if not place:
+        example = "sqlite:///runs.db" if tracker == "mlflow" else "FOLDER"
+        raise click.UsageError(f"--to {tracker} needs {needed} {example}")
+    return place
 
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:

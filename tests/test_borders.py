@@ -18,15 +18,20 @@ BORDERS = {
     "lotus_ray.store_data": ("ray", "torch", "obstore"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
+    "lotus_ray.report.against": ("ray", "torch"),
+    "lotus_ray.report.published": ("ray", "torch"),
+    "lotus_ray.report.recompute": ("ray", "torch"),
+    "lotus_ray.metrics.summary": ("ray", "torch"),
+    "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
     "lotus_ray.problem": ("ray", "pydantic"),
     "lotus_ray.engine": ("ray", "pydantic"),
     "lotus_ray.losses": ("ray", "pydantic"),
     "lotus_ray.methods": ("ray", "pydantic"),
     "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
     "lotus_ray.models": ("ray", "pydantic"),
-    "lotus_ray.run": ("ray",),
+    "lotus_ray.run": ("ray", "rich"),
     "lotus_ray.local": ("ray",),
-    "lotus_ray.cli": ("ray", "torch"),
+    "lotus_ray.cli": ("ray", "rich", "torch"),
 }
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,28 +109,72 @@ def test_a_folder_that_shows_late_on_another_node_passes(
     assert len(slept) == 2
 
 
-@pytest.mark.ray
-def test_two_nodes_of_a_cluster_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one machine every node shares the disk; so only another mark makes one blind."""
+@contextmanager
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run a head that has no CPU, and connect to it."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         ray.init(
-            address=cluster.address,
+            address=running.address,
             log_to_driver=False,
             logging_level="critical",
             runtime_env={"env_vars": ENVIRONMENT},
         )
+        yield running
+    finally:
+        ray.shutdown()
+        running.shutdown()
+
+
+@pytest.mark.ray
+def test_two_nodes_of_a_cluster_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine nodes share the disk, so that both see the store, and no other."""
+    with cluster(monkeypatch) as running:
         assert look_from_every_node(store.location, mark(store)) == {}  # the head alone
-        cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
+        running.add_node(num_cpus=1)
+        running.wait_for_nodes()
         looked = look_from_every_node(store.location, mark(store))
         assert list(looked.values()) == ["", ""]
         check_every_node(store, mark(store))
         with pytest.raises(StoreError, match="2 of 2 nodes do not see the store"):
             check_every_node(store, "the mark of another store")
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+
+
+HAS_NAMESPACES = (
+    shutil.which("unshare") is not None
+    and subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not HAS_NAMESPACES, reason="this user may not mount a disk of its own")
+def test_a_node_with_a_disk_of_its_own_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store is, the second node has an empty disk, mounted for it alone."""
+    folder = Path(store.location).parent
+    with cluster(monkeypatch) as running:
+        start = f"exec {Path(sys.executable).parent}/ray start --address={running.address}"
+        node = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {folder}; {start} --block"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            end = time.monotonic() + 120
+            while len([n for n in ray.nodes() if n["Alive"]]) < 2:
+                assert time.monotonic() < end, "the node did not come"
+                time.sleep(0.2)
+            with pytest.raises(
+                StoreError, match=r"1 of 2 nodes do not see the store: .*: there is"
+            ):
+                check_every_node(store, mark(store))
+        finally:
+            node.terminate()
+            node.wait(timeout=60)
