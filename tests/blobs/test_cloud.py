@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
     one in eight is late, in conflict, or refused because the server is busy.
     """
     road = Road(lost=0.06, cut=0.03, delayed=0.05, conflict=0.04, busy=0.04, delay_seconds=0.02)
-    uri = roads.uri(road)
+    uri, together = roads.uri(road), threading.Barrier(2)
 
     def write(writer: int) -> dict[str, str]:
         store = Store.open(uri)
@@ -72,6 +73,7 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
         for number in range(100):
             attempt = store.begin(f"cell{number}", 0, {})
             files = {"weights": attempt.attempt_id.encode() * 20, "none": b""}
+            together.wait(timeout=60)
             row = store.commit(attempt, {"status": OK, "writer": writer}, files)
             seen[row["cell_id"]] = row["attempt_id"]
         return seen
