@@ -63,7 +63,7 @@ def _job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_job_options
-@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--store", "store_uri", metavar="URI", help="Instead of the job's store.")
 @click.option("--dry-run", is_flag=True, help="List the cells and run none.")
 @click.option("--limit", type=click.IntRange(1), help="Samples of each role; rows are smoke.")
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
@@ -104,7 +104,7 @@ def grid(
 @_job_options
 @click.option("--method", required=True, help="See `lotus-ray list methods`.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
-@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--store", "store_uri", metavar="URI", help="Instead of the job's store.")
 @click.option("--local", is_flag=True, help="One process, no Ray: for debugging.")
 def unlearn(
     job: Path,

@@ -67,6 +67,10 @@ class StoreError(LotusRayError):
     exit_code = 5
 
 
+class StoreUnreachable(StoreError):
+    """The metric store did not answer, however often it was asked: no fault of any cell."""
+
+
 class ClusterError(LotusRayError):
     """Ray cannot be reached, or could never run what the job asks for."""
 

@@ -251,4 +251,6 @@ class Job(_Strict):
     offline: bool = Field(
         False, description="take pretrained weights from the caches of this machine alone"
     )
-    store: str = Field(min_length=1, description="folder of the metric store")
+    store: str = Field(
+        min_length=1, description="folder, s3:// or gs:// address of the metric store"
+    )

@@ -84,7 +84,8 @@ class Progress(AbstractContextManager["Progress"]):
             except Exception as error:  # a disk that is away for a moment; looked at again soon
                 if not self._store_was_away:
                     self._store_was_away = True
-                    self._note(f"note: the store cannot be read, trying again: {error}")
+                    what = getattr(error, "what", error)
+                    self._note(f"note: the store cannot be read, trying again: {what}")
 
     def _look_at(self, lane: LaneState) -> None:
         name = lane.todo.lane.name

@@ -7,23 +7,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lotus_ray.cells import Plan, plan
 from lotus_ray.data.room import GIB, Room
-from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
+from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
 from lotus_ray.store import OK, Row, Store
+from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 
 OUTCOME = "outcome.json"
+LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,13 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a grid came to. `stages` are wall seconds of this command; `ran` the cells it ran."""
+    """What a grid came to.
 
-    store: str
+    `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
+    that it ran.
+    """
+
+    address: str
     planned: Plan
     rows: dict[str, Row]
     stages: dict[str, float] = field(default_factory=dict)
@@ -88,8 +94,8 @@ class Outcome:
     @property
     def last_line(self) -> str:
         """Return the line that ends the command's output."""
-        place = f"{self.store}/{OUTCOME}"
-        return f"DONE {self.done}/{len(self.cell_ids)} cells, {self.failed} failed: {place}"
+        count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
+        return f"DONE {count}: {self.address}"
 
     def to_json(self, state: str = "ended") -> str:
         """Return the store's outcome file: state is running, interrupted (by a signal) or ended.
@@ -151,6 +157,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
     """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
     rows = store.rows()
     room = room_for(resources)
+    mark = store.mark() or ""
     todos = []
     for lane in planned.lanes:
         generations = {
@@ -167,6 +174,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
                     resources.checkpoint_seconds,
                     room,
                     resources.max_bad_images,
+                    mark,
                 )
             )
     return todos
@@ -183,7 +191,6 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """
     stages = Stages()
     resources = loaded.job.resources
-    embedded = Path(store.location) / "data"
     if not store.exists():  # let everything that is wrong be said before anything is written
         if not options.local:
             check_this_machine(resources)
@@ -192,7 +199,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         preview(loaded, options.limit)
     store.check_writable()
     with stages.measure("data"):
-        manifests = locate_data(loaded, embedded)
+        manifests = share(store, locate_data(loaded, embedded_folder(store)))
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
         todos = missing(planned, store, options, resources)
@@ -205,17 +212,19 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
-    outcome = Outcome(store.uri, planned, {}, stages.seconds)
+    outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:
         if todos:
             _run_missing(todos, resources, store, options, outcome)
     except KeyboardInterrupt:
-        store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+        with suppress(StoreError):
+            store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
         raise
     except Exception as error:
         outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
-        store.replace(OUTCOME, outcome.to_json().encode())
+        with suppress(StoreError):
+            store.replace(OUTCOME, outcome.to_json().encode())
         raise
     rows = store.rows()
     outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
@@ -232,7 +241,8 @@ def _run_missing(
         check_this_machine(resources)
         from lotus_ray.cluster.grid import run_lanes
     start = time.perf_counter()
-    with Progress(todos, store, sys.stderr) as progress:
+    poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
+    with Progress(todos, store, sys.stderr, poll_seconds) as progress:
         try:
             run_lanes(todos, resources)
         except LotusRayError as error:

@@ -580,7 +580,6 @@ def test_prepare_of_an_unknown_source_exits_with_2(folder: Path) -> None:
 def test_a_store_that_cannot_be_exits_with_5(folder: Path) -> None:
     (folder / "file").write_text("in the way")
     for uri, what in (
-        ("s3://bucket/runs", "no store for 's3://' yet"),
         ("file", "the store is a file, not a folder"),
         ("file/store", "the store cannot be written: Not a directory"),
     ):

@@ -16,10 +16,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cells import Cell
+from lotus_ray.cluster.nodes import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, LotusRayError
+from lotus_ray.errors import ClusterError, LotusRayError, StoreUnreachable
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -51,9 +52,11 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
 
     Raises:
         ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
+        StoreError: a node of the cluster does not see the store.
     """
     room = todos[0].room
     with session(), room.occupied(), tempfile.TemporaryDirectory() as scratch:
+        check_every_node(Store.open(todos[0].store), todos[0].mark)
         trainable = ray.tune.with_parameters(
             _lane_trial, todos=todos, resources=resources, scratch=scratch
         )
@@ -92,6 +95,7 @@ def _lane_trial(
         try:
             _fit(todo, resources, scratch)
         except TrainingFailedError as error:
+            _raise_unreachable(error)
             cell = _culprit(missing, begun, store, todo)
             name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
             tries = store.attempts(cell.cell_id) - before[cell.cell_id]
@@ -176,6 +180,14 @@ def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Tod
     left = [cell for cell in missing if not todo.is_settled(cell, store)] or missing
     running = [cell for cell in left if store.attempts(cell.cell_id) > begun[cell.cell_id]]
     return (running or left)[0]
+
+
+def _raise_unreachable(error: TrainingFailedError) -> None:
+    """Raise what the store did not answer: that is no fault of a cell."""
+    for ended in (error, *getattr(error, "worker_failures", {}).values()):
+        for cause in _causes(ended):
+            if isinstance(cause, StoreUnreachable):
+                raise cause
 
 
 def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:

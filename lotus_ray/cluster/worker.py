@@ -20,7 +20,7 @@ from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Workers
 from lotus_ray.rows import machine_facts
-from lotus_ray.todo import Todo, load_roles
+from lotus_ray.todo import Todo, load_roles, reach
 
 
 def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
@@ -66,6 +66,7 @@ def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError 
         partial(stream_pixels, cpus=spare),
     )
     try:
+        reach(todo)
         roles = load_roles(todo)
         return gather(todo.lane, roles, todo.room, decoders, todo.max_bad_images), None
     except LotusRayError as error:

@@ -16,7 +16,7 @@ from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError, DataError
+from lotus_ray.errors import ClusterError, DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.store import Store
@@ -122,6 +122,21 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     rows = Store.open(todo.store).rows()
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
+
+
+def test_a_store_that_does_not_answer_fails_no_cell(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the lane with the store's own error, so that the same command goes on."""
+
+    def fit(*args: Any) -> None:
+        raise WorkerGroupError("died", {1: OSError("killed"), 0: StoreUnreachable("HTTP 503")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(StoreUnreachable, match="HTTP 503") as caught:
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert caught.value.exit_code == 5
+    assert Store.open(todo.store).rows() == {}
 
 
 def fake_ray(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
