@@ -11,14 +11,15 @@ import pytest
 
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
 
+ASKED_FOR = ("memory", "faults")  # markers of what takes minutes: left out unless named by -m
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes to measure, unless it is asked for by its marker."""
-    if "memory" in config.option.markexpr:
-        return
-    measured = [item for item in items if item.get_closest_marker("memory")]
-    items[:] = [item for item in items if item not in measured]
-    config.hook.pytest_deselected(items=measured)
+    """Leave out what takes minutes, unless it is asked for by its marker."""
+    left_out = [name for name in ASKED_FOR if name not in config.option.markexpr]
+    slow = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture(scope="session")
