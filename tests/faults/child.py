@@ -1,7 +1,7 @@
 """A grid in a process of its own in which something goes wrong at a named point.
 
 Points are found by what the process asks of the system, not by our own functions: the n-th time
-that it flushes (`fsync`) or links a file whose path matches.
+that it flushes (`fsync`) a file whose path matches, or gives one that name (`link`, `replace`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def die() -> NoReturn:
 class Fault:
     """What goes wrong: at the `nth` matching call, `moment` it."""
 
-    call: str  # "fsync" or "link"
-    path: str  # a regular expression, of the file that is flushed or of the link's new name
+    call: str  # "fsync", "link" or "replace"
+    path: str  # a regular expression, of the file that is flushed or of the new name
     moment: str  # "torn" (half of the file is lost), "before" or "after"
     nth: int = 3
     fill: str | None = None  # a folder whose disk is filled instead of dying

@@ -15,9 +15,9 @@ from tests.faults.child import CELLS, SMALL, Fault, run
 
 # Which write comes next on a disk that is full after this one; cells whose row is visible then.
 FILLED_BEFORE = {
-    "an artifact": (r"/begun\.json$", 2),
-    "the row": (r"/tensors\.safetensors$", 2),
-    "the next attempt": (r"/rows/[^/]+/[^/]+$", 3),
+    "an artifact": ("link", r"/begun\.json$", 2),
+    "the row": ("replace", r"/tensors\.safetensors$", 2),
+    "the next attempt": ("link", r"/rows/[^/]+/[^/]+$", 3),
 }
 
 
@@ -38,10 +38,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_leaves_nothing_partial_and_is_gone_on_from(
     disk: Path, tmp_path: Path, what: str
 ) -> None:
-    written, visible = FILLED_BEFORE[what]
+    call, written, visible = FILLED_BEFORE[what]
     store, output = disk / "store", tmp_path / "output"
     prepare(SOURCES["digits"], store / "data" / "digits")
-    fault = Fault("link", written, "after", fill=str(disk))
+    fault = Fault(call, written, "after", fill=str(disk))
     assert run(store, *SMALL, output=output, faults=(fault,)) == 5, output.read_text()
     said = output.read_text()
     assert "the disk is full" in said
