@@ -273,7 +273,18 @@ def test_hostile_names_and_errors_are_text(store: Store) -> None:
     assert found.tags["b"] == 0
     assert found.text.count("<script>alert(1)</script>") > 10
     assert not re.search("[\x00-\x08\ud800-\udfff]", html)
+    assert "\u202e" not in html
     assert html.encode()
+
+
+def test_no_name_turns_the_direction_of_the_page(store: Store) -> None:
+    """Overrides, isolates and marks of direction: the twelve that Unicode has."""
+    marks = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F]
+    turning = "".join(map(chr, marks))
+    commit(store, "lotus", benchmark=f"{turning}B")
+    html = html_of(store)
+    assert not set(turning) & set(html)
+    assert page.REPLACEMENT * len(turning) + "B" in html
 
 
 def test_smoke_rows_are_said_to_mean_nothing(store: Store) -> None:
