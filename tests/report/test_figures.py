@@ -14,7 +14,7 @@ from lotus_ray.report.figures import draw, streisand
 from lotus_ray.report.figures.agreement import Agreement, agreement
 from lotus_ray.report.figures.looks import COLOURS, GREY, looks
 from lotus_ray.report.figures.losses import curves
-from lotus_ray.report.figures.sheet import cut, lines_of, number
+from lotus_ray.report.figures.sheet import WIDTH, cut, lines_of, number
 from lotus_ray.report.figures.streisand import BINS, FLOOR, FOOT, SHARE
 from lotus_ray.store import Store
 from tests.report.made_up import commit, figure_of, group_of, lotus_phases, outputs, three_seeds
@@ -84,6 +84,22 @@ def test_each_dot_is_the_value_of_a_seed_and_the_line_their_mean(
             assert all(abs(y - row) < 0.3 for _, y in drawn[entry.method])
         lines = [line.get_xdata()[0] for line in figure.axes[place].lines]  # type: ignore[index]
         assert lines == pytest.approx([entry.mean(metric) for entry in group.entries])
+
+
+def test_times_of_unlike_hardware_are_said_to_be_so(store: Store) -> None:
+    commit(store, "scrub")
+    assert "hardware" not in draw("time", group_of(store), store).caption
+    commit(store, "lotus", resources={"device": "H100", "workers": 2})
+    told = "Unlike hardware: 1 × CPU: SCRUB; 2 × H100: LoTUS"
+    drawing = draw("time", group_of(store), store)
+    assert drawing.caption.endswith(f" {told}.")
+    assert drawing.figure is not None
+    drawing.figure.draw_without_rendering()
+    (note,) = drawing.figure.texts
+    assert note.get_text().split() == told.split()
+    box = note.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= WIDTH
+    assert box.y1 <= min(axes.xaxis.label.get_window_extent().y0 for axes in drawing.figure.axes)
 
 
 def test_equal_seeds_do_not_hide_one_another(store: Store) -> None:
