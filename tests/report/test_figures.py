@@ -88,6 +88,7 @@ def test_each_dot_is_the_value_of_a_seed_and_the_line_their_mean(
 
 def test_times_of_unlike_hardware_are_said_to_be_so(store: Store) -> None:
     commit(store, "scrub")
+    commit(store, "ssd", error="the node went", resources={})  # nowhere, and has no time
     assert "hardware" not in draw("time", group_of(store), store).caption
     commit(store, "lotus", resources={"device": "H100", "workers": 2})
     told = "Unlike hardware: 1 × CPU: SCRUB; 2 × H100: LoTUS"
