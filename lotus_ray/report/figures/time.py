@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lotus_ray.report.entries import Group
 from lotus_ray.report.figures.rows import put_dots, put_rows, rows_of
 from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, Drawing, lines_of, scale, sheet
@@ -49,11 +47,7 @@ def draw(group: Group, store: Store) -> Drawing:
 
 def _unlike_hardware(group: Group) -> str:
     """Return which methods ran on what, where that is not one thing."""
-    timed = [
-        replace(entry, rows={seed: row for seed, row in entry.rows.items() if row["timing"]})
-        for entry in group.entries
-    ]
-    found = hardware(replace(group, entries=tuple(timed)))
+    found = hardware(group)
     if len(found) < 2:
         return ""
     told = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.items())
