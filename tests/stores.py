@@ -57,9 +57,11 @@ def commit(
     seconds: float = 60.0,
     error: str | None = None,
     generation: int = 0,
+    version: int | None = None,
     **row: Any,
 ) -> str:
-    """Commit the row of a cell as a lane would; return the cell's id."""
+    """Commit the row of a cell as a lane would, of a version of metrics; return the cell's id."""
+    versioned = [] if version is None else [{"metrics": version}]
     recipe: dict[str, Any] = {"epochs": 5} if method in ("original", "gold") else {}
     if method == "gold":
         recipe["training_seed"] = None
@@ -70,9 +72,11 @@ def commit(
         "model": {"name": "net", "options": {}},
         "seed": seed,
     }
+    if version is not None:
+        spec["metrics"] = version
     if not recipe:
-        spec |= {"weights": id_of("original", seed, original), "batch_size": 8}
-    cell_id = id_of(method, seed, params, *([original] if original else []))
+        spec |= {"weights": id_of("original", seed, original, *versioned), "batch_size": 8}
+    cell_id = id_of(method, seed, params, *([original] if original else []), *versioned)
     body = {
         "benchmark": "Digits",
         "model": "Net",

@@ -139,7 +139,7 @@ def test_a_grid_runs_to_its_table_and_its_last_line(finished: tuple[Path, Result
         "Finetuning",
         "LoTUS",
     ]
-    assert lines[7:] == ["one seed and no second gold standard: no method is marked as best"]
+    assert lines[7:] == ["one seed: no method is marked as best"]
     assert "DONE" not in result.stdout
     assert set(statuses(store).values()) == {"ok"}
 

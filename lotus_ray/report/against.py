@@ -93,8 +93,9 @@ def beside(group: Group, source: str) -> Beside:
     """Put what is published of a benchmark, model and setting beside what was measured.
 
     Lines are matched by configuration: a measured variant belongs to the published method whose
-    hyper-parameters, batch size, precision and model its spec has. Where none has all of them, to
-    the one variant of that method that comes closest; how it differs is said in a note.
+    hyper-parameters, batch size, precision, model with its options and image size its spec has.
+    Where none has all of them, to the one variant of that method that comes closest; how it
+    differs is said in a note.
 
     Args:
         group: the measured table.

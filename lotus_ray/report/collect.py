@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lotus_ray.report.columns import METRICS
@@ -26,6 +26,7 @@ METHOD_ORDER = (
     "SalUn",
     "LoTUS",
 )
+_VERSIONED = ("metrics", "weights")  # by the second a cell names its original's id
 _NO_GOLD = "there is no gold standard of this seed"
 
 
@@ -54,6 +55,9 @@ def collect(
         for cell_id, row in rows.items()
         if shown_as is None or cell_id in shown_as
     ]
+    older = _older(shown, rows)
+    hidden = {cell_id for found in older.values() for cell_id in found}
+    shown = [row for row in shown if row["cell_id"] not in hidden]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
     comparisons = Comparisons(store, afresh=recompute)
@@ -62,6 +66,7 @@ def collect(
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
         entry = entries.setdefault(key, Entry(*key))
         entry.rows[row["seed"]] = row
+        entry.older.extend(older.get(row["cell_id"], ()))
         if row["status"] == OK:
             _add(entry, row, golds.get(_reference_key(row, rows)), comparisons)
     return sorted(entries.values(), key=_place)
@@ -82,7 +87,7 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
     for name, metric in METRICS.items():
         value = metric.read(values)
         if value is None and metric.figure in reasons:
-            entry.undefined[name] = reasons[metric.figure]
+            entry.undefined.setdefault(name, {})[row["seed"]] = reasons[metric.figure]
         if value is not None:
             entry.values.setdefault(name, {})[row["seed"]] = value
         if metric.figure in row.get("intervals", {}):
@@ -100,6 +105,22 @@ def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, fl
         if row["metrics"][name] is not None and gold["metrics"][name] is not None
     ]
     return found | ({"avg_gap": sum(gaps) / len(gaps)} if len(gaps) == len(names) else {})
+
+
+def _older(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, list[str]]:
+    """Return by cell id the cells that differ from it in being of earlier metrics alone."""
+    alike: dict[str, list[Row]] = {}
+    for row in shown:
+        original = rows.get(row["spec"].get("weights", ""))
+        parts = [row["spec"], original["spec"] if original else None]
+        bare = [{k: v for k, v in part.items() if k not in _VERSIONED} for part in parts if part]
+        weights = None if original else row["spec"].get("weights")
+        alike.setdefault(json.dumps([bare, weights], sort_keys=True), []).append(row)
+    found = {}
+    for cells in alike.values():
+        *earlier, newest = sorted(cells, key=lambda row: row["spec"].get("metrics", 0))
+        found[newest["cell_id"]] = [row["cell_id"] for row in earlier]
+    return found
 
 
 def _is_good_gold(row: Row) -> bool:

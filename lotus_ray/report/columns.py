@@ -69,6 +69,9 @@ METRICS: dict[str, Metric] = {
         "near gold",
     ),
     **_attacks(),
+    "rf_jsd_classes": Metric(
+        "Classes", "classes that RF-JSD averages over", "rf_jsd_classes", "", ".0f"
+    ),
     "zrf": Metric("ZRF", "1 − divergence from a random network on the forget set", "zrf"),
     "rf_jsd_x1e4": Metric(
         "RF-JSD ×1e4",

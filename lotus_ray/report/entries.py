@@ -23,7 +23,8 @@ class Entry:
     method: str  # as the table calls it: LoTUS(alpha=8)
     rows: dict[int, Row] = field(default_factory=dict)  # by seed, failed ones too
     values: dict[str, dict[int, float]] = field(default_factory=dict)
-    undefined: dict[str, str] = field(default_factory=dict)
+    undefined: dict[str, dict[int, str]] = field(default_factory=dict)  # why, by metric and seed
+    older: list[str] = field(default_factory=list)  # cells of earlier metrics, not shown
     intervals: dict[str, dict[int, Interval]] = field(default_factory=dict)  # 95 %, over samples
 
     @property

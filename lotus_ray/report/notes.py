@@ -6,13 +6,19 @@ from collections.abc import Iterable, Sequence
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Group
-from lotus_ray.report.statistics import TIMES, hardware, noise_floor, rank_stability
+from lotus_ray.report.statistics import (
+    hardware,
+    noise_floor,
+    rank_stability,
+    ranked,
+    unranked,
+)
 
 _DEFINING = ("rf_jsd", "jsd", "avg_gap")  # whose ranking is worth a word
 
 
 def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
-    """Return failures, why values are undefined, the noise floor and what runs on unlike hardware.
+    """Return failures, why values are missing, how marks are made, and what is not comparable.
 
     Args:
         group: the table.
@@ -21,7 +27,10 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
     return [
         *_failures(group),
         *_undefined(group, metrics),
+        *_older(group),
+        *_golds(group),
         *_firmness(group, metrics),
+        *_unranked(group, metrics),
         *_stability(group, metrics),
         *_unlike_hardware(group),
     ]
@@ -36,28 +45,60 @@ def _failures(group: Group) -> list[str]:
 
 
 def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:
+    """Return each reason once, with its metrics; and its seeds where others are defined."""
     reasons: dict[str, dict[str, None]] = {}
+    seeds: dict[str, set[int]] = {}
+    defined: dict[str, set[int]] = {}
     for entry in group.entries:
-        for metric, why in entry.undefined.items():
-            if metric in metrics:
-                reasons.setdefault(why, {})[metric] = None
-    return [f"no {_headings(names)}: {why}" for why, names in reasons.items()]
+        for metric, found in entry.undefined.items():
+            for seed, why in found.items():
+                if metric in metrics:
+                    reasons.setdefault(why, {})[metric] = None
+                    seeds.setdefault(why, set()).add(seed)
+                    defined.setdefault(why, set()).update(entry.values.get(metric, {}))
+    return [
+        f"no {_headings(names)}{_of_seeds(seeds[why]) if defined[why] else ''}: {why}"
+        for why, names in reasons.items()
+    ]
+
+
+def _of_seeds(seeds: Iterable[int]) -> str:
+    return f" of seed {', '.join(map(str, sorted(seeds)))}"
+
+
+def _older(group: Group) -> list[str]:
+    count = sum(len(entry.older) for entry in group.entries)
+    return [f"cells of earlier metrics that are not shown: {count}"] if count else []
+
+
+def _golds(group: Group) -> list[str]:
+    golds = [entry.method for entry in group.entries if entry.is_gold]
+    if len(golds) < 2:
+        return []
+    return [f"there is no one gold standard that all are close to or not: {', '.join(golds)}"]
 
 
 def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
-    if len(group.rivals) < 2:
-        return []
     floors = {name: noise_floor(group, name) for name in metrics}
-    shown = [f"{METRICS[name].heading} {METRICS[name].show(v)}" for name, v in floors.items() if v]
-    told = [f"noise floor, between two gold standards: {', '.join(shown)}"] if shown else []
-    by_seeds = [METRICS[name].heading for name in metrics if name in TIMES] if shown else []
-    if shown and not by_seeds:
-        return told
-    of = f" of {', '.join(by_seeds)}" if by_seeds else ""
-    if max(len(entry.rows) for entry in group.rivals) >= 2:
-        how = "are marked where the 95 % interval over seeds excludes 0"
-        return [*told, f"best and second best{of} {how}"]
-    return told or ["one seed and no second gold standard: no method is marked as best"]
+    told = [
+        f"{METRICS[name].heading} {METRICS[name].show(floor)}"
+        for name, floor in floors.items()
+        if floor is not None
+    ]
+    said = [f"noise floor, between two gold standards: {', '.join(told)}"] if told else []
+    compared = [found for name in metrics if len(found := ranked(group, name)) > 1]
+    if not compared:
+        return said
+    if max(len(seeds) for found in compared for _, seeds in found) < 2:
+        return [*said, "one seed: no method is marked as best"]
+    beyond = "exceeds the noise floor and " if told else ""
+    what = f"difference {beyond}has a 95 % interval over seeds without 0"
+    return [*said, f"best and second best are marked where the {what}"]
+
+
+def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
+    found = {method: None for name in metrics for method in unranked(group, name)}
+    return [f"not ranked, for want of a seed: {', '.join(found)}"] if found else []
 
 
 def _stability(group: Group, metrics: Sequence[str]) -> list[str]:

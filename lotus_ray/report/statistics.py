@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, Interval
-from lotus_ray.store import Row
+from lotus_ray.store import OK, Row
 
 _CONFIDENCE = 0.95
 TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
@@ -86,18 +86,17 @@ def noise_floor(group: Group, metric: str) -> float | None:
 def marks(group: Group, metric: str) -> dict[str, int]:
     """Return the best method as 1 and the second best as 2, by what the table calls them.
 
-    Each only where the next one's distance exceeds the noise floor: that of `noise_floor`, or,
-    where there is no second gold standard, the half-width of the 95 % t interval of the difference
-    over seeds. Methods that lack a seed that others have are not ranked, nor are times of unlike
-    hardware.
+    The best one only where the difference to the next one is clear, the second best only where
+    both its differences are. Clear is what exceeds `noise_floor`, where there is one, and whose
+    95 % t interval over seeds excludes 0.
     """
-    ranked = _ranked(group, metric)
     floor = noise_floor(group, metric)
     found: dict[str, int] = {}
-    for place, (ahead, behind) in enumerate(itertools.pairwise(ranked[:3]), start=1):
-        if not _is_clear(ahead[1], behind[1], floor):
+    pairs = itertools.pairwise(ranked(group, metric)[:3])
+    for place, ((method, ahead), (_, behind)) in enumerate(pairs, start=1):
+        if not _is_clear(ahead, behind, floor):
             break
-        found[ahead[0]] = place
+        found[method] = place
     return found
 
 
@@ -105,11 +104,11 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
     """Return how firmly the methods are ranked; None where fewer than two of them or of seeds."""
     from scipy.stats import kendalltau, rankdata
 
-    ranked = dict(_ranked(group, metric))
-    seeds = sorted({seed for found in ranked.values() for seed in found})
-    if len(ranked) < 2 or len(seeds) < 2:
+    methods = dict(ranked(group, metric))
+    seeds = sorted({seed for found in methods.values() for seed in found})
+    if len(methods) < 2 or len(seeds) < 2:
         return None
-    by_seed = {seed: rankdata([found[seed] for found in ranked.values()]) for seed in seeds}
+    by_seed = {seed: rankdata([found[seed] for found in methods.values()]) for seed in seeds}
     taus = [
         float(kendalltau(a, b).statistic) for a, b in itertools.combinations(by_seed.values(), 2)
     ]
@@ -118,39 +117,48 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
         return None
     ranks = {
         method: {seed: float(by_seed[seed][place]) for seed in seeds}
-        for place, method in enumerate(ranked)
+        for place, method in enumerate(methods)
     }
     return Stability(statistics.fmean(known), ranks)
 
 
 def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]:
-    """Return what the cells of a table ran on, and which methods ran there."""
+    """Return what the good cells of a table ran on, and which methods ran there."""
     found: dict[str, list[str]] = {}
     for entry in group.rivals if rivals_only else group.entries:
         for row in entry.rows.values():
-            methods = found.setdefault(_hardware(row), [])
+            methods = found.setdefault(_hardware(row), []) if row["status"] == OK else []
             if entry.method not in methods:
                 methods.append(entry.method)
     return found
 
 
-def _ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
-    """Return methods with their costs by seed, the best first."""
+def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
+    """Return the unlearning methods that are ranked with their costs by seed, the best first.
+
+    Left out are those that lack a seed that others have; no time of unlike hardware is ranked.
+    """
     if metric in TIMES and len(hardware(group, rivals_only=True)) > 1:
         return []
+    lacking = unranked(group, metric)
+    found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
+    complete = [
+        (method, known) for method, known in found.items() if known and method not in lacking
+    ]
+    return sorted(complete, key=lambda item: statistics.fmean(item[1].values()))
+
+
+def unranked(group: Group, metric: str) -> list[str]:
+    """Return the unlearning methods that lack a seed of a metric that others have."""
     found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     seeds = {seed for known in found.values() for seed in known}
-    complete = [(method, known) for method, known in found.items() if seeds and seeds == set(known)]
-    return sorted(complete, key=lambda item: statistics.fmean(item[1].values()))
+    return [method for method, known in found.items() if set(known) < seeds]
 
 
 def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float | None) -> bool:
     differences = [behind[seed] - cost for seed, cost in ahead.items()]
-    mean = statistics.fmean(differences)
-    if floor is not None:
-        return mean > floor
     found = interval(differences)
-    return found is not None and found[0] > 0
+    return found is not None and found[0] > 0 and statistics.fmean(differences) > (floor or 0)
 
 
 def _hardware(row: Row) -> str:

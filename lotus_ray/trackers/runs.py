@@ -113,9 +113,7 @@ def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
         "exported_by": f"lotus-ray {__version__}",
     }
     undefined = [
-        f"{name}: {why}"
-        for name, why in entry.undefined.items()
-        if seed not in entry.values.get(name, {})
+        f"{name}: {found[seed]}" for name, found in entry.undefined.items() if seed in found
     ]
     if row["status"] != OK:
         tags["error"] = _failure(row).splitlines()[0]

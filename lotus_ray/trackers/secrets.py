@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 _HIDDEN = "***"
-_NAMES = (
-    r"(?:password|passwd|secret|token|signature|credential|authorization"
-    r"|api[_-]?key|account[_-]?key|access[_-]?key(?:[_-]?id)?)"
+_NAMES = (  # max_tokens and a tokenizer are no secrets, nor is a sigma
+    r"(?:password|passwd|passphrase|pwd|secret|token(?![a-z])|(?<![a-z0-9])sig(?![a-z0-9])|signature"
+    r"|credential|authorization|api[_-]?key|account[_-]?key|private[_-]?key"
+    r"|access[_-]?key(?:[_-]?id)?)"
 )
 _NAMED = re.compile(_NAMES, re.IGNORECASE)
 # A password may hold an @ or a slash: all up to the last @ of what looks like one address.
@@ -17,10 +18,16 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(bearer\s+)[\w.+/=~-]{8,}", re.IGNORECASE)
+_ALONE = re.compile(  # known by their own form: ids of AWS keys, tokens of Hugging Face, PEM
+    r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[A-Z0-9]{16}|hf_[A-Za-z0-9]{20,})(?![A-Za-z0-9])"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
 
 
 def told(text: str) -> str:
     """Return a text without its secrets and without characters that no tracker can keep."""
+    text = _ALONE.sub(_HIDDEN, text)
     text = _IN_ADDRESS.sub(rf"\g<1>{_HIDDEN}@", text)
     for pattern in (_ASSIGNED, _BEARER):
         text = pattern.sub(rf"\g<1>{_HIDDEN}", text)

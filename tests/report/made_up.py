@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.report.collect import collect
+from lotus_ray.report.entries import Group, groups
+from lotus_ray.report.figures import draw
 from lotus_ray.store import OK, Store
 
 LABELS = {
@@ -137,6 +141,19 @@ def three_seeds(store: Store) -> None:
         commit(store, "scrub", seed)
         commit(store, "ssd", seed, phases=[])
         commit(store, "lotus", seed, phases=lotus_phases([1.2, 1.1, 1.0]))
+
+
+def group_of(store: Store) -> Group:
+    """Return the only table of a store."""
+    (only,) = groups(collect(store))
+    return only
+
+
+def figure_of(name: str, store: Store) -> Figure:
+    """Return a figure of the only table of a store."""
+    figure = draw(name, group_of(store), store).figure
+    assert figure is not None
+    return figure
 
 
 def _id(method: str, seed: int, params: dict[str, Any] | None, where: str) -> str:

@@ -26,13 +26,16 @@ def entry(
     *,
     name: str | None = None,
     values: dict[str, float] | None = None,
+    options: dict[str, Any] | None = None,
     **different: Any,
 ) -> Entry:
     """Return a line of the configuration of a published method, but for what is different."""
     setting = key[2].partition("_")[0] + "_" + key[2].partition("_")[2].partition("_cal")[0]
     settings = configuration(published or label, *key[:2], setting) | different
+    settings.pop("model.options")
     spec: dict[str, Any] = {
-        "model": {"name": settings.pop("model")},
+        "model": {"name": settings.pop("model"), "options": options},
+        "transform": {"img_size": settings.pop("image_size")},
         "precision": settings.pop("precision"),
     }
     if "original" not in settings["name"] and "gold" not in settings["name"]:
@@ -175,6 +178,17 @@ def test_the_only_variant_is_compared_with_a_note_on_what_differs() -> None:
         *("lr=0.01 (published: 0.0005)", "precision=bf16 (published: fp32)"),
     }
     assert "measured otherwise than published: lr=0.01 (published: 0.0005): SCRUB" in view.notes
+
+
+def test_another_width_and_image_size_are_told() -> None:
+    """A tenth of the pixels and of the weights is not what is published."""
+    lotus = entry(CIFAR10, "LoTUS", options={"width": 4})
+    view = beside(group(lotus, entry(CIFAR10, "SCRUB", image_size=28)), "paper")
+    told = "measured otherwise than published: "
+    assert {note for note in view.notes if note.startswith(told)} == {
+        f'{told}model.options={{"width": 4}} (published: default): LoTUS',
+        f"{told}image_size=28 (published: 32): SCRUB",
+    }
 
 
 def test_the_closest_variant_is_compared_and_equals_are_not() -> None:

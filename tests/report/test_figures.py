@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import math
-import re
 from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -12,18 +10,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
-from lotus_ray.errors import StoreError
-from lotus_ray.report.collect import collect
-from lotus_ray.report.entries import Group, groups
-from lotus_ray.report.figures import FIGURES, draw, streisand
+from lotus_ray.report.figures import draw, streisand
 from lotus_ray.report.figures.agreement import Agreement, agreement
-from lotus_ray.report.figures.files import to_inline, write_figures
 from lotus_ray.report.figures.looks import COLOURS, GREY, looks
 from lotus_ray.report.figures.losses import curves
 from lotus_ray.report.figures.sheet import WIDTH, cut, lines_of, number
 from lotus_ray.report.figures.streisand import BINS, FLOOR, FOOT, SHARE
 from lotus_ray.store import Store
-from tests.report.made_up import HOSTILE, commit, lotus_phases, outputs, three_seeds
+from tests.report.made_up import commit, figure_of, group_of, lotus_phases, outputs, three_seeds
 
 
 @pytest.fixture
@@ -37,19 +31,6 @@ def store(tmp_path: Path) -> Store:
 def full(store: Store) -> Store:
     three_seeds(store)
     return store
-
-
-def group_of(store: Store) -> Group:
-    """Return the only table of a store."""
-    (only,) = groups(collect(store))
-    return only
-
-
-def figure_of(name: str, store: Store) -> Figure:
-    """Return a figure of the only table of a store."""
-    figure = draw(name, group_of(store), store).figure
-    assert figure is not None
-    return figure
 
 
 def dots(figure: Figure, axes: int = 0) -> dict[str, list[tuple[float, float]]]:
@@ -103,6 +84,23 @@ def test_each_dot_is_the_value_of_a_seed_and_the_line_their_mean(
             assert all(abs(y - row) < 0.3 for _, y in drawn[entry.method])
         lines = [line.get_xdata()[0] for line in figure.axes[place].lines]  # type: ignore[index]
         assert lines == pytest.approx([entry.mean(metric) for entry in group.entries])
+
+
+def test_times_of_unlike_hardware_are_said_to_be_so(store: Store) -> None:
+    commit(store, "scrub")
+    commit(store, "ssd", error="the node went", resources={})  # nowhere, and has no time
+    assert "hardware" not in draw("time", group_of(store), store).caption
+    commit(store, "lotus", resources={"device": "H100", "workers": 2})
+    told = "Unlike hardware: 1 × CPU: SCRUB; 2 × H100: LoTUS"
+    drawing = draw("time", group_of(store), store)
+    assert drawing.caption.endswith(f" {told}.")
+    assert drawing.figure is not None
+    drawing.figure.draw_without_rendering()
+    (note,) = drawing.figure.texts
+    assert note.get_text().split() == told.split()
+    box = note.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= WIDTH
+    assert box.y1 <= min(axes.xaxis.label.get_window_extent().y0 for axes in drawing.figure.axes)
 
 
 def test_equal_seeds_do_not_hide_one_another(store: Store) -> None:
@@ -317,84 +315,6 @@ def test_figures_stay_legible_with_many_methods(store: Store, count: int) -> Non
         assert len(boxes) == count
         assert all(below.y1 <= above.y0 + 0.5 for above, below in pairwise(boxes))
         assert min(box.x0 for box in boxes) >= 0
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_inline_figures_have_names_sizes_and_ids_of_their_own(full: Store, name: str) -> None:
-    drawing = draw(name, group_of(full), full)
-    assert drawing.figure is not None
-    found = to_inline(drawing.figure, "t1", "A <label>")
-    root = ET.fromstring(found)
-    assert root.tag == "svg"
-    assert root.attrib["viewBox"].startswith(f"0 0 {WIDTH:g} ")
-    assert (root.attrib["role"], root.attrib["aria-label"]) == ("img", "A <label>")
-    ids = [node.attrib["id"] for node in root.iter() if "id" in node.attrib]
-    assert all(one.startswith("t1-") for one in ids)
-    assert len(set(ids)) == len(ids)
-    used = set(re.findall(r'#(t1-[^)"]+)', found))
-    assert used
-    assert used <= set(ids)
-    assert "currentColor" in found
-    for never in ("style=", "<style", "http", "xlink", "#000001", "font-family", "<metadata"):
-        assert never not in found
-
-
-def test_inline_figures_are_the_same_each_time(full: Store) -> None:
-    found = {to_inline(figure_of("rf-jsd", full), "t", "l") for _ in range(2)}
-    assert len(found) == 1
-
-
-def test_hostile_names_are_text(store: Store) -> None:
-    commit(store, HOSTILE)
-    commit(store, "_hidden\x00\u202e\ud800")
-    figure = figure_of("rf-jsd", store)
-    inline = to_inline(figure, "t", HOSTILE)
-    assert "<script" not in inline
-    texts = [node.text or "" for node in ET.fromstring(inline).iter("text")]
-    assert any("$x_2$" in text for text in texts)
-    assert any(text.startswith("_hidden\ufffd") for text in texts)
-
-
-def test_figures_are_written_as_svg_and_pdf(full: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "figures"
-    written = write_figures(collect(full), full, folder)
-    assert sorted(written) == sorted(folder.iterdir())
-    assert {path.name for path in written} == {
-        f"Digits-Net-instance_10pct-{name}.{kind}" for name in FIGURES for kind in ("svg", "pdf")
-    }
-    for path in written:
-        if path.suffix == ".svg":
-            text = path.read_text()
-            assert ET.fromstring(text).tag.endswith("svg")
-            assert "#000001" not in text
-        else:
-            content = path.read_bytes()
-            assert content.startswith(b"%PDF-")
-            assert content.rstrip().endswith(b"%%EOF")
-            assert b"CreationDate" not in content
-    again = write_figures(collect(full), full, tmp_path / "again")
-    for one, other in zip(written, again, strict=True):
-        assert one.read_bytes() == other.read_bytes()
-
-
-def test_names_of_files_are_safe_and_do_not_clash(store: Store, tmp_path: Path) -> None:
-    for benchmark in ("../../etc/a b", "../../etc/a?b", "x" * 300):
-        commit(store, "lotus", benchmark=benchmark)
-    folder = tmp_path / "figures"
-    written = write_figures(collect(store), store, folder)
-    assert all(path.parent == folder and len(path.name) < 200 for path in written)
-    assert len({path.name.lower() for path in written}) == len(written)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", path.name) for path in written)
-
-
-def test_a_folder_that_cannot_be_written_is_a_typed_error(full: Store, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="a figure cannot be written"):
-        write_figures(collect(full), full, tmp_path / "file")
-
-
-def test_an_empty_store_has_no_figures(store: Store, tmp_path: Path) -> None:
-    assert write_figures([], store, tmp_path / "figures") == []
 
 
 def test_ticks_are_plain_numbers() -> None:

@@ -36,7 +36,8 @@ def rivals() -> list[Entry]:
 
 def hostile(**values: Any) -> Entry:
     found = entry(HOSTILE, values or {"rf_jsd": [0.1, 0.2]})
-    return Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, found.rows, found.values, {"jsd": HOSTILE})
+    why = {"jsd": {1: HOSTILE}}
+    return Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, found.rows, found.values, why)
 
 
 def rows_of(entries: list[Entry]) -> dict[tuple[str, str], dict[str, Any]]:

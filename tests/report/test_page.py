@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -17,61 +15,12 @@ from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import IN_TABLES
 from lotus_ray.report.entries import groups
 from lotus_ray.report.figures import FIGURES
-from lotus_ray.report.page import to_page
 from lotus_ray.report.page.tables import table_of
 from lotus_ray.report.statistics import marks
 from lotus_ray.store import Store
 from tests.report.made_up import HOSTILE, commit, outputs, three_seeds
+from tests.report.pages import Page, check_is_alone, check_links, html_of
 from tests.test_cli import grid
-
-VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
-LOADS = {"src", "srcset", "data", "poster", "action", "formaction", "background", "ping"}
-
-
-class Page(HTMLParser):
-    """What is in a page: elements that are closed as they are opened, texts, rows of tables."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.texts: list[str] = []
-        self.rows: list[list[str]] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        """Return all that is read, white space as one space."""
-        return " ".join("".join(self.texts).split())
-
-    def values(self, name: str) -> list[str]:
-        """Return the values of an attribute."""
-        return [value for _, found, value in self.attributes if found == name]
 
 
 @pytest.fixture
@@ -79,37 +28,6 @@ def store(tmp_path: Path) -> Store:
     opened = Store.open(str(tmp_path / "a store"))
     opened.check_writable()
     return opened
-
-
-def html_of(store: Store) -> str:
-    """Return the page of a store."""
-    return to_page(collect(store), store)
-
-
-def check_is_alone(html: str) -> None:
-    """Assert that a page can ask the network for nothing and runs no script but its own."""
-    found = Page(html)
-    assert (found.tags["script"], found.tags["style"]) == (1, 1)
-    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & set(found.tags)
-    assert not LOADS & {name for _, name, _ in found.attributes}
-    assert not [name for _, name, _ in found.attributes if name.startswith("on") or name == "style"]
-    links = [value for _, name, value in found.attributes if name in ("href", "clip-path")]
-    assert all(re.match(r"#|url\(#", link) for link in links)
-    assert "http" not in html.replace("http-equiv", "")
-    assert "url(" not in re.sub(r"clip-path=\"url\(#[^)]*\)\"", "", html)
-    assert "@import" not in html
-    (policy,) = [v for v in found.values("content") if "default-src" in v]
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
-    assert "unsafe" not in policy
-
-
-def check_links(html: str) -> None:
-    """Assert that ids are unique and links lead somewhere."""
-    found = Page(html)
-    ids = found.values("id")
-    assert len(set(ids)) == len(ids)
-    links = [value for tag, name, value in found.attributes if (tag, name) == ("a", "href")]
-    assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
 def run(*arguments: object) -> Result:
@@ -261,6 +179,28 @@ def test_a_grid_that_forgets_a_class_has_a_page(store: Store) -> None:
     assert "RF-JSD: no figure." in Page(html).text
 
 
+def test_every_metric_has_notes_of_its_own(store: Store) -> None:
+    """TPR at .1 % takes 1,000 samples that are no members; no method has a value of it."""
+    few, single = "fewer than 1000 held out", "one class only"
+    for method in ("original", "lotus"):
+        commit(
+            store,
+            method,
+            metrics={"mia_tpr_01pct_loss": None, "mia_accuracy": None},
+            undefined={"mia_tpr_01pct_loss": few, "mia_accuracy": single},
+        )
+    html = html_of(store)
+    main, full = html.split("<summary>Every metric</summary>")
+    full = full.partition("</details>")[0]
+    assert f"no TPR@0.1 % loss: {few}" in full
+    assert few not in main
+    assert f"no MIA: {single}" in main
+    assert single not in full
+    assert "no JSD ×1e4: there is no gold standard" in full
+    (group,) = groups(collect(store))
+    assert "TPR@0.1 % loss" not in [heading.text for heading in table_of(group).full_headings]
+
+
 def test_hostile_names_and_errors_are_text(store: Store) -> None:
     hostile = {"benchmark": HOSTILE, "model": HOSTILE, "setting": "\x00\u202e\ud800<b>"}
     commit(store, HOSTILE, params={HOSTILE: HOSTILE}, data_notes=[HOSTILE], **hostile)
@@ -273,7 +213,18 @@ def test_hostile_names_and_errors_are_text(store: Store) -> None:
     assert found.tags["b"] == 0
     assert found.text.count("<script>alert(1)</script>") > 10
     assert not re.search("[\x00-\x08\ud800-\udfff]", html)
+    assert "\u202e" not in html
     assert html.encode()
+
+
+def test_no_name_turns_the_direction_of_the_page(store: Store) -> None:
+    """Overrides, isolates and marks of direction: the twelve that Unicode has."""
+    marks = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F]
+    turning = "".join(map(chr, marks))
+    commit(store, "lotus", benchmark=f"{turning}B")
+    html = html_of(store)
+    assert not set(turning) & set(html)
+    assert page.REPLACEMENT * len(turning) + "B" in html
 
 
 def test_smoke_rows_are_said_to_mean_nothing(store: Store) -> None:

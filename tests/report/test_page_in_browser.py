@@ -172,6 +172,14 @@ def test_a_failure_opens_its_cell(chrome: Chrome, page: Path) -> None:
     assert "<script>alert(1)</script>" in shown.text
 
 
+def test_an_address_with_a_lone_per_cent_is_no_error(chrome: Chrome, page: Path) -> None:
+    chrome.get("about:blank")
+    chrome.get_log("browser")
+    chrome.get(f"{page.as_uri()}#%")
+    assert chrome.find_elements(By.CSS_SELECTOR, "thead button")
+    assert chrome.get_log("browser") == []
+
+
 def test_it_is_read_without_scripts(chrome: Chrome, page: Path) -> None:
     chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:

@@ -155,7 +155,11 @@ def test_jobs_have_the_names_and_configurations_of_what_is_published(path: Path)
         key = (dataset.name, model.label or "", setting)
         known = published_lines("paper", key) or published_lines("notebooks", key)
         assert known, key
-        shared: dict[str, Any] = {"model": {"name": model.name}, "precision": loaded.job.precision}
+        shared: dict[str, Any] = {
+            "model": {"name": model.name, "options": model.options},
+            "transform": dataset.transform.spec(),
+            "precision": loaded.job.precision,
+        }
         if dataset.calibration:
             shared["calibration"] = {}
         found = [

@@ -15,6 +15,7 @@ from lotus_ray.report.statistics import (
     marks,
     noise_floor,
     rank_stability,
+    unranked,
 )
 
 GPU = {"device": "H200", "device_type": "cuda", "workers": 2, "threads_per_worker": 8}
@@ -87,23 +88,50 @@ def test_noise_floor_by_hand() -> None:
     assert noise_floor(group(second), "jsd") is None
 
 
+def level(metric: str, by: float) -> list[Entry]:
+    """Two gold standards that differ in a metric by so much, in both of two seeds."""
+    return [gold({metric: [0.0, 0.0]}), gold({metric: [by, by]}, 1)]
+
+
 def test_best_and_second_are_marked_only_beyond_the_noise_floor() -> None:
     """Floor 0.1. A leads B by 0.2 and B leads C by 0.3; then by 0.05; then A leads B by 0.1."""
-    golds = [gold({"jsd": [0.0]}), gold({"jsd": [0.1]}, 1)]
-    clear = rivals("jsd", C=[0.6], A=[0.1], B=[0.3])
+    golds = level("jsd", 0.1)
+    clear = rivals("jsd", C=[0.6, 0.61], A=[0.1, 0.1], B=[0.3, 0.3])
     assert marks(group(*golds, *clear), "jsd") == {"A": 1, "B": 2}
-    close = rivals("jsd", A=[0.1], B=[0.3], C=[0.35])
+    close = rivals("jsd", A=[0.1, 0.1], B=[0.3, 0.3], C=[0.35, 0.35])
     assert marks(group(*golds, *close), "jsd") == {"A": 1}
-    level = rivals("jsd", A=[0.0], B=[0.1], C=[0.9])
-    assert marks(group(*golds, *level), "jsd") == {}
+    even = rivals("jsd", A=[0.0, 0.0], B=[0.1, 0.1], C=[0.9, 0.9])
+    assert marks(group(*golds, *even), "jsd") == {}
+
+
+def test_a_lead_beyond_the_floor_that_seeds_do_not_agree_on_is_no_lead() -> None:
+    """B leads A by 0.1 twice and A leads B by 0.35 once: in the mean A, beyond a floor of 0.01."""
+    golds = [gold({"jsd": [0.0] * 3}), gold({"jsd": [0.01] * 3}, 1)]
+    found = group(*golds, *rivals("jsd", A=[0.2, 0.2, 0.1], B=[0.1, 0.1, 0.45]))
+    assert marks(found, "jsd") == {}
+
+
+def test_a_floor_of_zero_marks_no_more_than_none() -> None:
+    found = group(*level("jsd", 0.0), *rivals("jsd", A=[0.1, 0.3], B=[0.2, 0.1]))
+    assert noise_floor(found, "jsd") == 0
+    assert marks(found, "jsd") == {}
+    assert "noise floor, between two gold standards: JSD 0.00e+00" in notes(found, ("jsd",))
+
+
+def test_one_seed_marks_nothing_however_far() -> None:
+    golds = [gold({"jsd": [0.0]}), gold({"jsd": [0.1]}, 1)]
+    found = group(*golds, *rivals("jsd", A=[0.1], B=[0.6]))
+    assert marks(found, "jsd") == {}
+    assert notes(found, ("jsd",)) == [
+        "noise floor, between two gold standards: JSD 1.00e-01",
+        "one seed: no method is marked as best",
+    ]
 
 
 def test_without_a_second_gold_the_difference_over_seeds_must_be_clear() -> None:
     """A − B differ by 1 ± 0.1 in each seed though both vary much; C − B by −1, 1, 3."""
     found = group(*rivals("rf_jsd", A=[1, 5, 9], B=[2.1, 6.0, 9.9], C=[1.1, 7.0, 12.9]))
     assert marks(found, "rf_jsd") == {"A": 1}
-    one_seed = group(*rivals("rf_jsd", A=[1], B=[5], C=[9]))
-    assert marks(one_seed, "rf_jsd") == {}
 
 
 def test_controls_are_never_best() -> None:
@@ -114,15 +142,27 @@ def test_controls_are_never_best() -> None:
     assert marks(found, "rf_jsd") == {"A": 1}
 
 
-def test_a_method_that_lacks_a_seed_is_not_ranked() -> None:
+def test_a_method_that_lacks_a_seed_is_not_ranked_and_that_is_said() -> None:
     found = group(*rivals("rf_jsd", A=[0.1, 0.1], B=[2, 2, 2], C=[3, 3, 3], D=[4, 4, 4]))
     assert marks(found, "rf_jsd") == {"B": 1, "C": 2}
+    assert unranked(found, "rf_jsd") == ["A"]
+    assert "not ranked, for want of a seed: A" in notes(found)
+    assert not any("want of a seed" in note for note in notes(group(*found.entries[1:])))
 
 
 def test_near_gold_ranks_by_distance_on_both_sides() -> None:
-    golds = [gold({"mia_acc": [0.5]}), gold({"mia_acc": [0.51]}, 1)]
-    found = group(*golds, *rivals("mia_acc", A=[0.9], B=[0.45], C=[0.6]))
+    golds = [gold({"mia_acc": [0.5, 0.5]}), gold({"mia_acc": [0.51, 0.51]}, 1)]
+    found = group(*golds, *rivals("mia_acc", A=[0.9, 0.9], B=[0.45, 0.45], C=[0.6, 0.6]))
     assert marks(found, "mia_acc") == {"B": 1, "C": 2}
+
+
+def test_two_golds_of_unlike_recipes_are_told() -> None:
+    golds = [entry(f"Gold Std(epochs={n})", {"jsd": [0.0]}, name="gold", epochs=n) for n in (1, 2)]
+    found = notes(group(*golds, *rivals("mia_acc", A=[0.9], B=[0.45])), ("mia_acc",))
+    assert found == [
+        "there is no one gold standard that all are close to or not: "
+        "Gold Std(epochs=1), Gold Std(epochs=2)"
+    ]
 
 
 def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
@@ -142,8 +182,18 @@ def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
 
 def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
     found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
+    assert marks(found, "unlearn_seconds") == {"A": 1}
     found.entries[0].rows[2]["resources"] = GPU
     assert marks(found, "unlearn_seconds") == {}
+
+
+def test_a_failed_cell_that_does_not_say_where_it_ran_makes_no_hardware_unlike() -> None:
+    """As the row of a cell that lost its worker."""
+    found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
+    lost = {"method": "C", "status": "failed", "spec": {"method": {"name": "ssd"}}}
+    with_lost = group(*found.entries, Entry("B", "M", "S", "C", {1: lost}))
+    assert marks(with_lost, "unlearn_seconds") == {"A": 1}
+    assert not any("unlike" in note for note in notes(with_lost))
 
 
 def test_rank_stability_by_hand() -> None:
@@ -166,14 +216,29 @@ def test_rank_stability_needs_two_methods_two_seeds_and_a_difference() -> None:
 def test_notes_name_the_floor_in_the_columns_shown() -> None:
     golds = [gold({"jsd": [0.0], "mia_acc": [0.5]}), gold({"jsd": [0.125], "mia_acc": [0.75]}, 1)]
     found = notes(group(*golds, *rivals("jsd", A=[0.1], B=[0.2])), ("jsd",))
-    assert found == ["noise floor, between two gold standards: JSD 1.25e-01"]
+    assert found == [
+        "noise floor, between two gold standards: JSD 1.25e-01",
+        "one seed: no method is marked as best",
+    ]
 
 
-def test_notes_say_why_nothing_is_marked() -> None:
-    found = notes(group(*rivals("rf_jsd", A=[0.1], B=[0.2])), ("rf_jsd",))
-    assert found == ["one seed and no second gold standard: no method is marked as best"]
+def test_notes_say_how_marks_are_made_where_something_is_compared() -> None:
+    one = notes(group(*rivals("rf_jsd", A=[0.1], B=[0.2])), ("rf_jsd",))
+    assert one == ["one seed: no method is marked as best"]
     three = notes(group(*rivals("rf_jsd", A=[1, 1, 1], B=[2, 2, 2])), ("rf_jsd",))
+    how = "the difference has a 95 % interval over seeds without 0"
     assert three == [
-        "best and second best are marked where the 95 % interval over seeds excludes 0",
+        f"best and second best are marked where {how}",
         "agreement of seeds on the ranking, Kendall's τ: RF-JSD 1.00",
     ]
+    assert notes(group(*rivals("zrf", A=[1, 1], B=[2, 2])), ("zrf",)) == []
+    assert notes(group(*rivals("rf_jsd", A=[1, 1])), ("rf_jsd",)) == []
+
+
+def test_a_reason_names_its_seeds_only_where_others_have_a_value() -> None:
+    some = entry("A", {"jsd": [0.1]})
+    some.undefined["jsd"] = {7: "no gold", 3: "no gold"}
+    none = entry("B", {})
+    none.undefined.update({"rf_jsd": {1: "no class"}, "zrf": {1: "no class"}})
+    found = notes(group(some, none), ("jsd", "rf_jsd"))
+    assert found[:2] == ["no JSD of seed 3, 7: no gold", "no RF-JSD: no class"]

@@ -11,6 +11,7 @@ from lotus_ray.trackers.secrets import told, told_value
 from tests.stores import FIRST, LAST, commit
 
 AT = "2026-01-02T00:00:00+00:00"  # 1767312000 s since 1970
+PEM = "-----BEGIN {0}PRIVATE KEY-----\nMII\n-----END {0}PRIVATE KEY----- is bad"
 
 
 @pytest.fixture
@@ -103,6 +104,14 @@ def test_a_failed_cell_has_its_error_and_no_metrics(store: Store) -> None:
         ("{'password': 'abc'}", "{'password': '***'}"),
         ("Authorization: Bearer abcdefgh.ij", "Authorization: ***"),
         ("got bearer abcdefgh.ij", "got bearer ***"),
+        ("https://a.net/x?se=1&sig=abc%3D&sp=r", "https://a.net/x?se=1&sig=***&sp=r"),
+        ("Uid=me;Pwd=abc;PASSWD=abc", "Uid=me;Pwd=***;PASSWD=***"),
+        ('{"private_key": "abc"}', '{"private_key": "***"}'),
+        (PEM.format("RSA "), "*** is bad"),
+        (f"key AKIA{'A1' * 8} and ASIA{'B2' * 8}.", "key *** and ***."),
+        (f"hf_{'aB3' * 10} is refused, hf_hub is not", "*** is refused, hf_hub is not"),
+        ("hub_token=abc accessToken: abc", "hub_token=*** accessToken: ***"),
+        ("max_tokens=512, tokenizer=bert, sigma=2", "max_tokens=512, tokenizer=bert, sigma=2"),
         ("LoTUS(class_token=true, lr=0.1)", "LoTUS(class_token=true, lr=0.1)"),
         ("a\x00b\ud800c\td\n", "a�b�c\td\n"),
     ],
@@ -113,6 +122,8 @@ def test_secrets_and_unwritable_characters_are_not_told(text: str, expected: str
 
 def test_a_setting_whose_name_says_secret_is_not_told() -> None:
     assert told_value("model.options.api_key", "abc") == "***"
+    assert told_value("model.options.private_key", "abc") == "***"
+    assert told_value("model.options.max_tokens", "512") == "512"
     assert told_value("model.options.class_token", True) is True
     assert told_value("model.options.global_pool", "token") == "token"
 

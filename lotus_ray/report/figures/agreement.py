@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import key_height, looks, put_key
 from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
 from lotus_ray.store import Store
 
+_BOTH = ("rf_jsd", "jsd")
 TITLE = "RF-JSD beside JSD"
 _LEAST = 3  # methods: two always lie on a line
 _MANY_TIMES = 5.0  # so that the good methods, which are close to 0, are told apart
@@ -26,10 +28,10 @@ class Agreement:
 
 def draw(group: Group, store: Store) -> Drawing:
     """Draw a marker for each unlearning method at its means over seeds."""
-    known = [entry for entry in group.rivals if entry.n("rf_jsd") and entry.n("jsd")]
+    known = [entry for entry in group.rivals if _seeds(entry)]
     if not known:
         return Drawing(TITLE, "No unlearning method has both: JSD takes a gold standard.")
-    xs, ys = _means(known, "rf_jsd"), _means(known, "jsd")
+    xs, ys = ([_mean(entry, metric) for entry in known] for metric in _BOTH)
     figure = sheet(_TOP + _HEIGHT + GAP + 20 + key_height(known))
     axes = place(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
     shown = looks(group)
@@ -57,8 +59,13 @@ def agreement(xs: Sequence[float], ys: Sequence[float]) -> Agreement | None:
     return Agreement(float(pearsonr(xs, ys).statistic), float(spearmanr(xs, ys).statistic))
 
 
-def _means(entries: Sequence[Entry], metric: str) -> list[float]:
-    return [mean for entry in entries if (mean := entry.mean(metric)) is not None]
+def _seeds(entry: Entry) -> set[int]:
+    """Return the seeds that have both."""
+    return set.intersection(*(set(entry.values.get(metric, {})) for metric in _BOTH))
+
+
+def _mean(entry: Entry, metric: str) -> float:
+    return fmean(entry.values[metric][seed] for seed in _seeds(entry))
 
 
 def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:

@@ -67,11 +67,12 @@ def write_figures(entries: Sequence[Entry], store: Store, folder: Path) -> list[
     written: list[Path] = []
     taken: set[str] = set()
     for group in groups(entries):
+        stem = _free(_stem(group), taken)
         for name in FIGURES:
             figure = draw(name, group, store).figure
             if figure is not None:
-                stem = _free(f"{_stem(group)}-{name}", taken)
-                written += [_write(figure, folder / f"{stem}.{kind}") for kind in ("svg", "pdf")]
+                path = folder / f"{stem}-{name}"
+                written += [_write(figure, Path(f"{path}.{kind}")) for kind in ("svg", "pdf")]
     return written
 
 

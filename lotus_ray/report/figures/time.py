@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lotus_ray.report.entries import Group
 from lotus_ray.report.figures.rows import put_dots, put_rows, rows_of
-from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, scale, sheet
+from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, Drawing, lines_of, scale, sheet
+from lotus_ray.report.statistics import hardware
 from lotus_ray.store import Store
 
 TITLE = "Time"
@@ -12,6 +13,7 @@ PARTS = {"unlearn_seconds": "unlearn", "prepare_seconds": "prepare", "evaluate_s
 _SHARES = (0.5, 0.25, 0.25)  # of the width
 _BETWEEN = 20.0
 _TOP = 22.0
+_LINE = TEXT + 3
 
 
 def draw(group: Group, store: Store) -> Drawing:
@@ -19,7 +21,9 @@ def draw(group: Group, store: Store) -> Drawing:
     if not any(entry.n(part) for entry in group.entries for part in PARTS):
         return Drawing(TITLE, "No cell has a time.")
     rows = rows_of(group)
-    figure = sheet(_TOP + rows.height + GAP + 12)
+    unlike = _unlike_hardware(group)
+    below = lines_of(unlike, int((WIDTH - 8) / EM), most=8) if unlike else []
+    figure = sheet(_TOP + rows.height + GAP + 12 + _LINE * len(below))
     left, room = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
     for (metric, name), share in zip(PARTS.items(), _SHARES, strict=True):
         axes = put_rows(figure, rows, left, room * share, _TOP)
@@ -30,9 +34,21 @@ def draw(group: Group, store: Store) -> Drawing:
         axes.set_title(name)
         axes.set_xlabel("seconds")
         left += room * share + _BETWEEN
+    if below:
+        figure.text(0.01, 0.01, "\n".join(below), va="bottom", fontsize=TEXT - 1.5)
     return Drawing(
         TITLE,
         "Seconds of wall time; “unlearn” of the original and the gold standards is their training. "
-        "One dot a seed, the line is their mean. The three scales differ.",
+        "One dot a seed, the line is their mean. The three scales differ."
+        + (f" {unlike}." if unlike else ""),
         figure,
     )
+
+
+def _unlike_hardware(group: Group) -> str:
+    """Return which methods ran on what, where that is not one thing."""
+    found = hardware(group)
+    if len(found) < 2:
+        return ""
+    told = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.items())
+    return f"Unlike hardware: {told}"

@@ -36,7 +36,7 @@ def to_csv(entries: Sequence[Entry], against: str | None = None) -> str:
 
 
 def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
-    """Return a row for each entry and metric, with the value of each seed, or null with a reason.
+    """Return a row for each entry and metric, with the value of each seed, or why it has none.
 
     `interval` is the 95 % t interval over seeds, `intervals` one over samples for each seed; `mark`
     is 1 for the best and 2 for the second best; `noise_floor` is how far two gold standards differ;
@@ -98,11 +98,13 @@ def _row(group: Group, pair: Pair, metric: str) -> Row:
 
 def _seeds(entry: Entry | None, metric: str) -> Row:
     values = entry.values.get(metric, {}) if entry else {}
+    undefined = entry.undefined.get(metric, {}) if entry else {}
     intervals = entry.intervals.get(metric, {}) if entry else {}
     return {
         "values": {str(seed): value for seed, value in values.items()},
-        "undefined": entry.undefined.get(metric) if entry else None,
+        "undefined": {str(seed): why for seed, why in undefined.items()},
         "failures": {str(s): why for s, why in entry.failures.items()} if entry else {},
+        "smoke": any(row.get("smoke") for row in entry.rows.values()) if entry else False,
         "interval": interval(values.values()),
         "intervals": {str(seed): found for seed, found in intervals.items()},
     }

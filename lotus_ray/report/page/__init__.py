@@ -24,7 +24,10 @@ from lotus_ray.store import Store
 
 PAGE = "report.html"  # in the store
 REPLACEMENT = "\ufffd"  # of what must not stand in HTML
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff"
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # these turn the direction of what follows
+)
 FULL_CELLS = 200  # beyond, only cells that failed have a part of their own, and only so many
 FULL_TABLES = 8  # beyond, tables have the figures of FEW alone
 FEW = ("rf-jsd", "trade-off")

@@ -37,7 +37,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
 }
 
 const reveal = () => {
-  const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const found = document.getElementById(location.hash.slice(1));
   for (let node = found; node; node = node.parentElement) {
     if (node.tagName === "DETAILS") node.open = true;
   }

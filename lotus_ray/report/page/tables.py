@@ -51,26 +51,33 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark × model × setting. `full` has every metric that any method has a value of."""
+    """A benchmark × model × setting. `full` has every metric that any method has a value of.
+
+    The notes on it tell why a metric is undefined even where no method has a value.
+    """
 
     headings: list[Heading]
     lines: list[Line]
     full_headings: list[Heading]
     full: list[Line]
     notes: list[Note]
+    full_notes: list[Note]  # what `notes` does not say already
     has_marks: bool
 
 
 def table_of(group: Group) -> Table:
     """Return what the page shows of a table."""
     every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
+    others = [name for name in METRICS if name not in IN_TABLES]
     lines = _lines(group, IN_TABLES)
+    said = _notes(group)
     return Table(
         _headings(IN_TABLES),
         lines,
         _headings(every),
         _lines(group, every),
-        _notes(group),
+        said,
+        [Note(text) for text in notes(group, others) if text not in {n.text for n in said}],
         any(value.mark for line in lines for value in line.values),
     )
 

@@ -6,6 +6,7 @@ that is called alike: the ablations of LoTUS may share a store, and a table, wit
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,8 @@ _MODELS = {
     "ViT": "vit_base_patch16_224.augreg_in21k",
     "ViT-B/16": "torchvision/vit_b_16",
 }
+_DEFAULT = "default"  # of a model's options
+_IMAGES = {"CIFAR-10": 32, "CIFAR-100": 32, "TinyImageNet": 64, "MUFAC": 128}  # pixels; ViT's: 224
 _BATCH = {"ResNet18": 128, "ViT": 32, "ViT-B/16": 256}
 _SGD: Settings = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
 _RECIPES: dict[str, Settings] = {
@@ -81,6 +84,8 @@ def configuration(published: str, benchmark: str, model: str, setting: str) -> S
         **_method(name, benchmark, model, setting),
         "precision": "fp32",
         "model": _MODELS[model],
+        "model.options": _DEFAULT,
+        "image_size": _IMAGES[benchmark] if model == "ResNet18" else 224,
     }
     if name not in ("original", "gold"):
         found["batch_size"] = _BATCH[model]
@@ -97,7 +102,13 @@ def settings_of(spec: Mapping[str, Any]) -> Settings:
         else:
             settings[name] = value
     settings |= {name: spec[name] for name in ("batch_size", "precision") if name in spec}
-    return settings | {"model": spec["model"]["name"], CALIBRATED: "calibration" in spec}
+    options = spec["model"].get("options")
+    return settings | {
+        "model": spec["model"]["name"],
+        "model.options": json.dumps(options, sort_keys=True) if options else _DEFAULT,
+        "image_size": spec.get("transform", {}).get("img_size"),
+        CALIBRATED: "calibration" in spec,
+    }
 
 
 def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from lotus_ray.report.collect import collect
+from lotus_ray.report.entries import groups
+from lotus_ray.report.notes import notes
+from lotus_ray.store import Store
+from tests.stores import FIRST, LAST, commit
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    opened = Store.open(str(tmp_path / "store"))
+    opened.check_writable()
+    return opened
+
+
+def of_metrics(store: Store, version: int) -> None:
+    """Commit a lane under a version of the metrics, as ids and specs know it."""
+    for method, probs in (("original", FIRST), ("gold", FIRST), ("lotus", LAST)):
+        commit(store, method, probs=probs, version=version)
+
+
+def test_cells_of_earlier_metrics_give_way_and_are_counted(store: Store) -> None:
+    of_metrics(store, 1)
+    assert len(collect(store)) == 3
+    of_metrics(store, 2)
+    found = collect(store)
+    assert [entry.method for entry in found] == ["Original", "Gold Std", "LoTUS"]
+    assert {row["spec"]["metrics"] for entry in found for row in entry.rows.values()} == {2}
+    assert math.isclose(found[2].mean("jsd") or 0, math.log(2))
+    assert "cells of earlier metrics that are not shown: 3" in notes(groups(found)[0])
+
+
+def test_cells_that_differ_in_more_than_their_metrics_are_all_shown(store: Store) -> None:
+    commit(store, "lotus", params={"alpha": 2.0}, version=1)
+    commit(store, "lotus", params={"alpha": 8.0}, version=2)
+    commit(store, "lotus", seed=2, params={"alpha": 8.0}, version=1)
+    found = collect(store)
+    assert sum(len(entry.rows) for entry in found) == 3
+    assert not any(entry.older for entry in found)
+
+
+def test_what_is_undefined_is_known_by_seed(store: Store) -> None:
+    for seed in (1, 2):
+        commit(store, "original", seed)
+        commit(store, "lotus", seed)
+    commit(store, "gold", 2)
+    (found,) = [entry for entry in collect(store) if entry.method == "LoTUS"]
+    assert found.undefined["jsd"] == {1: "there is no gold standard of this seed"}
+    assert set(found.values["jsd"]) == {2}
+    said = notes(groups(collect(store))[0], ("jsd",))
+    assert "no JSD of seed 1: there is no gold standard of this seed" in said
