@@ -179,6 +179,18 @@ def report(store: str, form: str, output: Path | None) -> None:
             ) from error
 
 
+@main.command("status")
+@click.argument("store")
+@click.option("--json", "as_json", is_flag=True)
+def status_(store: str, as_json: bool) -> None:
+    """Say how far the last grid of STORE is, running or not."""
+    from lotus_ray.status import status
+    from lotus_ray.store import Store
+
+    found = status(Store.open(store))
+    click.echo(json.dumps(found.to_plain(), indent=1) if as_json else found.to_text())
+
+
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
         from lotus_ray.job_schema import Job
@@ -265,6 +277,7 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     from lotus_ray import run
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
+    from lotus_ray.status import OUTCOME
 
     stages = run.Stages()
     stages.seconds = outcome.stages
@@ -273,7 +286,7 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     click.echo(text, nl=False)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
-    store.replace(run.OUTCOME, outcome.to_json().encode())
+    store.replace(OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
     click.echo(outcome.last_line, err=True)

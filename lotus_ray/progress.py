@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TextIO
 
+from lotus_ray.errors import StoreError
+from lotus_ray.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.store import OK, Store
+from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 
 
@@ -31,7 +35,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._attempts = {
             cell.cell_id: store.attempts(cell.cell_id) for _, left in self._lanes for cell in left
         }
-        self._start = time.monotonic()
+        self._start = self._last_beat = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -53,6 +57,14 @@ class Progress(AbstractContextManager["Progress"]):
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_seconds):
             self._look()
+            self._beat()
+
+    def _beat(self) -> None:
+        """Leave a sign of life for `lotus-ray status`, which a full disk must not end."""
+        if time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
+            self._last_beat = time.monotonic()
+            with suppress(StoreError):
+                self._store.replace(HEARTBEAT, json.dumps({"at": utc_now()}).encode())
 
     def _look(self) -> None:
         for todo, left in self._lanes:

@@ -19,11 +19,11 @@ from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
+from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
-
-OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Outcome:
     ran: set[str] = field(default_factory=set)
     error: str | None = None
     error_code: int = 0
+    begun_at: str = field(default_factory=utc_now)
 
     @property
     def cell_ids(self) -> list[str]:
@@ -98,6 +99,8 @@ class Outcome:
         """
         content: dict[str, Any] = {
             "state": state,
+            "begun_at": self.begun_at,
+            "written_at": utc_now(),
             "exit_code": self.exit_code if state == "ended" else None,
             "cells": len(self.cell_ids),
             "done": self.done,
@@ -106,6 +109,11 @@ class Outcome:
             "cells_seconds": [
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
+            ],
+            "planned": [
+                {"cell_id": cell.cell_id, "method": cell.label, "seed": lane.seed, **lane.labels}
+                for lane in self.planned.lanes
+                for cell in lane.cells
             ],
             "error": self.error,
         }

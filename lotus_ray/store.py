@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lotus_ray.errors import StoreError
+from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
 OK = "ok"
@@ -215,7 +216,8 @@ class Store:
     def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
         attempt = self.attempt(cell_id, generation)
-        marker = json.dumps({"cell_id": cell_id, "attempt_id": attempt.attempt_id, **about})
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "begun_at": utc_now()}
+        marker = json.dumps({**ids, **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "lotus_ray"
 # Packages that must not be loaded once these modules are imported.
 BORDERS = {
     "lotus_ray.store": ("ray", "torch"),
+    "lotus_ray.status": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
     "lotus_ray.problem": ("ray", "pydantic"),
