@@ -191,6 +191,22 @@ def status_(store: str, as_json: bool) -> None:
     click.echo(json.dumps(found.to_plain(), indent=1) if as_json else found.to_text())
 
 
+@main.command()
+@click.option("--store", metavar="URI", help="Try whether this store creates once and not twice.")
+@click.option("--job", type=click.Path(path_type=Path), help="Check for what this job needs.")
+@click.option("--json", "as_json", is_flag=True)
+def doctor(store: str | None, job: Path | None, as_json: bool) -> None:
+    """Check this machine, its Ray and a store; say the next command for each problem."""
+    from lotus_ray.doctor import finding
+    from lotus_ray.doctor.examine import checks, examine
+
+    found = examine(checks(store, job))
+    code = finding.exit_code(found)
+    plain = {"findings": [each.to_plain() for each in found], "exit_code": code}
+    click.echo(json.dumps(plain, indent=1) if as_json else finding.to_text(found))
+    sys.exit(code)
+
+
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
         from lotus_ray.job_schema import Job

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "lotus_ray"
 BORDERS = {
     "lotus_ray.store": ("ray", "torch"),
     "lotus_ray.status": ("ray", "torch", "pydantic"),
+    "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
     "lotus_ray.problem": ("ray", "pydantic"),
