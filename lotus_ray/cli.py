@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import sys
 import traceback
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from lotus_ray import __version__
-from lotus_ray.errors import JobError, LotusRayError
+from lotus_ray.errors import RUN_AGAIN, JobError, LotusRayError
 
 
 class _Commands(click.Group):
@@ -32,6 +33,10 @@ class _Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
+            from lotus_ray.cluster import in_submitted_job
+
+            if in_submitted_job():
+                _leave_at_once(RUN_AGAIN)
             ctx.exit(128 + self.interrupted_by)
 
 
@@ -306,6 +311,13 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
     click.echo(outcome.last_line, err=True)
+
+
+def _leave_at_once(code: int) -> None:
+    """Exit as it stands: Ray kills a stopped job after 3 s, and Python takes longer to tidy up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -207,6 +207,13 @@ class Resources(_Strict):
     workers: Positive = 1
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    lanes_at_once: Annotated[
+        Positive | None,
+        Field(
+            description="so many, waiting for nodes that an autoscaler adds; "
+            "default as many as fit when the command starts"
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Field(ge=0, description="a killed cell loses at most this and a phase")
     ] = 60

@@ -89,9 +89,12 @@ class Progress(AbstractContextManager["Progress"]):
         working = time.monotonic() - self._start - (self.first_cell_after or 0.0)
         return f"{count}, about {working / done * left:.0f} s left"
 
-    def _say(self, text: str) -> None:
-        elapsed = time.monotonic() - self._start
-        if self.first_cell_after is None:
-            self.first_cell_after = elapsed
-        self._stream.write(f"{elapsed:7.1f} s  {text}\n")
+    def say(self, text: str) -> None:
+        """Write a line that is not about a cell."""
+        self._stream.write(f"{time.monotonic() - self._start:7.1f} s  {text}\n")
         self._stream.flush()
+
+    def _say(self, text: str) -> None:
+        if self.first_cell_after is None:
+            self.first_cell_after = time.monotonic() - self._start
+        self.say(text)

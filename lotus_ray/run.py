@@ -6,9 +6,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,34 +214,52 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
-    outcome = Outcome(store.uri, planned, {}, stages.seconds)
+    to_run = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome = Outcome(store.uri, planned, {}, stages.seconds, to_run)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:
         if todos:
             _run_missing(todos, resources, store, options, outcome)
     except KeyboardInterrupt:
-        store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+        _record_interruption(store, outcome)
+        outcome.rows = _rows(store, outcome)
+        _record_interruption(store, outcome)
         raise
     except Exception as error:
         outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
         store.replace(OUTCOME, outcome.to_json().encode())
         raise
-    rows = store.rows()
-    outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
-    outcome.ran = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome.rows = _rows(store, outcome)
     return outcome
+
+
+def _rows(store: Store, outcome: Outcome) -> dict[str, Row]:
+    rows = store.rows()
+    return {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
+
+
+def _record_interruption(store: Store, outcome: Outcome) -> None:
+    store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
 
 
 def _run_missing(
     todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
 ) -> None:
+    run_lanes: Callable[[list[Todo], Resources], None]
+    progress = Progress(todos, store, sys.stderr)
     if options.local:
         from lotus_ray.local import run_lanes
     else:
         check_this_machine(resources)
-        from lotus_ray.cluster.grid import run_lanes
+        from lotus_ray.cluster import grid
+
+        run_lanes = partial(
+            grid.run_lanes,
+            say=progress.say,
+            interrupted=partial(_record_interruption, store, outcome),
+        )
     start = time.perf_counter()
-    with Progress(todos, store, sys.stderr) as progress:
+    with progress:
         try:
             run_lanes(todos, resources)
         except LotusRayError as error:

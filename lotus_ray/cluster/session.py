@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import ray
 
-from lotus_ray.cluster import ENVIRONMENT
+from lotus_ray.cluster import environment_of_workers
+from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 
@@ -30,7 +31,7 @@ def session() -> Iterator[None]:
         ray.init(
             log_to_driver=False,
             logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": ENVIRONMENT},
+            runtime_env={"env_vars": environment_of_workers()},
             **({} if "RAY_ADDRESS" in os.environ else _HERE),
         )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
@@ -51,22 +52,20 @@ def session() -> Iterator[None]:
 
 
 def concurrent_lanes(resources: Resources) -> int:
-    """Return how many lanes the cluster can run at once; a worker's needs must fit one node.
+    """Return how many lanes to run at once: as many as fit, or as the job says.
 
-    A cluster that this command joined may still be growing: there, one lane is always tried.
+    A cluster that this command joined may still be growing: there, one lane is always tried, and
+    as many as the job says wait for their nodes.
 
     Raises:
         ClusterError: Ray was started here, and not even one lane fits.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    need = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    workers = sum(
-        min(int(node.get(name, 0.0) / amount) for name, amount in need.items() if amount)
-        for node in nodes
-    )
-    lanes = workers // resources.workers
-    if lanes or "RAY_ADDRESS" in os.environ:
-        return max(lanes, 1)
+    lanes = fitting_lanes(resources)
+    if "RAY_ADDRESS" in os.environ:
+        return resources.lanes_at_once or max(lanes, 1)
+    if lanes:
+        return min(resources.lanes_at_once or lanes, lanes)
+    need, nodes = needs(resources), alive()
     largest = {name: max(node.get(name, 0.0) for node in nodes) for name in need}
     scarce = min(need, key=lambda name: largest[name] / (need[name] or 1e-9))
     raise _too_small(scarce, resources, largest[scarce])

@@ -1,0 +1,73 @@
+"""How many lanes the nodes of a cluster can run at once, and what a grid waits for meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ray
+
+from lotus_ray.job_schema import Resources
+
+POLL_SECONDS = 1.0
+
+
+def needs(resources: Resources) -> dict[str, float]:
+    """Return what one worker takes from its node."""
+    return {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+
+
+def alive() -> list[dict[str, float]]:
+    """Return what each node has that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fitting_lanes(resources: Resources) -> int:
+    """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
+    need = needs(resources)
+    workers = sum(
+        min(int(node.get(name, 0.0) / amount) for name, amount in need.items() if amount)
+        for node in alive()
+    )
+    return workers // resources.workers
+
+
+@contextmanager
+def told_what_is_missing(
+    lanes: int, resources: Resources, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Say in one line how many of some lanes have their nodes, whenever that changes.
+
+    Args:
+        lanes: how many are to run at once.
+        resources: what one lane needs.
+        say: takes a line; nothing is said while all lanes have had their nodes from the start.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        before = lanes
+        while True:
+            fit = min(fitting_lanes(resources), lanes)
+            if fit != before:
+                say(_line(fit, lanes, resources))
+            before = fit
+            if stop.wait(POLL_SECONDS):
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _line(fit: int, lanes: int, resources: Resources) -> str:
+    if fit == lanes:
+        return f"the nodes for {lanes} lanes at once are there"
+    need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+    workers = "a worker" if resources.workers == 1 else f"each of {resources.workers} workers"
+    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"
