@@ -86,7 +86,7 @@ def _run_trials(
     trainable = ray.tune.with_parameters(
         _lane_trial, todos=todos, resources=resources, scratch=scratch
     )
-    lanes = min(concurrent_lanes(resources), len(todos))
+    lanes = min(concurrent_lanes(resources, say), len(todos))
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ON_THE_HEAD),
         param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},

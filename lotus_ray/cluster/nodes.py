@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -26,11 +26,19 @@ def alive() -> list[dict[str, float]]:
 def fitting_lanes(resources: Resources) -> int:
     """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
     need = needs(resources)
-    workers = sum(
-        min(int(node.get(name, 0.0) / amount) for name, amount in need.items() if amount)
-        for node in alive()
-    )
-    return workers // resources.workers
+    return sum(workers_on(node, need) for node in alive()) // resources.workers
+
+
+def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
+    """Return how many workers a node holds. A part of a GPU never spans two of them."""
+    return min(_times(node.get(name, 0.0), amount) for name, amount in need.items() if amount)
+
+
+def _times(have: float, need: float) -> int:
+    """Return how often a need fits, to Ray's precision of 1/10,000."""
+    if need < 1:
+        return int(have) * int(1 / need + 1e-4)
+    return int(have / need + 1e-4)
 
 
 @contextmanager

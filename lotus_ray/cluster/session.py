@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
 
-from lotus_ray.cluster import environment_of_workers
+from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
@@ -51,18 +51,27 @@ def session() -> Iterator[None]:
         ray.shutdown()
 
 
-def concurrent_lanes(resources: Resources) -> int:
+def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
     """Return how many lanes to run at once: as many as fit, or as the job says.
 
-    A cluster that this command joined may still be growing: there, one lane is always tried, and
-    as many as the job says wait for their nodes.
+    A cluster that this command joined may still be growing: there, as many as the job says wait for
+    their nodes, or as many as the autoscaler can add nodes for, where that is known.
+
+    Args:
+        resources: what one lane needs.
+        say: takes a line about what is waited for.
 
     Raises:
-        ClusterError: Ray was started here, and not even one lane fits.
+        ClusterError: not even one lane fits, and no node will be added that changes it.
     """
     lanes = fitting_lanes(resources)
     if "RAY_ADDRESS" in os.environ:
-        return resources.lanes_at_once or max(lanes, 1)
+        types = placement.node_types()
+        to_come = placement.lanes_to_come(resources, types) if types is not None else 0
+        if not lanes:
+            placement.wait_for_one_lane(resources, say)
+            lanes = fitting_lanes(resources)
+        return resources.lanes_at_once or max(lanes, to_come, 1)
     if lanes:
         return min(resources.lanes_at_once or lanes, lanes)
     need, nodes = needs(resources), alive()
