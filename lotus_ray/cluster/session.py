@@ -69,7 +69,7 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
         types = placement.node_types()
         to_come = placement.lanes_to_come(resources, types) if types is not None else 0
         if not lanes:
-            placement.wait_for_one_lane(resources, say)
+            placement.wait_for_one_lane(resources, say, autoscaled=types is not None)
             lanes = fitting_lanes(resources)
         return resources.lanes_at_once or max(lanes, to_come, 1)
     if lanes:
