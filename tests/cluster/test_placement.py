@@ -292,3 +292,29 @@ def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
     assert words in str(raised.value)
     load_job(job, ["resources={workers: 2, gpus_per_worker: 2}"])
     load_job(job, ["resources.gpus_per_worker=0.25", "resources.workers=1"])
+
+
+@pytest.mark.parametrize(("gpus", "refused"), [(1, False), (2, True)])
+def test_rays_own_scheduler_names_the_group_that_it_can_never_place(
+    gpus: int, refused: bool
+) -> None:
+    """What KubeRay's autoscaler says: one type, with one GPU, and a lane of two workers."""
+    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest
+
+    bundle = ResourceRequest(resources_bundle={"CPU": 1, "GPU": gpus})
+    kind = NodeTypeConfig("one", 0, 8, resources={"CPU": 8, "GPU": 1})
+    reply = ResourceDemandScheduler(event_logger=None).schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs={"one": kind},
+            max_num_nodes=8,
+            gang_resource_requests=[
+                GangResourceRequest(requests=[bundle, bundle], details="abc:PACK|PENDING")
+            ],
+        )
+    )
+    said = [request.details for request in reply.infeasible_gang_resource_requests]
+    assert said == (["abc:PACK|PENDING"] if refused else [])
+    assert sum(launch.count for launch in reply.to_launch) == (0 if refused else 2)
