@@ -27,7 +27,7 @@ from lotus_ray.job_schema import Resources
 POLL_SECONDS = 2.0
 REFUSED_SECONDS = 30.0  # of an autoscaler; one that is at its limit says no only for a moment
 PATIENCE_SECONDS = 600.0  # with a cluster that has no autoscaler, to which somebody may add a node
-LANE_DRIVER_BYTES = 3 << 29  # of the head: a trial and its Train controller, each with torch
+LANE_DRIVER_BYTES = 3 << 29  # of the head: a trial, its Train controller and helpers (1.3 GiB)
 _UNBOUNDED = 1_000_000  # nodes of a type that says no limit
 _NODE_GROUP = "ray.io/node-group"  # what an autoscaler calls the type of a node that it started
 
