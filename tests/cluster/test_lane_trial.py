@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lotus_ray.cells import plan
-from lotus_ray.cluster import grid, session
+from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError, DataError
@@ -124,11 +124,11 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
 
 
-def fake_ray(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
     """Pretend that Ray was started here and has these nodes."""
-    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    alive = [{"Alive": True, "Resources": node} for node in resources]
     dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
-    monkeypatch.setattr(session, "ray", SimpleNamespace(nodes=lambda: alive + dead))
+    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: alive + dead))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
