@@ -27,6 +27,8 @@ def session() -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Whatever `log_to_driver` says, Ray prints the last log lines of a node that died to stdout.
+    ray._private.worker.print_to_stdstream = _say_nothing
     try:
         ray.init(
             log_to_driver=False,
@@ -49,6 +51,10 @@ def session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """Take the place of a function of Ray that prints."""
 
 
 def concurrent_lanes(resources: Resources) -> int:

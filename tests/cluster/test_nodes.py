@@ -61,16 +61,18 @@ def cluster() -> Iterator[tuple[ThreeNodes, Head]]:
 
 
 def test_a_grid_survives_its_nodes(cluster: tuple[ThreeNodes, Head], tmp_path: Path) -> None:
-    """Three lanes on three nodes: one node is killed, then one announced to go in 10 s and killed.
+    """Three lanes on three nodes: one node is killed, and another one announces that it goes.
 
     The lane of the first starts its cell anew, having kept no border in its hour; the lane of the
-    second goes on from the border that the notice made it keep. All finish on the head.
+    second goes on from the border that the notice made it keep. All finish on the head. Ray's
+    own words about nodes that died are no part of the output.
     """
     nodes, head = cluster
     store, log = tmp_path / "store", tmp_path / "log"
     command = [
         *("lotus-ray", "grid", str(ROOT / "jobs" / "digits.yaml"), "--store", str(store)),
-        *("--limit", "143", "--set", "grid.seeds=[1,2,3]", "--set", "grid.methods=[original,gold]"),
+        *("--limit", "143", "--set", "grid.seeds=[1,2,3]"),
+        *("--set", "grid.methods=[original, finetune]", "--set", "epochs=2"),
         *("--set", "grid.models.0.train.epochs=150"),
         *("--set", "resources.checkpoint_seconds=3600"),
     ]
@@ -78,19 +80,22 @@ def test_a_grid_survives_its_nodes(cluster: tuple[ThreeNodes, Head], tmp_path: P
     with ended(driver):
         wait_until(lambda: len(lanes_begun(store)) == SEEDS, driver, log)
         assert nodes.order("kill", 1) == "killed"
-        assert nodes.order("drain", 2, 10)[0] is True
+        assert nodes.order("drain", 2, 5)[0] is True
         wait_until(lambda: list(store.glob("borders/*/*.pt")), driver, log)
-        wait_until(lambda: "1 of 3 lanes" in log.read_text() or nodes.order("kill", 2), driver, log)
         wait_until(lambda: driver.poll() is not None, log=log)
+    lines = log.read_text().splitlines()
     assert driver.returncode == 0, log.read_text()
-    print(log.read_text())
     rows = list(Store.open(str(store)).rows().values())
     assert [row["status"] for row in rows] == ["ok"] * 2 * SEEDS
     assert len(list(store.glob("rows/*/*.json"))) == len(rows)
-    print([(row["method"], row["attempts"], row["resumed_at_phase"]) for row in rows])
     assert sorted(row["attempts"] for row in rows) == [1, 1, 1, 1, 2, 2]
-    resumed = [row for row in rows if row["resumed_at_phase"]]
-    assert [row["attempts"] for row in resumed] == [2]
+    (resumed,) = [row for row in rows if row["resumed_at_phase"]]
+    assert resumed["attempts"] == 2
+    waited = [line for line in lines if "waiting for nodes: 2 of 3 lanes have theirs" in line]
+    assert len(waited) == 1
+    table = lines.index("digits, ResNet18, instance_10pct_smoke143")
+    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ")
+    assert all(any(words in line for words in about) for line in lines[:table])
 
 
 def lanes_begun(store: Path) -> set[str]:
