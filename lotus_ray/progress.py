@@ -77,6 +77,11 @@ class Progress(AbstractContextManager["Progress"]):
         working = time.monotonic() - self._start - (self.first_cell_after or 0.0)
         return f"{count}, about {working / done * left:.0f} s left"
 
+    @property
+    def lanes_left(self) -> int:
+        """Return how many lanes have a missing cell."""
+        return sum(bool(left) for _, left in self._lanes)
+
     def say(self, text: str) -> None:
         """Write a line that is not about a cell."""
         self._stream.write(f"{time.monotonic() - self._start:7.1f} s  {text}\n")

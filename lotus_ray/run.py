@@ -247,7 +247,7 @@ def _run_missing(
 
         run_lanes = partial(
             grid.run_lanes,
-            say=progress.say,
+            progress=progress,
             interrupted=partial(_record_interruption, store, outcome),
         )
     start = time.perf_counter()

@@ -94,7 +94,7 @@ def test_a_grid_survives_its_nodes(cluster: tuple[ThreeNodes, Head], tmp_path: P
     waited = [line for line in lines if "waiting for nodes: 2 of 3 lanes have theirs" in line]
     assert len(waited) == 1
     table = lines.index("digits, ResNet18, instance_10pct_smoke143")
-    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ")
+    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ", "  all lanes have")
     assert all(any(words in line for words in about) for line in lines[:table])
 
 
