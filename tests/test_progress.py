@@ -53,3 +53,16 @@ def test_events_are_told_in_order_and_once() -> None:
     assert lines[4].startswith("a, Y: diverged; 2/3 cells")
     assert len(lines) == 5
     assert progress.first_cell_after is not None
+
+
+def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
+    book, stream = Book(), io.StringIO()
+    progress = Progress([_todo(book, "X", "a"), _todo(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    with progress:
+        progress.say("waiting for nodes")
+        assert progress.first_cell_after is None
+        assert progress.lanes_left == 2
+        book.status["Xa"] = "ok"
+        progress._look()
+        assert progress.lanes_left == 1
+    assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")

@@ -174,6 +174,13 @@ def test_a_joined_cluster_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> Non
     fake_ray(monkeypatch, {"CPU": 0.0})
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert session.concurrent_lanes(Resources(gpus_per_worker=1)) == 1
+    assert session.concurrent_lanes(Resources(gpus_per_worker=1, lanes_at_once=8)) == 8
+
+
+def test_a_job_may_ask_for_fewer_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ray(monkeypatch, FOUR_CPUS)
+    assert session.concurrent_lanes(Resources(lanes_at_once=3)) == 3
+    assert session.concurrent_lanes(Resources(lanes_at_once=8)) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:

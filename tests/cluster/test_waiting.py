@@ -1,0 +1,75 @@
+"""What is said of nodes that are missing, and what a submitted job may set: no Ray starts here."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ray")
+
+from lotus_ray import cluster
+from lotus_ray.cluster import nodes
+from lotus_ray.job_schema import Resources
+from lotus_ray.progress import Progress
+
+
+def wait_for(stream: io.StringIO, lines: int) -> list[str]:
+    end = time.monotonic() + 30
+    while len(stream.getvalue().splitlines()) < lines:
+        assert time.monotonic() < end, stream.getvalue()
+        time.sleep(0.01)
+    return [line.split(" s  ")[1] for line in stream.getvalue().splitlines()]
+
+
+def test_it_is_said_how_many_lanes_wait_whenever_that_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two lanes of two workers with three CPUs: no node, then one with six, then two of them."""
+    there: list[dict[str, object]] = []
+    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: list(there)))
+    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
+    stream = io.StringIO()
+    lane = SimpleNamespace(cells=[SimpleNamespace(cell_id="a")], name="lane")
+    todos = [SimpleNamespace(lane=lane, generations={"a": 0})] * 3
+    store = SimpleNamespace(attempts=lambda cell_id: 0)
+    progress = Progress(todos, store, stream)  # type: ignore[arg-type]
+    need = Resources(workers=2, cpus_per_worker=3)
+    with nodes.told_what_is_missing(2, need, progress):
+        wait_for(stream, 1)
+        there.append({"Alive": True, "Resources": {"CPU": 6.0}})
+        wait_for(stream, 2)
+        there.append(there[0])
+        lines = wait_for(stream, 3)
+        time.sleep(0.1)
+    each = "(each of 2 workers needs 3 CPUs, 0 GPUs)"
+    assert lines == [
+        f"waiting for nodes: 0 of 2 lanes have theirs {each}",
+        f"waiting for nodes: 1 of 2 lanes have theirs {each}",
+        "all lanes have their nodes",
+    ]
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+@pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])
+def test_what_workers_find_is_ours_where_the_job_says_nothing(
+    runtime_env: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert not cluster.in_submitted_job()
+    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime_env}))
+    assert cluster.in_submitted_job()
+    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
+
+
+def test_what_the_job_sets_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses a variable that both set, whatever the values."""
+    chosen = {"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "OTHER": "1"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": chosen}))
+    ours = dict(cluster.ENVIRONMENT)
+    del ours["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
+    assert cluster.environment_of_workers() == ours
