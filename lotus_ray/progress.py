@@ -77,7 +77,6 @@ class Progress(AbstractContextManager["Progress"]):
         working = time.monotonic() - self._start - (self.first_cell_after or 0.0)
         return f"{count}, about {working / done * left:.0f} s left"
 
-    @property
     def lanes_left(self) -> int:
         """Return how many lanes have a missing cell."""
         return sum(bool(left) for _, left in self._lanes)

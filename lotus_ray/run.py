@@ -247,7 +247,8 @@ def _run_missing(
 
         run_lanes = partial(
             grid.run_lanes,
-            progress=progress,
+            say=progress.say,
+            lanes_left=progress.lanes_left,
             interrupted=partial(_record_interruption, store, outcome),
         )
     start = time.perf_counter()

@@ -61,8 +61,8 @@ def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
     with progress:
         progress.say("waiting for nodes")
         assert progress.first_cell_after is None
-        assert progress.lanes_left == 2
+        assert progress.lanes_left() == 2
         book.status["Xa"] = "ok"
         progress._look()
-        assert progress.lanes_left == 1
+        assert progress.lanes_left() == 1
     assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")

@@ -22,7 +22,6 @@ from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
 from lotus_ray.errors import ClusterError, LotusRayError
 from lotus_ray.job_schema import Resources
-from lotus_ray.progress import Progress
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
@@ -47,7 +46,8 @@ class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
 def run_lanes(
     todos: list[Todo],
     resources: Resources,
-    progress: Progress,
+    say: Callable[[str], None],
+    lanes_left: Callable[[], int],
     interrupted: Callable[[], None],
 ) -> None:
     """Run lanes on Ray until every cell of them has a row.
@@ -55,7 +55,8 @@ def run_lanes(
     Args:
         todos: lanes with missing cells.
         resources: what one lane needs.
-        progress: is told what is waited for.
+        say: takes a line about what is waited for.
+        lanes_left: returns how many lanes are not finished.
         interrupted: is called at once when a signal ends the command. Ray kills a job 3 s after it
             was told to stop, and leaving a cluster may take longer.
 
@@ -66,7 +67,7 @@ def run_lanes(
     try:
         with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
             try:
-                errors = _run_trials(todos, resources, scratch, progress)
+                errors = _run_trials(todos, resources, scratch, say, lanes_left)
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -81,7 +82,11 @@ def run_lanes(
 
 
 def _run_trials(
-    todos: list[Todo], resources: Resources, scratch: str, progress: Progress
+    todos: list[Todo],
+    resources: Resources,
+    scratch: str,
+    say: Callable[[str], None],
+    lanes_left: Callable[[], int],
 ) -> list[Exception]:
     """Run each lane as a trial; return what ended trials early."""
     trainable = ray.tune.with_parameters(
@@ -96,7 +101,7 @@ def _run_trials(
             storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
         ),
     )
-    with told_what_is_missing(lanes, resources, progress):
+    with told_what_is_missing(lanes, resources, say, lanes_left):
         return list(tuner.fit().errors)
 
 

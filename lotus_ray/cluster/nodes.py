@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
 
 from lotus_ray.job_schema import Resources
-from lotus_ray.progress import Progress
 
 POLL_SECONDS = 1.0
 
@@ -35,23 +34,26 @@ def fitting_lanes(resources: Resources) -> int:
 
 
 @contextmanager
-def told_what_is_missing(lanes: int, resources: Resources, progress: Progress) -> Iterator[None]:
-    """Say in one line how many lanes have their nodes, whenever that changes.
+def told_what_is_missing(
+    lanes: int, resources: Resources, say: Callable[[str], None], lanes_left: Callable[[], int]
+) -> Iterator[None]:
+    """Say in one line how many of some lanes have their nodes, whenever that changes.
 
     Args:
         lanes: how many are to run at once.
         resources: what one lane needs.
-        progress: knows how many lanes are left; nothing is said while none of them has to wait.
+        say: takes a line; nothing is said while no lane has to wait.
+        lanes_left: returns how many are not finished.
     """
     stop = threading.Event()
 
     def watch() -> None:
         said = ""
-        while wanted := min(lanes, progress.lanes_left):
+        while wanted := min(lanes, lanes_left()):
             fit = fitting_lanes(resources)
             line = _waiting(fit, wanted, resources) if fit < wanted else ""
             if line != said:
-                progress.say(line or "all lanes have their nodes")
+                say(line or "all lanes have their nodes")
             said = line
             if stop.wait(POLL_SECONDS):
                 return

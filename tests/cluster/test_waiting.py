@@ -38,7 +38,7 @@ def test_it_is_said_how_many_lanes_wait_whenever_that_changes(
     store = SimpleNamespace(attempts=lambda cell_id: 0)
     progress = Progress(todos, store, stream)  # type: ignore[arg-type]
     need = Resources(workers=2, cpus_per_worker=3)
-    with nodes.told_what_is_missing(2, need, progress):
+    with nodes.told_what_is_missing(2, need, progress.say, progress.lanes_left):
         wait_for(stream, 1)
         there.append({"Alive": True, "Resources": {"CPU": 6.0}})
         wait_for(stream, 2)
