@@ -162,9 +162,28 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 
 @main.command()
 @click.argument("store")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json", "html"]),
+    default="table",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["paper", "notebooks"]),
+    help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def report(store: str, form: str, output: Path | None) -> None:
+@click.option("--figures", type=click.Path(path_type=Path), help="A folder for SVG and PDF files.")
+@click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
+def report(
+    store: str,
+    form: str,
+    against: str | None,
+    output: Path | None,
+    figures: Path | None,
+    recompute: bool,
+) -> None:
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
@@ -172,16 +191,71 @@ def report(store: str, form: str, output: Path | None) -> None:
 
     opened = Store.open(store)
     opened.check_exists()
-    text = FORMATS[form](collect(opened))
+    entries = collect(opened, recompute=recompute)
+    if figures is not None:
+        from lotus_ray.report.figures.files import write_figures
+
+        written = write_figures(entries, opened, figures)
+        click.echo(f"{len(written)} files of figures: {figures}", err=True)
+    if form == "html":
+        from lotus_ray.report.page import to_page
+
+        text = to_page(entries, opened, against)
+    else:
+        text = FORMATS[form](entries, against)
     if output is None:
         click.echo(text, nl=False)
     else:
         try:
-            output.write_text(text)
+            output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise JobError(
                 f"the report cannot be written: {error.strerror}", where=str(output)
             ) from error
+
+
+@main.command("export")
+@click.argument("store")
+@click.option(
+    "--to",
+    "tracker",
+    required=True,
+    type=click.Choice(["mlflow", "tensorboard"]),
+    help="What the runs are for.",
+)
+@click.option(
+    "--uri",
+    metavar="URI",
+    help="Of MLflow: sqlite:///runs.db, http://host:5000; else MLFLOW_TRACKING_URI.",
+)
+@click.option("--output", metavar="FOLDER", help="Of TensorBoard: its log directory.")
+def export_(store: str, tracker: str, uri: str | None, output: str | None) -> None:
+    """Show the rows of STORE in MLflow or TensorBoard: one run a cell.
+
+    Run it again to bring them up to date.
+    """
+    from lotus_ray.store import Store
+    from lotus_ray.trackers import TRACKERS
+    from lotus_ray.trackers.runs import runs_of
+
+    place = _place_of_runs(tracker, uri, output)
+    opened = Store.open(store)
+    opened.check_exists()
+    click.echo(TRACKERS[tracker](runs_of(opened), place))
+
+
+def _place_of_runs(tracker: str, uri: str | None, output: str | None) -> str:
+    """Return where a tracker's runs go; raise UsageError for the option of the other one."""
+    given = {"--uri": uri, "--output": output}
+    needed, other = ("--uri", "--output") if tracker == "mlflow" else ("--output", "--uri")
+    if given[other] is not None:
+        raise click.UsageError(f"{other} does not belong to --to {tracker}, which has {needed}")
+    fallback = os.environ.get("MLFLOW_TRACKING_URI") if tracker == "mlflow" else None
+    place = given[needed] or fallback
+    if not place:
+        example = "sqlite:///runs.db" if tracker == "mlflow" else "FOLDER"
+        raise click.UsageError(f"--to {tracker} needs {needed} {example}")
+    return place
 
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -274,13 +348,17 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     stages = run.Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):
-        text = FORMATS[form](collect(store, outcome.labels))
+        entries = collect(store, outcome.labels)
+        text = FORMATS[form](entries)
     click.echo(text, nl=False)
+    with stages.measure("page"):
+        page = _write_page(entries, store)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
     store.replace(run.OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
+    click.echo(page, err=True)
     click.echo(outcome.last_line, err=True)
 
 
@@ -289,6 +367,17 @@ def _leave_at_once(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _write_page(entries: Any, store: Any) -> str:
+    """Leave the report as a page in the store; return the line that says where, or why not."""
+    try:
+        from lotus_ray.report.page import PAGE, to_page
+
+        store.replace(PAGE, to_page(entries, store).encode())
+    except Exception as error:  # nothing that is drawn is worth the end of a grid
+        return f"warning: the report page could not be written: {type(error).__name__}: {error}"
+    return f"page: {store.uri}/{PAGE}"
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ LotusRayError        1   a bug, if nothing more precise is raised
   StoreError         5   the metric store
   CellError          4   the cell that `unlearn` was asked for
   ClusterError       6   Ray, its resources or its authentication
+  TrackerError       6   MLflow: not installed, not reached, or it refuses what is exported
   Diverged           -   a cell's loss became NaN or infinite: a row, not an exit
   UndefinedMetric    -   a metric has no value here: null with a reason
 """
@@ -69,6 +70,12 @@ class StoreError(LotusRayError):
 
 class ClusterError(LotusRayError):
     """Ray cannot be reached, or could never run what the job asks for."""
+
+    exit_code = 6
+
+
+class TrackerError(LotusRayError):
+    """MLflow is not installed, cannot be reached, or refuses what is exported to it."""
 
     exit_code = 6
 

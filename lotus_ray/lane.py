@@ -32,9 +32,9 @@ from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
 from lotus_ray.memory import give_back_memory, keep_freed_memory
 from lotus_ray.method_specs import build_method
-from lotus_ray.metrics.evaluation import evaluate, evaluate_known
-from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.metrics.summary import Metrics, summarise
+from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
+from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
+from lotus_ray.metrics.summary import Summary, summarise
 from lotus_ray.models.checkpoints import (
     load_into,
     read_weights,
@@ -194,8 +194,7 @@ class _Measured:
     weights: bytes  # on the first worker
     teacher: _Teacher | None
     outputs: Outputs
-    metrics: Metrics
-    undefined: dict[str, str]
+    summary: Summary
     clock: Clock
     records: list[PhaseRecord]
     resumed_at: int
@@ -203,8 +202,7 @@ class _Measured:
     def row(self) -> dict[str, Any]:
         return {
             "status": OK,
-            "metrics": self.metrics,
-            "undefined": self.undefined,
+            **self.summary.fields(),
             "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
             "phases": [phase(record) for record in self.records],
             "resumed_at_phase": self.resumed_at,
@@ -236,17 +234,13 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
         teacher, outputs = _answers(place, cell, problem, weights)
-        metrics: Metrics = {}
-        undefined: dict[str, str] = {}
-        if place.is_first:
-            metrics, undefined = summarise(outputs, teacher.outputs)
+        summary = summarise(outputs, teacher.outputs) if place.is_first else Summary()
     return _Measured(
         problem.model,
         weights,
         teacher,
         outputs,
-        metrics,
-        undefined,
+        summary,
         clock,
         records,
         borders.resumed_at,
@@ -265,7 +259,11 @@ def _answers(
     is_original = cell == place.lane.original
     if is_original:
         problem.model.zero_grad(set_to_none=True)
-        teacher = _teacher(place, problem.model, hashlib.sha256(weights).hexdigest())
+        digest = hashlib.sha256(weights).hexdigest()
+        random = forget_probs(
+            problem.random_logits(problem.forget), _role_names(place), place.device
+        )
+        teacher = _teacher(place, problem.model, digest, random)
         outputs = teacher.outputs
     else:
         assert place.teacher is not None
@@ -294,13 +292,14 @@ def _role_names(place: _Place) -> np.ndarray:
     return names
 
 
-def _teacher(place: _Place, model: nn.Module, weights: str) -> _Teacher:
+def _teacher(place: _Place, model: nn.Module, weights: str, random: np.ndarray | None) -> _Teacher:
     """Return the original with its logits: from the store, or computed and kept there.
 
     Args:
         place: where the lane runs.
         model: the original.
         weights: the SHA-256 of its weights, on the first worker.
+        random: what a random network answers to the forget set [N_f, C], on the first worker.
     """
     lane = place.lane
     spec = lane.original.spec
@@ -317,7 +316,7 @@ def _teacher(place: _Place, model: nn.Module, weights: str) -> _Teacher:
     )
     names = _role_names(place)
     outputs = evaluate_known(logits, names, roles.labels, roles.num_classes, place.device)
-    return _Teacher(frozen, logits, outputs)
+    return _Teacher(frozen, logits, replace(outputs, random_forget_probs=random))
 
 
 def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
@@ -362,8 +361,9 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
             where=f"{place.todo.store} cell {cell.cell_id}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",
         )
-    digest = ""
+    digest, random = "", None
     if row is not None:
+        random = random_forget_probs(place.store.artifact(row, TENSORS))
         weights = weights_from_bytes(place.store.artifact(row, WEIGHTS))
         load_into(model, weights, where=row["artifacts"][WEIGHTS]["name"])
         digest = row["artifacts"][WEIGHTS]["sha256"]
@@ -371,7 +371,7 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
         value.copy_(place.workers.from_first(value))
     with Forwards(forwards.images).counting() as asked:
         asked.watch(model, TEACHER)
-        teacher = _teacher(place, model, digest)
+        teacher = _teacher(place, model, digest, random)
     check_accuracy(place.lane, teacher.outputs)  # of which its own run may not have known
     return teacher
 

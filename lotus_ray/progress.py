@@ -1,43 +1,57 @@
-"""Which cells run, which are done, how long is left: one plain line an event, from the store."""
+"""Which cells run, which are done, how long is left: found in the store, told to a view."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from lotus_ray.store import OK, Store
 from lotus_ray.todo import Todo
+from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Watch the missing cells of a grid from a thread while something else runs them."""
+    """Watch the missing cells of a grid from a thread while something else runs them.
+
+    Nothing that goes wrong in watching or showing ends the grid.
+    """
 
     def __init__(
         self, todos: Iterable[Todo], store: Store, stream: TextIO, poll_seconds: float = 0.25
     ) -> None:
-        # A lane works through its cells in order, so the first one left is the one to watch.
-        self._lanes = [
-            (todo, [cell for cell in todo.lane.cells if cell.cell_id in todo.generations])
-            for todo in todos
-        ]
-        self._total = sum(len(left) for _, left in self._lanes)
+        self._lanes = []
+        for todo in todos:
+            left = [cell for cell in todo.lane.cells if cell.cell_id in todo.generations]
+            self._lanes.append(LaneState(todo, left, len(left)))
+        self._total = sum(lane.total for lane in self._lanes)
         self._store = store
         self._stream = stream
+        self._view: View = PlainLines(stream)
         self._poll_seconds = poll_seconds
         self._attempts = {
-            cell.cell_id: store.attempts(cell.cell_id) for _, left in self._lanes for cell in left
+            cell.cell_id: store.attempts(cell.cell_id) for lane in self._lanes for cell in lane.left
         }
         self._start = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
+        self._ends_at: float | None = None  # as estimated when the last cell ended
+        self._store_was_away = False
+        self._to_say: deque[str] = deque()  # by other threads; this one alone moves the view
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Progress:
-        self._thread.start()
+        try:
+            self._open()
+            self._show(lambda view: view.draw(self._standing()))
+            self._thread.start()
+        except BaseException:  # __exit__ is not called where Ctrl-C comes here
+            self._show(lambda view: view.close())
+            raise
         return self
 
     def __exit__(
@@ -47,46 +61,115 @@ class Progress(AbstractContextManager["Progress"]):
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join()
-        self._look()
+        try:
+            self._thread.join()
+            self._look()
+            self._show(lambda view: view.draw(self._standing()))
+        finally:
+            self._show(lambda view: view.close())
+
+    def lanes_left(self) -> int:
+        """Return how many lanes have a missing cell."""
+        return sum(bool(lane.left) for lane in self._lanes)
+
+    def say(self, text: str) -> None:
+        """Tell a line that is not about a cell, from any thread."""
+        self._to_say.append(f"{self._elapsed():7.1f} s  {text}")
+
+    def _open(self) -> None:
+        try:
+            self._view = view_for(self._stream)
+        except Exception as error:
+            self._fall_back(error)
 
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_seconds):
             self._look()
+            self._show(lambda view: view.draw(self._standing()))
 
     def _look(self) -> None:
-        for todo, left in self._lanes:
-            while left:
-                begun = self._store.attempts(left[0].cell_id)
-                if begun > self._attempts[left[0].cell_id]:
-                    self._attempts[left[0].cell_id] = begun
-                    self._say(f"{left[0].label}, {todo.lane.name}: running")
-                if not todo.is_settled(left[0], self._store):
-                    break
-                cell = left.pop(0)
-                row = self._store.row(cell.cell_id) or {}
-                status = "done" if row.get("status") == OK else row.get("status")
-                self._say(f"{cell.label}, {todo.lane.name}: {status}; {self._how_far()}")
+        while self._to_say:
+            self._note(self._to_say.popleft())
+        for lane in self._lanes:
+            try:
+                self._look_at(lane)
+            except Exception as error:  # a disk that is away for a moment; looked at again soon
+                if not self._store_was_away:
+                    self._store_was_away = True
+                    self._note(f"note: the store cannot be read, trying again: {error}")
+
+    def _look_at(self, lane: LaneState) -> None:
+        name = lane.todo.lane.name
+        while lane.left:
+            cell = lane.left[0]
+            begun = self._store.attempts(cell.cell_id)
+            if begun > self._attempts[cell.cell_id]:
+                self._attempts[cell.cell_id] = begun
+                lane.running = (cell.label, self._elapsed())
+                self._tell(f"{cell.label}, {name}: running")
+            if not lane.todo.is_settled(cell, self._store):
+                break
+            row = self._store.row(cell.cell_id) or {}
+            lane.left.pop(0)
+            is_ok = row.get("status") == OK
+            status = "done" if is_ok else row.get("status")
+            lane.running = None
+            lane.last = (cell.label, str(status), _seconds(row))
+            lane.failed += not is_ok
+            place = f"{cell.label}, {name}: {status}"
+            failure = None if is_ok else ": ".join(filter(None, (place, _reason(row))))
+            self._tell(f"{place}; {self._how_far()}", failure)
 
     def _how_far(self) -> str:
-        left = sum(len(cells) for _, cells in self._lanes)
+        left = sum(len(lane.left) for lane in self._lanes)
         done = self._total - left
         count = f"{done}/{self._total} cells"
-        if not left:
-            return count
-        working = time.monotonic() - self._start - (self.first_cell_after or 0.0)
-        return f"{count}, about {working / done * left:.0f} s left"
+        elapsed = self._elapsed()
+        working = elapsed - (self.first_cell_after or 0.0)
+        seconds_left = working / done * left
+        self._ends_at = elapsed + seconds_left
+        return f"{count}, about {seconds_left:.0f} s left" if left else count
 
-    def lanes_left(self) -> int:
-        """Return how many lanes have a missing cell."""
-        return sum(bool(left) for _, left in self._lanes)
+    def _standing(self) -> Standing:
+        elapsed = self._elapsed()
+        left = None if self._ends_at is None else max(self._ends_at - elapsed, 0.0)
+        return Standing(self._lanes, elapsed, left)
 
-    def say(self, text: str) -> None:
-        """Write a line that is not about a cell."""
-        self._stream.write(f"{time.monotonic() - self._start:7.1f} s  {text}\n")
-        self._stream.flush()
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
 
-    def _say(self, text: str) -> None:
+    def _tell(self, event: str, failure: str | None = None) -> None:
+        elapsed = self._elapsed()
         if self.first_cell_after is None:
-            self.first_cell_after = time.monotonic() - self._start
-        self.say(text)
+            self.first_cell_after = elapsed
+        at = f"{elapsed:7.1f} s  "
+        self._show(lambda view: view.say(at + event, None if failure is None else at + failure))
+
+    def _note(self, text: str) -> None:
+        self._show(lambda view: view.say(text, text))
+
+    def _show(self, act: Callable[[View], None]) -> None:
+        """Let the view act; one that cannot gives way to plain lines."""
+        try:
+            act(self._view)
+        except Exception as error:
+            self._fall_back(error)
+            with suppress(Exception):  # nobody can be told
+                act(self._view)
+
+    def _fall_back(self, error: Exception) -> None:
+        with suppress(Exception):
+            self._view.close()
+        self._view = PlainLines(self._stream)
+        with suppress(Exception):
+            self._view.say(f"note: plain lines from here: {error!r}")
+
+
+def _seconds(row: dict[str, Any]) -> float | None:
+    timing = row.get("timing")
+    return sum(timing.values()) if timing else None
+
+
+def _reason(row: dict[str, Any]) -> str:
+    lines = str((row.get("error") or {}).get("message", "")).splitlines()
+    return lines[0] if lines else ""

@@ -22,6 +22,7 @@ def failure(status: str, error: BaseException) -> dict[str, Any]:
         "status": status,
         "metrics": {},
         "undefined": {},
+        "intervals": {},
         "timing": {},
         "phases": [],
         "error": {

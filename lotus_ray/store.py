@@ -3,6 +3,7 @@
     rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
     borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
+    roles/, logits/, comparisons/        what rows share, named after what it is computed from
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
 artifact it names is written and its digest re-read. A row is never changed. A failed row is

@@ -20,6 +20,7 @@ from lotus_ray.data.shards import FORMAT
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError
 from lotus_ray.methods import METHODS
+from lotus_ray.store import Store
 
 EMBEDDED = f"digits-{FORMAT}"
 DIGITS = Path(__file__).parent.parent / "jobs" / "digits.yaml"
@@ -327,6 +328,20 @@ def test_report_prints_csv(finished: tuple[Path, Result]) -> None:
     assert (gold["jsd"], gold["avg_gap"]) == ("0.0", "0.0")
 
 
+def test_report_can_compute_metrics_again(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    """Rows that say 0.123 for every accuracy are reported as such, unless they are recomputed."""
+    shutil.copytree(finished[0], tmp_path / "wrong")
+    opened = Store.open(str(tmp_path / "wrong"))
+    for row in opened.rows().values():
+        files = {name: opened.artifact(row, name) for name in row["artifacts"]}
+        wrong = {**row["metrics"], "test_accuracy": 0.123}
+        opened.commit(opened.begin(row["cell_id"], 1, {}), row | {"metrics": wrong}, files)
+    assert run("report", tmp_path / "wrong").stdout.count(" 0.123 ") == 4
+    result = run("report", tmp_path / "wrong", "--recompute")
+    assert result.exit_code == 0
+    assert result.stdout == run("report", finished[0]).stdout
+
+
 def test_report_writes_a_file(finished: tuple[Path, Result], folder: Path) -> None:
     result = run("report", finished[0], "--format", "csv", "--output", "table.csv")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -583,9 +598,10 @@ def test_a_report_of_no_store_exits_with_5(folder: Path) -> None:
 
 
 def test_a_report_of_a_changed_artifact_exits_with_5(done: Path) -> None:
+    """Where it is read: what the grid's own report compared is kept."""
     path = next(done.rglob("tensors.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    parts = failed(run("report", done), 5)
+    parts = failed(run("report", done, "--recompute"), 5)
     assert parts["what"] == "an artifact of a committed row changed since it was written"
     assert parts["where"].endswith("tensors.safetensors")
 

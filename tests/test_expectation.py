@@ -153,7 +153,7 @@ def test_the_accuracy_is_that_of_unseen_and_test_set_together(
     labels = np.ones(20, dtype=np.int64)
     predicted = np.array([0] * 5 + [1, 1, 1, 1, 1, 0] + [1, 1, 1, 0] + [0] * 5)
     none = np.zeros(20)
-    outputs = Outputs(roles, labels, predicted, none, none, none, none, {})
+    outputs = Outputs(roles, labels, predicted, none, none, none, none, none, {})
     lane = replace(lane, expected_accuracy=expected, accuracy_tolerance=tolerance)
     if passes:
         check_accuracy(lane, outputs)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 
 from lotus_ray import local, models
 from lotus_ray.borders import Border
@@ -23,9 +25,10 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
+from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
-from lotus_ray.problem import Phase, Problem
+from lotus_ray.problem import LogitsCache, Phase, Problem, Split
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
@@ -44,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
     return prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
 
 
-def _lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
+def plan_lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
     """Plan a small lane and write its roles; everything is missing."""
     planned = plan(load_job(JOB, [*QUICK, *overrides]), [data], limit=40)
     opened = Store.open(str(store))
@@ -54,13 +57,14 @@ def _lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, St
     return lane, opened, Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, str(store))
 
 
-def _run(todo: Todo) -> None:
+def run_todo(todo: Todo) -> None:
+    """Run what is missing in this process."""
     local.run_lanes([todo], Resources())
 
 
 def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = _lane(data, tmp_path)
-    _run(todo)
+    lane, store, todo = plan_lane(data, tmp_path)
+    run_todo(todo)
     rows = store.rows()
     assert rows.keys() == {cell.cell_id for cell in lane.cells}
     for cell in lane.cells:
@@ -88,20 +92,64 @@ def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
     data: shards.Manifest, tmp_path: Path
 ) -> None:
     """Cell by cell, each in a lane of its own, the metrics are those of one lane."""
-    lane, whole, todo = _lane(data, tmp_path / "whole")
-    _run(todo)
-    _, parts, _ = _lane(data, tmp_path / "parts")
+    lane, whole, todo = plan_lane(data, tmp_path / "whole")
+    run_todo(todo)
+    _, parts, _ = plan_lane(data, tmp_path / "parts")
     for cell in lane.cells:
-        _run(Todo(lane, {cell.cell_id: 0}, str(tmp_path / "parts")))
+        run_todo(Todo(lane, {cell.cell_id: 0}, str(tmp_path / "parts")))
     for cell_id, row in whole.rows().items():
         assert parts.rows()[cell_id]["metrics"] == row["metrics"]
 
 
+def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once: a lane that goes on later reads it, and has the metric of one whole lane.
+
+    ZRF is 1 less the mean of scipy's distance squared, between that and the cell's own answers.
+    """
+    lane, store, todo = plan_lane(data, tmp_path)
+    random_logits, forgotten = Problem.random_logits, {}
+
+    def watched(problem: Problem, split: Split) -> LogitsCache:
+        for batch in split:
+            forgotten.update(zip(batch.rows.tolist(), batch.images, strict=True))
+        return random_logits(problem, split)
+
+    monkeypatch.setattr(Problem, "random_logits", watched)
+    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    images = torch.stack([forgotten[row] for row in sorted(forgotten)])
+
+    def refuse(place: object) -> None:
+        raise AssertionError("a random network was built")
+
+    monkeypatch.setattr("lotus_ray.lane._Place.random_model", refuse)
+    run_todo(todo)
+    rows = store.rows()
+    original = store.artifact(rows[lane.original.cell_id], TENSORS)
+    random = random_forget_probs(original)
+    network = models.build(lane.model, lane.seed, "random weights")
+    assert random.shape == forget_probs(original).shape == (40, 10)
+    assert random.dtype == np.float64
+    found = {}
+    for row in rows.values():
+        assert row["status"] == "ok"
+        own = forget_probs(store.artifact(row, TENSORS))
+        distances = [jensenshannon(p, q) for p, q in zip(own, random, strict=True)]
+        found[row["method"]] = row["metrics"]["zrf"]
+        assert found[row["method"]] == pytest.approx(1 - np.mean(np.square(distances)), abs=1e-12)
+    assert len(set(found.values())) == 4
+    with torch.no_grad():
+        expected = network(images).double().softmax(dim=1).numpy()
+    assert random == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(random, axis=0).max() > 1e-3  # so that the order of rows matters
+
+
 def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = _lane(data, tmp_path)
-    _run(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    lane, store, todo = plan_lane(data, tmp_path)
+    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
     first = store.rows()[lane.original.cell_id]
-    _run(todo)
+    run_todo(todo)
     assert store.rows()[lane.original.cell_id] == first
     assert len(store.rows()) == len(lane.cells)
 
@@ -110,9 +158,9 @@ def test_a_lane_cut_off_goes_on_from_the_last_border(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after the seventh border of the original: the next run trains five phases more."""
-    _, whole, todo = _lane(data, tmp_path / "whole")
-    _run(todo)
-    lane, store, todo = _lane(data, tmp_path / "cut")
+    _, whole, todo = plan_lane(data, tmp_path / "whole")
+    run_todo(todo)
+    lane, store, todo = plan_lane(data, tmp_path / "cut")
     todo = replace(todo, checkpoint_seconds=0)
     offer, offers = StoredBorders.offer, []
 
@@ -124,9 +172,9 @@ def test_a_lane_cut_off_goes_on_from_the_last_border(
 
     monkeypatch.setattr(StoredBorders, "offer", cut)
     with pytest.raises(KeyboardInterrupt):
-        _run(todo)
+        run_todo(todo)
     assert store.rows() == {}
-    _run(todo)
+    run_todo(todo)
     original = store.rows()[lane.original.cell_id]
     assert (original["attempts"], original["resumed_at_phase"]) == (2, 7)
     assert len(original["phases"]) == 12
@@ -165,10 +213,10 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     error: Exception,
     status: str,
 ) -> None:
-    _, store, todo = _lane(data, tmp_path)
+    _, store, todo = plan_lane(data, tmp_path)
     monkeypatch.setitem(METHODS, "finetune", Broken)
     monkeypatch.setattr(Broken, "error", error)
-    _run(todo)
+    run_todo(todo)
     by_method = {row["method"]: row for row in store.rows().values()}
     assert {name: row["status"] for name, row in by_method.items()} == {
         "Original": "ok",
@@ -182,10 +230,10 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
 
 
 def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = _lane(
+    lane, store, todo = plan_lane(
         data, tmp_path, "grid.models.0.train={epochs: 3, lr: 1.0e+38, batch_size: 8}"
     )
-    _run(todo)
+    run_todo(todo)
     rows = store.rows()
     assert rows[lane.original.cell_id]["status"] == "diverged"
     lotus = rows[lane.cells[-1].cell_id]
@@ -195,19 +243,19 @@ def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_
 
 def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path) -> None:
     """Trained weights written to a file: without a recipe they are the original, unchanged."""
-    lane, store, todo = _lane(data, tmp_path / "a")
-    _run(todo)
+    lane, store, todo = plan_lane(data, tmp_path / "a")
+    run_todo(todo)
     trained = store.rows()[lane.original.cell_id]
     file = tmp_path / "original.safetensors"
     file.write_bytes(store.artifact(trained, WEIGHTS))
-    given, second, again = _lane(
+    given, second, again = plan_lane(
         data,
         tmp_path / "b",
         "grid.models.0.train={}",
         f"grid.models.0.initial_checkpoint={file}",
         "grid.methods=[original, {name: lotus, alpha: 8}]",
     )
-    _run(again)
+    run_todo(again)
     rows = second.rows()
     assert rows[given.original.cell_id]["metrics"] == trained["metrics"]
     lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
@@ -222,7 +270,7 @@ def test_a_checkpoint_takes_the_place_of_a_download(
     network = models.build(ModelSpec("test_vit", 10, options={"img_size": 8, "patch_size": 2}), 5)
     file = tmp_path / "w.safetensors"
     file.write_bytes(weights_to_bytes(network))
-    lane, store, todo = _lane(
+    lane, store, todo = plan_lane(
         data,
         tmp_path / "store",
         "model.name=test_vit",
@@ -237,7 +285,7 @@ def test_a_checkpoint_takes_the_place_of_a_download(
         raise OSError("no network")
 
     monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
-    _run(todo)
+    run_todo(todo)
     row = store.rows()[lane.original.cell_id]
     found = weights_from_bytes(store.artifact(row, WEIGHTS))
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
@@ -245,12 +293,12 @@ def test_a_checkpoint_takes_the_place_of_a_download(
 
 def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Path) -> None:
     """One step with lr 1e30 leaves finite weights whose outputs are not: still `diverged`."""
-    _, store, todo = _lane(
+    _, store, todo = plan_lane(
         data,
         tmp_path,
         "grid.methods=[{name: finetune, epochs: 1, lr: 1.0e+30}, lotus]",
     )
-    _run(todo)
+    run_todo(todo)
     assert {row["method"]: row["status"] for row in store.rows().values()} == {
         "Original": "ok",
         "Finetuning": "diverged",
@@ -262,24 +310,24 @@ def test_an_original_that_fails_after_training_feeds_nobody(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights cannot be written: what starts from it fails in this lane as in any later one."""
-    _, store, todo = _lane(data, tmp_path, "grid.methods=[finetune]")
+    _, store, todo = plan_lane(data, tmp_path, "grid.methods=[finetune]")
 
     def no_memory(model: torch.nn.Module) -> bytes:
         raise MemoryError("no memory")
 
     monkeypatch.setattr("lotus_ray.lane.weights_to_bytes", no_memory)
-    _run(todo)
+    run_todo(todo)
     rows = {row["method"]: row for row in store.rows().values()}
     assert rows["Original"]["status"] == "oom"
     assert "its original was not trained" in rows["Finetuning"]["error"]["message"]
 
 
 def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = _lane(data, tmp_path)
+    lane, store, todo = plan_lane(data, tmp_path)
     table = tmp_path / lane.roles_name
     other = Roles.from_parquet(table.read_bytes())
     other.roles[0] = (other.roles[0] + 1) % 4
     table.write_bytes(other.to_parquet())
     with pytest.raises(DataError, match="roles changed"):
-        _run(todo)
+        run_todo(todo)
     assert store.rows() == {}

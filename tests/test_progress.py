@@ -4,7 +4,10 @@ import io
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from lotus_ray.progress import Progress
+from lotus_ray.views import Standing, View, view_for
 
 
 class Book:
@@ -66,3 +69,165 @@ def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
         progress._look()
         assert progress.lanes_left() == 1
     assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")
+
+
+class Failing:
+    """A view that raises, at every call or at those named."""
+
+    def __init__(self, *calls: str) -> None:
+        self.calls = calls
+        self.was_closed = False
+
+    def _do(self, call: str) -> None:
+        if call in self.calls:
+            raise ZeroDivisionError(call)
+
+    def say(self, event: str, lasting: str | None = None) -> None:
+        self._do("say")
+
+    def draw(self, standing: Standing) -> None:
+        self._do("draw")
+
+    def close(self) -> None:
+        self.was_closed = True
+        self._do("close")
+
+
+@pytest.mark.parametrize("calls", [("say",), ("draw",), ("close",), ("say", "draw", "close")])
+def test_a_view_that_raises_gives_way_to_plain_lines(
+    calls: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event at which it raises is told all the same."""
+    book, stream, failing = Book(), io.StringIO(), Failing(*calls)
+    monkeypatch.setattr("lotus_ray.progress.view_for", lambda stream: failing)
+    with Progress([_todo(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+        book.begun["Xa"] = 1
+        progress._look()
+        book.status["Xa"] = "ok"
+    assert failing.was_closed
+    lines = stream.getvalue().splitlines()
+    assert (
+        lines[0]
+        == f"note: plain lines from here: ZeroDivisionError('{lines[0].split(chr(39))[1]}')"
+    )
+    if calls != ("close",):
+        assert [line.split("  ")[-1] for line in lines[1:]] == [
+            "a, X: running",
+            "a, X: done; 1/1 cells",
+        ]
+    assert progress.first_cell_after is not None
+
+
+def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(stream: object) -> View:
+        raise ImportError("no rich here")
+
+    monkeypatch.setattr("lotus_ray.progress.view_for", broken)
+    book, stream = Book(), io.StringIO()
+    with Progress([_todo(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
+        book.status["Xa"] = "ok"
+    assert [line.split("  ")[-1] for line in stream.getvalue().splitlines()] == [
+        "note: plain lines from here: ImportError('no rich here')",
+        "a, X: done; 1/1 cells",
+    ]
+
+
+def test_a_closed_stream_ends_no_grid() -> None:
+    book, stream = Book(), io.StringIO()
+    with Progress([_todo(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+        stream.close()
+        book.status["Xa"] = "ok"
+    assert progress.first_cell_after is not None
+
+
+def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once. Lane Y is seen while X cannot be."""
+    book, stream = Book(), io.StringIO()
+    attempts = book.attempts
+
+    def away(cell_id: str) -> int:
+        if cell_id == "Xa":
+            raise OSError("stale file handle")
+        return attempts(cell_id)
+
+    with Progress(
+        [_todo(book, "X", "a"), _todo(book, "Y", "a")],
+        book,  # type: ignore[arg-type]
+        stream,
+        60,
+    ) as progress:
+        book.begun["Ya"] = 1
+        monkeypatch.setattr(book, "attempts", away)
+        progress._look()
+        progress._look()
+        monkeypatch.setattr(book, "attempts", attempts)
+        book.status["Xa"] = book.status["Ya"] = "ok"
+    lines = [line.split("  ")[-1] for line in stream.getvalue().splitlines()]
+    assert lines[:2] == [
+        "note: the store cannot be read, trying again: stale file handle",
+        "a, Y: running",
+    ]
+    assert lines[2].startswith("a, X: done; 1/2 cells")
+    assert lines[3] == "a, Y: done; 2/2 cells"
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "name"),
+    [
+        (Terminal, {"TERM": "xterm"}, "LiveTable"),
+        (Terminal, {"TERM": "xterm", "CI": "false", "NO_COLOR": "1"}, "LiveTable"),
+        (Terminal, {"TERM": "dumb"}, "PlainLines"),
+        (Terminal, {}, "PlainLines"),
+        (Terminal, {"TERM": "xterm", "CI": "true"}, "PlainLines"),
+        (Terminal, {"TERM": "xterm", "TTY_COMPATIBLE": "0"}, "PlainLines"),
+        (io.StringIO, {"TERM": "xterm"}, "PlainLines"),
+        (io.StringIO, {"TERM": "xterm", "FORCE_COLOR": "1"}, "PlainLines"),
+    ],
+)
+def test_the_table_is_for_terminals(
+    stream: type[io.StringIO],
+    environment: dict[str, str],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("TERM", "CI", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    view = view_for(stream())
+    view.close()
+    assert type(view).__name__ == name
+
+
+def test_what_the_view_is_given() -> None:
+    """A lane of two cells: one diverged after 3 s in two stages, one runs."""
+    book, stream = Book(), io.StringIO()
+    row = {"status": "diverged", "timing": {"a": 1.0, "b": 2.0}, "error": {"message": "nan\nat"}}
+    said: list[str | None] = []
+    view = Failing()
+    view.say = lambda event, lasting=None: said.append(lasting)  # type: ignore[method-assign]
+    with Progress([_todo(book, "X", "ab")], book, stream, 60) as progress:  # type: ignore[arg-type]
+        progress._view = view
+        book.begun["Xa"] = 1
+        progress._look()
+        assert progress._standing().lanes[0].running is not None
+        assert progress._standing().seconds_left is None
+        book.row = lambda cell_id: row  # type: ignore[method-assign]
+        book.status["Xa"], book.begun["Xb"] = "diverged", 1
+        progress._look()
+        standing = progress._standing()
+        (lane,) = standing.lanes
+        assert (lane.total, lane.done, lane.failed) == (2, 1, 1)
+        assert lane.last == ("a", "diverged", 3.0)
+        assert lane.running is not None
+        assert lane.running[0] == "b"
+        assert standing.seconds_left is not None
+    assert said[0] is None
+    assert str(said[1]).endswith("s  a, X: diverged: nan")

@@ -1,8 +1,19 @@
 """Metrics of unlearning as pure functions of arrays; `evaluation` makes the arrays from a model."""
 
-from lotus_ray.metrics.divergence import jsd, jsd_compat, rf_jsd, rf_jsd_compat
+from lotus_ray.metrics.attacks import attack_auc, attack_intervals, attack_tpr
+from lotus_ray.metrics.divergence import jsd, jsd_compat, rf_jsd, rf_jsd_compat, zrf
 from lotus_ray.metrics.membership import membership_accuracy
 
-__all__ = ["jsd", "jsd_compat", "membership_accuracy", "rf_jsd", "rf_jsd_compat"]
+__all__ = [
+    "attack_auc",
+    "attack_intervals",
+    "attack_tpr",
+    "jsd",
+    "jsd_compat",
+    "membership_accuracy",
+    "rf_jsd",
+    "rf_jsd_compat",
+    "zrf",
+]
 
-VERSION = 1  # part of every cell's identity: raise it when a metric's value changes
+VERSION = 2  # part of every cell's identity: raise it when a metric comes or its value changes

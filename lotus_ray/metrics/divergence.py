@@ -54,6 +54,26 @@ def rf_jsd(class_means_unlearned: Any, class_means_original: Any) -> float:
     return float(_js_rows(p, q).mean())
 
 
+def zrf(p: Any, q: Any) -> float:
+    """Compute ZRF = 1 − (1/N) Σ_x JS(p_x ‖ q_x): how like a network that knows nothing.
+
+    Args:
+        p: softmax outputs M(x) of the unlearned model on the forget set, [N, C], row-stochastic.
+        q: those T_d(x) of a randomly initialised network on the same rows, [N, C].
+
+    Returns:
+        A value in [1 − ln 2, 1]; 1 where the model answers as the random network does.
+
+    Raises:
+        ValueError: shapes differ, there is no row, or rows do not sum to 1.
+
+    Source: Chundawat et al. 2023, zero retrain forgetting. Deviation: natural logarithms, as `jsd`;
+        and the divergence of the paper's formula. The published code takes KL(m‖p) in place of
+        KL(p‖m) and divides by N·C in place of N.
+    """
+    return 1 - jsd(p, q)
+
+
 def jsd_compat(p: Any, q: Any) -> float:
     """Compute the value that the published code calls JSD, for comparison with its tables.
 

@@ -73,6 +73,13 @@ def evaluate_known(
     return pass_.outputs(roles, labels, Workers())
 
 
+def forget_probs(logits: LogitsCache, roles: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return the softmax outputs [N_f, C] on the forget set of a model whose logits are known."""
+    rows = torch.from_numpy(np.flatnonzero(roles == FORGET)).to(device)
+    probs: np.ndarray = logits.of(rows).double().softmax(dim=1).cpu().numpy()
+    return probs
+
+
 class _Pass:
     """Tensors filled where this worker sees a sample and zero elsewhere: they add over workers."""
 
@@ -82,7 +89,7 @@ class _Pass:
         forgotten = roles == FORGET
         self.num_classes = num_classes
         self.place = torch.from_numpy(np.cumsum(forgotten) - 1).to(device)  # in forget_probs
-        self.columns = _zeros(4, len(roles), device)  # predicted, entropy, loss, margin
+        self.columns = _zeros(5, len(roles), device)  # predicted … confidence, as in `add`
         self.forget_probs = _zeros(int(forgotten.sum()), num_classes, device)
         self.class_sums = {name: _zeros(num_classes, num_classes, device) for name in names}
 
@@ -94,7 +101,9 @@ class _Pass:
         log_others = log_probs.masked_fill(own, -torch.inf).logsumexp(dim=1)
         entropy = torch.special.entr(probs).sum(dim=1)
         predicted = logits.argmax(dim=1).double()
-        self.columns[:, rows] = torch.stack([predicted, entropy, -log_own, log_own - log_others])
+        self.columns[:, rows] = torch.stack(
+            [predicted, entropy, -log_own, log_own - log_others, probs.amax(dim=1)]
+        )
         self.class_sums[role].index_add_(0, labels, probs)
         if role == FORGET:
             self.forget_probs[self.place[rows]] = probs
@@ -108,6 +117,7 @@ class _Pass:
             entropy=columns[1],
             loss=columns[2],
             margin=columns[3],
+            confidence=columns[4],
             forget_probs=workers.sum(self.forget_probs).cpu().numpy(),
             class_sums={
                 role: workers.sum(sums).cpu().numpy() for role, sums in self.class_sums.items()

@@ -33,8 +33,10 @@ class Outputs:
     entropy: np.ndarray  # [N], float64, nats
     loss: np.ndarray  # [N], float64: −log p_y
     margin: np.ndarray  # [N], float64: log p_y − log Σ_{j≠y} p_j
+    confidence: np.ndarray | None  # [N], float64: max_j p_j; None in files of metrics version 1
     forget_probs: np.ndarray  # [N_f, C], float64, in the order of rows
     class_sums: Mapping[str, np.ndarray]
+    random_forget_probs: np.ndarray | None = None  # [N_f, C], of a random network: an original's
 
     def of(self, values: np.ndarray, *roles: str) -> np.ndarray:
         """Return the entries of `values` [N] that belong to any of `roles`."""
@@ -52,13 +54,15 @@ class Outputs:
             "loss": self.loss[evaluated],
             "margin": self.margin[evaluated],
         }
+        if self.confidence is not None:
+            columns["confidence"] = self.confidence[evaluated]
         samples = io.BytesIO()
         pq.write_table(pa.table(columns), samples)
         sums = {f"class_sums.{role}": value for role, value in self.class_sums.items()}
-        return {
-            SAMPLES: samples.getvalue(),
-            TENSORS: save({"forget_probs": self.forget_probs, **sums}),
-        }
+        tensors = {"forget_probs": self.forget_probs, **sums}
+        if self.random_forget_probs is not None:
+            tensors["random_forget_probs"] = self.random_forget_probs
+        return {SAMPLES: samples.getvalue(), TENSORS: save(tensors)}
 
     @classmethod
     def from_files(cls, samples: bytes, tensors: bytes) -> Outputs:
@@ -67,12 +71,16 @@ class Outputs:
         arrays = load(tensors)
         return cls(
             roles=np.array(table["role"].to_pylist()),
+            confidence=table["confidence"].to_numpy()
+            if "confidence" in table.schema.names
+            else None,
             forget_probs=arrays["forget_probs"],
             class_sums={
                 name.removeprefix("class_sums."): value
                 for name, value in arrays.items()
                 if name.startswith("class_sums.")
             },
+            random_forget_probs=arrays.get("random_forget_probs"),
             **{
                 name: table[name].to_numpy()
                 for name in ("labels", "predicted", "entropy", "loss", "margin")
@@ -83,4 +91,10 @@ class Outputs:
 def forget_probs(tensors: bytes) -> np.ndarray:
     """Return softmax outputs on the forget set [N_f, C] from the bytes of the tensors file."""
     probs: np.ndarray = load(tensors)["forget_probs"]
+    return probs
+
+
+def random_forget_probs(tensors: bytes) -> np.ndarray:
+    """Return those of the random network [N_f, C], from the tensors file of an original."""
+    probs: np.ndarray = load(tensors)["random_forget_probs"]
     return probs

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
+from lotus_ray.report.recompute import recomputed
 from lotus_ray.store import OK, Row, Store
 
 METHOD_ORDER = (
@@ -28,19 +29,26 @@ METHOD_ORDER = (
 _NO_GOLD = "there is no gold standard of this seed"
 
 
-def collect(store: Store, shown_as: Mapping[str, Mapping[str, Any]] | None = None) -> list[Entry]:
+def collect(
+    store: Store,
+    shown_as: Mapping[str, Mapping[str, Any]] | None = None,
+    recompute: bool = False,
+) -> list[Entry]:
     """Read a store and group its rows.
 
     Args:
         store: the metric store.
         shown_as: benchmark, model and setting of the cells to show, by cell id; None shows all
             cells by what their rows say. Gold standards are found anyway.
+        recompute: compute the metrics of every row again, from the outputs that the store keeps.
 
     Returns:
         Entries in the order of benchmarks, models, settings and the published table's methods.
         Variants of one method are told apart by what differs: LoTUS(alpha=8).
     """
     rows = store.rows()
+    if recompute:
+        rows = recomputed(rows, _originals_of(rows), store)
     shown = [
         row | dict(shown_as[cell_id] if shown_as else {})
         for cell_id, row in rows.items()
@@ -48,7 +56,7 @@ def collect(store: Store, shown_as: Mapping[str, Mapping[str, Any]] | None = Non
     ]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
-    comparisons = Comparisons(store)
+    comparisons = Comparisons(store, afresh=recompute)
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
@@ -116,6 +124,13 @@ def _gold_key(row: Row) -> str:
 def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
     original = rows.get(row["spec"].get("weights", row["cell_id"]))
     return _gold_key(original) if original is not None else ""
+
+
+def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
+    """Return what gives the good original of a row's lane, or None."""
+    good = [row for row in rows.values() if row["status"] == OK]
+    originals = {_gold_key(row): row for row in good if row["spec"]["method"]["name"] == "original"}
+    return lambda row: originals.get(_reference_key(row, rows))
 
 
 def _place(entry: Entry) -> tuple[Any, ...]:

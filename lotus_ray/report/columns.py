@@ -98,3 +98,16 @@ METRICS: dict[str, Metric] = {
         "Device s", "seconds of unlearning × devices", "unlearn_device_seconds", "low", ".1f"
     ),
 }
+
+# The columns of tables for people; the other formats have all.
+IN_TABLES = (
+    "rf_jsd",
+    "jsd",
+    "avg_gap",
+    "unlearn_seconds",
+    "forget_acc",
+    "retain_acc",
+    "unseen_acc",
+    "test_acc",
+    "mia_acc",
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Group
-from lotus_ray.report.statistics import hardware, noise_floor, rank_stability
+from lotus_ray.report.statistics import TIMES, hardware, noise_floor, rank_stability
 
 _DEFINING = ("rf_jsd", "jsd", "avg_gap")  # whose ranking is worth a word
 
@@ -48,12 +48,16 @@ def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
     if len(group.rivals) < 2:
         return []
     floors = {name: noise_floor(group, name) for name in metrics}
-    known = [f"{METRICS[name].heading} {METRICS[name].show(v)}" for name, v in floors.items() if v]
-    if known:
-        return [f"noise floor, between two gold standards: {', '.join(known)}"]
-    if max(len(entry.rows) for entry in group.rivals) < 2:
-        return ["one seed and no second gold standard: no method is marked as best"]
-    return ["best and second best are marked where the 95 % interval over seeds excludes 0"]
+    shown = [f"{METRICS[name].heading} {METRICS[name].show(v)}" for name, v in floors.items() if v]
+    told = [f"noise floor, between two gold standards: {', '.join(shown)}"] if shown else []
+    by_seeds = [METRICS[name].heading for name in metrics if name in TIMES] if shown else []
+    if shown and not by_seeds:
+        return told
+    of = f" of {', '.join(by_seeds)}" if by_seeds else ""
+    if max(len(entry.rows) for entry in group.rivals) >= 2:
+        how = "are marked where the 95 % interval over seeds excludes 0"
+        return [*told, f"best and second best{of} {how}"]
+    return told or ["one seed and no second gold standard: no method is marked as best"]
 
 
 def _stability(group: Group, metrics: Sequence[str]) -> list[str]:

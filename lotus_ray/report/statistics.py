@@ -15,7 +15,7 @@ from lotus_ray.report.entries import Entry, Group, Interval
 from lotus_ray.store import Row
 
 _CONFIDENCE = 0.95
-_TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
+TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def noise_floor(group: Group, metric: str) -> float | None:
     None where there is no second gold standard, and of times, which say nothing of it.
     """
     gold = group.gold
-    if gold is None or metric in _TIMES:
+    if gold is None or metric in TIMES:
         return None
     first = costs(gold, metric, gold)
     found = [
@@ -136,7 +136,7 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
 
 def _ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     """Return methods with their costs by seed, the best first."""
-    if metric in _TIMES and len(hardware(group, rivals_only=True)) > 1:
+    if metric in TIMES and len(hardware(group, rivals_only=True)) > 1:
         return []
     found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     seeds = {seed for known in found.values() for seed in known}

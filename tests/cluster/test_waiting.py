@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from types import SimpleNamespace
@@ -14,44 +13,47 @@ pytest.importorskip("ray")
 from lotus_ray import cluster
 from lotus_ray.cluster import nodes
 from lotus_ray.job_schema import Resources
-from lotus_ray.progress import Progress
 
 
-def wait_for(stream: io.StringIO, lines: int) -> list[str]:
+def wait_for(lines: list[str], count: int) -> None:
     end = time.monotonic() + 30
-    while len(stream.getvalue().splitlines()) < lines:
-        assert time.monotonic() < end, stream.getvalue()
+    while len(lines) < count:
+        assert time.monotonic() < end, lines
         time.sleep(0.01)
-    return [line.split(" s  ")[1] for line in stream.getvalue().splitlines()]
 
 
 def test_it_is_said_how_many_lanes_wait_whenever_that_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two lanes of two workers with three CPUs: no node, then one with six, then two of them."""
+    """Lanes of two workers with three CPUs: no node, then one with six CPUs, then two of them.
+
+    A lane that is finished waits for nothing any more: three are left, then one.
+    """
     there: list[dict[str, object]] = []
     monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: list(there)))
     monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
-    stream = io.StringIO()
-    lane = SimpleNamespace(cells=[SimpleNamespace(cell_id="a")], name="lane")
-    todos = [SimpleNamespace(lane=lane, generations={"a": 0})] * 3
-    store = SimpleNamespace(attempts=lambda cell_id: 0)
-    progress = Progress(todos, store, stream)  # type: ignore[arg-type]
+    left, lines = [3], list[str]()
     need = Resources(workers=2, cpus_per_worker=3)
-    with nodes.told_what_is_missing(2, need, progress.say, progress.lanes_left):
-        wait_for(stream, 1)
-        there.append({"Alive": True, "Resources": {"CPU": 6.0}})
-        wait_for(stream, 2)
-        there.append(there[0])
-        lines = wait_for(stream, 3)
+    node = {"Alive": True, "Resources": {"CPU": 6.0}}
+    with nodes.told_what_is_missing(2, need, lines.append, lambda: left[0]):
+        wait_for(lines, 1)
+        there.append(node)
+        wait_for(lines, 2)
+        there.append(node)
+        wait_for(lines, 3)
+        there.remove(node)
+        wait_for(lines, 4)
+        left[0] = 1
+        wait_for(lines, 5)
         time.sleep(0.1)
     each = "(each of 2 workers needs 3 CPUs, 0 GPUs)"
     assert lines == [
         f"waiting for nodes: 0 of 2 lanes have theirs {each}",
         f"waiting for nodes: 1 of 2 lanes have theirs {each}",
         "all lanes have their nodes",
+        f"waiting for nodes: 1 of 2 lanes have theirs {each}",
+        "all lanes have their nodes",
     ]
-    assert len(stream.getvalue().splitlines()) == 3
 
 
 @pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 
-from lotus_ray.metrics import jsd, jsd_compat, rf_jsd, rf_jsd_compat
+from lotus_ray.metrics import jsd, jsd_compat, rf_jsd, rf_jsd_compat, zrf
 
 # Three rows, three classes.
 P = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]])
@@ -20,6 +21,7 @@ Q = np.array([[0, 1, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]])
 matrices = arrays(np.float64, (4, 3), elements=st.floats(1e-3, 1)).map(
     lambda m: m / m.sum(axis=1, keepdims=True)
 )
+raw = arrays(np.float64, (4, 3), elements=st.floats(1e-3, 5) | st.just(0.0)).filter(np.any)
 
 
 def test_jsd_by_hand() -> None:
@@ -57,6 +59,56 @@ def test_compat_values_by_hand() -> None:
     assert rf_jsd_compat(P, Q) == pytest.approx(by_hand, rel=1e-12)
 
 
+def _compat_by_its_formula(p: np.ndarray, q: np.ndarray) -> float:
+    """½[Σ m·ln(m/p) + Σ m·ln(m/q)] / N, entry by entry, of matrices clamped and divided."""
+    rows, columns = p.shape
+    clamped = [
+        [[max(float(value), 1e-8) for value in row] for row in matrix.tolist()] for matrix in (p, q)
+    ]
+    totals = [math.fsum(value for row in matrix for value in row) for matrix in clamped]
+    terms = []
+    for row in range(rows):
+        for column in range(columns):
+            a = clamped[0][row][column] / totals[0]
+            b = clamped[1][row][column] / totals[1]
+            m = (a + b) / 2
+            terms += [m * math.log(m / a), m * math.log(m / b)]
+    return math.fsum(terms) / 2 / rows
+
+
+@pytest.mark.parametrize("divergence", [jsd_compat, rf_jsd_compat])
+@given(p=raw, q=raw)
+@settings(max_examples=50, deadline=None)
+def test_compat_values_are_those_of_their_formula(
+    divergence: Callable[[np.ndarray, np.ndarray], float], p: np.ndarray, q: np.ndarray
+) -> None:
+    """With entries of 0, and rows that sum to anything: class means are not normalised."""
+    assert divergence(p, q) == pytest.approx(_compat_by_its_formula(p, q), rel=1e-9, abs=1e-14)
+
+
+def test_compat_values_of_larger_matrices_are_those_of_their_formula() -> None:
+    random = np.random.default_rng(3)
+    p, q = (random.dirichlet(np.full(10, 0.1), size=200) for _ in range(2))
+    value = jsd_compat(p, q)
+    assert value == pytest.approx(_compat_by_its_formula(p, q), rel=1e-10)
+    assert 1e-4 < value != pytest.approx(jsd(p, q), rel=0.5)
+
+
+def test_zrf_by_hand() -> None:
+    """The divergence of P and Q is (ln 2)/3; of equal answers it is 0, of disjoint ones ln 2."""
+    assert zrf(P, Q) == pytest.approx(1 - math.log(2) / 3, abs=1e-15)
+    assert zrf(P, P) == 1
+    assert zrf(np.eye(3), np.roll(np.eye(3), 1, axis=1)) == pytest.approx(1 - math.log(2))
+
+
+@given(p=matrices, q=matrices)
+@settings(max_examples=25, deadline=None)
+def test_zrf_is_1_less_scipys_distance_squared(p: np.ndarray, q: np.ndarray) -> None:
+    with np.errstate(invalid="ignore"):  # as below
+        distances = np.nan_to_num([jensenshannon(a, b) for a, b in zip(p, q, strict=True)])
+    assert zrf(p, q) == pytest.approx(1 - np.mean(distances**2), abs=1e-9)
+
+
 @pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat])
 @given(p=matrices, q=matrices)
 @settings(max_examples=25, deadline=None)
@@ -86,7 +138,7 @@ def test_tensors_are_accepted() -> None:
     assert jsd(p, q) == jsd(P, Q)
 
 
-@pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat])
+@pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat, zrf])
 def test_shapes_are_checked(divergence) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="one shape"):
         divergence(P, Q[:2])

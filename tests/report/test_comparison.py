@@ -8,7 +8,7 @@ import pytest
 from lotus_ray.errors import StoreError
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.store import Store, sealed
-from tests.report.test_report import FIRST, LAST, commit
+from tests.stores import FIRST, LAST, commit
 
 
 @pytest.fixture

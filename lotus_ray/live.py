@@ -1,0 +1,104 @@
+"""How a grid stands, as a table that is redrawn in place on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, TextIO
+
+from rich.ansi import AnsiDecoder
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from lotus_ray.picture import clean, picture
+from lotus_ray.views import Standing
+
+
+class LiveTable:
+    """A line a lane, redrawn in place. What must stay is printed above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # The thread that watches draws, with a picture that is made before anything is locked:
+        # what others print meanwhile can neither fail nor wait because of it.
+        self._live = Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        streams = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._stand_ins = {
+            name: _Above(console, stream) for name, stream in streams.items() if stream.isatty()
+        }
+        self._live.start()
+        for name, stand_in in self._stand_ins.items():
+            setattr(sys, name, stand_in)
+
+    @classmethod
+    def on(cls, stream: TextIO) -> LiveTable | None:
+        """Return a table on a terminal, or None where rich is told that it can only append."""
+        console = Console(file=stream)
+        return cls(console) if console.is_interactive else None
+
+    def say(self, event: str, lasting: str | None = None) -> None:
+        """Print what is to stay above the table; the rest is what the table shows."""
+        if lasting is not None:
+            self._console.print(Text(clean(lasting), "" if lasting.startswith("note:") else "red"))
+
+    def draw(self, standing: Standing) -> None:
+        """Draw the table anew, as the terminal is now."""
+        width, height = self._console.size
+        self._live.update(picture(standing, width, height), refresh=True)
+
+    def close(self) -> None:
+        """Leave the table as it is, with the cursor below it."""
+        try:
+            for name, stand_in in self._stand_ins.items():
+                if getattr(sys, name) is stand_in:
+                    setattr(sys, name, stand_in.stream)
+                stand_in.step_aside()
+        finally:
+            self._live.stop()
+
+
+class _Above:
+    """Stands in for a stream of this process: whole lines appear above the table.
+
+    Of a line that is written over with carriage returns, such as a download's, its end appears.
+    """
+
+    def __init__(self, console: Console, stream: TextIO) -> None:
+        self.stream = stream
+        self._console: Console | None = console
+        self._decoder = AnsiDecoder()
+        self._rest = ""
+        self._lock = threading.RLock()
+
+    def write(self, text: str) -> int:
+        """Print the lines that are whole now."""
+        console = self._console
+        if console is None:
+            return self.stream.write(text)
+        with self._lock:
+            *lines, rest = (self._rest + text).split("\n")
+            self._rest = rest if rest.endswith("\r") else rest.rpartition("\r")[2]
+        for line in lines:
+            self._print(console, line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: a part of a line would tear the table."""
+
+    def step_aside(self) -> None:
+        """Print what is left, and pass on what is still written here."""
+        console, self._console = self._console, None
+        if console is not None and self._rest:
+            self._print(console, self._rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _print(self, console: Console, line: str) -> None:
+        try:
+            console.print(self._decoder.decode_line(line.rstrip("\r")))
+        except Exception:  # who prints is not to blame
+            self.stream.write(line + "\n")

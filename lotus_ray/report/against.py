@@ -1,0 +1,194 @@
+"""Measured lines beside published ones, with what is known to be wrong of the latter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+
+from lotus_ray.report.collect import METHOD_ORDER
+from lotus_ray.report.columns import METRICS
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.published import TABLE, PublishedLine, nearest_key, published_lines
+from lotus_ray.report.published.configurations import CALIBRATED, settings_of
+from lotus_ray.report.published.defects import DEFECTS, Defect
+
+_CALIBRATED = "_calibrated-"
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """What is known of published figures, and its letter; general ones have none."""
+
+    defect: Defect
+    letter: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return what is said below the table."""
+        return self.defect.text
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A measured line and its published counterpart; one of the two may be missing."""
+
+    entry: Entry | None
+    line: PublishedLine | None
+    differences: tuple[str, ...] = ()  # of the measured configuration from the published one
+
+    @property
+    def label(self) -> str:
+        """Return the method's name in tables, without what tells variants apart."""
+        if self.entry is not None:
+            return self.entry.label
+        return self.line.label if self.line is not None else ""
+
+    @property
+    def method(self) -> str:
+        """Return what the table calls the line."""
+        if self.entry is not None:
+            return self.entry.method
+        return self.line.method if self.line is not None else ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A table of measured and published lines."""
+
+    group: Group
+    metrics: tuple[str, ...]  # columns, of which the published ones alone
+    pairs: tuple[Pair, ...]  # in the order of the published table
+    footnotes: tuple[Footnote, ...] = ()  # those that occur, lettered ones first
+    notes: list[str] = field(default_factory=list)
+
+    def texts(self, pair: Pair, metric: str) -> list[str]:
+        """Return all that is known of one published figure, whatever it is attached to."""
+        if pair.line is None or metric not in pair.line.figures:
+            return []
+        return [f.text for f in self.footnotes if f.defect.touches(pair.line.label, metric)]
+
+    def letters_of_metric(self, metric: str) -> str:
+        """Return the letters of a column's heading."""
+        return self._letters(lambda d: not d.methods and metric in d.metrics)
+
+    def letters_of_line(self, pair: Pair) -> str:
+        """Return the letters of a published line's name."""
+        label = pair.line.label if pair.line else ""
+        return self._letters(lambda d: not d.metrics and label in d.methods)
+
+    def letters_of_figure(self, pair: Pair, metric: str) -> str:
+        """Return the letters of a published figure, where they are not its line's or column's."""
+        if pair.line is None or metric not in pair.line.figures:
+            return ""
+        label = pair.line.label
+        return self._letters(lambda d: metric in d.metrics and label in d.methods)
+
+    def _letters(self, concerns: Callable[[Defect], bool]) -> str:
+        return "".join(f.letter for f in self.footnotes if f.letter and concerns(f.defect))
+
+
+def beside(group: Group, source: str) -> Beside:
+    """Put what is published of a benchmark, model and setting beside what was measured.
+
+    Lines are matched by configuration: a measured variant belongs to the published method whose
+    hyper-parameters, batch size, precision and model its spec has. Where none has all of them, to
+    the one variant of that method that comes closest; how it differs is said in a note.
+
+    Args:
+        group: the measured table.
+        source: "paper" or "notebooks".
+    """
+    setting, calibrated, of = group.setting.partition(_CALIBRATED)
+    key = (group.benchmark, group.model, setting)
+    lines = published_lines(source, key) if not re.search(r"_smoke\d+$", of) else []
+    if not lines:
+        alone = tuple(Pair(entry, None) for entry in group.entries)
+        near = ", ".join(nearest_key(source, key))
+        note = f"nothing is published of this in the {source}; nearest: {near}"
+        return Beside(group, TABLE, alone, notes=[note])
+    if calibrated:
+        lines = [line for line in lines if line.configuration.get(CALIBRATED) is not False]
+    else:
+        lines = [line for line in lines if not line.configuration.get(CALIBRATED)]
+    pairs = _pairs(group.entries, lines)
+    if calibrated:  # what does not depend on the calibration set is told where it was not given
+        pairs = [p for p in pairs if p.entry or (p.line and p.line.configuration.get(CALIBRATED))]
+    shown = [pair.line for pair in pairs if pair.line is not None]
+    metrics = tuple(name for name in TABLE if any(name in line.figures for line in shown)) or TABLE
+    return Beside(group, metrics, tuple(pairs), _footnotes(key, shown), _notes(pairs))
+
+
+def _pairs(entries: Sequence[Entry], lines: Sequence[PublishedLine]) -> list[Pair]:
+    found = {
+        (place, entry.method): _differences(entry, line)
+        for place, line in enumerate(lines)
+        for entry in entries
+        if entry.label == line.label
+    }
+    matched = {key[1]: key[0] for key, differences in found.items() if not differences}
+    left = {place for place in range(len(lines)) if place not in matched.values()}
+    for place, method in sorted(found, key=lambda key: len(found[key])):
+        rivals = [len(d) for (p, m), d in found.items() if p == place and m not in matched]
+        is_clear = rivals.count(len(found[place, method])) == 1
+        if place in left and method not in matched and is_clear:
+            matched[method] = place
+            left.remove(place)
+    pairs = [
+        Pair(entry, lines[at], tuple(found[at, entry.method]))
+        if (at := matched.get(entry.method)) is not None
+        else Pair(entry, None)
+        for entry in entries
+    ]
+    return sorted(pairs + [Pair(None, lines[place]) for place in sorted(left)], key=_place)
+
+
+def _differences(entry: Entry, line: PublishedLine) -> list[str]:
+    ours = settings_of(next(iter(entry.rows.values()))["spec"])
+    return [
+        f"{name}={_word(ours.get(name))} (published: {_word(wanted)})"
+        for name, wanted in line.configuration.items()
+        if ours.get(name) != wanted
+    ]
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _place(pair: Pair) -> int:
+    known = pair.label in METHOD_ORDER
+    return METHOD_ORDER.index(pair.label) if known else len(METHOD_ORDER)
+
+
+def _footnotes(key: tuple[str, str, str], lines: Sequence[PublishedLine]) -> tuple[Footnote, ...]:
+    occurring = [
+        defect
+        for defect in DEFECTS
+        if defect.touches_table(*key)
+        and any(defect.touches(line.label, name) for line in lines for name in line.figures)
+    ]
+    lettered = [defect for defect in occurring if not defect.is_general]
+    return (
+        *(Footnote(d, letter) for d, letter in zip(lettered, ascii_lowercase, strict=False)),
+        *(Footnote(d) for d in occurring if d.is_general),
+    )
+
+
+def _notes(pairs: Sequence[Pair]) -> list[str]:
+    sources: dict[str, set[str]] = {}
+    differing: dict[str, list[str]] = {}
+    for pair in pairs:
+        for metric, figure in pair.line.figures.items() if pair.line else ():
+            sources.setdefault(figure.source, set()).add(metric)
+        for difference in pair.differences:
+            differing.setdefault(difference, []).append(pair.method)
+    told = [
+        f"{source} ({', '.join(METRICS[name].heading for name in TABLE if name in metrics)})"
+        for source, metrics in sources.items()
+    ]
+    return [f"published figures as printed: {'; '.join(told)}"] + [
+        f"measured otherwise than published: {difference}: {', '.join(methods)}"
+        for difference, methods in differing.items()
+    ]

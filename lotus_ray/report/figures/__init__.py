@@ -1,0 +1,34 @@
+"""The figures of a table by name. Each is a function of the table and the store it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lotus_ray.report.entries import Group
+from lotus_ray.report.figures import (
+    agreement,
+    losses,
+    rf_jsd,
+    streisand,
+    temperature,
+    time,
+    trade_off,
+)
+from lotus_ray.report.figures.sheet import Drawing, styled
+from lotus_ray.store import Store
+
+FIGURES: dict[str, Callable[[Group, Store], Drawing]] = {
+    "rf-jsd": rf_jsd.draw,
+    "time": time.draw,
+    "trade-off": trade_off.draw,
+    "agreement": agreement.draw,
+    "streisand": streisand.draw,
+    "temperature": temperature.draw,
+    "losses": losses.draw,
+}
+
+
+def draw(name: str, group: Group, store: Store) -> Drawing:
+    """Draw a figure of a table in the style of the report."""
+    with styled():
+        return FIGURES[name](group, store)

@@ -1,0 +1,74 @@
+"""Whether RF-JSD, which needs no gold standard, ranks methods as JSD does, which needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.figures.looks import key_height, looks, put_key
+from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
+from lotus_ray.store import Store
+
+TITLE = "RF-JSD beside JSD"
+_LEAST = 3  # methods: two always lie on a line
+_MANY_TIMES = 5.0  # so that the good methods, which are close to 0, are told apart
+_HEIGHT, _LEFT, _TOP = 210.0, 58.0, 10.0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two metrics agree over methods: as numbers, and as ranks."""
+
+    pearson: float
+    spearman: float
+
+
+def draw(group: Group, store: Store) -> Drawing:
+    """Draw a marker for each unlearning method at its means over seeds."""
+    known = [entry for entry in group.rivals if entry.n("rf_jsd") and entry.n("jsd")]
+    if not known:
+        return Drawing(TITLE, "No unlearning method has both: JSD takes a gold standard.")
+    xs, ys = _means(known, "rf_jsd"), _means(known, "jsd")
+    figure = sheet(_TOP + _HEIGHT + GAP + 20 + key_height(known))
+    axes = place(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
+    shown = looks(group)
+    for entry, x, y in zip(known, xs, ys, strict=True):
+        look = shown[entry.method]
+        axes.scatter([x], [y], s=1.6 * look.size, c=look.colour, marker=look.marker, alpha=0.9)
+    scale(axes, "x", xs, many=_MANY_TIMES)
+    scale(axes, "y", ys, many=_MANY_TIMES)
+    axes.margins(0.08)
+    axes.set(xlabel="RF-JSD", ylabel="JSD")
+    axes.grid()
+    put_key(figure, known, group, _TOP + _HEIGHT + GAP + 16)
+    return Drawing(TITLE, _caption(xs, ys), figure)
+
+
+def agreement(xs: Sequence[float], ys: Sequence[float]) -> Agreement | None:
+    """Return how two metrics of the same methods agree; None where that is not defined.
+
+    Source: Pearson 1895, Spearman 1904, as scipy computes them. Deviation: none.
+    """
+    if len(xs) < _LEAST or len(set(xs)) < 2 or len(set(ys)) < 2:
+        return None
+    from scipy.stats import pearsonr, spearmanr
+
+    return Agreement(float(pearsonr(xs, ys).statistic), float(spearmanr(xs, ys).statistic))
+
+
+def _means(entries: Sequence[Entry], metric: str) -> list[float]:
+    return [mean for entry in entries if (mean := entry.mean(metric)) is not None]
+
+
+def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:
+    what = "Means over seeds of the unlearning methods; no controls. "
+    found = agreement(xs, ys)
+    if found is not None:
+        return what + (
+            f"Pearson’s r = {found.pearson:.3f}, Spearman’s ρ = {found.spearman:.3f} "
+            f"over {len(xs)} methods; r is that of the values, not of their logarithms."
+        )
+    if len(xs) < _LEAST:
+        return what + f"No correlation: it takes {_LEAST} methods, and {len(xs)} have both values."
+    return what + "No correlation: all values of one of the two are equal."

@@ -1,0 +1,82 @@
+"""Which colour and marker stand for a method: the same in every figure of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from lotus_ray.report.collect import METHOD_ORDER
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.figures.sheet import EM, INK, TEXT, WIDTH, columns, cut, place
+
+# Each is at least 3:1 on white and on the dark page; neighbours differ for the colour-blind, too.
+COLOURS = ("#1a86d0", "#d55e00", "#00916a", "#bd52a5", "#a86f00", "#6e7ff0", "#5d8a00")
+GREY = "#7c828a"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # 7 colours × 8 markers: 56 methods
+_GOLD = "*"
+_LINE = TEXT + 4
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a method is drawn with."""
+
+    colour: str
+    marker: str
+
+    @property
+    def size(self) -> float:
+        """Return the area of a marker; a star of the same area would look smaller."""
+        return 70.0 if self.marker == _GOLD else 28.0
+
+
+def looks(group: Group) -> dict[str, Look]:
+    """Return a look for each entry, by its method. Published names look alike in all tables."""
+    found: dict[str, Look] = {}
+    free = len(METHOD_ORDER)
+    for entry in group.entries:
+        if entry.name == "original":
+            found[entry.method] = Look(GREY, "o")
+        elif entry.name == "gold":
+            found[entry.method] = Look(INK if entry.is_gold else GREY, _GOLD)
+        elif entry.method in METHOD_ORDER:
+            found[entry.method] = _look(METHOD_ORDER.index(entry.method) - 2)
+        else:
+            found[entry.method] = _look(free)
+            free += 1
+    return found
+
+
+def key_height(entries: Sequence[Entry]) -> float:
+    """Return how much room the key of these methods takes below a figure, in points."""
+    return math.ceil(len(entries) / _key_columns(entries)) * _LINE + 6
+
+
+def put_key(figure: Figure, entries: Sequence[Entry], group: Group, top: float) -> None:
+    """Draw which marker is which method, below everything else."""
+    across = _key_columns(entries)
+    down = math.ceil(len(entries) / across)
+    axes = place(figure, 0, top, WIDTH, down * _LINE)
+    axes.set(xlim=(0, WIDTH), ylim=(down * _LINE, 0))
+    axes.axis("off")
+    shown = looks(group)
+    for number, entry in enumerate(entries):
+        left = 8 + WIDTH / across * (number // down)
+        middle = _LINE * (number % down + 0.5)
+        look = shown[entry.method]
+        axes.scatter([left], [middle], s=look.size, c=look.colour, marker=look.marker)
+        name = cut(entry.method, int((WIDTH / across - 20) / EM))
+        axes.text(left + 10, middle, name, va="center_baseline")
+
+
+def _look(number: int) -> Look:
+    return Look(COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)])
+
+
+def _key_columns(entries: Sequence[Entry]) -> int:
+    widest = max((columns(entry.method) for entry in entries), default=0)
+    fits = [n for n in (3, 2) if widest * EM < WIDTH / n - 20]
+    return fits[0] if fits else 1

@@ -1,0 +1,60 @@
+"""The loss of each phase of training, for every method."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.figures.looks import Look, looks
+from lotus_ray.report.figures.panels import panels
+from lotus_ray.report.figures.sheet import Drawing, scale
+from lotus_ray.store import Row, Store
+
+TITLE = "Loss of each phase"
+_STROKES = ("-", (0, (4, 1.5)), ":")  # the longest kind of phase is solid
+Curve = list[tuple[int, float]]  # phases, counted from 1, and their mean loss
+
+
+def draw(group: Group, store: Store) -> Drawing:
+    """Draw small axes for each method that trains, each with its own scale."""
+    known = [e for e in group.entries if any(curves(row) for row in e.rows.values())]
+    if not known:
+        return Drawing(TITLE, "No cell has trained in phases.")
+    figure, axes = panels([entry.method for entry in known])
+    shown = looks(group)
+    for one, entry in zip(axes, known, strict=True):
+        _put(one, entry, shown[entry.method])
+    return Drawing(
+        TITLE,
+        "Mean loss over the steps of a phase against its number, a line a seed. Scales differ, "
+        "since losses do. Phases of unlike numbers of steps, as of a forget and a retain epoch "
+        "that take turns, are lines of their own; the longest phases are solid.",
+        figure,
+    )
+
+
+def curves(row: Row) -> dict[int, Curve]:
+    """Return the losses of a cell's phases, by their number of steps, the largest first."""
+    found: dict[int, Curve] = {}
+    for number, phase in enumerate(row.get("phases", []), start=1):
+        if phase.get("loss") is not None:
+            found.setdefault(phase.get("steps", 0), []).append((number, phase["loss"]))
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _put(axes: Axes, entry: Entry, look: Look) -> None:
+    for _, row in sorted(entry.rows.items()):
+        for kind, curve in enumerate(curves(row).values()):
+            axes.plot(
+                [number for number, _ in curve],
+                [loss for _, loss in curve],
+                color=look.colour,
+                linewidth=1.2,
+                linestyle=_STROKES[min(kind, len(_STROKES) - 1)],
+                marker="o" if len(curve) == 1 else "",
+                markersize=3,
+                alpha=0.9,
+            )
+    scale(axes, "y", (), ticks=3)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -1,0 +1,38 @@
+"""Seconds that each method takes: to prepare, to unlearn, to evaluate."""
+
+from __future__ import annotations
+
+from lotus_ray.report.entries import Group
+from lotus_ray.report.figures.rows import put_dots, put_rows, rows_of
+from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, scale, sheet
+from lotus_ray.store import Store
+
+TITLE = "Time"
+PARTS = {"unlearn_seconds": "unlearn", "prepare_seconds": "prepare", "evaluate_seconds": "evaluate"}
+_SHARES = (0.5, 0.25, 0.25)  # of the width
+_BETWEEN = 20.0
+_TOP = 22.0
+
+
+def draw(group: Group, store: Store) -> Drawing:
+    """Draw three columns, each with a scale of its own in seconds, and a row for each method."""
+    if not any(entry.n(part) for entry in group.entries for part in PARTS):
+        return Drawing(TITLE, "No cell has a time.")
+    rows = rows_of(group)
+    figure = sheet(_TOP + rows.height + GAP + 12)
+    left, room = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
+    for (metric, name), share in zip(PARTS.items(), _SHARES, strict=True):
+        axes = put_rows(figure, rows, left, room * share, _TOP)
+        drawn = put_dots(axes, group, metric)
+        scale(axes, "x", drawn, ticks=4 if share == max(_SHARES) else 2)
+        if axes.get_xscale() == "linear":
+            axes.set_xlim(0, 1.08 * max(drawn, default=0) or 1)
+        axes.set_title(name)
+        axes.set_xlabel("seconds")
+        left += room * share + _BETWEEN
+    return Drawing(
+        TITLE,
+        "Seconds of wall time; “unlearn” of the original and the gold standards is their training. "
+        "One dot a seed, the line is their mean. The three scales differ.",
+        figure,
+    )

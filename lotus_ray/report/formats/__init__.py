@@ -1,0 +1,39 @@
+"""Entries -> text, one file a format. Numbers are rounded in the formats for people alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lotus_ray.report.entries import Entry
+from lotus_ray.report.formats.latex import to_latex
+from lotus_ray.report.formats.markdown import to_markdown
+from lotus_ray.report.formats.rows import COLUMNS, to_csv, to_json
+from lotus_ray.report.formats.text import to_table
+
+
+class Format(Protocol):
+    """Makes a text of a report, with published figures `against` which it stands where asked."""
+
+    def __call__(self, entries: Sequence[Entry], against: str | None = None) -> str:
+        """Return the text; `against` is "paper", "notebooks" or None."""
+
+
+FORMATS: dict[str, Format] = {
+    "table": to_table,
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+    "json": to_json,
+}
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "Format",
+    "to_csv",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+    "to_table",
+]

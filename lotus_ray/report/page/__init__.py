@@ -1,0 +1,148 @@
+"""The whole of a store as one HTML file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from lotus_ray import __version__
+from lotus_ray.report.entries import Entry, Group, groups
+from lotus_ray.report.figures import FIGURES, draw
+from lotus_ray.report.figures.files import to_inline
+from lotus_ray.report.formats import shown
+from lotus_ray.report.page.cells import Cell, cells_of
+from lotus_ray.report.page.head import facts, legend, smoke
+from lotus_ray.report.page.tables import Table, table_of
+from lotus_ray.store import Store
+
+PAGE = "report.html"  # in the store
+REPLACEMENT = "\ufffd"  # of what must not stand in HTML
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+FULL_CELLS = 200  # beyond, only cells that failed have a part of their own, and only so many
+FULL_TABLES = 8  # beyond, tables have the figures of FEW alone
+FEW = ("rf-jsd", "trade-off")
+DRAWN_TABLES = 60  # beyond, a table has none
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure on the page."""
+
+    title: str
+    caption: str
+    svg: Markup  # empty where there is nothing to draw
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its figures and cells."""
+
+    anchor: str
+    title: str
+    table: Table
+    figures: list[Shown]
+    cells: list[Cell]
+    beside: shown.Table | None  # ours and the published figures
+
+
+def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) -> str:
+    """Return an HTML page of the entries of a store: the same page for the same store.
+
+    Args:
+        entries: what is shown.
+        store: where they come from; the outputs of their samples are read from it.
+        against: "paper" or "notebooks" to put what is published beside what was measured.
+    """
+    tables = groups(entries)
+    sections = [
+        _section(group, f"table-{number}", _figures_of(number, len(tables)), store, against)
+        for number, group in enumerate(tables, start=1)
+    ]
+    cells = [cell for section in sections for cell in section.cells]
+    css, js = _text("page.css"), _text("page.js")
+    page = _template().render(
+        css=css,
+        js=js,
+        policy=f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(js)}; "
+        "base-uri 'none'; form-action 'none'",
+        store=_name(store),
+        facts=facts(entries),
+        legend=legend(),
+        smoke=smoke(entries),
+        sections=sections,
+        version=__version__,
+        linked=_in_full(cells),
+        is_brief=len(cells) > FULL_CELLS,
+        full_cells=FULL_CELLS,
+        cell_count=len(cells),
+        few=len(tables) > FULL_TABLES,
+        full_tables=FULL_TABLES,
+        drawn_tables=DRAWN_TABLES,
+        table_count=len(tables),
+    )
+    return _CONTROL.sub(REPLACEMENT, page)
+
+
+def _section(
+    group: Group, anchor: str, figures: Sequence[str], store: Store, against: str | None
+) -> Section:
+    return Section(
+        anchor,
+        group.title,
+        table_of(group),
+        [_shown(name, group, anchor, store) for name in figures],
+        cells_of(group),
+        shown.tables(group.entries, against)[0] if against else None,
+    )
+
+
+def _shown(name: str, group: Group, anchor: str, store: Store) -> Shown:
+    drawing = draw(name, group, store)
+    label = f"{drawing.title}: {group.title}"
+    svg = "" if drawing.figure is None else to_inline(drawing.figure, f"{anchor}-{name}", label)
+    return Shown(drawing.title, drawing.caption, Markup(svg))
+
+
+def _figures_of(number: int, tables: int) -> Sequence[str]:
+    if tables <= FULL_TABLES:
+        return tuple(FIGURES)
+    return FEW if number <= DRAWN_TABLES else ()
+
+
+def _in_full(cells: Sequence[Cell]) -> set[str]:
+    """Return the anchors of the cells that have a part of their own."""
+    if len(cells) > FULL_CELLS:
+        cells = [cell for cell in cells if not cell.is_good][:FULL_CELLS]
+    return {cell.anchor for cell in cells}
+
+
+def _name(store: Store) -> str:
+    return store.uri.rstrip("/").rsplit("/", 1)[-1] or store.uri
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader(__name__, package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def _text(name: str) -> Markup:
+    """Return a file of this package, which stands in the page as it is."""
+    return Markup(resources.files(__name__).joinpath(name).read_text("utf-8"))
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

@@ -1,0 +1,74 @@
+"""What stands at the head of the page: what the store holds, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lotus_ray.report.columns import IN_TABLES, METRICS
+from lotus_ray.report.entries import Entry, groups
+from lotus_ray.store import OK, Row
+
+_MOST = 12  # names of a kind
+
+
+def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Return names and values: cells, benchmarks, seeds, devices, versions, when."""
+    rows = [row for entry in entries for row in entry.rows.values()]
+    done = sum(row["status"] == OK for row in rows)
+    found = [
+        ("cells", f"{done} done, {len(rows) - done} failed"),
+        ("tables", str(len(groups(entries)))),
+        ("benchmarks", _names(entry.benchmark for entry in entries)),
+        ("models", _names(entry.model for entry in entries)),
+        ("seeds", _names(str(seed) for seed in sorted({row["seed"] for row in rows}))),
+        ("devices", _names(_device(row) for row in rows)),
+        ("versions", _versions(rows)),
+        ("committed", _when(rows)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def legend() -> list[tuple[str, str, str]]:
+    """Return the heading, the meaning and what is better of each column."""
+    return [
+        (metric.heading, metric.about, metric.better)
+        for metric in (METRICS[name] for name in IN_TABLES)
+    ]
+
+
+def smoke(entries: Iterable[Entry]) -> int:
+    """Return how many cells saw a part of their samples only."""
+    return sum(bool(row.get("smoke")) for entry in entries for row in entry.rows.values())
+
+
+def _names(values: Iterable[str]) -> str:
+    """Return each name once, in order; the first ones of many."""
+    found = [name for name in dict.fromkeys(values) if name]
+    rest = len(found) - _MOST
+    return ", ".join(found[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _device(row: Row) -> str:
+    resources = row.get("resources", {})
+    device = resources.get("device")
+    return f"{resources.get('workers', 1)} × {device}" if device else ""
+
+
+def _versions(rows: Sequence[Row]) -> str:
+    """Return each package with all versions of it that rows name."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, version in row.get("versions", {}).items():
+            found.setdefault(name, {})[str(version)] = None
+    return "; ".join(f"{name} {_names(versions)}" for name, versions in found.items())
+
+
+def _when(rows: Sequence[Row]) -> str:
+    times = sorted(row["committed_at"] for row in rows if row.get("committed_at"))
+    if not times:
+        return ""
+    first, last = (time.replace("T", " ").removesuffix("+00:00") for time in (times[0], times[-1]))
+    if first == last:
+        return f"{first} UTC"
+    is_one_day = first[:10] == last[:10]
+    return f"{first} to {last[11:] if is_one_day else last} UTC"

@@ -1,0 +1,121 @@
+"""A table of the page: rounded for people, with the whole number beside it for sorting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lotus_ray.report.columns import IN_TABLES, METRICS
+from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.notes import notes
+from lotus_ray.report.page.cells import anchor_of
+from lotus_ray.report.statistics import interval, marks
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column."""
+
+    text: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean over seeds. `sort` is empty where there is none."""
+
+    text: str
+    std: str = ""
+    sort: str = ""
+    interval: str = ""  # 95 % t interval of the mean over seeds
+    mark: int = 0  # 1 is best, 2 second best
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method."""
+
+    method: str
+    kind: str  # control or rival
+    values: list[Value]
+    seeds: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to be said below the table, with the cell that it is about, if any."""
+
+    text: str
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A benchmark × model × setting. `full` has every metric that any method has a value of."""
+
+    headings: list[Heading]
+    lines: list[Line]
+    full_headings: list[Heading]
+    full: list[Line]
+    notes: list[Note]
+    has_marks: bool
+
+
+def table_of(group: Group) -> Table:
+    """Return what the page shows of a table."""
+    every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
+    lines = _lines(group, IN_TABLES)
+    return Table(
+        _headings(IN_TABLES),
+        lines,
+        _headings(every),
+        _lines(group, every),
+        _notes(group),
+        any(value.mark for line in lines for value in line.values),
+    )
+
+
+def _headings(names: tuple[str, ...] | list[str]) -> list[Heading]:
+    return [Heading(METRICS[name].heading, _about(name)) for name in names]
+
+
+def _about(name: str) -> str:
+    metric = METRICS[name]
+    return f"{metric.about} ({metric.better} is better)" if metric.better else metric.about
+
+
+def _lines(group: Group, names: tuple[str, ...] | list[str]) -> list[Line]:
+    best = {name: marks(group, name) for name in names}
+    return [
+        Line(
+            entry.method,
+            "rival" if entry.is_rival else "control",
+            [_value(entry, name, best[name].get(entry.method, 0)) for name in names],
+            max((entry.n(name) for name in names), default=0),
+            len(entry.failures),
+        )
+        for entry in group.entries
+    ]
+
+
+def _value(entry: Entry, name: str, mark: int) -> Value:
+    metric, mean, std = METRICS[name], entry.mean(name), entry.std(name)
+    if mean is None:
+        return Value("-")
+    around = interval(entry.values[name].values())
+    return Value(
+        metric.show(mean),
+        "" if std is None else metric.show(std),
+        repr(mean),
+        "" if around is None else f"{metric.show(around[0])} to {metric.show(around[1])}",
+        mark,
+    )
+
+
+def _notes(group: Group) -> list[Note]:
+    cells = {
+        f"{entry.method}, seed {seed}: {why}": anchor_of(entry.rows[seed])
+        for entry in group.entries
+        for seed, why in entry.failures.items()
+    }
+    return [Note(text, cells.get(text, "")) for text in notes(group, IN_TABLES)]
