@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,10 @@ pytest.importorskip("ray")
 
 from lotus_ray import cluster
 from lotus_ray.cluster import nodes
+from lotus_ray.errors import StoreError
 from lotus_ray.job_schema import Resources
+from lotus_ray.run import check_store_stays
+from lotus_ray.store import Store
 
 
 def wait_for(lines: list[str], count: int) -> None:
@@ -75,3 +79,18 @@ def test_what_the_job_sets_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> Non
     ours = dict(cluster.ENVIRONMENT)
     del ours["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
     assert cluster.environment_of_workers() == ours
+
+
+def test_a_store_that_would_go_with_the_job_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray runs a job with a working directory in a copy of it, and deletes that afterwards."""
+    uploaded = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    check_store_stays(Store.open("runs"))
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(uploaded))
+    check_store_stays(Store.open("../runs"))
+    check_store_stays(Store.open(str(tmp_path / "runs")))
+    with pytest.raises(StoreError, match="goes with the job"):
+        check_store_stays(Store.open("runs"))
