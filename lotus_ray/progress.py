@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
@@ -42,6 +43,7 @@ class Progress(AbstractContextManager["Progress"]):
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._ends_at: float | None = None  # as estimated when the last cell ended
         self._store_was_away = False
+        self._to_say: deque[str] = deque()  # by other threads; this one alone moves the view
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -69,6 +71,14 @@ class Progress(AbstractContextManager["Progress"]):
         finally:
             self._show(lambda view: view.close())
 
+    def lanes_left(self) -> int:
+        """Return how many lanes have a missing cell."""
+        return sum(bool(lane.left) for lane in self._lanes)
+
+    def say(self, text: str) -> None:
+        """Tell a line that is not about a cell, from any thread."""
+        self._to_say.append(f"{self._elapsed():7.1f} s  {text}")
+
     def _open(self) -> None:
         try:
             self._view = view_for(self._stream)
@@ -89,6 +99,8 @@ class Progress(AbstractContextManager["Progress"]):
                 self._store.replace(HEARTBEAT, json.dumps({"at": utc_now()}).encode())
 
     def _look(self) -> None:
+        while self._to_say:
+            self._note(self._to_say.popleft())
         for lane in self._lanes:
             try:
                 self._look_at(lane)
@@ -128,11 +140,6 @@ class Progress(AbstractContextManager["Progress"]):
         seconds_left = working / done * left
         self._ends_at = elapsed + seconds_left
         return f"{count}, about {seconds_left:.0f} s left" if left else count
-
-    def say(self, text: str) -> None:
-        """Write a line that is not about a cell."""
-        line = f"{self._elapsed():7.1f} s  {text}"
-        self._note(line)
 
     def _standing(self) -> Standing:
         elapsed = self._elapsed()

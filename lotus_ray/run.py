@@ -15,7 +15,7 @@ from typing import Any
 
 from lotus_ray.cells import Plan, plan
 from lotus_ray.data.room import GIB, Room
-from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
+from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
@@ -146,6 +146,19 @@ def check_this_machine(resources: Resources) -> None:
     session.check_this_machine(resources)
 
 
+def check_store_stays(store: Store) -> None:
+    """Raise StoreError where the store would go away with the job that writes it."""
+    from lotus_ray.cluster import in_uploaded_folder
+
+    if in_uploaded_folder() and Path(store.location).resolve().is_relative_to(Path.cwd()):
+        raise StoreError(
+            "the store lies in the job's copy of its working directory, which goes with the job",
+            where=store.location,
+            nearest="a folder that every node mounts",
+            next_command="lotus-ray grid JOB.yaml --store /SHARED/FOLDER",
+        )
+
+
 def room_for(resources: Resources) -> Room:
     """Return the room that one command has for decoded images on each node."""
     disk = resources.decoded_disk_gb
@@ -190,6 +203,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
     """
+    check_store_stays(store)
     stages = Stages()
     resources = loaded.job.resources
     embedded = Path(store.location) / "data"
@@ -256,6 +270,7 @@ def _run_missing(
         run_lanes = partial(
             grid.run_lanes,
             say=progress.say,
+            lanes_left=progress.lanes_left,
             interrupted=partial(_record_interruption, store, outcome),
         )
     start = time.perf_counter()

@@ -106,6 +106,19 @@ def test_a_sign_of_life_that_cannot_be_written_ends_nothing(
     assert len(tried) > 1
 
 
+def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
+    book, stream = Book(), io.StringIO()
+    progress = Progress([_todo(book, "X", "a"), _todo(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    with progress:
+        progress.say("waiting for nodes")
+        assert progress.first_cell_after is None
+        assert progress.lanes_left() == 2
+        book.status["Xa"] = "ok"
+        progress._look()
+        assert progress.lanes_left() == 1
+    assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")
+
+
 class Failing:
     """A view that raises, at every call or at those named."""
 

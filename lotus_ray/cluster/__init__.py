@@ -25,8 +25,18 @@ def in_submitted_job() -> bool:
     return _SUBMITTED_JOB in os.environ
 
 
+def in_uploaded_folder() -> bool:
+    """Return whether this command runs in a copy of a folder that goes away with its job."""
+    return bool(_runtime_environment().get("working_dir"))
+
+
 def environment_of_workers() -> dict[str, str]:
     """Return what to set in workers, but for what a submitted job sets itself: Ray takes one."""
-    config: dict[str, Any] = json.loads(os.environ.get(_SUBMITTED_JOB, "{}"))
-    chosen = (config.get("runtime_env") or {}).get("env_vars") or {}
+    chosen = _runtime_environment().get("env_vars") or {}
     return {name: value for name, value in ENVIRONMENT.items() if name not in chosen}
+
+
+def _runtime_environment() -> dict[str, Any]:
+    """Return what `ray job submit` was told of the environment."""
+    config: dict[str, Any] = json.loads(os.environ.get(_SUBMITTED_JOB, "{}"))
+    return config.get("runtime_env") or {}

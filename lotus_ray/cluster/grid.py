@@ -47,6 +47,7 @@ def run_lanes(
     todos: list[Todo],
     resources: Resources,
     say: Callable[[str], None],
+    lanes_left: Callable[[], int],
     interrupted: Callable[[], None],
 ) -> None:
     """Run lanes on Ray until every cell of them has a row.
@@ -55,6 +56,7 @@ def run_lanes(
         todos: lanes with missing cells.
         resources: what one lane needs.
         say: takes a line about what is waited for.
+        lanes_left: returns how many lanes are not finished.
         interrupted: is called at once when a signal ends the command. Ray kills a job 3 s after it
             was told to stop, and leaving a cluster may take longer.
 
@@ -65,7 +67,7 @@ def run_lanes(
     try:
         with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
             try:
-                errors = _run_trials(todos, resources, scratch, say)
+                errors = _run_trials(todos, resources, scratch, say, lanes_left)
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -80,7 +82,11 @@ def run_lanes(
 
 
 def _run_trials(
-    todos: list[Todo], resources: Resources, scratch: str, say: Callable[[str], None]
+    todos: list[Todo],
+    resources: Resources,
+    scratch: str,
+    say: Callable[[str], None],
+    lanes_left: Callable[[], int],
 ) -> list[Exception]:
     """Run each lane as a trial; return what ended trials early."""
     trainable = ray.tune.with_parameters(
@@ -95,7 +101,7 @@ def _run_trials(
             storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
         ),
     )
-    with told_what_is_missing(lanes, resources, say):
+    with told_what_is_missing(lanes, resources, say, lanes_left):
         return list(tuner.fit().errors)
 
 

@@ -43,24 +43,26 @@ def _times(have: float, need: float) -> int:
 
 @contextmanager
 def told_what_is_missing(
-    lanes: int, resources: Resources, say: Callable[[str], None]
+    lanes: int, resources: Resources, say: Callable[[str], None], lanes_left: Callable[[], int]
 ) -> Iterator[None]:
     """Say in one line how many of some lanes have their nodes, whenever that changes.
 
     Args:
         lanes: how many are to run at once.
         resources: what one lane needs.
-        say: takes a line; nothing is said while all lanes have had their nodes from the start.
+        say: takes a line; nothing is said while no lane has to wait.
+        lanes_left: returns how many are not finished.
     """
     stop = threading.Event()
 
     def watch() -> None:
-        before = lanes
-        while True:
-            fit = min(fitting_lanes(resources), lanes)
-            if fit != before:
-                say(_line(fit, lanes, resources))
-            before = fit
+        said = ""
+        while wanted := min(lanes, lanes_left()):
+            fit = fitting_lanes(resources)
+            line = _waiting(fit, wanted, resources) if fit < wanted else ""
+            if line != said:
+                say(line or "all lanes have their nodes")
+            said = line
             if stop.wait(POLL_SECONDS):
                 return
 
@@ -73,9 +75,7 @@ def told_what_is_missing(
         thread.join()
 
 
-def _line(fit: int, lanes: int, resources: Resources) -> str:
-    if fit == lanes:
-        return f"the nodes for {lanes} lanes at once are there"
+def _waiting(fit: int, lanes: int, resources: Resources) -> str:
     need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
     workers = "a worker" if resources.workers == 1 else f"each of {resources.workers} workers"
     return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"

@@ -85,15 +85,8 @@ def lanes_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
     return min(lanes, max(bears, 1))
 
 
-def wait_for_one_lane(
-    resources: Resources, say: Callable[[str], None], autoscaled: bool = False
-) -> None:
+def wait_for_one_lane(resources: Resources, say: Callable[[str], None]) -> None:
     """Have nodes added for a lane, and wait until they are there.
-
-    Args:
-        resources: what a lane needs.
-        say: takes a line.
-        autoscaled: whether there is known to be an autoscaler; the older one says nothing.
 
     Raises:
         ClusterError: the autoscaler can add none that fits, or nobody adds one.
@@ -101,7 +94,7 @@ def wait_for_one_lane(
     bundle = {name: amount for name, amount in needs(resources).items() if amount}
     group = ray.util.placement_group([bundle] * resources.workers, strategy="PACK")
     try:
-        await_group(group, resources, say, lambda: autoscaler_word(autoscaled))
+        await_group(group, resources, say, autoscaler_word)
     finally:
         ray.util.remove_placement_group(group)
 
@@ -148,14 +141,14 @@ def await_group(
             raise _never(resources, alive(), workers_at_most(resources, alive()), waited)
 
 
-def autoscaler_word(autoscaled: bool) -> Word:
+def autoscaler_word() -> Word:
     """Ask the cluster's autoscaler what it says, if there is one."""
     reply = GetClusterStatusReply()
     reply.ParseFromString(internal_kv_get_gcs_client().get_cluster_status(timeout_s=POLL_SECONDS))
     said = reply.autoscaling_state
     grouped = any(node.get("Labels", {}).get(_NODE_GROUP) for node in ray.nodes())
     return Word(
-        exists=autoscaled or grouped or said.autoscaler_state_version > 0,
+        exists=grouped or said.autoscaler_state_version > 0,
         refused=tuple(request.details for request in said.infeasible_gang_resource_requests),
         failures=tuple(
             f"{failed.ray_node_type_name or failed.instance_type_name}: {failed.reason}"

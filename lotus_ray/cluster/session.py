@@ -27,6 +27,8 @@ def session() -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Whatever `log_to_driver` says, Ray prints the last log lines of a node that died to stdout.
+    ray._private.worker.print_to_stdstream = _say_nothing
     try:
         ray.init(
             log_to_driver=False,
@@ -51,6 +53,10 @@ def session() -> Iterator[None]:
         ray.shutdown()
 
 
+def _say_nothing(*_: object, **__: object) -> None:
+    """Take the place of a function of Ray that prints."""
+
+
 def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
     """Return how many lanes to run at once: as many as fit, or as the job says.
 
@@ -67,11 +73,12 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
     lanes = fitting_lanes(resources)
     if "RAY_ADDRESS" in os.environ:
         types = placement.node_types()
-        to_come = placement.lanes_to_come(resources, types) if types is not None else 0
-        if not lanes:
-            placement.wait_for_one_lane(resources, say, autoscaled=types is not None)
-            lanes = fitting_lanes(resources)
-        return resources.lanes_at_once or max(lanes, to_come, 1)
+        if types is not None:
+            lanes = max(lanes, placement.lanes_to_come(resources, types))
+        elif not lanes:
+            placement.wait_for_one_lane(resources, say)
+            lanes = max(fitting_lanes(resources), 1)
+        return resources.lanes_at_once or lanes
     if lanes:
         return min(resources.lanes_at_once or lanes, lanes)
     need, nodes = needs(resources), alive()

@@ -56,16 +56,17 @@ class Head:
 
 
 @contextmanager
-def head(*options: str, **environment: str) -> Iterator[Head]:
+def head(*options: str, port: int | None = None, **environment: str) -> Iterator[Head]:
     """Start the head of a cluster by `ray start --head` with token authentication.
 
     Args:
         options: of `ray start`.
+        port: where it is found; default any that is free.
         environment: what its processes find beside this process's environment.
     """
-    port, dashboard = free_port(), free_port()
+    port, dashboard = port or free_port(), free_port()
     with processes_of_a_cluster() as (folder, marked):
-        marked |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", **environment}
+        marked |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
         command = [
             *("ray", "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address", "127.0.0.1", "--port", str(port)),
@@ -79,7 +80,11 @@ def head(*options: str, **environment: str) -> Iterator[Head]:
         log = folder / "head.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                command, env=marked, stdout=stream, stderr=stream, start_new_session=True
+                command,
+                env=marked | environment,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
             )
         with ended(process):
             wait_until(
@@ -112,7 +117,7 @@ def processes_of_a_cluster() -> Iterator[tuple[Path, dict[str, str]]]:
             yield folder, environment
         finally:
             end = time.monotonic() + 60
-            while left := _marked(name):
+            while left := processes(name):
                 assert time.monotonic() < end, f"these processes do not end: {left}"
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError):
@@ -134,16 +139,22 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def _marked(name: str) -> list[int]:
-    """Return the live processes whose environment or command line names a cluster's folder."""
+def processes(name: str, words: str = "") -> list[int]:
+    """Return the live processes whose environment or command line holds a cluster's folder.
+
+    Args:
+        name: the folder.
+        words: what the command line has to hold as well.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-            about = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-            if state != "Z" and name.encode() in about:
+            is_alive = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+            environment = (entry / "environ").read_bytes().decode(errors="replace")
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            if is_alive and name in environment + command and words in command.replace("\0", " "):
                 found.append(int(entry.name))
     return found
 

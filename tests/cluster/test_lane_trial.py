@@ -13,8 +13,7 @@ pytest.importorskip("ray")
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lotus_ray.cells import plan
-from lotus_ray.cluster import grid, session
-from lotus_ray.cluster import nodes as nodes_module
+from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError, DataError
@@ -125,11 +124,11 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
 
 
-def fake_ray(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
     """Pretend that Ray was started here and has these nodes."""
-    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    alive = [{"Alive": True, "Resources": node} for node in resources]
     dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
-    monkeypatch.setattr(nodes_module, "ray", SimpleNamespace(nodes=lambda: alive + dead))
+    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: alive + dead))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -173,6 +172,12 @@ def test_a_lane_that_could_never_fit_is_refused(
         session.concurrent_lanes(need, print)
     assert raised.value.exit_code == 6
     assert "one worker needs" in str(raised.value)
+
+
+def test_a_job_may_ask_for_fewer_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ray(monkeypatch, FOUR_CPUS)
+    assert session.concurrent_lanes(Resources(lanes_at_once=3), print) == 3
+    assert session.concurrent_lanes(Resources(lanes_at_once=8), print) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:

@@ -76,19 +76,16 @@ def test_a_grid_asks_for_as_many_lanes_as_its_autoscaler_can_place(
     """16 lanes fit, 20 drivers of lanes fit a head of 30 GiB; 6 one of 10."""
     waited: list[Resources] = []
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(
-        placement, "wait_for_one_lane", lambda need, say, autoscaled: waited.append(need)
-    )
+    monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: waited.append(need))
     nodes(HEAD)
     assert session.concurrent_lanes(GPU, print) == 16
-    assert waited == [GPU]
     nodes(HEAD, dict(ONE_GPU.resources))
     assert session.concurrent_lanes(GPU, print) == 16
-    assert len(waited) == 1  # one lane has its node: nothing to wait for
     assert session.concurrent_lanes(GPU.model_copy(update={"workers": 8}), print) == 2
     nodes({**HEAD, "memory": 10 * GIB})
     assert lanes_to_come(GPU, [ONE_GPU, FOUR_GPUS]) == 6
     assert session.concurrent_lanes(GPU.model_copy(update={"lanes_at_once": 3}), print) == 3
+    assert waited == []  # the lanes wait themselves, and what they wait for is told
 
 
 def test_where_nobody_says_what_can_be_added_what_fits_counts(
@@ -98,7 +95,7 @@ def test_where_nobody_says_what_can_be_added_what_fits_counts(
     monkeypatch.setattr(
         placement,
         "wait_for_one_lane",
-        lambda need, say, autoscaled: nodes(HEAD, dict(FOUR_GPUS.resources)),
+        lambda need, say: nodes(HEAD, dict(FOUR_GPUS.resources)),
     )
     nodes(HEAD)
     assert session.concurrent_lanes(GPU, print) == 4
@@ -122,9 +119,7 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
 ) -> None:
     """In four parts. 8 nodes with one GPU and 2 with four hold 16 workers."""
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(
-        placement, "wait_for_one_lane", lambda need, say, autoscaled: pytest.fail("it waits")
-    )
+    monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: pytest.fail("it waits"))
     nodes(HEAD)
     with pytest.raises(ClusterError) as raised:
         session.concurrent_lanes(need, print)
@@ -211,13 +206,12 @@ def test_the_words_of_an_autoscaler_are_read(monkeypatch: pytest.MonkeyPatch) ->
     client = SimpleNamespace(get_cluster_status=lambda timeout_s: reply.SerializeToString())
     monkeypatch.setattr(placement, "internal_kv_get_gcs_client", lambda: client)
     monkeypatch.setattr(placement, "ray", SimpleNamespace(nodes=lambda: [{"Labels": {}}]))
-    assert placement.autoscaler_word(False) == Word(True, ("abc:PACK|PENDING",), ("one: none",))
+    assert placement.autoscaler_word() == Word(True, ("abc:PACK|PENDING",), ("one: none",))
     reply.Clear()
-    assert placement.autoscaler_word(True) == Word(exists=True)
-    assert placement.autoscaler_word(False) == Word()
+    assert placement.autoscaler_word() == Word()
     started = {"Labels": {"ray.io/node-group": "head"}}  # by the older autoscaler, which is silent
     monkeypatch.setattr(placement, "ray", SimpleNamespace(nodes=lambda: [started]))
-    assert placement.autoscaler_word(False) == Word(exists=True)
+    assert placement.autoscaler_word() == Word(exists=True)
 
 
 def monitor(proc: Path, config: Path, address: str = "10.0.0.1:6379") -> None:
