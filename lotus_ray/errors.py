@@ -18,6 +18,7 @@ import difflib
 from collections.abc import Iterable
 
 SOME_CELLS_FAILED = 4
+RUN_AGAIN = 75  # a submitted job was stopped, or its machine is taken away
 
 
 class LotusRayError(Exception):

@@ -6,9 +6,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
+from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
 from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 
-OUTCOME = "outcome.json"
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 
 
@@ -53,6 +55,7 @@ class Outcome:
     ran: set[str] = field(default_factory=set)
     error: str | None = None
     error_code: int = 0
+    begun_at: str = field(default_factory=utc_now)
 
     @property
     def cell_ids(self) -> list[str]:
@@ -104,6 +107,8 @@ class Outcome:
         """
         content: dict[str, Any] = {
             "state": state,
+            "begun_at": self.begun_at,
+            "written_at": utc_now(),
             "exit_code": self.exit_code if state == "ended" else None,
             "cells": len(self.cell_ids),
             "done": self.done,
@@ -112,6 +117,11 @@ class Outcome:
             "cells_seconds": [
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
+            ],
+            "planned": [
+                {"cell_id": cell.cell_id, "method": cell.label, "seed": lane.seed, **lane.labels}
+                for lane in self.planned.lanes
+                for cell in lane.cells
             ],
             "error": self.error,
         }
@@ -141,6 +151,21 @@ def check_this_machine(resources: Resources) -> None:
     from lotus_ray.cluster import session
 
     session.check_this_machine(resources)
+
+
+def check_store_stays(store: Store) -> None:
+    """Raise StoreError where the store would go away with the job that writes it."""
+    from lotus_ray.cluster import in_uploaded_folder
+
+    if store.folder is None or not in_uploaded_folder():
+        return
+    if Path(store.location).resolve().is_relative_to(Path.cwd()):
+        raise StoreError(
+            "the store lies in the job's copy of its working directory, which goes with the job",
+            where=store.location,
+            nearest="a folder that every node mounts",
+            next_command="lotus-ray grid JOB.yaml --store /SHARED/FOLDER",
+        )
 
 
 def room_for(resources: Resources) -> Room:
@@ -189,6 +214,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
     """
+    check_store_stays(store)
     stages = Stages()
     resources = loaded.job.resources
     if not store.exists():  # let everything that is wrong be said before anything is written
@@ -212,37 +238,56 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
-    outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds)
+    to_run = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:
         if todos:
             _run_missing(todos, resources, store, options, outcome)
     except KeyboardInterrupt:
         with suppress(StoreError):
-            store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+            _record_interruption(store, outcome)
+            outcome.rows = _rows(store, outcome)
+            _record_interruption(store, outcome)
         raise
     except Exception as error:
         outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
         with suppress(StoreError):
             store.replace(OUTCOME, outcome.to_json().encode())
         raise
-    rows = store.rows()
-    outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
-    outcome.ran = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome.rows = _rows(store, outcome)
     return outcome
+
+
+def _rows(store: Store, outcome: Outcome) -> dict[str, Row]:
+    rows = store.rows()
+    return {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
+
+
+def _record_interruption(store: Store, outcome: Outcome) -> None:
+    store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
 
 
 def _run_missing(
     todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
 ) -> None:
+    run_lanes: Callable[[list[Todo], Resources], None]
+    poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
+    progress = Progress(todos, store, sys.stderr, poll_seconds)
     if options.local:
         from lotus_ray.local import run_lanes
     else:
         check_this_machine(resources)
-        from lotus_ray.cluster.grid import run_lanes
+        from lotus_ray.cluster import grid
+
+        run_lanes = partial(
+            grid.run_lanes,
+            say=progress.say,
+            lanes_left=progress.lanes_left,
+            interrupted=partial(_record_interruption, store, outcome),
+        )
     start = time.perf_counter()
-    poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
-    with Progress(todos, store, sys.stderr, poll_seconds) as progress:
+    with progress:
         try:
             run_lanes(todos, resources)
         except LotusRayError as error:

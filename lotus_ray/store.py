@@ -29,6 +29,7 @@ from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.errors import StoreError
+from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
 OK = "ok"
@@ -175,7 +176,8 @@ class Store:
     def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
         attempt = self.attempt(cell_id, generation)
-        marker = json.dumps({"cell_id": cell_id, "attempt_id": attempt.attempt_id, **about})
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "begun_at": utc_now()}
+        marker = json.dumps({**ids, **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
 

@@ -16,6 +16,8 @@ BORDERS = {
     "lotus_ray.store": ("ray", "torch", "obstore"),
     "lotus_ray.blobs.cloud": ("ray", "torch"),
     "lotus_ray.store_data": ("ray", "torch", "obstore"),
+    "lotus_ray.status": ("ray", "torch", "pydantic"),
+    "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
     "lotus_ray.report.figures": ("ray", "torch", "matplotlib.pyplot"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from hypothesis.stateful import (
 
 from lotus_ray.errors import StoreError
 from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
+from lotus_ray.times import moment
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
 
@@ -120,7 +122,9 @@ def test_nothing_is_visible_before_the_commit(store: Store) -> None:
 
 def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     attempt = store.begin("cell", 0, {"device": "abacus"})
-    assert json.loads(store.blobs.read(f"{attempt.folder}/begun.json")) == {
+    marker = json.loads(store.blobs.read(f"{attempt.folder}/begun.json"))
+    assert abs(time.time() - (moment(marker.pop("begun_at")) or 0)) < 60
+    assert marker == {
         "cell_id": "cell",
         "attempt_id": attempt.attempt_id,
         "device": "abacus",

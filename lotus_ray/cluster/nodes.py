@@ -1,103 +1,81 @@
-"""Whether every node of a cluster reaches the store, before anything runs."""
+"""How many lanes the nodes of a cluster can run at once, and what a grid waits for meanwhile."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lotus_ray.errors import ClusterError
-from lotus_ray.store import Store
-from lotus_ray.todo import unreached
+from lotus_ray.job_schema import Resources
 
-ANSWER_SECONDS = 120  # for a process to start on each node
-SHOW_SECONDS = 5.0  # until what one node wrote to a shared folder shows on another
-SHOWN = 4  # nodes that an error names
-Look = Callable[[str, str], dict[str, str]]
+POLL_SECONDS = 1.0
 
 
-def look_from_every_node(location: str, mark: str) -> dict[str, str]:
-    """Return for each node of a cluster, by address, why it does not reach a store, or nothing.
-
-    A cluster of one node is that of the process that wrote the store, and is not asked.
-
-    Raises:
-        ClusterError: a node does not answer.
-    """
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
-    if len(nodes) < 2:
-        return {}
-    look = ray.remote(look_here)
-    tasks = {
-        look.options(
-            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(location, mark): node
-        for node in nodes
-    }
-    done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_SECONDS)
-    for task in late:
-        ray.cancel(task, force=True)
-    found, silent = {}, [tasks[task] for task in late]
-    for task in done:
-        try:
-            # Two nodes may share an address, as on a machine that plays several.
-            found[f"{nodes[tasks[task]]} ({tasks[task][:8]})"] = ray.get(task)
-        except ray.exceptions.RayError:
-            silent.append(tasks[task])
-    still = {node["NodeID"] for node in _alive()}  # one that has gone needs to see nothing
-    if silent := [node for node in silent if node in still]:
-        raise ClusterError(
-            f"{len(silent)} of {len(nodes)} nodes do not answer",
-            where=_named([nodes[node] for node in silent]),
-            next_command="ray status",
-        )
-    return found
+def needs(resources: Resources) -> dict[str, float]:
+    """Return what one worker takes from its node."""
+    return {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
 
 
-def look_here(location: str, mark: str) -> str:
-    """Return why this node does not reach a store, or nothing where it does."""
-    end = time.monotonic() + SHOW_SECONDS
-    while (why := _hindrance(location, mark)) and time.monotonic() < end:
-        time.sleep(0.5)
-    return why
+def alive() -> list[dict[str, float]]:
+    """Return what each node has that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_every_node(store: Store, mark: str, look: Look = look_from_every_node) -> None:
-    """Make sure that every node reaches the store: its folder is shared, or its bucket is.
+def fitting_lanes(resources: Resources) -> int:
+    """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
+    need = needs(resources)
+    return sum(workers_on(node, need) for node in alive()) // resources.workers
+
+
+def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
+    """Return how many workers a node holds. A part of a GPU never spans two of them."""
+    return min(_times(node.get(name, 0.0), amount) for name, amount in need.items() if amount)
+
+
+def _times(have: float, need: float) -> int:
+    """Return how often a need fits, to Ray's precision of 1/10,000."""
+    if need < 1:
+        return int(have) * int(1 / need + 1e-4)
+    return int(have / need + 1e-4)
+
+
+@contextmanager
+def told_what_is_missing(
+    lanes: int, resources: Resources, say: Callable[[str], None], lanes_left: Callable[[], int]
+) -> Iterator[None]:
+    """Say in one line how many of some lanes have their nodes, whenever that changes.
 
     Args:
-        store: the store, which holds its mark.
-        mark: what tells it from others.
-        look: says what hinders each node.
-
-    Raises:
-        StoreError: some nodes do not see it; a folder is local, or a login is missing.
+        lanes: how many are to run at once.
+        resources: what one lane needs.
+        say: takes a line; nothing is said while no lane has to wait.
+        lanes_left: returns how many are not finished.
     """
-    looked = look(store.location, mark)
-    blind = {node: why for node, why in looked.items() if why}
-    if not blind:
-        return
-    reasons = ", ".join(sorted(set(blind.values())))
-    raise unreached(
-        store,
-        f"{len(blind)} of {len(looked)} nodes do not see the store: {_named(sorted(blind))}: "
-        f"{reasons}",
-    )
+    stop = threading.Event()
 
+    def watch() -> None:
+        said = ""
+        while wanted := min(lanes, lanes_left()):
+            fit = fitting_lanes(resources)
+            line = _waiting(fit, wanted, resources) if fit < wanted else ""
+            if line != said:
+                say(line or "all lanes have their nodes")
+            said = line
+            if stop.wait(POLL_SECONDS):
+                return
 
-def _hindrance(location: str, mark: str) -> str:
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
-        return Store.open(location).hindrance(mark)
-    except Exception as error:  # whatever it is, it hinders, and is to be told, not raised there
-        return str(error).splitlines()[0]
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
-def _alive() -> list[dict[str, str]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _waiting(fit: int, lanes: int, resources: Resources) -> str:
+    need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+    workers = "a worker" if resources.workers == 1 else f"each of {resources.workers} workers"
+    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"

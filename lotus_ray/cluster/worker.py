@@ -77,7 +77,7 @@ def joined_workers(device: torch.device) -> Workers:
     """Return the workers of this process's torch.distributed group."""
     context = ray.train.get_context()
     if context.get_world_size() == 1:
-        return Workers()
+        return Workers(leaving=is_leaving)
 
     def replicate(model: nn.Module) -> nn.Module:
         synchronise_batch_norm(model, device)
@@ -89,7 +89,13 @@ def joined_workers(device: torch.device) -> Workers:
         size=context.get_world_size(),
         sum=sum_over_workers,
         replicate=replicate,
+        leaving=is_leaving,
     )
+
+
+def is_leaving() -> bool:
+    """Return whether a node of this group of workers is about to be taken away."""
+    return ray.train.get_preemption_info() is not None
 
 
 def sum_over_workers(tensor: Tensor) -> Tensor:

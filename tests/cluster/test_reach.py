@@ -18,8 +18,8 @@ pytest.importorskip("ray")
 
 import ray
 
-from lotus_ray.cluster import ENVIRONMENT, nodes
-from lotus_ray.cluster.nodes import check_every_node, look_from_every_node, look_here
+from lotus_ray.cluster import ENVIRONMENT, reach
+from lotus_ray.cluster.reach import check_every_node, look_from_every_node, look_here
 from lotus_ray.errors import StoreError
 from lotus_ray.store import Store
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "SHOW_SECONDS", 0.2)
+    monkeypatch.setattr(reach, "SHOW_SECONDS", 0.2)
 
 
 def mark(store: Store) -> str:
@@ -96,7 +96,7 @@ def test_a_folder_that_shows_late_on_another_node_passes(
 ) -> None:
     """A network disk may take a moment."""
     wanted, late = mark(store), tmp_path / "late"
-    monkeypatch.setattr(nodes, "SHOW_SECONDS", 5.0)
+    monkeypatch.setattr(reach, "SHOW_SECONDS", 5.0)
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:
