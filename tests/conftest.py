@@ -11,7 +11,7 @@ import pytest
 
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
 
-ASKED_FOR = ("memory", "faults")  # markers of what takes minutes: left out unless named by -m
+ASKED_FOR = ("memory", "faults", "cluster")  # markers of what takes minutes: left out unless named by -m
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

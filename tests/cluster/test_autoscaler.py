@@ -14,7 +14,7 @@ pytest.importorskip("ray")
 from lotus_ray.store import Store
 from tests.cluster.clusters import ROOT, Head, ended, free_port, head, processes, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 FAKE = "ray.autoscaler._private.fake_multi_node.node_provider"
 COMMANDS = (

@@ -16,7 +16,7 @@ pytest.importorskip("ray")
 from lotus_ray.store import Store
 from tests.cluster.clusters import ROOT, Head, ended, processes_of_a_cluster, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 SCRIPT = Path(__file__).with_name("three_nodes.py")
 SEEDS = 3
 

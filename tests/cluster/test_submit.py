@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 from lotus_ray.store import Store
 from tests.cluster.clusters import ROOT, Head, head, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 SMALL = (
     *("--limit", "143", "--set", "epochs=2"),
     *("--set", "grid.models.0.train.epochs=4", "--set", "grid.models.0.train.warmup_epochs=1"),
