@@ -75,7 +75,7 @@ def test_a_disk_that_is_nearly_full_is_a_warning(tmp_path: Path) -> None:
 def test_a_store_of_no_known_kind_is_a_problem() -> None:
     found = storage("carrier-pigeon://loft")
     assert found.status == PROBLEM
-    assert "carrier-pigeon://loft" in found.text
+    assert "no store for 'carrier-pigeon://'" in found.text
 
 
 def test_an_error_without_a_place_is_told_without_one() -> None:
