@@ -54,6 +54,7 @@ def cluster() -> Iterator[tuple[ThreeNodes, Head]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
         )
         with process, ended(process):
             nodes = ThreeNodes(process)
