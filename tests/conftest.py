@@ -11,7 +11,8 @@ import pytest
 
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
 
-ASKED_FOR = ("memory", "faults", "cluster")  # markers of what takes minutes: left out unless named by -m
+# Markers of what takes minutes: left out unless -m names them.
+ASKED_FOR = ("memory", "faults", "cluster")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
