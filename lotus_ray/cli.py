@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from lotus_ray import __version__
-from lotus_ray.errors import JobError, LotusRayError
+from lotus_ray.cli_checks import doctor, status_
+from lotus_ray.errors import RUN_AGAIN, JobError, LotusRayError
 
 
 class _Commands(click.Group):
@@ -33,6 +34,10 @@ class _Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
+            from lotus_ray.cluster import in_submitted_job
+
+            if in_submitted_job():
+                _leave_at_once(RUN_AGAIN)
             ctx.exit(128 + self.interrupted_by)
 
 
@@ -41,6 +46,10 @@ class _Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Machine unlearning of image classifiers, as a distributed benchmark on Ray."""
+
+
+main.add_command(doctor)
+main.add_command(status_)
 
 
 def _job_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,7 +72,7 @@ def _job_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_job_options
-@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--store", "store_uri", metavar="URI", help="Instead of the job's store.")
 @click.option("--dry-run", is_flag=True, help="List the cells and run none.")
 @click.option("--limit", type=click.IntRange(1), help="Samples of each role; rows are smoke.")
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
@@ -104,7 +113,7 @@ def grid(
 @_job_options
 @click.option("--method", required=True, help="See `lotus-ray list methods`.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
-@click.option("--store", "store_uri", metavar="FOLDER", help="Instead of the job's store.")
+@click.option("--store", "store_uri", metavar="URI", help="Instead of the job's store.")
 @click.option("--local", is_flag=True, help="One process, no Ray: for debugging.")
 def unlearn(
     job: Path,
@@ -340,6 +349,7 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
     from lotus_ray import run
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
+    from lotus_ray.status import OUTCOME
 
     stages = run.Stages()
     stages.seconds = outcome.stages
@@ -351,11 +361,18 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
         page = _write_page(entries, store)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
-    store.replace(run.OUTCOME, outcome.to_json().encode())
+    store.replace(OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
     click.echo(page, err=True)
     click.echo(outcome.last_line, err=True)
+
+
+def _leave_at_once(code: int) -> None:
+    """Exit as it stands: Ray kills a stopped job after 3 s, and Python takes longer to tidy up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _write_page(entries: Any, store: Any) -> str:

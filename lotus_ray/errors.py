@@ -18,6 +18,7 @@ import difflib
 from collections.abc import Iterable
 
 SOME_CELLS_FAILED = 4
+RUN_AGAIN = 75  # a submitted job was stopped, or its machine is taken away
 
 
 class LotusRayError(Exception):
@@ -65,6 +66,10 @@ class StoreError(LotusRayError):
     """The metric store cannot be read or written."""
 
     exit_code = 5
+
+
+class StoreUnreachable(StoreError):
+    """The metric store did not answer, however often it was asked: no fault of any cell."""
 
 
 class ClusterError(LotusRayError):

@@ -48,6 +48,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         MethodError: a hyper-parameter is out of range.
     """
     document = Document.read(path)
+    _check_is_a_job(document)
     for assignment in overrides:
         document.override(assignment)
     for place in range(document.count(("grid", "datasets"))):
@@ -63,6 +64,21 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     _check_defaults(job, document)
     methods = [_methods(job, place, document) for place in range(len(job.grid.models))]
     return LoadedJob(job, tuple(methods), document)
+
+
+def _check_is_a_job(document: Document) -> None:
+    """Raise JobError where the file describes a cluster, which stands beside the jobs."""
+    for keys, what, command in (
+        (("cluster_name", "provider"), "a cluster for Ray's launcher", "ray up"),
+        (("apiVersion", "kind"), "a Kubernetes manifest", "kubectl create -f"),
+    ):
+        if all(document.has((key,)) for key in keys):
+            raise JobError(
+                f"this is {what}, not a job",
+                where=document.where(keys[:1]),
+                nearest="jobs/digits.yaml",
+                next_command=f"{command} {document.file}",
+            )
 
 
 def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:

@@ -206,7 +206,16 @@ class Resources(_Strict):
 
     workers: Positive = 1
     cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    gpus_per_worker: Annotated[
+        float, Field(ge=0, description="0.25 puts four lanes on one GPU; above 1, whole ones")
+    ] = 0
+    lanes_at_once: Annotated[
+        Positive | None,
+        Field(
+            description="so many, waiting for nodes that an autoscaler adds; "
+            "default as many as fit when the command starts"
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Field(ge=0, description="a killed cell loses at most this and a phase")
     ] = 60
@@ -223,6 +232,16 @@ class Resources(_Strict):
     max_bad_images: Annotated[
         int, Field(ge=0, description="leave out so many that cannot be decoded; none to forget")
     ] = 0
+
+    @model_validator(mode="after")
+    def _gpus_that_exist(self) -> Resources:
+        """Refuse what Ray would, and parts of a GPU for workers that talk by NCCL."""
+        gpus = self.gpus_per_worker
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("gpus_per_worker above 1 is a whole number")
+        if 0 < gpus < 1 and self.workers > 1:
+            raise ValueError("workers of one lane cannot share a GPU: several take whole ones")
+        return self
 
 
 class Defaults(_Strict):
@@ -251,4 +270,6 @@ class Job(_Strict):
     offline: bool = Field(
         False, description="take pretrained weights from the caches of this machine alone"
     )
-    store: str = Field(min_length=1, description="folder of the metric store")
+    store: str = Field(
+        min_length=1, description="folder, s3:// or gs:// address of the metric store"
+    )

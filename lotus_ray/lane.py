@@ -26,6 +26,7 @@ from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import (
     Diverged,
     StoreError,
+    StoreUnreachable,
     UnexpectedOriginal,
 )
 from lotus_ray.expectation import check_accuracy
@@ -165,6 +166,8 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure("diverged", error), {}
     except UnexpectedOriginal as error:  # and the same outputs
         body, artifacts = failure("failed", error), {}
+    except StoreUnreachable:  # no fault of the cell, and its row could not be kept
+        raise
     except Exception as error:
         if place.workers.size > 1:
             raise

@@ -14,7 +14,7 @@ from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather
 from lotus_ray.problem import Workers
 from lotus_ray.rows import machine_facts
-from lotus_ray.todo import Todo, load_roles
+from lotus_ray.todo import Todo, load_roles, reach
 
 
 def run_lanes(todos: list[Todo], resources: Resources) -> None:
@@ -40,6 +40,7 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     with room.occupied():
         try:
             for todo in todos:
+                reach(todo)
                 roles = load_roles(todo)
                 material = gather(todo.lane, roles, room, decoders, todo.max_bad_images)
                 run_lane(todo, material, Workers(), device, machine_facts(device, workers=1))

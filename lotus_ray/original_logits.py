@@ -56,7 +56,7 @@ class LogitsFiles:
             if len(logits) != len(self.sample_ids):
                 raise ValueError(f"{len(logits)} rows for {len(self.sample_ids)} samples")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s/%s is ignored: %s", self.store.uri, self.folder, error)
+            _log.warning("%s is ignored: %s", self.store.address(self.folder), error)
             return None
         return logits
 

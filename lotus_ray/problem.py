@@ -89,18 +89,25 @@ def itself(model: nn.Module) -> nn.Module:
     return model
 
 
+def never() -> bool:
+    """Return False: nobody takes away the machine."""
+    return False
+
+
 @dataclass(frozen=True)
 class Workers:
     """The workers that share this problem; the default is one alone.
 
     `sum` adds a tensor over workers. `replicate` returns a module that calls the model and
-    averages its gradients over workers.
+    averages its gradients over workers. `leaving` says whether a machine of theirs is about to be
+    taken away; they ask each other, so all have to call it.
     """
 
     rank: int = 0
     size: int = 1
     sum: Callable[[Tensor], Tensor] = unchanged
     replicate: Callable[[nn.Module], nn.Module] = itself
+    leaving: Callable[[], bool] = never
 
     def from_first(self, tensor: Tensor) -> Tensor:
         """Return the first worker's tensor on every worker; shapes and types must agree."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
+from lotus_ray.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.store import OK, Store
+from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
 
@@ -35,10 +39,11 @@ class Progress(AbstractContextManager["Progress"]):
         self._attempts = {
             cell.cell_id: store.attempts(cell.cell_id) for lane in self._lanes for cell in lane.left
         }
-        self._start = time.monotonic()
+        self._start = self._last_beat = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._ends_at: float | None = None  # as estimated when the last cell ended
         self._store_was_away = False
+        self._to_say: deque[str] = deque()  # by other threads; this one alone moves the view
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -66,6 +71,14 @@ class Progress(AbstractContextManager["Progress"]):
         finally:
             self._show(lambda view: view.close())
 
+    def lanes_left(self) -> int:
+        """Return how many lanes have a missing cell."""
+        return sum(bool(lane.left) for lane in self._lanes)
+
+    def say(self, text: str) -> None:
+        """Tell a line that is not about a cell, from any thread."""
+        self._to_say.append(f"{self._elapsed():7.1f} s  {text}")
+
     def _open(self) -> None:
         try:
             self._view = view_for(self._stream)
@@ -75,16 +88,27 @@ class Progress(AbstractContextManager["Progress"]):
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_seconds):
             self._look()
+            self._beat()
             self._show(lambda view: view.draw(self._standing()))
 
+    def _beat(self) -> None:
+        """Leave a sign of life for `lotus-ray status`, which a full disk must not end."""
+        if time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
+            self._last_beat = time.monotonic()
+            with suppress(Exception):
+                self._store.replace(HEARTBEAT, json.dumps({"at": utc_now()}).encode())
+
     def _look(self) -> None:
+        while self._to_say:
+            self._note(self._to_say.popleft())
         for lane in self._lanes:
             try:
                 self._look_at(lane)
             except Exception as error:  # a disk that is away for a moment; looked at again soon
                 if not self._store_was_away:
                     self._store_was_away = True
-                    self._note(f"note: the store cannot be read, trying again: {error}")
+                    what = getattr(error, "what", error)
+                    self._note(f"note: the store cannot be read, trying again: {what}")
 
     def _look_at(self, lane: LaneState) -> None:
         name = lane.todo.lane.name

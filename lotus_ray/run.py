@@ -6,24 +6,28 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lotus_ray.cells import Plan, plan
 from lotus_ray.data.room import GIB, Room
-from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError
+from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
+from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
+from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 
-OUTCOME = "outcome.json"
+LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,20 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a grid came to. `stages` are wall seconds of this command; `ran` the cells it ran."""
+    """What a grid came to.
 
-    store: str
+    `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
+    that it ran.
+    """
+
+    address: str
     planned: Plan
     rows: dict[str, Row]
     stages: dict[str, float] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     error: str | None = None
     error_code: int = 0
+    begun_at: str = field(default_factory=utc_now)
 
     @property
     def cell_ids(self) -> list[str]:
@@ -88,8 +97,8 @@ class Outcome:
     @property
     def last_line(self) -> str:
         """Return the line that ends the command's output."""
-        place = f"{self.store}/{OUTCOME}"
-        return f"DONE {self.done}/{len(self.cell_ids)} cells, {self.failed} failed: {place}"
+        count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
+        return f"DONE {count}: {self.address}"
 
     def to_json(self, state: str = "ended") -> str:
         """Return the store's outcome file: state is running, interrupted (by a signal) or ended.
@@ -98,6 +107,8 @@ class Outcome:
         """
         content: dict[str, Any] = {
             "state": state,
+            "begun_at": self.begun_at,
+            "written_at": utc_now(),
             "exit_code": self.exit_code if state == "ended" else None,
             "cells": len(self.cell_ids),
             "done": self.done,
@@ -106,6 +117,11 @@ class Outcome:
             "cells_seconds": [
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
+            ],
+            "planned": [
+                {"cell_id": cell.cell_id, "method": cell.label, "seed": lane.seed, **lane.labels}
+                for lane in self.planned.lanes
+                for cell in lane.cells
             ],
             "error": self.error,
         }
@@ -137,6 +153,21 @@ def check_this_machine(resources: Resources) -> None:
     session.check_this_machine(resources)
 
 
+def check_store_stays(store: Store) -> None:
+    """Raise StoreError where the store would go away with the job that writes it."""
+    from lotus_ray.cluster import in_uploaded_folder
+
+    if store.folder is None or not in_uploaded_folder():
+        return
+    if Path(store.location).resolve().is_relative_to(Path.cwd()):
+        raise StoreError(
+            "the store lies in the job's copy of its working directory, which goes with the job",
+            where=store.location,
+            nearest="a folder that every node mounts",
+            next_command="lotus-ray grid JOB.yaml --store /SHARED/FOLDER",
+        )
+
+
 def room_for(resources: Resources) -> Room:
     """Return the room that one command has for decoded images on each node."""
     disk = resources.decoded_disk_gb
@@ -151,6 +182,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
     """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
     rows = store.rows()
     room = room_for(resources)
+    mark = store.mark() or ""
     todos = []
     for lane in planned.lanes:
         generations = {
@@ -167,6 +199,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
                     resources.checkpoint_seconds,
                     room,
                     resources.max_bad_images,
+                    mark,
                 )
             )
     return todos
@@ -181,9 +214,9 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     Raises:
         LotusRayError: nothing could be started. What fails later is in the rows and the outcome.
     """
+    check_store_stays(store)
     stages = Stages()
     resources = loaded.job.resources
-    embedded = Path(store.location) / "data"
     if not store.exists():  # let everything that is wrong be said before anything is written
         if not options.local:
             check_this_machine(resources)
@@ -192,7 +225,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         preview(loaded, options.limit)
     store.check_writable()
     with stages.measure("data"):
-        manifests = locate_data(loaded, embedded)
+        manifests = share(store, locate_data(loaded, embedded_folder(store)))
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
         todos = missing(planned, store, options, resources)
@@ -205,34 +238,56 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
-    outcome = Outcome(store.uri, planned, {}, stages.seconds)
+    to_run = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:
         if todos:
             _run_missing(todos, resources, store, options, outcome)
     except KeyboardInterrupt:
-        store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
+        with suppress(StoreError):
+            _record_interruption(store, outcome)
+            outcome.rows = _rows(store, outcome)
+            _record_interruption(store, outcome)
         raise
     except Exception as error:
         outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
-        store.replace(OUTCOME, outcome.to_json().encode())
+        with suppress(StoreError):
+            store.replace(OUTCOME, outcome.to_json().encode())
         raise
-    rows = store.rows()
-    outcome.rows = {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
-    outcome.ran = {cell_id for todo in todos for cell_id in todo.generations}
+    outcome.rows = _rows(store, outcome)
     return outcome
+
+
+def _rows(store: Store, outcome: Outcome) -> dict[str, Row]:
+    rows = store.rows()
+    return {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
+
+
+def _record_interruption(store: Store, outcome: Outcome) -> None:
+    store.replace(OUTCOME, outcome.to_json(state="interrupted").encode())
 
 
 def _run_missing(
     todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
 ) -> None:
+    run_lanes: Callable[[list[Todo], Resources], None]
+    poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
+    progress = Progress(todos, store, sys.stderr, poll_seconds)
     if options.local:
         from lotus_ray.local import run_lanes
     else:
         check_this_machine(resources)
-        from lotus_ray.cluster.grid import run_lanes
+        from lotus_ray.cluster import grid
+
+        run_lanes = partial(
+            grid.run_lanes,
+            say=progress.say,
+            lanes_left=progress.lanes_left,
+            interrupted=partial(_record_interruption, store, outcome),
+        )
     start = time.perf_counter()
-    with Progress(todos, store, sys.stderr) as progress:
+    with progress:
         try:
             run_lanes(todos, resources)
         except LotusRayError as error:

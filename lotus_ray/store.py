@@ -1,8 +1,10 @@
 """The metric store: put-if-absent commits, exactly one visible row a cell.
 
+    lotus-ray-store.json                 marks a store, and tells it from every other one
     rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
     borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
+    probe-<unique>/                      whether objects can be created once; gone in a moment
     roles/, logits/, comparisons/        what rows share, named after what it is computed from
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
@@ -12,115 +14,30 @@ superseded by the next generation when the user asks for a retry.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from lotus_ray.blobs import Blobs
+from lotus_ray.blobs.address import KINDS, Address
+from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.errors import StoreError
+from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
 OK = "ok"
 MARKER = "lotus-ray-store.json"
+FORMAT = 1
+_READERS = 16  # rows that are read at once
 _ROW_NAME = re.compile(r"rows/[^/]+/[0-9]{4,}\.json")
 _log = logging.getLogger(__name__)
-
-
-class Blobs(Protocol):
-    """The seam a cloud store can fill. Names are relative paths with forward slashes."""
-
-    def read(self, name: str) -> bytes:
-        """Return an object; raises FileNotFoundError."""
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Create an object whole, only where none exists; return whether this call did it."""
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Create an object whole, or put it in the place of the one that exists."""
-
-    def delete_all(self, prefix: str) -> None:
-        """Remove what lies below a folder name; what cannot be removed stays."""
-
-    def stamp(self, name: str) -> str | None:
-        """Return what changes whenever an object is replaced, or None where there is none."""
-
-    def names(self, prefix: str) -> list[str]:
-        """Return the sorted names that start with `prefix`, a folder name with its slash."""
-
-
-class LocalBlobs:
-    """A folder on a local or POSIX-like shared disk."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, name: str) -> bytes:
-        """Return an object; raises FileNotFoundError."""
-        return (self.root / name).read_bytes()
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Create an object by linking a finished temporary file to its name."""
-        path = self.root / name
-        with self._finished(path, content) as temporary:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-        return True
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Create an object, or put it in the place of the one that exists, in one step."""
-        path = self.root / name
-        with self._finished(path, content) as temporary:
-            temporary.replace(path)
-
-    def delete_all(self, prefix: str) -> None:
-        """Remove a folder, temporary files of killed writers with it."""
-        shutil.rmtree(self.root / prefix, ignore_errors=True)
-
-    def stamp(self, name: str) -> str | None:
-        """Return the inode, time and size of a file: a replaced one is another file."""
-        try:
-            found = (self.root / name).stat()
-        except FileNotFoundError:
-            return None
-        return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
-
-    def names(self, prefix: str) -> list[str]:
-        """Return the sorted names below a folder, temporary files left out."""
-        folder = self.root / prefix
-        return sorted(
-            path.relative_to(self.root).as_posix()
-            for path in folder.rglob("*")
-            if not path.name.startswith(".") and path.is_file()
-        )
-
-    @contextmanager
-    def _finished(self, path: Path, content: bytes) -> Iterator[Path]:
-        """Give a finished temporary file beside `path`; what is done with it is made durable."""
-        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with temporary.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                yield temporary
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise _cannot_write(path, len(content), error) from error
 
 
 @dataclass(frozen=True)
@@ -140,25 +57,23 @@ class Attempt:
 class Store:
     """Rows of cells and the artifacts they name."""
 
-    def __init__(self, blobs: Blobs, uri: str, location: str) -> None:
+    def __init__(self, blobs: Blobs, uri: str, location: str, base: str | None = None) -> None:
         self.blobs = blobs
         self.uri = uri  # as the user wrote it
         self.location = location  # the same from any working directory
+        self._base = base or uri  # what the addresses of its objects begin with
 
     @classmethod
     def open(cls, uri: str) -> Store:
-        """Open the store at a local path; nothing is written.
+        """Open the store at a local path, or in a bucket; nothing is written.
 
         Raises:
-            StoreError: the URI names a kind of store that does not exist, or not a folder.
+            StoreError: the URI names a kind of store that does not exist, or not a folder, or holds
+                a password; or what a bucket needs is not installed.
         """
         if "://" in uri:
-            raise StoreError(
-                f"no store for '{uri.split('://')[0]}://' yet",
-                where=uri,
-                nearest="a local or shared folder",
-                next_command="lotus-ray grid JOB.yaml --store runs/NAME",
-            )
+            address = Address.parse(uri)
+            return cls(_cloud_blobs(address), uri, address.uri, address.base)
         try:
             root = Path(uri).expanduser()
         except RuntimeError as error:
@@ -167,21 +82,65 @@ class Store:
             raise StoreError("the store is a file, not a folder", where=str(root))
         return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
 
+    @property
+    def folder(self) -> Path | None:
+        """Return the local folder that it is, or None."""
+        return self.blobs.root if isinstance(self.blobs, LocalBlobs) else None
+
+    def address(self, name: str) -> str:
+        """Return the address of an object, for people."""
+        return f"{self._base}/{name}"
+
     def check_writable(self) -> None:
-        """Create the object that marks a store, where there is none yet.
+        """Try it, and create the object that marks a store, where there is none yet.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: it cannot be written, or would let two writers create one object.
         """
-        self.blobs.create(MARKER, b'{"format": 1}\n')
+        self.check_creates_once()
+        mark = {"format": FORMAT, "id": uuid.uuid4().hex}
+        self.blobs.create(MARKER, json.dumps(mark).encode() + b"\n")
+
+    def check_creates_once(self) -> None:
+        """Create an object twice; the store has to refuse the second.
+
+        Raises:
+            StoreError: it cannot be written, or does not refuse: two writers of one cell would each
+                believe that its row is the one.
+        """
+        folder = f"probe-{uuid.uuid4().hex}/"
+        first, second = (self.blobs.create(f"{folder}twice", b) for b in (b"first", b"second"))
+        kept = self.blobs.read(f"{folder}twice")
+        self.blobs.delete_all(folder)
+        if not first or second or kept != b"first":
+            raise StoreError(
+                "the store cannot create an object only where none exists, so that two writers of "
+                "one cell would overwrite each other",
+                where=self.uri,
+                nearest=KINDS + "; a server of objects has to honour If-None-Match",
+                next_command="lotus-ray grid JOB.yaml --store FOLDER",
+            )
+
+    def mark(self) -> str | None:
+        """Return what tells this store from every other one, or None where there is none."""
+        try:
+            return self.blobs.read(MARKER).decode()
+        except OSError:
+            return None
 
     def exists(self) -> bool:
         """Return whether there is a store."""
+        return self.mark() is not None
+
+    def hindrance(self, mark: str) -> str:
+        """Return why this process does not reach the store of a mark, or nothing where it does."""
         try:
-            self.blobs.read(MARKER)
-        except OSError:
-            return False
-        return True
+            found = self.mark()
+        except StoreError as error:
+            return error.what
+        if found is None:
+            return "there is none"
+        return "" if found == mark else "another one lies there"
 
     def check_exists(self) -> None:
         """Raise StoreError where there is no store."""
@@ -197,8 +156,9 @@ class Store:
         by_cell: dict[str, list[str]] = {}
         for name in self._row_names("rows/"):
             by_cell.setdefault(name.split("/")[1], []).append(name)
-        found = ((cell_id, self._latest(names)) for cell_id, names in by_cell.items())
-        return {cell_id: row for cell_id, row in found if row is not None}
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = zip(by_cell, readers.map(self._latest, by_cell.values()), strict=True)
+            return {cell_id: row for cell_id, row in found if row is not None}
 
     def row(self, cell_id: str) -> Row | None:
         """Return the visible row of a cell, or None."""
@@ -216,7 +176,8 @@ class Store:
     def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
         attempt = self.attempt(cell_id, generation)
-        marker = json.dumps({"cell_id": cell_id, "attempt_id": attempt.attempt_id, **about})
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "begun_at": utc_now()}
+        marker = json.dumps({**ids, **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
 
@@ -270,20 +231,21 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
-                where=f"{self.uri}/{entry['name']}",
+                where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",
             ) from error
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise StoreError(
                 "an artifact of a committed row changed since it was written",
-                where=f"{self.uri}/{entry['name']}",
+                where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",
             )
         return content
 
     def put(self, name: str, content: bytes) -> None:
         """Keep a file that is named after its content; one that exists already is as good."""
-        self.blobs.create(name, content)
+        if self.blobs.stamp(name) is None:
+            self.blobs.replace(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""
@@ -309,10 +271,10 @@ class Store:
         return [name for name in self.blobs.names(prefix) if _ROW_NAME.fullmatch(name)]
 
     def _put_artifact(self, name: str, content: bytes) -> dict[str, Any]:
-        self.blobs.create(name, content)
+        self.blobs.replace(name, content)  # an attempt has its folder for itself
         digest = hashlib.sha256(content).hexdigest()
         if hashlib.sha256(self.blobs.read(name)).hexdigest() != digest:
-            raise StoreError("an artifact reads back differently", where=f"{self.uri}/{name}")
+            raise StoreError("an artifact reads back differently", where=self.address(name))
         return {"name": name, "sha256": digest, "bytes": len(content)}
 
     def _latest(self, names: Iterable[str]) -> Row | None:
@@ -320,16 +282,21 @@ class Store:
             row = unsealed(self.blobs.read(name))
             if row is not None:
                 return row
-            _log.warning("%s/%s does not match its digest and is ignored", self.uri, name)
+            _log.warning("%s does not match its digest and is ignored", self.address(name))
         return None
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _cloud_blobs(address: Address) -> Blobs:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        from lotus_ray.blobs.cloud import CloudBlobs
+    except ImportError as error:
+        raise StoreError(
+            f"a store in a bucket needs the package {error.name}, which is not installed",
+            where=address.base,
+            nearest="a local or shared folder",
+            next_command="pip install 'lotus-ray[cloud]'",
+        ) from error
+    return CloudBlobs(address)
 
 
 def _row_name(cell_id: str, generation: int) -> str:
@@ -357,13 +324,3 @@ def unsealed(content: bytes) -> Row | None:
         return None
     row: Row = envelope["row"]
     return row if good else None
-
-
-def _cannot_write(path: Path, needed: int, error: OSError) -> StoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    what = f"the disk is full; {needed} bytes are needed" if full else error.strerror
-    return StoreError(
-        f"the store cannot be written: {what}",
-        where=str(path),
-        next_command="lotus-ray grid JOB.yaml --store FOLDER",
-    )

@@ -28,7 +28,8 @@ class StoredBorders:
     """Keeps one border a cell and generation; the first worker reads and writes for all.
 
     Any attempt at the cell may go on from it, by whichever driver: the cell's id says all that
-    the weights depend on. At most one border is written in `every_seconds`.
+    the weights depend on. At most one border is written in `every_seconds`, until a worker's
+    machine is about to be taken away: then it is every one.
     """
 
     store: Store
@@ -69,11 +70,16 @@ class StoredBorders:
         self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
 
     def offer(self, border: Callable[[], Border]) -> None:
-        """Keep a border if the last one is old enough. The time it takes is its own.
+        """Keep a border if the last one is old enough, or may be the last one at all.
+
+        The time it takes is its own.
 
         Where the store refuses it, the run goes on without: it is the row that matters.
         """
-        if self.workers.rank or time.monotonic() - self._last < self.every_seconds:
+        with self.clock.measure("checkpoint"):
+            leaving = self.workers.leaving()
+        due = leaving or time.monotonic() - self._last >= self.every_seconds
+        if self.workers.rank or not due:
             return
         with self.clock.measure("checkpoint"):
             spent = dict(self.clock.seconds)

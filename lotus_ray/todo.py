@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
+from lotus_ray.errors import DataError, StoreError
 from lotus_ray.store import Store
+from lotus_ray.store_data import fetch
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Todo:
     checkpoint_seconds: float = 60  # between two phase borders that are kept
     room: Room = field(default_factory=Room)  # for decoded images, on each node
     max_bad_images: int = 0  # that are left out because they cannot be decoded
+    mark: str = ""  # of the store; empty is any
 
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return whether nothing is left to do for a cell."""
@@ -29,6 +31,30 @@ class Todo:
             return True
         row = store.row(cell.cell_id)
         return row is not None and row["generation"] >= self.generations[cell.cell_id]
+
+
+def reach(todo: Todo) -> None:
+    """Make sure that this node sees the store of a lane, and copy what the lane needs of it here.
+
+    A node that comes late, as of a cluster that grows, is asked nowhere else.
+
+    Raises:
+        StoreError: it sees none, or another one; or a copy cannot be made.
+    """
+    store = Store.open(todo.store)
+    if todo.mark and (why := store.hindrance(todo.mark)):
+        raise unreached(store, f"a node that was to run a lane does not reach the store: {why}")
+    fetch(store, todo.lane.manifests)
+
+
+def unreached(store: Store, what: str) -> StoreError:
+    """Return the error for a store that some node does not reach."""
+    return StoreError(
+        what,
+        where=store.location,
+        nearest="a folder that every node mounts, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX",
+        next_command="lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX",
+    )
 
 
 def load_roles(todo: Todo) -> Roles:

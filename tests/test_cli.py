@@ -151,6 +151,26 @@ def test_a_grid_says_what_runs_and_what_is_done(finished: tuple[Path, Result]) -
     assert "4/4 cells" in said
 
 
+def test_status_names_every_cell_that_a_grid_planned(finished: tuple[Path, Result]) -> None:
+    told = json.loads(run("status", finished[0], "--json").stdout)
+    assert (told["state"], told["total"], told["done"], told["other_rows"]) == ("ended", 4, 4, 0)
+    assert [cell["method"] for cell in told["cells"]] == [
+        "Original",
+        "Gold Std",
+        "Finetuning",
+        "LoTUS",
+    ]
+    assert all(cell["attempts"] == 1 and cell["seed"] == 3407 for cell in told["cells"])
+    assert told["next"] == f"lotus-ray report {finished[0]}"
+
+
+def test_status_says_which_cells_failed(diverged: tuple[Path, Result]) -> None:
+    told = run("status", diverged[0]).stdout
+    assert "3 done, 1 failed of 4" in told
+    assert "  failed   Finetuning (" in told
+    assert told.splitlines()[-1].endswith("--retry-failed")
+
+
 def test_a_grid_leaves_its_outcome(finished: tuple[Path, Result]) -> None:
     outcome = json.loads((finished[0] / "outcome.json").read_text())
     assert {name: outcome[name] for name in ("exit_code", "cells", "done", "failed", "error")} == {
@@ -580,7 +600,6 @@ def test_prepare_of_an_unknown_source_exits_with_2(folder: Path) -> None:
 def test_a_store_that_cannot_be_exits_with_5(folder: Path) -> None:
     (folder / "file").write_text("in the way")
     for uri, what in (
-        ("s3://bucket/runs", "no store for 's3://' yet"),
         ("file", "the store is a file, not a folder"),
         ("file/store", "the store cannot be written: Not a directory"),
     ):

@@ -1,48 +1,338 @@
-"""cluster.yaml without a cloud: Ray's schema, and what that schema does not look at."""
+"""cluster.yaml and its variant for Google Cloud, without a cloud.
+
+Ray's schema looks at neither `node_config` nor at what a setting means: the rules here do. Each of
+them is broken once, to show that it can fail.
+"""
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-FILE = Path(__file__).parent.parent / "cluster.yaml"
+from lotus_ray.errors import JobError
+from lotus_ray.job import load_job
+from tests.rules import Must, leaves, wrong
+
+ROOT = Path(__file__).parent.parent
+FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "jobs" / "clusters" / "gcp.yaml"}
+Config = dict[str, Any]
+
+AWS_NODE = {
+    "InstanceType": re.compile(r"[a-z0-9]+\.[0-9]*x?large"),
+    "IamInstanceProfile": Must(Name=re.compile(r"lotus-ray-(head|worker)")),
+    "InstanceMarketOptions": Must(MarketType={"spot"}),
+    "MetadataOptions": Must(HttpTokens={"required"}, HttpPutResponseHopLimit={1}),
+    "BlockDeviceMappings": [
+        Must(
+            DeviceName=re.compile(r"/dev/\w+"),
+            Ebs=Must(
+                VolumeSize=int, VolumeType={"gp3"}, Encrypted={True}, DeleteOnTermination={True}
+            ),
+        )
+    ],
+}
+GCP_NODE = {
+    "machineType": re.compile(r"[a-z0-9]+-standard-\d+"),
+    "scheduling": Must(
+        provisioningModel={"SPOT"},
+        instanceTerminationAction={"DELETE"},
+        onHostMaintenance={"TERMINATE"},
+        automaticRestart={False},
+    ),
+    "serviceAccounts": [
+        Must(
+            email=re.compile(r"[a-z-]+@PROJECT\.iam\.gserviceaccount\.com"),
+            scopes=[{"https://www.googleapis.com/auth/cloud-platform"}],
+        )
+    ],
+    "disks": [
+        Must(
+            boot={True},
+            autoDelete={True},
+            initializeParams=Must(
+                diskSizeGb=int, sourceImage=re.compile(r"projects/[\w-]+/global/images/family/\S+")
+            ),
+        )
+    ],
+}
+NODE = {"aws": AWS_NODE, "gcp": GCP_NODE}
+# What each cloud's machine has: GPUs, CPUs.
+MACHINES = {
+    "m6i.2xlarge": (0, 8),
+    "g6.2xlarge": (1, 8),
+    "g6.12xlarge": (4, 48),
+    "n2-standard-8": (0, 8),
+    "g2-standard-8": (1, 8),
+    "g2-standard-48": (4, 48),
+}
+SECRETS = re.compile(r"AKIA[0-9A-Z]{12}|-----BEGIN|ssh-(rsa|ed25519) |[0-9a-f]{32}")
 
 
-@pytest.fixture
-def config() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(FILE.read_text())
-    return loaded
+def kinds(config: Config) -> Iterator[tuple[bool, Config]]:
+    """Yield each type of node, and whether it is the head."""
+    for name, kind in config["available_node_types"].items():
+        yield name == config["head_node_type"], kind
 
 
-def test_ray_accepts_it(config: dict[str, Any]) -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    validate_config(prepare_config(config))
-    with pytest.raises(Exception, match="head_node_typ"):
-        validate_config(prepare_config({**config, "head_node_typ": "head"}))
+def unknown_settings(cloud: str, config: Config) -> Iterator[str]:
+    """Yield what is not on the allow-list of node settings."""
+    for name, kind in config["available_node_types"].items():
+        yield from wrong(kind["node_config"], NODE[cloud], name)
 
 
-def test_the_head_computes_nothing_and_workers_are_spot_from_zero(config: dict[str, Any]) -> None:
-    types = config["available_node_types"]
-    assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
-    assert "InstanceMarketOptions" not in types["head"]["node_config"]
-    workers = [spec for name, spec in types.items() if name != config["head_node_type"]]
-    assert len(workers) >= 1
-    for worker in workers:
-        assert worker["min_workers"] == 0
-        assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-
-
-def test_the_dashboard_is_on_loopback_and_every_node_wants_a_token(config: dict[str, Any]) -> None:
+def weak(cloud: str, config: Config) -> Iterator[str]:
+    """Yield what lets somebody in who should not be, or keeps a secret where others read it."""
     starts = [
-        command
+        (kind, command)
         for kind in ("head", "worker")
         for command in config[f"{kind}_start_ray_commands"]
         if "ray start" in command
     ]
-    assert len(starts) == 2
-    assert all(command.startswith("RAY_AUTH_MODE=token ") for command in starts)
-    assert "--dashboard-host=127.0.0.1" in starts[0]
+    for kind, command in starts:
+        if not re.match(r"([A-Z_]+=\S+ )*RAY_AUTH_MODE=token ", command):
+            yield f"{kind}: starts without token authentication"
+        if kind == "head" and "--dashboard-host=127.0.0.1 " not in f"{command} ":
+            yield "head: the dashboard is not on loopback"
+        for option in (
+            "--include-dashboard=false",
+            "--ray-client-server-port",
+            "--node-ip-address",
+        ):
+            if option in command:
+                yield f"{kind}: {option}"
+    if {kind for kind, _ in starts} != {"head", "worker"} or len(starts) != 2:
+        yield "head and worker do not each start Ray once"
+    if config["file_mounts"].get("/home/ray/.ray/auth_token") != "~/.ray/auth_token":
+        yield "the token does not reach the nodes as a file of this user"
+    if "ssh_public_key" in config["auth"] or "ssh_private_key" in config["auth"]:
+        yield "auth: a key stands in the file"
+    for place, value in leaves(config):
+        if "0.0.0.0" in str(value) or "::/0" in str(value):
+            yield f"{place}: open to all addresses"
+        if SECRETS.search(str(value)):
+            yield f"{place}: a secret"
+        if re.search(r"AWS_(ACCESS|SECRET)|RAY_AUTH_TOKEN=", str(value)):
+            yield f"{place}: credentials on a command line"
+    if cloud == "aws":
+        if config["provider"].get("security_group") != {"GroupName": "lotus-ray"}:
+            yield "provider: not the security group that was made for it"
+        for _, kind in kinds(config):
+            if missing := {"MetadataOptions", "BlockDeviceMappings", "IamInstanceProfile"} - set(
+                kind["node_config"]
+            ):
+                yield f"node without {', '.join(sorted(missing))}"
+    for is_head, kind in kinds(config) if cloud == "gcp" else ():
+        if not is_head and "serviceAccounts" not in kind["node_config"]:
+            yield "worker without a service account"
+
+
+def unfit(cloud: str, config: Config) -> Iterator[str]:
+    """Yield what makes the cluster cost more, or compute less, than it says."""
+    spot = "InstanceMarketOptions" if cloud == "aws" else "scheduling"
+    sizes = set()
+    for is_head, kind in kinds(config):
+        node = kind["node_config"]
+        has = kind["resources"]
+        gpus, cpus = MACHINES[node["InstanceType" if cloud == "aws" else "machineType"]]
+        if is_head and has != {"CPU": 0, "GPU": 0}:
+            yield "the head computes"
+        if is_head == (spot in node):
+            yield "the head is spot" if is_head else "a worker is not spot"
+        if not is_head:
+            sizes.add(gpus)
+            if has != {"CPU": cpus, "GPU": gpus}:
+                yield f"{has} is not what the machine has"
+            if kind["min_workers"] != 0 or not kind["max_workers"]:
+                yield "workers are not from none to some"
+    if len(sizes) < 2:
+        yield "all workers are of one size"
+    if config["max_workers"] != sum(k.get("max_workers", 0) for _, k in kinds(config)):
+        yield "max_workers is not the sum of the types"
+    if not 1 <= config["idle_timeout_minutes"] <= 15:
+        yield "idle workers stay for long"
+
+
+@pytest.fixture(params=FILES)
+def cloud(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def config(cloud: str) -> Config:
+    loaded: Config = yaml.safe_load(FILES[cloud].read_text())
+    return loaded
+
+
+def test_ray_accepts_it(config: Config) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(copy.deepcopy(config)))
+    with pytest.raises(Exception, match="head_node_typ"):
+        validate_config(prepare_config({**config, "head_node_typ": "head"}))
+
+
+def test_every_node_setting_is_known_safe_and_fit(cloud: str, config: Config) -> None:
+    assert list(unknown_settings(cloud, config)) == []
+    assert list(weak(cloud, config)) == []
+    assert list(unfit(cloud, config)) == []
+
+
+def test_the_cloud_and_its_region_are_the_ones_it_says(cloud: str, config: Config) -> None:
+    assert config["provider"]["type"] == cloud
+    region = config["provider"]["region"]
+    said = re.findall(r"AWS_REGION=(\S+)", FILES[cloud].read_text())
+    assert said == ([region] * 2 if cloud == "aws" else [])
+
+
+def test_the_package_is_installed_from_a_wheel_that_travels_with_it(config: Config) -> None:
+    assert config["file_mounts"]["/home/ray/dist"] == "dist"
+    (command,) = config["setup_commands"]
+    assert command == 'pip install "$(ls /home/ray/dist/lotus_ray-*.whl)[cloud]"'
+    assert config["docker"]["image"] == "rayproject/ray:2.60.0-py311-gpu"
+
+
+def test_it_opens_with_what_it_is_and_is_no_job(cloud: str) -> None:
+    assert FILES[cloud].read_text().startswith("# ")
+    with pytest.raises(JobError) as raised:
+        load_job(FILES[cloud])
+    assert raised.value.what == "this is a cluster for Ray's launcher, not a job"
+    assert raised.value.next_command == f"ray up {FILES[cloud]}"
+
+
+def _put(*keys: Any) -> Callable[[Config], None]:
+    """Return what sets a value: its keys, then the value."""
+
+    def put(config: Config) -> None:
+        parent = config
+        for key in keys[:-2]:
+            parent = parent[key]
+        parent[keys[-2]] = keys[-1]
+
+    return put
+
+
+def _worker(*keys: Any) -> Callable[[Config], None]:
+    return _put("available_node_types", "one_gpu", *keys)
+
+
+def _node(*keys: Any) -> Callable[[Config], None]:
+    return _worker("node_config", *keys)
+
+
+EBS = ("BlockDeviceMappings", 0, "Ebs")
+PARAMS = ("disks", 0, "initializeParams")
+BAD_SETTINGS = [
+    ("aws", _node("InstanceTypo", "g6.2xlarge"), "InstanceTypo: unknown key"),
+    ("aws", _node("KeyName", "mine"), "KeyName: unknown key"),
+    ("aws", _node("UserData", "curl x | sh"), "UserData: unknown key"),
+    ("aws", _node("InstanceType", 6), "InstanceType"),
+    ("aws", _node("InstanceMarketOptions", "MarketType", "on-demand"), "MarketType"),
+    ("aws", _node("InstanceMarketOptions", "spot"), "no mapping"),
+    ("aws", _node("IamInstanceProfile", "Name", "admin"), "IamInstanceProfile.Name"),
+    ("aws", _node("IamInstanceProfile", {"Arn": "x"}), "IamInstanceProfile.Name: missing"),
+    ("aws", _node("MetadataOptions", "HttpTokens", "optional"), "HttpTokens"),
+    ("aws", _node("MetadataOptions", {"HttpTokens": "required"}), "HopLimit: missing"),
+    ("aws", _node(*EBS, "Encrypted", False), "Encrypted"),
+    ("aws", _node(*EBS, "Encrypted", 1), "Encrypted"),
+    ("aws", _node(*EBS, "VolumeSize", "300"), "VolumeSize: '300' is no int"),
+    ("aws", _node("BlockDeviceMappings", []), "not a list of anything"),
+    ("gcp", _node("machineTypo", "g2-standard-8"), "machineTypo: unknown key"),
+    ("gcp", _node("machineType", None), "machineType"),
+    ("gcp", _node("scheduling", "provisioningModel", "STANDARD"), "provisioningModel"),
+    ("gcp", _node("scheduling", [{"preemptible": True}]), "no mapping"),
+    ("gcp", _node("scheduling", "automaticRestart", True), "automaticRestart"),
+    ("gcp", _node("serviceAccounts", 0, "email", "me@example.com"), "email"),
+    ("gcp", _node("serviceAccounts", 0, "scopes", []), "scopes"),
+    ("gcp", _node(*PARAMS, "diskSizeGb", "300"), "diskSizeGb"),
+    ("gcp", _node("disks", 0, "boot", "yes"), "boot"),
+    ("gcp", _node("metadata", {"ssh-keys": "x"}), "metadata: unknown key"),
+]
+HEAD_START = ("head_start_ray_commands", 1)
+WEAK = [
+    (_put(*HEAD_START, "ray start --head --dashboard-host=127.0.0.1"), "without token"),
+    (_put("worker_start_ray_commands", 1, "ray start --address=x"), "worker: starts without token"),
+    (
+        _put(*HEAD_START, "RAY_AUTH_MODE=token ray start --dashboard-host=10.0.0.1"),
+        "not on loopback",
+    ),
+    (_put(*HEAD_START, "RAY_AUTH_MODE=token ray start --dashboard-host=127.0.0.11"), "not on loop"),
+    (_put(*HEAD_START, "RAY_AUTH_MODE=token ray start --dashboard-host=0.0.0.0"), "all addresses"),
+    (
+        _put(*HEAD_START, "RAY_AUTH_MODE=token ray start --ray-client-server-port=1"),
+        "client-server",
+    ),
+    (_put(*HEAD_START, "ray stop"), "each start Ray once"),
+    (_put("file_mounts", {}), "the token does not reach"),
+    (_put("auth", "ssh_public_key", "~/.ssh/id.pub"), "a key stands in the file"),
+    (
+        _put("provider", "security_group", {"IpPermissions": [{"CidrIp": "0.0.0.0/0"}]}),
+        "open to all",
+    ),
+    (_put("setup_commands", ["echo AKIAABCDEFGHIJKL"]), "a secret"),
+    (_put("setup_commands", ["export AWS_SECRET_ACCESS_KEY=x"]), "credentials on a command line"),
+    (_put("docker", "run_options", ["-e RAY_AUTH_TOKEN=x"]), "credentials on a command line"),
+]
+UNFIT = [
+    (_put("available_node_types", "head", "resources", {"CPU": 8}), "the head computes"),
+    (_worker("resources", {"CPU": 8, "GPU": 2}), "is not what the machine has"),
+    (_worker("min_workers", 1), "from none to some"),
+    (_put("max_workers", 3), "not the sum"),
+    (_put("idle_timeout_minutes", 120), "idle workers"),
+    (lambda c: c["available_node_types"].pop("four_gpus"), "all workers are of one size"),
+]
+
+
+@pytest.mark.parametrize(("cloud", "change", "words"), BAD_SETTINGS)
+def test_a_node_setting_off_the_list_is_found(
+    cloud: str, change: Callable[[Config], None], words: str
+) -> None:
+    config = yaml.safe_load(FILES[cloud].read_text())
+    change(config)
+    assert any(words in line for line in unknown_settings(cloud, config))
+
+
+@pytest.mark.parametrize(("change", "words"), WEAK)
+def test_what_opens_the_cluster_is_found(
+    cloud: str, config: Config, change: Callable[[Config], None], words: str
+) -> None:
+    change(config)
+    assert any(words in line for line in weak(cloud, config))
+
+
+@pytest.mark.parametrize(("change", "words"), UNFIT)
+def test_what_makes_the_cluster_another_one_is_found(
+    cloud: str, config: Config, change: Callable[[Config], None], words: str
+) -> None:
+    change(config)
+    assert any(words in line for line in unfit(cloud, config))
+
+
+@pytest.mark.parametrize(
+    ("cloud", "setting", "words"),
+    [
+        ("aws", "MetadataOptions", "node without MetadataOptions"),
+        ("aws", "BlockDeviceMappings", "node without BlockDeviceMappings"),
+        ("aws", "IamInstanceProfile", "node without IamInstanceProfile"),
+        ("gcp", "serviceAccounts", "worker without a service account"),
+    ],
+)
+def test_a_node_without_what_protects_it_is_found(cloud: str, setting: str, words: str) -> None:
+    config = yaml.safe_load(FILES[cloud].read_text())
+    del config["available_node_types"]["four_gpus"]["node_config"][setting]
+    assert words in list(weak(cloud, config))
+
+
+@pytest.mark.parametrize(
+    ("cloud", "spot"), [("aws", "InstanceMarketOptions"), ("gcp", "scheduling")]
+)
+def test_a_worker_that_is_not_spot_and_a_head_that_is_are_found(cloud: str, spot: str) -> None:
+    config = yaml.safe_load(FILES[cloud].read_text())
+    types = config["available_node_types"]
+    types["head"]["node_config"][spot] = types["one_gpu"]["node_config"].pop(spot)
+    assert {"the head is spot", "a worker is not spot"} <= set(unfit(cloud, config))

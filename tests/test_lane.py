@@ -19,7 +19,7 @@ from lotus_ray.data import shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
+from lotus_ray.errors import DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
@@ -152,6 +152,27 @@ def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> Non
     run_todo(todo)
     assert store.rows()[lane.original.cell_id] == first
     assert len(store.rows()) == len(lane.cells)
+
+
+def test_a_store_that_does_not_answer_fails_no_cell(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a border is to be read; another error of the same place makes a failed row."""
+
+    def broken(error: Exception) -> Callable[..., None]:
+        def load(*_: object) -> None:
+            raise error
+
+        return load
+
+    lane, store, todo = plan_lane(data, tmp_path)
+    monkeypatch.setattr(StoredBorders, "load", broken(StoreUnreachable("HTTP 503")))
+    with pytest.raises(StoreUnreachable):
+        run_todo(todo)
+    assert store.rows() == {}
+    monkeypatch.setattr(StoredBorders, "load", broken(OSError("broken")))
+    run_todo(todo)
+    assert [row["status"] for row in store.rows().values()] == ["failed"] * len(lane.cells)
 
 
 def test_a_lane_cut_off_goes_on_from_the_last_border(

@@ -19,8 +19,8 @@ from lotus_ray.store import Store
 from tests import standins
 
 JOBS = Path(__file__).parent.parent / "jobs"
-SHARED = JOBS / "shared"
-FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent != SHARED)
+NO_JOBS = (JOBS / "shared", JOBS / "clusters")  # what jobs extend, and what they run on
+FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent not in NO_JOBS)
 NAMES = [path.relative_to(JOBS).with_suffix("").as_posix() for path in FILES]
 DATA = ("cifar10", "cifar100", "tiny-imagenet", "mufac")
 

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import io
+import json
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lotus_ray import progress as module
+from lotus_ray.errors import StoreError
 from lotus_ray.progress import Progress
+from lotus_ray.status import HEARTBEAT
+from lotus_ray.store import Store
+from lotus_ray.times import moment
 from lotus_ray.views import Standing, View, view_for
 
 
@@ -56,6 +64,59 @@ def test_events_are_told_in_order_and_once() -> None:
     assert lines[4].startswith("a, Y: diverged; 2/3 cells")
     assert len(lines) == 5
     assert progress.first_cell_after is not None
+
+
+def test_a_command_that_runs_leaves_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None in the first half a minute; afterwards one after the other, each a later one."""
+    store = Store.open(str(tmp_path))
+    with Progress([], store, io.StringIO(), 0.01):
+        time.sleep(0.1)
+    assert store.find(HEARTBEAT) is None
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.02)
+    beats = set()
+    with Progress([], store, io.StringIO(), 0.01):
+        for _ in range(100):
+            time.sleep(0.02)
+            beats.add(store.find(HEARTBEAT))
+            if len(beats - {None}) > 1:
+                break
+    times = [moment(json.loads(beat)["at"]) for beat in beats if beat]
+    assert len(times) > 1
+    assert all(at is not None and abs(time.time() - at) < 60 for at in times)
+
+
+def test_a_sign_of_life_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(tmp_path))
+    tried: list[str] = []
+
+    def full(name: str, content: bytes) -> None:
+        tried.append(name)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store, "replace", full)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
+    progress = Progress([], store, io.StringIO(), 0.01)
+    with progress:
+        time.sleep(0.2)
+        assert progress._thread.is_alive()
+    assert len(tried) > 1
+
+
+def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
+    book, stream = Book(), io.StringIO()
+    progress = Progress([_todo(book, "X", "a"), _todo(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    with progress:
+        progress.say("waiting for nodes")
+        assert progress.first_cell_after is None
+        assert progress.lanes_left() == 2
+        book.status["Xa"] = "ok"
+        progress._look()
+        assert progress.lanes_left() == 1
+    assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")
 
 
 class Failing:

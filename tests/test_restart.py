@@ -224,6 +224,26 @@ def test_borders_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "borders").exists()
 
 
+def test_every_border_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
+    """It is known at the end of the second phase of three. Both workers ask as often."""
+    asked: list[int] = []
+
+    def leaving() -> bool:
+        asked.append(len(list(tmp_path.rglob("*.pt"))))
+        return len(asked) >= 2
+
+    workers = Workers(leaving=leaving)
+    keeper = stored(tmp_path, Clock(CPU), every=3600, workers=workers)
+    unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+    assert asked == [0, 0, 1]
+    border = stored(tmp_path, Clock(CPU)).load()
+    assert len(border.records) == 3
+    other = stored(tmp_path / "other", Clock(CPU), 3600, replace(workers, rank=1, size=2))
+    other.offer(Border)  # type: ignore[arg-type]
+    assert len(asked) == 4
+    assert not (tmp_path / "other").exists()
+
+
 def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> None:
     """What the first one sums into the group is what the second one gets back."""
     cut_off(tmp_path, Clock(CPU))

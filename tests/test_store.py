@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,16 +19,33 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lotus_ray.errors import StoreError
-from lotus_ray.store import MARKER, OK, Attempt, LocalBlobs, Row, Store
+from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
+from lotus_ray.times import moment
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(place: str) -> Store:
+    """A store of each kind."""
+    opened = Store.open(place)
+    opened.check_writable()
+    return opened
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    """A store that is a folder."""
     opened = Store.open(str(tmp_path / "store"))
     opened.check_writable()
     return opened
@@ -39,21 +57,21 @@ def commit(store: Store, cell_id: str = "cell", generation: int = 0, **row: Any)
     return store.commit(attempt, {"status": OK, **row}, FILES)
 
 
-def path_of(store: Store, name: str) -> Path:
-    """Return the file that holds an object."""
-    return Path(store.location) / name
+def row_name(cell_id: str = "cell", generation: int = 0) -> str:
+    """Return the name of a row."""
+    return f"rows/{cell_id}/{generation:04d}.json"
 
 
-def row_path(store: Store, cell_id: str = "cell", generation: int = 0) -> Path:
-    """Return the file of a row."""
-    return path_of(store, f"rows/{cell_id}/{generation:04d}.json")
-
-
-def flip(path: Path, place: int) -> None:
+def flipped(content: bytes, place: int) -> bytes:
     """Flip the lowest bit of one byte; in JSON no such flip leaves the meaning as it was."""
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def flip(store: Store, name: str, place: int) -> None:
+    """Flip a bit of an object."""
+    store.blobs.replace(name, flipped(store.blobs.read(name), place))
 
 
 def files(folder: Path) -> list[str]:
@@ -104,7 +122,9 @@ def test_nothing_is_visible_before_the_commit(store: Store) -> None:
 
 def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     attempt = store.begin("cell", 0, {"device": "abacus"})
-    assert json.loads(store.blobs.read(f"{attempt.folder}/begun.json")) == {
+    marker = json.loads(store.blobs.read(f"{attempt.folder}/begun.json"))
+    assert abs(time.time() - (moment(marker.pop("begun_at")) or 0)) < 60
+    assert marker == {
         "cell_id": "cell",
         "attempt_id": attempt.attempt_id,
         "device": "abacus",
@@ -130,12 +150,12 @@ def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
 def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store) -> None:
     assert store.next_generation("cell") == 0
     commit(store, status="failed")
-    before = row_path(store).read_bytes()
+    before = store.blobs.read(row_name())
     assert store.next_generation("cell") == 1
     row = commit(store, generation=1)
     assert store.row("cell") == row
     assert (row["status"], row["generation"], row["attempts"]) == (OK, 1, 2)
-    assert row_path(store).read_bytes() == before
+    assert store.blobs.read(row_name()) == before
 
 
 def test_generations_are_ordered_as_numbers(store: Store) -> None:
@@ -155,34 +175,34 @@ def test_cells_do_not_mix(store: Store) -> None:
 
 
 def test_a_row_torn_at_any_length_is_ignored(
-    store: Store, caplog: pytest.LogCaptureFixture
+    local: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last byte is the end of the line; without it the row is still whole."""
-    row = commit(store)
-    whole = row_path(store).read_bytes()
+    row = commit(local)
+    whole = local.blobs.read(row_name())
+    path = Path(local.location) / row_name()
     for length in range(len(whole) - 1):
         caplog.clear()
-        row_path(store).write_bytes(whole[:length])
-        assert store.row("cell") is None
-        assert store.rows() == {}
+        path.write_bytes(whole[:length])
+        assert local.row("cell") is None
+        assert local.rows() == {}
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    row_path(store).write_bytes(whole[:-1])
-    assert store.row("cell") == row
+    path.write_bytes(whole[:-1])
+    assert local.row("cell") == row
 
 
-def test_a_row_with_any_byte_flipped_is_ignored(store: Store) -> None:
-    commit(store)
-    whole = row_path(store).read_bytes()
-    for place in range(len(whole)):
-        row_path(store).write_bytes(whole)
-        flip(row_path(store), place)
-        assert store.row("cell") is None
+def test_a_row_with_any_byte_flipped_is_ignored(local: Store) -> None:
+    commit(local)
+    whole = local.blobs.read(row_name())
+    for spot in range(len(whole)):
+        (Path(local.location) / row_name()).write_bytes(flipped(whole, spot))
+        assert local.row("cell") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b'{"row": 1}', b"\xff\xfe"])
 def test_a_file_that_is_no_row_is_ignored(store: Store, content: bytes) -> None:
     row = commit(store)
-    row_path(store, generation=1).write_bytes(content)
+    store.blobs.replace(row_name(generation=1), content)
     assert store.row("cell") == row
 
 
@@ -205,7 +225,7 @@ def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
 ) -> None:
     earlier = commit(store, status="failed")
     commit(store, generation=1)
-    flip(row_path(store, generation=1), 200)
+    flip(store, row_name(generation=1), 200)
     assert store.row("cell") == earlier
     assert "rows/cell/0001.json does not match its digest and is ignored" in caplog.text
     assert store.next_generation("cell") == 2
@@ -213,7 +233,7 @@ def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
 
 def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
     commit(store)
-    flip(row_path(store), 200)
+    flip(store, row_name(), 200)
     row = commit(store, generation=store.next_generation("cell"))
     assert store.row("cell") == row
     assert row["generation"] == 1
@@ -221,19 +241,19 @@ def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
 
 def test_a_commit_over_a_flipped_row_of_its_generation_is_an_error(store: Store) -> None:
     commit(store)
-    flip(row_path(store), 200)
+    flip(store, row_name(), 200)
     with pytest.raises(StoreError, match="cannot be read back"):
         commit(store)
 
 
-@pytest.mark.parametrize("place", [0, 25, 49])
-def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, place: int) -> None:
+@pytest.mark.parametrize("spot", [0, 25, 49])
+def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, spot: int) -> None:
     row = commit(store)
     name = row["artifacts"]["weights.bin"]["name"]
-    flip(path_of(store, name), place)
+    flip(store, name, spot)
     with pytest.raises(StoreError, match="changed since it was written") as caught:
         store.artifact(row, "weights.bin")
-    assert caught.value.where == f"{store.uri}/{name}"
+    assert caught.value.where == store.address(name)
     assert caught.value.exit_code == 5
     assert store.artifact(row, "samples.bin") == FILES["samples.bin"]
 
@@ -241,15 +261,17 @@ def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, place: int) 
 def test_a_missing_artifact_is_an_error_that_names_it(store: Store) -> None:
     row = commit(store)
     name = row["artifacts"]["weights.bin"]["name"]
-    path_of(store, name).unlink()
+    store.remove_all(name.removesuffix("weights.bin"))
     with pytest.raises(StoreError, match="cannot be read: No such file") as caught:
         store.artifact(row, "weights.bin")
-    assert caught.value.where == f"{store.uri}/{name}"
+    assert caught.value.where == store.address(name)
 
 
-def test_an_artifact_that_reads_back_differently_keeps_its_row_away(store: Store) -> None:
-    attempt = store.begin("cell", 0, {})
-    store.blobs.create(f"{attempt.folder}/weights.bin", b"left by something else")
+def test_an_artifact_that_reads_back_differently_keeps_its_row_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, read = store.begin("cell", 0, {}), store.blobs.read
+    monkeypatch.setattr(store.blobs, "read", lambda name: flipped(read(name), 0))
     with pytest.raises(StoreError, match="reads back differently"):
         store.commit(attempt, {"status": OK}, FILES)
     assert store.row("cell") is None
@@ -273,63 +295,12 @@ def race(work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(one, range(2)))
 
 
-def test_of_two_that_create_an_object_one_wins_every_time(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    for turn in range(100):
-        name = f"rows/{turn}.json"
-        won = race(lambda number, name=name: blobs.create(name, bytes([number]) * 2000))
-        assert sorted(won) == [False, True]
-        assert blobs.read(name) == bytes([won.index(True)]) * 2000
-    assert len(files(tmp_path)) == 100
-
-
 def test_of_two_that_commit_a_generation_both_receive_one_row(store: Store) -> None:
     for generation in range(20):
         rows = race(lambda number, g=generation: commit(store, generation=g, value=number))
         assert rows[0] == rows[1] == store.row("cell")
         assert rows[0]["generation"] == generation
     assert len(store.blobs.names("rows/")) == 20
-
-
-def test_a_reader_never_meets_half_an_object(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    blobs.replace("outcome.json", b"a" * 100_000)
-    done = threading.Event()
-
-    def write() -> None:
-        for turn in range(40):
-            blobs.replace("outcome.json", (b"b", b"a")[turn % 2] * 100_000)
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    seen = [blobs.read("outcome.json")]
-    while not done.is_set():
-        seen.append(blobs.read("outcome.json"))
-    writer.join()
-    assert set(seen) <= {b"a" * 100_000, b"b" * 100_000}
-    assert len(seen) > 1
-    assert files(tmp_path) == ["outcome.json"]
-
-
-def test_create_keeps_what_is_there_and_replace_does_not(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    assert blobs.create("a/b", b"first") is True
-    assert blobs.create("a/b", b"second") is False
-    assert blobs.read("a/b") == b"first"
-    blobs.replace("a/b", b"third")
-    assert blobs.read("a/b") == b"third"
-    assert files(tmp_path) == ["a/b"]
-
-
-def test_names_leave_out_temporary_files_and_other_folders(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    for name in ("rows/b/0000.json", "rows/a/0001.json", "rows/a/.0002.json.tmp", "roles/x"):
-        blobs.create(name, b"")
-    assert blobs.names("rows/") == ["rows/a/0001.json", "rows/b/0000.json"]
-    assert blobs.names("nothing/") == []
-    with pytest.raises(FileNotFoundError):
-        blobs.read("nothing")
 
 
 def test_put_and_replace_reach_the_disk(store: Store) -> None:
@@ -342,17 +313,47 @@ def test_put_and_replace_reach_the_disk(store: Store) -> None:
     assert store.rows() == {}
 
 
-def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
-    opened = Store.open(str(tmp_path / "new"))
+def test_opening_a_store_writes_nothing(place: str) -> None:
+    opened = Store.open(place)
     assert opened.rows() == {}
-    assert not (tmp_path / "new").exists()
+    assert opened.folder is None or not opened.folder.exists()
     with pytest.raises(StoreError, match="no metric store here") as caught:
         opened.check_exists()
-    assert caught.value.next_command == f"lotus-ray grid JOB.yaml --store {tmp_path / 'new'}"
+    assert caught.value.next_command == f"lotus-ray grid JOB.yaml --store {place}"
     opened.check_writable()
+    mark = opened.mark()
     opened.check_writable()
     opened.check_exists()
-    assert files(tmp_path / "new") == [MARKER]
+    assert opened.blobs.names("") == [MARKER]
+    assert opened.mark() == mark
+    assert opened.folder is None or files(opened.folder) == [MARKER]
+
+
+def test_a_store_is_known_by_its_mark_wherever_it_is_opened(store: Store, tmp_path: Path) -> None:
+    mark = store.mark() or ""
+    assert Store.open(store.location).hindrance(mark) == ""
+    other = Store.open(str(tmp_path / "other"))
+    assert other.hindrance(mark) == "there is none"
+    other.check_writable()
+    assert other.hindrance(mark) == "another one lies there"
+
+
+def test_addresses_of_objects_are_for_people(store: Store) -> None:
+    """Without what an address of a bucket says of its server."""
+    assert store.address("outcome.json") == store.uri.partition("?")[0] + "/outcome.json"
+
+
+def test_a_place_that_creates_twice_is_no_store(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does that does not know If-None-Match."""
+    opened = Store.open(place)
+    monkeypatch.setattr(opened.blobs, "create", lambda *put: opened.blobs.replace(*put) or True)
+    with pytest.raises(StoreError, match="only where none exists") as caught:
+        opened.check_writable()
+    assert caught.value.exit_code == 5
+    assert opened.blobs.names("") == []
+    assert not opened.exists()
 
 
 def test_a_relative_store_is_found_from_any_folder(
@@ -368,12 +369,26 @@ def test_a_relative_store_is_found_from_any_folder(
     assert files(tmp_path) == [f"runs/a/{MARKER}"]
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket/runs", "https://host/runs"])
+@pytest.mark.parametrize("uri", ["https://me:canary@host/runs", "file:///runs", "az://runs"])
 def test_a_kind_of_store_that_does_not_exist_is_refused(uri: str) -> None:
     with pytest.raises(StoreError) as caught:
         Store.open(uri)
-    assert caught.value.what == f"no store for '{uri.split(':')[0]}://' yet"
+    assert "canary" not in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket/runs"])
+def test_a_bucket_without_its_package_says_what_to_install(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "lotus_ray.blobs.cloud", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError) as caught:
+        Store.open(uri)
+    assert caught.value.what.endswith("needs the package obstore, which is not installed")
     assert (caught.value.where, caught.value.exit_code) == (uri, 5)
+    assert caught.value.next_command == "pip install 'lotus-ray[cloud]'"
+    assert caught.value.nearest
 
 
 def test_a_file_is_no_store(tmp_path: Path) -> None:
@@ -388,7 +403,7 @@ def test_a_store_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     opened = Store.open(str(tmp_path / "file" / "store"))
     with pytest.raises(StoreError, match="cannot be written: Not a directory") as caught:
         opened.check_writable()
-    assert caught.value.where == str(tmp_path / "file" / "store" / MARKER)
+    assert caught.value.where.startswith(str(tmp_path / "file" / "store" / "probe-"))
 
 
 @pytest.mark.parametrize(
@@ -401,20 +416,23 @@ def test_a_store_below_a_file_cannot_be_written(tmp_path: Path) -> None:
         (errno.EIO, "Input/output error"),
     ],
 )
-@pytest.mark.parametrize("call", ["fsync", "link"])
+@pytest.mark.parametrize(
+    ("call", "write"),
+    [("fsync", "create"), ("link", "create"), ("fsync", "replace"), ("replace", "replace")],
+)
 def test_a_write_that_fails_says_why_and_leaves_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, number: int, said: str
+    local: Store, monkeypatch: pytest.MonkeyPatch, call: str, write: str, number: int, said: str
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    before = files(Path(store.location))
+    before = files(Path(local.location))
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(StoreError) as caught:
-        store.put("roles/x", b"x" * 1000)
+        getattr(local.blobs, write)("roles/x", b"x" * 1000)
     assert caught.value.what == f"the store cannot be written: {said}"
-    assert caught.value.where == str(path_of(store, "roles/x"))
-    assert files(Path(store.location)) == before
+    assert caught.value.where == f"{local.location}/roles/x"
+    assert files(Path(local.location)) == before
 
 
 FULL_DISK = """
@@ -465,13 +483,15 @@ def test_a_disk_with_room_takes_the_same_row(tmp_path: Path) -> None:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Writers that begin, crash, commit and retry in any order, and bytes that flip."""
+    """Writers that begin, crash, commit, meet and retry in any order, and bytes that flip."""
 
     attempts = Bundle("attempts")
     cells = st.sampled_from(["a", "b"])
+    steps = 0  # that were taken in this process
 
     def __init__(self) -> None:
         super().__init__()
+        StoreMachine.steps -= 1  # the invariants are checked once before the first
         self.folder = tempfile.mkdtemp()
         self.store = Store.open(self.folder)
         self.begun: dict[str, int] = {}
@@ -519,19 +539,57 @@ class StoreMachine(RuleBasedStateMachine):
             row = self.store.commit(attempt, {"status": status}, artifacts)
             assert row["attempt_id"] == self.visible(attempt.cell_id)
 
+    @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
+    def commit_beside_another(self, attempt: Attempt, status: str) -> None:
+        """A twin begins, and both commit at the same moment: one of them wins, if none had won."""
+        both = (attempt, self._begin(attempt.cell_id, attempt.generation))
+        rows = self.committed.setdefault(attempt.cell_id, {})
+        new = attempt.generation not in rows
+
+        def write(number: int) -> Row | None:
+            content = {"a": both[number].attempt_id.encode(), "b": b""}
+            try:
+                return self.store.commit(both[number], {"status": status}, content)
+            except StoreError:
+                return None
+
+        found = race(write)
+        if new:
+            name = row_name(attempt.cell_id, attempt.generation)
+            row = unsealed(self.store.blobs.read(name))
+            assert row is not None
+            assert row["attempt_id"] in [one.attempt_id for one in both]
+            rows[attempt.generation] = row["attempt_id"]
+        assert found[0] == found[1]
+        assert (found[0] and found[0]["attempt_id"]) == self.visible(attempt.cell_id)
+
+    @rule(cell_id=cells, generation=st.integers(0, 2))
+    def keep_a_border(self, cell_id: str, generation: int) -> None:
+        self.store.replace(f"borders/{cell_id}/{generation:04d}.pt", b"border")
+
+    @rule(cell_id=cells)
+    def collect(self, cell_id: str) -> None:
+        """What no row names goes; what one names stays, as the invariants say."""
+        self.store.remove_all(f"borders/{cell_id}/")
+        assert self.store.find(f"borders/{cell_id}/0000.pt") is None
+
     @rule(cell_id=cells, which=st.integers(0, 9), place=st.integers(0, 10_000))
     def flip_a_byte(self, cell_id: str, which: int, place: int) -> None:
         rows = self.committed.get(cell_id, {})
         good = [generation for generation, attempt in rows.items() if attempt]
         if good:
             generation = good[which % len(good)]
-            path = row_path(self.store, cell_id, generation)
-            flip(path, place % path.stat().st_size)
+            name = row_name(cell_id, generation)
+            flip(self.store, name, place % len(self.store.blobs.read(name)))
             rows[generation] = None
 
     @rule()
     def open_again(self) -> None:
         self.store = Store.open(self.folder)
+
+    @invariant()
+    def a_step_was_taken(self) -> None:
+        StoreMachine.steps += 1
 
     @invariant()
     def the_visible_rows_are_those_that_should_be(self) -> None:
@@ -552,30 +610,59 @@ class StoreMachine(RuleBasedStateMachine):
         assert {cell: self.store.attempts(cell) for cell in self.begun} == self.begun
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+def test_the_store_keeps_its_promise_over_10_000_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At most one visible row a cell, all that it names whole, and nothing else collected."""
+    caplog.set_level(logging.ERROR, logger="lotus_ray.store")
+    memory = Path("/dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", str(memory if memory.is_dir() else tmp_path))
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(max_examples=225, stateful_step_count=50, deadline=None),
+    )
+    assert StoreMachine.steps >= 10_000
 
 
-def test_a_folder_goes_with_what_killed_writers_left(tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path))
-    store.replace("borders/cell/0000.pt", b"one")
-    (tmp_path / "borders" / "cell" / ".0001.pt.abc").write_bytes(b"half")
-    store.replace("borders/other/0000.pt", b"two")
-    store.remove_all("borders/cell/")
-    store.remove_all("borders/never/")
-    assert not (tmp_path / "borders" / "cell").exists()
-    assert store.find("borders/other/0000.pt") == b"two"
+TWO_DRIVERS = """
+import json, sys, time
+from pathlib import Path
+from lotus_ray.store import Store
+
+folder, me, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+store, won = Store.open(str(folder / "store")), 0
+for turn in range(rounds):
+    attempt = store.begin(f"cell{turn}", 0, {})
+    (folder / f"{turn}.{me}").touch()
+    while not (folder / f"{turn}.{1 - me}").exists():
+        time.sleep(0)
+    ours = {"status": "ok", "driver": me}
+    row = store.commit(attempt, ours, {"weights": attempt.attempt_id.encode()})
+    print(row["attempt_id"])
+"""
 
 
-def test_a_stamp_changes_whenever_a_file_is_replaced(tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path))
-    assert store.stamp("borders/cell/0000.pt") is None
-    stamps = set()
-    for _ in range(3):
-        store.replace("borders/cell/0000.pt", b"same")
-        stamps.add(store.stamp("borders/cell/0000.pt"))
-        assert store.stamp("borders/cell/0000.pt") in stamps
-    assert len(stamps) == 3
+def test_two_drivers_that_commit_at_the_same_moment_see_one_row(tmp_path: Path) -> None:
+    """Two processes, 200 cells; they wait for each other before each commit."""
+    rounds = 200
+    store = Store.open(str(tmp_path / "store"))
+    store.check_writable()
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_DRIVERS, tmp_path, str(me), str(rounds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for me in range(2)
+    ]
+    first, second = (driver.communicate(timeout=120)[0].split() for driver in drivers)
+    assert [driver.returncode for driver in drivers] == [0, 0]
+    rows = store.rows()
+    assert [rows[f"cell{turn}"]["attempt_id"] for turn in range(rounds)] == first == second
+    assert len(store.blobs.names("rows/")) == len(rows) == rounds
+    assert {row["driver"] for row in rows.values()} == {0, 1}
+    for row in rows.values():
+        assert store.artifact(row, "weights") == row["attempt_id"].encode()
 
 
 def test_the_home_of_nobody_is_refused() -> None:

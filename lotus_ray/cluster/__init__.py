@@ -1,6 +1,8 @@
 """Everything that touches Ray. No other package imports it."""
 
+import json
 import os
+from typing import Any
 
 # Ray reads most of these when it is imported, in the driver and in every worker.
 ENVIRONMENT = {
@@ -14,3 +16,27 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command; the store is always resumable
 }
 os.environ.update(ENVIRONMENT)
+
+_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the command of a submitted job
+
+
+def in_submitted_job() -> bool:
+    """Return whether `ray job submit` runs this command."""
+    return _SUBMITTED_JOB in os.environ
+
+
+def in_uploaded_folder() -> bool:
+    """Return whether this command runs in a copy of a folder that goes away with its job."""
+    return bool(_runtime_environment().get("working_dir"))
+
+
+def environment_of_workers() -> dict[str, str]:
+    """Return what to set in workers, but for what a submitted job sets itself: Ray takes one."""
+    chosen = _runtime_environment().get("env_vars") or {}
+    return {name: value for name, value in ENVIRONMENT.items() if name not in chosen}
+
+
+def _runtime_environment() -> dict[str, Any]:
+    """Return what `ray job submit` was told of the environment."""
+    config: dict[str, Any] = json.loads(os.environ.get(_SUBMITTED_JOB, "{}"))
+    return config.get("runtime_env") or {}

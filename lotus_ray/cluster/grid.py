@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,10 +16,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cells import Cell
+from lotus_ray.cluster.nodes import told_what_is_missing
+from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, LotusRayError
+from lotus_ray.errors import ClusterError, LotusRayError, StoreUnreachable
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -42,35 +44,68 @@ class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
         return None
 
 
-def run_lanes(todos: list[Todo], resources: Resources) -> None:
+def run_lanes(
+    todos: list[Todo],
+    resources: Resources,
+    say: Callable[[str], None],
+    lanes_left: Callable[[], int],
+    interrupted: Callable[[], None],
+) -> None:
     """Run lanes on Ray until every cell of them has a row.
 
     Args:
         todos: lanes with missing cells.
         resources: what one lane needs.
+        say: takes a line about what is waited for.
+        lanes_left: returns how many lanes are not finished.
+        interrupted: is called at once when a signal ends the command. Ray kills a job 3 s after it
+            was told to stop, and leaving a cluster may take longer.
 
     Raises:
         ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
+        StoreError: a node of the cluster does not see the store.
     """
     room = todos[0].room
-    with session(), room.occupied(), tempfile.TemporaryDirectory() as scratch:
-        trainable = ray.tune.with_parameters(
-            _lane_trial, todos=todos, resources=resources, scratch=scratch
-        )
-        tuner = ray.tune.Tuner(
-            ray.tune.with_resources(trainable, ON_THE_HEAD),
-            param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},
-            tune_config=ray.tune.TuneConfig(max_concurrent_trials=concurrent_lanes(resources)),
-            run_config=ray.tune.RunConfig(
-                storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
-            ),
-        )
-        try:
-            errors = tuner.fit().errors
-        finally:
+    try:
+        with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
+            try:
+                check_every_node(Store.open(todos[0].store), todos[0].mark)
+                errors = _run_trials(todos, resources, scratch, say, lanes_left)
+            except KeyboardInterrupt:
+                interrupted()
+                raise
+            except Exception:
+                _clear(room)
+                raise
             _clear(room)
+    finally:
+        room.clear()
     if errors:
         raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
+
+
+def _run_trials(
+    todos: list[Todo],
+    resources: Resources,
+    scratch: str,
+    say: Callable[[str], None],
+    lanes_left: Callable[[], int],
+) -> list[Exception]:
+    """Run each lane as a trial; return what ended trials early."""
+    trainable = ray.tune.with_parameters(
+        _lane_trial, todos=todos, resources=resources, scratch=scratch
+    )
+    lanes = min(concurrent_lanes(resources, say), len(todos))
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(trainable, ON_THE_HEAD),
+        param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},
+        tune_config=ray.tune.TuneConfig(max_concurrent_trials=lanes),
+        run_config=ray.tune.RunConfig(
+            storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
+        ),
+    )
+    with told_what_is_missing(lanes, resources, say, lanes_left):
+        return list(tuner.fit().errors)
 
 
 def _lane_trial(
@@ -92,6 +127,7 @@ def _lane_trial(
         try:
             _fit(todo, resources, scratch)
         except TrainingFailedError as error:
+            _raise_unreachable(error)
             cell = _culprit(missing, begun, store, todo)
             name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
             tries = store.attempts(cell.cell_id) - before[cell.cell_id]
@@ -126,7 +162,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _clear(room: Room) -> None:
-    """Remove decoded images from every node."""
+    """Remove decoded images from every other node."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     clear = ray.remote(Room.clear)
     tasks = [
@@ -137,7 +173,6 @@ def _clear(room: Room) -> None:
     ]
     with suppress(ray.exceptions.RayError):  # what stays, the next command on the node removes
         ray.get([task.remote(room) for task in tasks], timeout=CLEAR_SECONDS)
-    room.clear()
 
 
 def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
@@ -176,6 +211,14 @@ def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Tod
     left = [cell for cell in missing if not todo.is_settled(cell, store)] or missing
     running = [cell for cell in left if store.attempts(cell.cell_id) > begun[cell.cell_id]]
     return (running or left)[0]
+
+
+def _raise_unreachable(error: TrainingFailedError) -> None:
+    """Raise what the store did not answer: that is no fault of a cell."""
+    for ended in (error, *getattr(error, "worker_failures", {}).values()):
+        for cause in _causes(ended):
+            if isinstance(cause, StoreUnreachable):
+                raise cause
 
 
 def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
 
-from lotus_ray.cluster import ENVIRONMENT
+from lotus_ray.cluster import environment_of_workers, placement
+from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 
@@ -26,11 +27,13 @@ def session() -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Whatever `log_to_driver` says, Ray prints the last log lines of a node that died to stdout.
+    ray._private.worker.print_to_stdstream = _say_nothing
     try:
         ray.init(
             log_to_driver=False,
             logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": ENVIRONMENT},
+            runtime_env={"env_vars": environment_of_workers()},
             **({} if "RAY_ADDRESS" in os.environ else _HERE),
         )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
@@ -50,23 +53,35 @@ def session() -> Iterator[None]:
         ray.shutdown()
 
 
-def concurrent_lanes(resources: Resources) -> int:
-    """Return how many lanes the cluster can run at once; a worker's needs must fit one node.
+def _say_nothing(*_: object, **__: object) -> None:
+    """Take the place of a function of Ray that prints."""
 
-    A cluster that this command joined may still be growing: there, one lane is always tried.
+
+def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
+    """Return how many lanes to run at once: as many as fit, or as the job says.
+
+    A cluster that this command joined may still be growing: there, as many as the job says wait for
+    their nodes, or as many as the autoscaler can add nodes for, where that is known.
+
+    Args:
+        resources: what one lane needs.
+        say: takes a line about what is waited for.
 
     Raises:
-        ClusterError: Ray was started here, and not even one lane fits.
+        ClusterError: not even one lane fits, and no node will be added that changes it.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    need = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    workers = sum(
-        min(int(node.get(name, 0.0) / amount) for name, amount in need.items() if amount)
-        for node in nodes
-    )
-    lanes = workers // resources.workers
-    if lanes or "RAY_ADDRESS" in os.environ:
-        return max(lanes, 1)
+    lanes = fitting_lanes(resources)
+    if "RAY_ADDRESS" in os.environ:
+        types = placement.node_types()
+        if types is not None:
+            lanes = max(lanes, placement.lanes_to_come(resources, types))
+        elif not lanes:
+            placement.wait_for_one_lane(resources, say)
+            lanes = max(fitting_lanes(resources), 1)
+        return resources.lanes_at_once or lanes
+    if lanes:
+        return min(resources.lanes_at_once or lanes, lanes)
+    need, nodes = needs(resources), alive()
     largest = {name: max(node.get(name, 0.0) for node in nodes) for name in need}
     scarce = min(need, key=lambda name: largest[name] / (need[name] or 1e-9))
     raise _too_small(scarce, resources, largest[scarce])

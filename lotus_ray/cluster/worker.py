@@ -20,7 +20,7 @@ from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Workers
 from lotus_ray.rows import machine_facts
-from lotus_ray.todo import Todo, load_roles
+from lotus_ray.todo import Todo, load_roles, reach
 
 
 def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
@@ -66,6 +66,7 @@ def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError 
         partial(stream_pixels, cpus=spare),
     )
     try:
+        reach(todo)
         roles = load_roles(todo)
         return gather(todo.lane, roles, todo.room, decoders, todo.max_bad_images), None
     except LotusRayError as error:
@@ -76,7 +77,7 @@ def joined_workers(device: torch.device) -> Workers:
     """Return the workers of this process's torch.distributed group."""
     context = ray.train.get_context()
     if context.get_world_size() == 1:
-        return Workers()
+        return Workers(leaving=is_leaving)
 
     def replicate(model: nn.Module) -> nn.Module:
         synchronise_batch_norm(model, device)
@@ -88,7 +89,13 @@ def joined_workers(device: torch.device) -> Workers:
         size=context.get_world_size(),
         sum=sum_over_workers,
         replicate=replicate,
+        leaving=is_leaving,
     )
+
+
+def is_leaving() -> bool:
+    """Return whether a node of this group of workers is about to be taken away."""
+    return ray.train.get_preemption_info() is not None
 
 
 def sum_over_workers(tensor: Tensor) -> Tensor:

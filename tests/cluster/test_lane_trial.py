@@ -13,10 +13,10 @@ pytest.importorskip("ray")
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lotus_ray.cells import plan
-from lotus_ray.cluster import grid, session
+from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError, DataError
+from lotus_ray.errors import ClusterError, DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.store import Store
@@ -124,11 +124,26 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
 
 
-def fake_ray(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+def test_a_store_that_does_not_answer_fails_no_cell(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the lane with the store's own error, so that the same command goes on."""
+
+    def fit(*args: Any) -> None:
+        raise WorkerGroupError("died", {1: OSError("killed"), 0: StoreUnreachable("HTTP 503")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(StoreUnreachable, match="HTTP 503") as caught:
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert caught.value.exit_code == 5
+    assert Store.open(todo.store).rows() == {}
+
+
+def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
     """Pretend that Ray was started here and has these nodes."""
-    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    alive = [{"Alive": True, "Resources": node} for node in resources]
     dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
-    monkeypatch.setattr(session, "ray", SimpleNamespace(nodes=lambda: alive + dead))
+    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: alive + dead))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -142,6 +157,10 @@ FOUR_CPUS = {"CPU": 4.0}
         ([{"CPU": 7.0}], Resources(workers=2), 3),
         ([{"CPU": 64.0, "GPU": 4.0}], Resources(gpus_per_worker=1), 4),
         ([{"CPU": 64.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 4),
+        ([{"CPU": 64.0, "GPU": 2.0}], Resources(gpus_per_worker=0.6), 2),  # none on two halves
+        ([{"CPU": 64.0, "GPU": 1.0}], Resources(gpus_per_worker=0.1), 10),
+        ([{"CPU": 64.0, "GPU": 3.0}], Resources(gpus_per_worker=0.33), 9),
+        ([{"CPU": 2.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 2),
         ([FOUR_CPUS] * 4, Resources(cpus_per_worker=3), 4),  # one worker a node
         ([FOUR_CPUS] * 4, Resources(workers=2, cpus_per_worker=3), 2),
     ],
@@ -150,7 +169,7 @@ def test_lanes_are_bounded_by_the_scarce_resource(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources, lanes: int
 ) -> None:
     fake_ray(monkeypatch, *nodes)
-    assert session.concurrent_lanes(need) == lanes
+    assert session.concurrent_lanes(need, print) == lanes
 
 
 @pytest.mark.parametrize(
@@ -165,15 +184,15 @@ def test_a_lane_that_could_never_fit_is_refused(
 ) -> None:
     fake_ray(monkeypatch, *nodes)
     with pytest.raises(ClusterError) as raised:
-        session.concurrent_lanes(need)
+        session.concurrent_lanes(need, print)
     assert raised.value.exit_code == 6
     assert "one worker needs" in str(raised.value)
 
 
-def test_a_joined_cluster_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_ray(monkeypatch, {"CPU": 0.0})
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert session.concurrent_lanes(Resources(gpus_per_worker=1)) == 1
+def test_a_job_may_ask_for_fewer_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ray(monkeypatch, FOUR_CPUS)
+    assert session.concurrent_lanes(Resources(lanes_at_once=3), print) == 3
+    assert session.concurrent_lanes(Resources(lanes_at_once=8), print) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:

@@ -1,0 +1,103 @@
+"""What a server of objects says against a request: whether to ask again, and what a user can do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lotus_ray.blobs.address import Address
+from lotus_ray.errors import StoreError, StoreUnreachable
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+_PASSING = {408, 409, 423, 425, 429}  # of the errors that are the client's
+_PASSING_CODES = {"RequestTimeout", "OperationAborted", "NoSuchUpload"}
+_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
+_LOGIN_CODES = {"ExpiredToken", "InvalidToken"}
+_REGION = "the bucket is in another region"
+_NO_LOGIN = "this machine has no credentials, or cannot fetch them"
+LOGIN = {
+    "s3": "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or give the machine a role",
+    "gs": "export GOOGLE_APPLICATION_CREDENTIALS=FILE, or give the machine a service account",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One failed request. Of what the server said, only its status and code are kept: the rest
+    may hold the key that signed the request.
+    """
+
+    status: int | None
+    code: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Fault:
+        """Read what the client library says."""
+        text = str(error)
+        status, code = _STATUS.search(text), _CODE.search(text)
+        return cls(int(status[1]) if status else None, code[1] if code else "", _reason(text))
+
+    @property
+    def passes(self) -> bool:
+        """Return whether the same request may succeed later."""
+        if self.reason == _REGION or self.code in _REGION_CODES:
+            return False
+        if self.status is None or self.status >= 500 or self.code in _PASSING_CODES:
+            return True
+        return self.status in _PASSING and self.reason != _NO_LOGIN
+
+    @property
+    def said(self) -> str:
+        """Return it in a few words, without any part of the address or the request."""
+        if self.status is None or self.reason == _NO_LOGIN:
+            return self.reason
+        return f"HTTP {self.status} {self.code}".strip()
+
+    def refusal(self, address: Address, name: str) -> StoreError:
+        """Return the error for a request that cannot succeed."""
+        if self.code == "NoSuchBucket":
+            return no_bucket(address)
+        command = "lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX"
+        if self.reason == _REGION or self.code in _REGION_CODES:
+            command = "export AWS_REGION=…, or add ?region=… to the address"
+        elif self.reason == _NO_LOGIN or self.status in (401, 403) or self.code in _LOGIN_CODES:
+            command = LOGIN[address.scheme]
+        return StoreError(
+            f"the store refuses: {self.said}",
+            where=f"{address.base}/{name}",
+            next_command=command,
+        )
+
+    def end(self, address: Address, name: str, tries: int, seconds: float) -> StoreUnreachable:
+        """Return the error for a request that was repeated in vain."""
+        return StoreUnreachable(
+            f"the store does not answer as it should: {self.said}, {tries} times in "
+            f"{seconds:.0f} seconds",
+            where=f"{address.base}/{name}",
+            next_command="run the same command again: committed cells are kept",
+        )
+
+
+def no_bucket(address: Address) -> StoreError:
+    """Return the error for a bucket that is not there."""
+    return StoreError(
+        "there is no such bucket",
+        where=f"{address.scheme}://{address.bucket}",
+        next_command="lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX",
+    )
+
+
+def _reason(text: str) -> str:
+    """Return one of a few phrases for what has no status."""
+    head, _, details = text.partition("\n\nDebug source")
+    if "incorrectly configured region" in head:
+        return _REGION
+    if "http://169.254." in head or "metadata.google" in head or "token request" in head:
+        return _NO_LOGIN
+    if "kind: Timeout" in details:
+        return "it took too long"
+    if "kind: Connect" in details:
+        return "no connection"
+    return "the connection broke"

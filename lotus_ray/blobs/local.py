@@ -1,0 +1,98 @@
+"""Objects as files of a local or shared folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lotus_ray.errors import StoreError
+
+
+class LocalBlobs:
+    """A folder on a local or POSIX-like shared disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, name: str) -> bytes:
+        """Return an object; raises FileNotFoundError."""
+        return (self.root / name).read_bytes()
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Create an object by linking a finished temporary file to its name."""
+        path = self.root / name
+        with self._finished(path, content) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # A network disk may have lost its reply and asked again: then it is our own.
+                return path.samefile(temporary)
+        return True
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Create an object, or put it in the place of the one that exists, in one step."""
+        path = self.root / name
+        with self._finished(path, content) as temporary:
+            temporary.replace(path)
+
+    def delete_all(self, prefix: str) -> None:
+        """Remove a folder, temporary files of killed writers with it."""
+        shutil.rmtree(self.root / prefix, ignore_errors=True)
+
+    def stamp(self, name: str) -> str | None:
+        """Return the inode, time and size of a file: a replaced one is another file."""
+        try:
+            found = (self.root / name).stat()
+        except FileNotFoundError:
+            return None
+        return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the sorted names below a folder, temporary files left out."""
+        folder = self.root / prefix
+        return sorted(
+            path.relative_to(self.root).as_posix()
+            for path in folder.rglob("*")
+            if not path.name.startswith(".") and path.is_file()
+        )
+
+    @contextmanager
+    def _finished(self, path: Path, content: bytes) -> Iterator[Path]:
+        """Give a finished temporary file beside `path`; what is done with it is made durable."""
+        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield temporary
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise _cannot_write(path, len(content), error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_write(path: Path, needed: int, error: OSError) -> StoreError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = f"the disk is full; {needed} bytes are needed" if full else error.strerror
+    return StoreError(
+        f"the store cannot be written: {what}",
+        where=str(path),
+        next_command="lotus-ray grid JOB.yaml --store FOLDER",
+    )

@@ -1,0 +1,81 @@
+"""How many lanes the nodes of a cluster can run at once, and what a grid waits for meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from lotus_ray.job_schema import Resources
+
+POLL_SECONDS = 1.0
+
+
+def needs(resources: Resources) -> dict[str, float]:
+    """Return what one worker takes from its node."""
+    return {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+
+
+def alive() -> list[dict[str, float]]:
+    """Return what each node has that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fitting_lanes(resources: Resources) -> int:
+    """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
+    need = needs(resources)
+    return sum(workers_on(node, need) for node in alive()) // resources.workers
+
+
+def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
+    """Return how many workers a node holds. A part of a GPU never spans two of them."""
+    return min(_times(node.get(name, 0.0), amount) for name, amount in need.items() if amount)
+
+
+def _times(have: float, need: float) -> int:
+    """Return how often a need fits, to Ray's precision of 1/10,000."""
+    if need < 1:
+        return int(have) * int(1 / need + 1e-4)
+    return int(have / need + 1e-4)
+
+
+@contextmanager
+def told_what_is_missing(
+    lanes: int, resources: Resources, say: Callable[[str], None], lanes_left: Callable[[], int]
+) -> Iterator[None]:
+    """Say in one line how many of some lanes have their nodes, whenever that changes.
+
+    Args:
+        lanes: how many are to run at once.
+        resources: what one lane needs.
+        say: takes a line; nothing is said while no lane has to wait.
+        lanes_left: returns how many are not finished.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        said = ""
+        while wanted := min(lanes, lanes_left()):
+            fit = fitting_lanes(resources)
+            line = _waiting(fit, wanted, resources) if fit < wanted else ""
+            if line != said:
+                say(line or "all lanes have their nodes")
+            said = line
+            if stop.wait(POLL_SECONDS):
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _waiting(fit: int, lanes: int, resources: Resources) -> str:
+    need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+    workers = "a worker" if resources.workers == 1 else f"each of {resources.workers} workers"
+    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"

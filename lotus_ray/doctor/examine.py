@@ -1,0 +1,50 @@
+"""All checks, in the order in which they are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lotus_ray.doctor.exposure import exposure
+from lotus_ray.doctor.finding import Check, Finding
+from lotus_ray.doctor.machine import devices, scratch, shared_memory, versions
+from lotus_ray.doctor.ray_address import reachability
+from lotus_ray.doctor.storage import storage
+
+DECODED_MEMORY_GB = 8.0  # of a job that does not say
+
+
+def checks(store: str | None, job: Path | None) -> list[Check]:
+    """Return the checks of this machine, for a job where one is given.
+
+    Args:
+        store: the store to try; default the job's.
+        job: says the store, and what room decoded images need.
+
+    Raises:
+        JobError: the job cannot be read.
+    """
+    memory_gb, scratch_folder = DECODED_MEMORY_GB, None
+    if job is not None:
+        from lotus_ray.job import load_job
+
+        loaded = load_job(job).job
+        store = store or loaded.store
+        memory_gb, scratch_folder = (
+            loaded.resources.decoded_memory_gb,
+            loaded.resources.scratch,
+        )
+    return [
+        versions,
+        devices,
+        lambda: shared_memory(memory_gb),
+        lambda: scratch(scratch_folder),
+        lambda: storage(store),
+        reachability,
+        exposure,
+    ]
+
+
+def examine(found: Sequence[Check]) -> list[Finding]:
+    """Run checks, one after another."""
+    return [check() for check in found]

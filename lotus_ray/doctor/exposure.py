@@ -1,0 +1,150 @@
+"""Whether a Ray that runs here takes commands from other machines without asking who they are."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.doctor.ray_address import wants_token
+
+REPLY_SECONDS = 2
+_LISTENING = "0A"
+_NEXT = "ray stop && RAY_AUTH_MODE=token ray start --head --dashboard-host=127.0.0.1"
+
+
+@dataclass(frozen=True)
+class RayPort:
+    """A port of Ray's: of its dashboard, its control service (GCS) or its client server."""
+
+    kind: str
+    port: int
+    guessed: bool = False  # where a dashboard moves if the port that it wants is taken
+
+
+DEFAULTS = (RayPort("dashboard", 8265), RayPort("GCS", 6379), RayPort("client server", 10001))
+_RETRIES = re.compile(r"--port-retries=(\d+)")
+_COMMANDS = (  # as Ray starts them: what it is, its program, where the port stands
+    ("dashboard", "dashboard/dashboard.py", re.compile(r"--port=(\d+)")),
+    ("GCS", "dashboard/dashboard.py", re.compile(r"--gcs-address=\S*?:(\d+)(?!\S)")),
+    ("client server", "ray.util.client.server", re.compile(r"--port=(\d+)")),
+)
+Listener = tuple[str, int]  # address, port
+AsksForToken = Callable[[RayPort, str], bool | None]
+
+
+def listeners(proc: Path = Path("/proc")) -> set[Listener]:
+    """Return the addresses and ports on which somebody listens here, IPv4 and IPv6."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == _LISTENING:
+                address, port = fields[1].split(":")
+                found.add((_address(address), int(port, 16)))
+    return found
+
+
+def ray_ports(proc: Path = Path("/proc")) -> set[RayPort]:
+    """Return the ports that Ray uses by default, and those of the Rays that run here."""
+    found = set(DEFAULTS)
+    for file in proc.glob("[0-9]*/cmdline"):
+        try:
+            command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        for kind, program, port in _COMMANDS:
+            if program in command and (said := port.search(command)):
+                found.add(RayPort(kind, int(said[1])))
+                tries = _RETRIES.search(command) if kind == "dashboard" else None
+                for more in range(1, int(tries[1]) + 1 if tries else 0):
+                    found.add(RayPort(kind, int(said[1]) + more, guessed=True))
+    return found
+
+
+def asks_for_token(port: RayPort, address: str) -> bool | None:
+    """Return whether a port wants a token; None where it does not say, or is no Ray's."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
+    if port.kind != "dashboard":
+        return wants_token(f"{host}:{port.port}", os.environ) if port.kind == "GCS" else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url = f"http://{host}:{port.port}/api/authentication_mode"
+    try:
+        with opener.open(url, timeout=REPLY_SECONDS) as reply:
+            mode = json.loads(reply.read(1000))["authentication_mode"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True if error.code in (401, 403) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return bool(mode != "disabled")
+
+
+def exposure(
+    listening: Callable[[], Iterable[Listener]] = listeners,
+    ports: Callable[[], Iterable[RayPort]] = ray_ports,
+    asks: AsksForToken = asks_for_token,
+) -> Finding:
+    """Say which of Ray's ports other machines can reach, and whether those ask for a token."""
+    by_port: dict[int, set[str]] = {}
+    for address, port in listening():
+        by_port.setdefault(port, set()).add(address)
+    known = sorted(set(ports()), key=lambda port: (port.kind, port.port))
+    here = [port for port in known if port.port in by_port]
+    exposed = {
+        port: sorted(addresses)[0]
+        for port in here
+        if (addresses := {a for a in by_port[port.port] if not _is_loopback(a)})
+    }
+    if not exposed:
+        text = "Ray's ports are open to this machine alone" if here else "no Ray listens here"
+        return Finding("exposure", OK, text)
+    answers = {port: asks(port, address) for port, address in exposed.items()}
+    answers = {p: answer for p, answer in answers.items() if answer is not None or not p.guessed}
+    # A client server speaks for the Ray it belongs to, of which the GCS has said it.
+    of_gcs = {answer for port, answer in answers.items() if port.kind == "GCS"}
+    if len(of_gcs) == 1:
+        answers |= {p: next(iter(of_gcs)) for p in answers if p.kind == "client server"}
+    return _judged(exposed, answers)
+
+
+def _judged(exposed: dict[RayPort, str], answers: dict[RayPort, bool | None]) -> Finding:
+    def named(answer: bool | None) -> str:
+        ports = [port for port, said in answers.items() if said is answer]
+        return ", ".join(f"{port.kind} {exposed[port]}:{port.port}" for port in ports)
+
+    if named(False):
+        text = f"whoever reaches it may run code here, it wants no token: {named(False)}"
+        return Finding("exposure", PROBLEM, text, _NEXT)
+    if named(None):
+        text = (
+            f"open to other machines, and it does not say whether it wants a token: {named(None)}"
+        )
+        return Finding("exposure", WARNING, text, "ss -ltnp")
+    return Finding("exposure", OK, f"open to other machines, with a token: {named(True)}")
+
+
+def _address(text: str) -> str:
+    """Read an address as /proc/net/tcp writes it: 4-byte words in the machine's byte order."""
+    words = [bytes.fromhex(text[place : place + 8])[::-1] for place in range(0, len(text), 8)]
+    return str(_unmapped(b"".join(words)))
+
+
+def _is_loopback(address: str) -> bool:
+    return _unmapped(address).is_loopback
+
+
+def _unmapped(address: str | bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 one stands for, or the address itself."""
+    found = ipaddress.ip_address(address)
+    return getattr(found, "ipv4_mapped", None) or found

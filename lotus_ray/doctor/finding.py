@@ -1,0 +1,55 @@
+"""What a check finds: fine, a warning, or a problem with the command to run next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lotus_ray.errors import ClusterError, DataError, LotusRayError, StoreError
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+_EXIT_CODES: dict[str, type[LotusRayError]] = {
+    "store": StoreError,
+    "shared memory": DataError,  # there is no place for decoded images
+    "scratch": DataError,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    name: str
+    status: str
+    text: str
+    next_command: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """Return what this alone would end the command with: that of the error it leads to."""
+        if self.status != PROBLEM:
+            return 0
+        return _EXIT_CODES.get(self.name, ClusterError).exit_code
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        plain = {"name": self.name, "status": self.status, "text": self.text}
+        return plain | ({"next": self.next_command} if self.next_command else {})
+
+
+Check = Callable[[], Finding]
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 0, or the highest code of a problem: 6 Ray or this machine, 5 store, 3 images."""
+    return max((finding.exit_code for finding in findings), default=0)
+
+
+def to_text(findings: Iterable[Finding]) -> str:
+    """Return a line for each finding, and one for what to do."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.status:8} {finding.name}: {finding.text}")
+        lines += [f"         next: {finding.next_command}"] if finding.next_command else []
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""What this machine has: versions, processors, memory, and room for decoded images."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+
+GIB = 1 << 30
+SHARED_MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 256 << 20  # less of it, and worker processes cannot even pass messages
+_PACKAGES = ("lotus-ray", "ray", "torch", "torchvision", "timm", "pyarrow")
+_LOADED = ("torch", "torchvision", "pyarrow")  # two that do not fit each other fail when loaded
+Free = Callable[[Path], tuple[int, int]]  # a folder -> bytes in all, bytes free
+
+
+def versions(load: Callable[[str], object] = importlib.import_module) -> Finding:
+    """Say which versions are installed, and whether they can be loaded."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            if name != "lotus-ray":
+                return _not_installed(name, "it is not installed")
+    for name in _LOADED:
+        try:
+            load(name)
+        except Exception as error:
+            return _not_installed(name, str(error).splitlines()[0])
+    cuda = _cuda()
+    found |= {"CUDA": cuda} if cuda else {}
+    return Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))
+
+
+def _not_installed(name: str, why: str) -> Finding:
+    command = f"pip install --force-reinstall --no-deps {name}"
+    if name.startswith("torch"):
+        command = "pip install --force-reinstall torch torchvision"
+    return Finding("versions", PROBLEM, f"{name} cannot be used: {why}", command)
+
+
+def devices() -> Finding:
+    """Say how many CPUs, how much memory and which GPUs processes of this machine may use."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    total, available = memory()
+    text = f"{cpus} CPUs, {total / GIB:.1f} GiB of memory ({available / GIB:.1f} available)"
+    gpus = _gpus()
+    if not gpus and any(Path("/dev").glob("nvidia[0-9]*")):
+        return Finding(
+            "devices",
+            WARNING,
+            f"{text}; torch cannot use the GPU that this machine has",
+            "nvidia-smi; pip install --force-reinstall torch torchvision",
+        )
+    return Finding("devices", OK, f"{text}, {', '.join(gpus) or 'no GPU'}")
+
+
+def memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int, int]:
+    """Return bytes of memory: all, and what the system can give away; 0 where it does not say."""
+    try:
+        pairs = [line.split(":") for line in meminfo.read_text().splitlines() if ":" in line]
+    except OSError:
+        return 0, 0
+    said = {name: int(text.split()[0]) * 1024 for name, text in pairs if text.split()}
+    return said.get("MemTotal", 0), said.get("MemAvailable", 0)
+
+
+def free_bytes(folder: Path) -> tuple[int, int]:
+    """Return how many bytes the disk of a folder has, and how many are free."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    found = shutil.disk_usage(folder)
+    return found.total, found.free
+
+
+def shared_memory(
+    decoded_memory_gb: float, free: Free = free_bytes, folder: Path = SHARED_MEMORY
+) -> Finding:
+    """Say whether /dev/shm holds what a grid keeps there: Ray's objects and decoded images."""
+    name = "shared memory"
+    if not folder.is_dir():
+        return Finding(name, WARNING, f"there is no {folder}: decoded images go to the disk")
+    total, left = free(folder)
+    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {folder}"
+    if left < NEEDED_BYTES:
+        command = f"du -sh {folder}/* | sort -h   (in Docker: docker run --shm-size=8g)"
+        return Finding(name, PROBLEM, f"it is full: {text}", command)
+    if left < decoded_memory_gb * GIB:
+        told = f"{text}, less than resources.decoded_memory_gb ({decoded_memory_gb:g}):"
+        return Finding(name, WARNING, f"{told} more images go to the disk")
+    return Finding(name, OK, text)
+
+
+def scratch(folder: str | None, free: Free = free_bytes) -> Finding:
+    """Say whether the local disk takes the decoded images that memory does not."""
+    place = Path(folder or tempfile.gettempdir()).expanduser().absolute()
+    total, left = free(place)
+    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {place}"
+    again = "lotus-ray grid JOB.yaml --set resources.scratch=FOLDER"
+    nearest = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not os.access(nearest, os.W_OK):
+        return Finding("scratch", PROBLEM, f"it cannot be written: {place}", again)
+    if left < GIB:
+        return Finding("scratch", PROBLEM, f"the disk is full: {text}", again)
+    return Finding("scratch", OK, text)
+
+
+def _cuda() -> str | None:
+    import torch
+
+    return torch.version.cuda
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [f"{gpu.name} with {gpu.total_memory / GIB:.1f} GiB" for gpu in found]

@@ -1,0 +1,115 @@
+"""Whether the cluster at RAY_ADDRESS can be reached, and by whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+
+CONNECT_SECONDS = 3
+PROBE_SECONDS = 15  # of which the import of Ray takes most
+_TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+Probe = Callable[[str, Mapping[str, str]], dict[str, Any]]
+
+
+def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Ask a cluster what it is, from another process and not for longer than PROBE_SECONDS."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lotus_ray.cluster.probe", address],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            env=dict(environment),
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"error": "unreachable", "message": f"no answer in {PROBE_SECONDS} s"}
+    except (ValueError, IndexError):
+        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        return {"error": "unreachable", "message": last}
+    return answer
+
+
+def without_token(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of somebody who knows no token."""
+    left = {name: value for name, value in environment.items() if name not in _TOKEN}
+    return left | {"RAY_AUTH_MODE": "disabled"}
+
+
+def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe) -> bool | None:
+    """Return whether a cluster turns away who knows no token; None where it does not answer."""
+    answer = ask(address, without_token(environment))
+    if "error" not in answer:
+        return False
+    return True if answer["error"] == "authentication" else None
+
+
+def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
+    """Say what `lotus-ray grid` would join, and whether it can."""
+    address = environment.get("RAY_ADDRESS", "")
+    if address in ("", "local"):
+        return Finding("ray", OK, "RAY_ADDRESS is not set: Ray starts here with each command")
+    scheme, _, rest = address.rpartition("://")
+    if scheme:
+        host = rest.rpartition("@")[2].partition(":")[0]
+        submit = f"ray job submit --address http://{host}:8265 -- lotus-ray doctor"
+        text = f"RAY_ADDRESS={scheme}://… is not for this command, which runs inside the cluster"
+        return Finding("ray", PROBLEM, text, submit)
+    closed = "" if address == "auto" else _closed(address)
+    if closed:
+        text = f"nothing answers at RAY_ADDRESS={address}: {closed}"
+        return Finding("ray", PROBLEM, text, "unset RAY_ADDRESS   (or ray up cluster.yaml)")
+    answer = ask(address, environment)
+    if answer.get("error") == "authentication":
+        text = f"the cluster at {address} wants another token: {answer['message']}"
+        return Finding("ray", PROBLEM, text, "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE")
+    if "error" in answer:
+        text = f"no Ray answers at {address}: {answer['message']}"
+        return Finding("ray", PROBLEM, text, f"ray status --address {address}")
+    return _joined(address, answer, wants_token(address, environment, ask))
+
+
+def _joined(address: str, answer: Mapping[str, Any], authenticated: bool | None) -> Finding:
+    nodes = [_node(node) for node in answer["nodes"]]
+    text = f"{address} answers: ray {answer['ray']}, {len(nodes)} nodes alive: {'; '.join(nodes)}"
+    if answer["ray"] != answer["ours"]:
+        told = f"{text}; here is ray {answer['ours']}"
+        return Finding("ray", PROBLEM, told, f"pip install 'ray[default]=={answer['ray']}'")
+    if _minor(answer["python"]) != _minor(platform.python_version()):
+        told = f"{text}; it runs Python {answer['python']}, here is {platform.python_version()}"
+        return Finding("ray", PROBLEM, told, f"uv venv --python {answer['python']}")
+    if authenticated is False:
+        told = f"{text}; whoever reaches it may run code there: it wants no token"
+        return Finding("ray", WARNING, told, "RAY_AUTH_MODE=token ray start --head …")
+    return Finding("ray", OK, text + ("; it wants a token" if authenticated else ""))
+
+
+def _node(node: Mapping[str, Any]) -> str:
+    had = node["resources"]
+    parts = [f"{had[name]:g} {name}s" for name in ("CPU", "GPU") if had.get(name)]
+    return f"{node['address']} ({', '.join(parts) or 'no CPU'})"
+
+
+def _minor(text: str | None) -> list[str]:
+    return (text or "").split(".")[:2]
+
+
+def _closed(address: str) -> str:
+    """Return why no connection can be made to host:port, or nothing."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            return ""
+    except ValueError:
+        return "it is not host:port"
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,79 @@
+"""Whether a store keeps its promise: what is created once is not created twice."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lotus_ray.blobs import Blobs
+from lotus_ray.blobs.local import LocalBlobs
+from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.doctor.machine import GIB, Free, free_bytes
+from lotus_ray.errors import LotusRayError
+from lotus_ray.store import Store
+
+_ANOTHER = "lotus-ray doctor --store FOLDER"
+
+
+def storage(
+    uri: str | None, opened: Callable[[str], Store] = Store.open, free: Free = free_bytes
+) -> Finding:
+    """Say whether a store can be written and refuses a second create; nothing is left there.
+
+    Args:
+        uri: the store; None checks nothing.
+        opened: opens it.
+        free: bytes of a folder's disk.
+    """
+    if uri is None:
+        return Finding("store", OK, "not checked: none was given", "")
+    try:
+        blobs = opened(uri).blobs
+        with _as_it_was(blobs):
+            wrong = _semantics(blobs)
+    except LotusRayError as error:
+        where = f" ({error.where})" if error.where else ""
+        return Finding("store", PROBLEM, f"{error.what}{where}", _ANOTHER)
+    except OSError as error:
+        return Finding("store", PROBLEM, f"it cannot be used: {error.strerror or error}", _ANOTHER)
+    if wrong:
+        return Finding("store", PROBLEM, f"{uri} {wrong}: rows would be lost", _ANOTHER)
+    if isinstance(blobs, LocalBlobs):
+        total, left = free(blobs.root)
+        text = f"{uri} creates once and not twice; {left / GIB:.1f} of {total / GIB:.1f} GiB free"
+        return Finding("store", OK if left >= GIB else WARNING, text)
+    return Finding("store", OK, f"{uri} creates once and not twice")
+
+
+def _semantics(blobs: Blobs) -> str:
+    """Return what is wrong with how a store creates, or nothing."""
+    folder = f"doctor-{uuid.uuid4().hex}"
+    name = f"{folder}/once.json"
+    first, second = b'{"try": 1}\n', b'{"try": 2}\n'
+    try:
+        if not blobs.create(name, first):
+            return "says that something new exists already"
+        if blobs.create(name, second):
+            return "creates the same object twice"
+        if blobs.read(name) != first:
+            return "replaces what it says exists already"
+        if blobs.names(f"{folder}/") != [name]:
+            return "does not list what was created"
+    finally:
+        blobs.delete_all(f"{folder}/")
+    return ""
+
+
+@contextmanager
+def _as_it_was(blobs: Blobs) -> Iterator[None]:
+    """Remove the folders of a local store that the check made."""
+    root = blobs.root if isinstance(blobs, LocalBlobs) else Path()
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):  # a grid may have begun there meanwhile
+                folder.rmdir()

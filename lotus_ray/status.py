@@ -1,0 +1,263 @@
+"""`lotus-ray status`: how far a grid is, from its store alone.
+
+The outcome file says what the last command planned, rows say what is done, markers of attempts what
+was begun. A command that runs leaves a sign of life every HEARTBEAT_SECONDS.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from lotus_ray.store import OK, Row, Store
+from lotus_ray.times import in_words, moment
+
+OUTCOME = "outcome.json"
+HEARTBEAT = "heartbeat.json"
+HEARTBEAT_SECONDS = 30
+SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # from then on a command that says it runs is believed dead
+DONE, FAILED, RUNNING, MISSING = "done", "failed", "running", "missing"
+_STATES = (DONE, FAILED, RUNNING, MISSING)
+_LANE = ("benchmark", "model", "setting", "seed")
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One planned cell: what it is, and how far."""
+
+    cell_id: str
+    method: str
+    lane: tuple[Any, ...]  # benchmark, model, setting, seed
+    state: str  # done, failed, running or missing
+    attempts: int
+    since_seconds: float | None = None  # a running one
+    seconds: float = 0.0  # of its row
+    error: str = ""  # of a failed one: its status and the first line of its error
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        own = {name: value for name, value in vars(self).items() if name != "lane"}
+        return dict(zip(_LANE, self.lane, strict=True)) | own
+
+
+@dataclass(frozen=True)
+class GridStatus:
+    """The last grid of a store."""
+
+    store: str
+    state: str  # running, silent, interrupted, ended, or unknown where no command has left word
+    cells: tuple[CellStatus, ...]
+    others: int  # rows of cells that this grid did not plan
+    unnamed: int  # planned cells that an outcome file of an older version counts and does not name
+    begun_seconds: float | None  # ago
+    sign_seconds: float | None  # since the last sign of life
+    error: str | None
+
+    def count(self, state: str) -> int:
+        """Return how many cells are done, failed, running or missing."""
+        named = sum(cell.state == state for cell in self.cells)
+        return named + (self.unnamed if state == MISSING else 0)
+
+    @property
+    def total(self) -> int:
+        """Return how many cells the grid has."""
+        return len(self.cells) + self.unnamed
+
+    @property
+    def next_command(self) -> str:
+        """Return what to do now."""
+        store = shlex.quote(self.store)
+        if self.state == "running":
+            return f"lotus-ray status {store}"
+        if self.count(MISSING) or not self.total:
+            return f"lotus-ray grid JOB.yaml --store {store}   (what is committed is kept)"
+        if self.count(FAILED):
+            return f"lotus-ray grid JOB.yaml --store {store} --retry-failed"
+        return f"lotus-ray report {store}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "store": self.store,
+            "state": self.state,
+            "begun_seconds_ago": self.begun_seconds,
+            "sign_of_life_seconds_ago": self.sign_seconds,
+            "total": self.total,
+            **{state: self.count(state) for state in _STATES},
+            "other_rows": self.others,
+            "cell_seconds": sum(cell.seconds for cell in self.cells),
+            "error": self.error,
+            "cells": [cell.to_plain() for cell in self.cells],
+            "next": self.next_command,
+        }
+
+    def to_text(self) -> str:
+        """Return what people read."""
+        lines = [f"{self.store}: {self._said()}"]
+        for lane, members in groupby(self.cells, key=lambda cell: cell.lane):
+            lines += _lane_lines(lane, list(members))
+        counts = ", ".join(f"{self.count(state)} {state}" for state in _STATES)
+        spent = sum(cell.seconds for cell in self.cells)
+        lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in committed cells")
+        if self.others:
+            lines.append(f"{self.others} more rows are not of this grid")
+        if self.error:
+            lines.append(f"error: {self.error.splitlines()[0]}")
+        return "\n".join([*lines, f"next: {self.next_command}"])
+
+    def _said(self) -> str:
+        ago = "" if self.begun_seconds is None else f", begun {in_words(self.begun_seconds)} ago"
+        sign = "" if self.sign_seconds is None else in_words(self.sign_seconds)
+        if self.state == "silent":
+            return f"it says running{ago}, but no sign of life for {sign}: it is probably dead"
+        if self.state == "running":
+            return f"running{ago}, last sign of life {sign} ago"
+        return f"{self.state}{ago}" if self.state != "unknown" else "no grid has left word here"
+
+
+def status(store: Store, now: float | None = None) -> GridStatus:
+    """Read how far the last grid of a store is.
+
+    Args:
+        store: the metric store.
+        now: seconds since 1970; default this moment.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    store.check_exists()
+    now = time.time() if now is None else now
+    outcome = _read(store, OUTCOME)
+    rows = store.rows()
+    attempts = _attempts(store)
+    planned = outcome.get("planned") or [_of_row(row) for row in rows.values()]
+    ids = {entry["cell_id"] for entry in planned}
+    markers = {
+        cell_id: marker
+        for cell_id in ids
+        if (marker := _newest(store, attempts.get(cell_id, ()), rows.get(cell_id))) is not None
+    }
+    begun = moment(outcome.get("begun_at"))
+    sign = _newest_moment(
+        outcome.get("written_at"),
+        _read(store, HEARTBEAT).get("at"),
+        *(marker.get("begun_at") for marker in markers.values()),
+        *(rows[cell_id].get("committed_at") for cell_id in ids if cell_id in rows),
+    )
+    state = str(outcome.get("state", "unknown"))
+    if state == "running" and (sign is None or now - sign > SILENT_SECONDS):
+        state = "silent"
+    lives = state == "running"
+    return GridStatus(
+        store=store.uri,
+        state=state,
+        cells=tuple(
+            _cell(
+                entry,
+                rows.get(entry["cell_id"]),
+                len(attempts.get(entry["cell_id"], ())),
+                _since(markers.get(entry["cell_id"]), begun) if lives else None,
+                now,
+            )
+            for entry in planned
+        ),
+        others=sum(cell_id not in ids for cell_id in rows),
+        unnamed=max(int(outcome.get("cells", 0)) - len(planned), 0),
+        begun_seconds=None if begun is None else max(now - begun, 0.0),
+        sign_seconds=None if sign is None else max(now - sign, 0.0),
+        error=outcome.get("error"),
+    )
+
+
+def _cell(
+    entry: Mapping[str, Any], row: Row | None, attempts: int, since: float | None, now: float
+) -> CellStatus:
+    if since is not None:
+        state = RUNNING
+    elif row is None:
+        state = MISSING
+    else:
+        state = DONE if row["status"] == OK else FAILED
+    return CellStatus(
+        cell_id=entry["cell_id"],
+        method=entry["method"],
+        lane=tuple(entry[name] for name in _LANE),
+        state=state,
+        attempts=attempts,
+        since_seconds=None if since is None else max(now - since, 0.0),
+        seconds=sum(row["timing"].values()) if row is not None else 0.0,
+        error=_error(row) if row is not None and state == FAILED else "",
+    )
+
+
+def _since(marker: Mapping[str, Any] | None, begun: float | None) -> float | None:
+    """Return since when a cell runs; a try that is older than the command runs no more."""
+    at = moment((marker or {}).get("begun_at"))
+    return None if at is None or (begun is not None and at < begun) else at
+
+
+def _attempts(store: Store) -> dict[str, list[str]]:
+    """Return the names of the markers of every cell."""
+    found: dict[str, list[str]] = {}
+    for name in store.blobs.names("attempts/"):
+        if name.endswith("/begun.json"):
+            found.setdefault(name.split("/")[1], []).append(name)
+    return found
+
+
+def _newest(store: Store, names: list[str] | tuple[()], row: Row | None) -> dict[str, Any] | None:
+    """Return the newest marker of a cell that its row does not answer, or None."""
+    if row is not None and len(names) <= row.get("attempts", 0):
+        return None  # no try was begun since the row
+    left = [name for name in names if row is None or name.split("/")[2] != row["attempt_id"]]
+    markers = [marker for name in left if (marker := _read(store, name)).get("begun_at")]
+    if row is not None:
+        committed = str(row.get("committed_at", ""))
+        markers = [m for m in markers if (moment(m["begun_at"]) or 0) >= (moment(committed) or 0)]
+    return max(markers, key=lambda marker: str(marker["begun_at"]), default=None)
+
+
+def _newest_moment(*texts: object) -> float | None:
+    return max((at for text in texts if (at := moment(text)) is not None), default=None)
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
+    """Return a small record that is no row; empty where there is none, or half of one."""
+    try:
+        found = json.loads(store.find(name) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_row(row: Row) -> dict[str, Any]:
+    return {name: row.get(name) for name in ("cell_id", "method", *_LANE)}
+
+
+def _error(row: Row) -> str:
+    first = str(row.get("error", {}).get("message", "")).splitlines() or [""]
+    return f"{row['status']}: {first[0]}"
+
+
+def _lane_lines(lane: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
+    counts = Counter(cell.state for cell in cells)
+    *names, seed = lane
+    told = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
+    lines = [f"{', '.join(map(str, names))}, seed {seed}: {told} of {len(cells)}"]
+    for cell in cells:
+        tries = f", attempt {cell.attempts}" if cell.attempts > 1 else ""
+        if cell.state == RUNNING:
+            lines.append(
+                f"  running  {cell.method}, for {in_words(cell.since_seconds or 0)}{tries}"
+            )
+        elif cell.state == FAILED:
+            lines.append(f"  failed   {cell.method} ({cell.cell_id}): {cell.error}{tries}")
+        elif cell.state == MISSING and cell.attempts:
+            lines.append(f"  cut off  {cell.method}{tries}")
+    return lines

@@ -1,0 +1,61 @@
+"""The doctor beside a Ray that runs, and a lane for which that Ray never has a place."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from lotus_ray.doctor import exposure as exposed
+from lotus_ray.doctor.exposure import RayPort, asks_for_token
+from lotus_ray.doctor.finding import OK, PROBLEM
+from lotus_ray.doctor.ray_address import reachability, wants_token
+from tests.cluster.clusters import head
+
+pytestmark = pytest.mark.ray
+REFUSED = """
+from lotus_ray.cluster import placement, session
+from lotus_ray.errors import ClusterError
+from lotus_ray.job_schema import Resources
+
+placement.PATIENCE_SECONDS = 5
+with session.session():
+    print(session.concurrent_lanes(Resources(), print))
+    try:
+        session.concurrent_lanes(Resources(gpus_per_worker=1), print)
+    except ClusterError as error:
+        print("refused:", error.what)
+"""
+
+
+def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with head("--num-cpus", "1") as ray:
+        ours = {**ray.environment, "RAY_ADDRESS": ray.address}
+        fine = reachability(ours)
+        assert fine.status == OK, fine
+        assert "1 nodes alive" in fine.text
+        assert fine.text.endswith("it wants a token")
+        assert wants_token(ray.address, ours)
+
+        other = reachability({**ours, "RAY_AUTH_TOKEN": "another"})
+        assert (other.status, other.exit_code) == (PROBLEM, 6)
+        assert "wants another token" in other.text
+
+        dashboard = int(ray.environment["RAY_API_SERVER_ADDRESS"].rsplit(":", 1)[1])
+        gcs = int(ray.address.rsplit(":", 1)[1])
+        mine = {RayPort("dashboard", dashboard), RayPort("GCS", gcs)}
+        assert mine <= exposed.ray_ports()
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+            monkeypatch.setitem(os.environ, name, ray.environment[name])
+        assert asks_for_token(RayPort("dashboard", dashboard), "127.0.0.1")
+        found = exposed.exposure(ports=lambda: mine)
+        assert found.status == OK, found
+
+        told = ray.run("env", f"RAY_ADDRESS={ray.address}", sys.executable, "-c", REFUSED)
+        assert told.stdout.splitlines() == [
+            "1",
+            "waiting for nodes for the first lane: a worker needs 1 CPUs, 1 GPUs",
+            "refused: this cluster has no place for a lane, and in 0 min nobody added one: "
+            "a worker needs 1 CPUs, 1 GPUs",
+        ], told.stderr

@@ -1,0 +1,86 @@
+"""Stores that break their promise, each in its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lotus_ray.blobs.local import LocalBlobs
+from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.doctor.machine import GIB
+from lotus_ray.doctor.storage import storage
+from lotus_ray.errors import StoreError
+from lotus_ray.store import Store
+
+
+class Never(LocalBlobs):
+    def create(self, name: str, content: bytes) -> bool:
+        return False
+
+
+class Overwrites(LocalBlobs):
+    """It says no, and does it."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        new = not (self.root / name).exists()
+        self.replace(name, content)
+        return new
+
+
+class Forgets(LocalBlobs):
+    def names(self, prefix: str) -> list[str]:
+        return []
+
+
+class Unreadable(LocalBlobs):
+    def read(self, name: str) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+
+def check(blobs: LocalBlobs) -> Finding:
+    return storage("the store", lambda uri: Store(blobs, uri, uri))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Never, "says that something new exists already"),
+        (Overwrites, "replaces what it says exists already"),
+        (Forgets, "does not list what was created"),
+        (Unreadable, "it cannot be used: Permission denied"),
+    ],
+)
+def test_each_broken_promise_is_a_problem(
+    kind: type[LocalBlobs], words: str, tmp_path: Path
+) -> None:
+    found = check(kind(tmp_path))
+    assert (found.status, found.exit_code) == (PROBLEM, 5)
+    assert words in found.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_good_store_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    assert check(LocalBlobs(tmp_path)).status == OK
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_disk_that_is_nearly_full_is_a_warning(tmp_path: Path) -> None:
+    found = storage(str(tmp_path), free=lambda folder: (10 * GIB, GIB // 2))
+    assert (found.status, found.exit_code) == (WARNING, 0)
+    assert "0.5 of 10.0 GiB free" in found.text
+
+
+def test_a_store_of_no_known_kind_is_a_problem() -> None:
+    found = storage("carrier-pigeon://loft")
+    assert found.status == PROBLEM
+    assert "no store for 'carrier-pigeon://'" in found.text
+
+
+def test_an_error_without_a_place_is_told_without_one() -> None:
+    def refuses(uri: str) -> Store:
+        raise StoreError("the bucket answers 403")
+
+    assert storage("s3://b", refuses).text == "the bucket answers 403"
+    assert storage(None).status == OK
