@@ -383,7 +383,7 @@ def _write_page(entries: Any, store: Any) -> str:
         store.replace(PAGE, to_page(entries, store).encode())
     except Exception as error:  # nothing that is drawn is worth the end of a grid
         return f"warning: the report page could not be written: {type(error).__name__}: {error}"
-    return f"page: {store.uri}/{PAGE}"
+    return f"page: {store.address(PAGE)}"
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -68,10 +68,10 @@ def test_a_store_that_cannot_be_written_is_reported_all_the_same(
 ) -> None:
     row, gold = pair(store)
 
-    def refuse(name: str, content: bytes) -> bool:
+    def refuse(name: str, content: bytes) -> None:
         raise StoreError("read-only")
 
-    monkeypatch.setattr(store.blobs, "create", refuse)
+    monkeypatch.setattr(store.blobs, "replace", refuse)
     comparisons = Comparisons(store)
     assert comparisons.between(gold, gold)["jsd"] == 0
     assert comparisons.between(row, gold)["jsd"] > 0.2

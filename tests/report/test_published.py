@@ -22,13 +22,9 @@ from lotus_ray.report.published.configurations import (
     settings_of,
 )
 from lotus_ray.report.published.defects import DEFECTS
+from tests.test_paper_jobs import FILES, JOBS
 
-JOBS = Path(__file__).parent.parent.parent / "jobs"
-PAPER_JOBS = [
-    path
-    for path in sorted(JOBS.rglob("*.yaml"))
-    if path.parent.name != "shared" and not path.stem.startswith("digits")
-]
+PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]
 IMAGENET = ("ImageNet-1K", "ViT-B/16", "instance_5perclass_retain45")
 CIFAR10 = ("CIFAR-10", "ResNet18", "instance_10pct")
 # Hyper-parameters of which the paper's comparison says nothing, or not of every benchmark.
