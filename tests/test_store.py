@@ -9,10 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from hypothesis.stateful import (
 from lotus_ray.errors import StoreError
 from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
 from lotus_ray.times import moment
+from tests.races import race
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
 
@@ -281,18 +279,6 @@ def test_a_row_cannot_hold_nan(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
         commit(store, metrics={"accuracy": float("nan")})
     assert store.rows() == {}
-
-
-def race(work: Callable[[int], Any]) -> list[Any]:
-    """Let two threads do the same at the same time."""
-    start = threading.Barrier(2)
-
-    def one(number: int) -> Any:
-        start.wait(timeout=10)
-        return work(number)
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, range(2)))
 
 
 def test_of_two_that_commit_a_generation_both_receive_one_row(store: Store) -> None:

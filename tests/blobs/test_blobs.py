@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.store import Store
+from tests.races import race
 
 
 @pytest.fixture
@@ -24,18 +23,6 @@ def blobs(place: str) -> Blobs:
 def files(folder: Path) -> list[str]:
     """Return every file below a folder, temporary ones too."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-def race(work: Callable[[int], Any]) -> list[Any]:
-    """Let two threads do the same at the same time."""
-    start = threading.Barrier(2)
-
-    def one(number: int) -> Any:
-        start.wait(timeout=10)
-        return work(number)
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, range(2)))
 
 
 def test_of_two_that_create_an_object_one_wins_every_time(blobs: Blobs) -> None:

@@ -1,22 +1,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-
-import pytest
 
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import groups
 from lotus_ray.report.notes import notes
 from lotus_ray.store import Store
 from tests.stores import FIRST, LAST, commit
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(str(tmp_path / "store"))
-    opened.check_writable()
-    return opened
 
 
 def of_metrics(store: Store, version: int) -> None:

@@ -11,13 +11,6 @@ from lotus_ray.store import Store, sealed
 from tests.stores import FIRST, LAST, commit
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(str(tmp_path / "store"))
-    opened.check_writable()
-    return opened
-
-
 def pair(store: Store) -> tuple[dict, dict]:  # type: ignore[type-arg]
     rows = [store.row(commit(store, "lotus", probs=LAST)), store.row(commit(store, "gold"))]
     assert None not in rows

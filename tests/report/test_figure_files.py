@@ -15,20 +15,7 @@ from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.files import to_inline, write_figures
 from lotus_ray.report.figures.sheet import WIDTH
 from lotus_ray.store import Store
-from tests.report.made_up import HOSTILE, commit, figure_of, group_of, three_seeds
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(str(tmp_path / "store"))
-    opened.check_writable()
-    return opened
-
-
-@pytest.fixture
-def full(store: Store) -> Store:
-    three_seeds(store)
-    return store
+from tests.report.made_up import HOSTILE, commit, figure_of, group_of
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -17,20 +17,7 @@ from lotus_ray.report.figures.losses import curves
 from lotus_ray.report.figures.sheet import WIDTH, cut, lines_of, number
 from lotus_ray.report.figures.streisand import BINS, FLOOR, FOOT, SHARE
 from lotus_ray.store import Store
-from tests.report.made_up import commit, figure_of, group_of, lotus_phases, outputs, three_seeds
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(str(tmp_path / "store"))
-    opened.check_writable()
-    return opened
-
-
-@pytest.fixture
-def full(store: Store) -> Store:
-    three_seeds(store)
-    return store
+from tests.report.made_up import commit, figure_of, group_of, lotus_phases, outputs
 
 
 def dots(figure: Figure, axes: int = 0) -> dict[str, list[tuple[float, float]]]:

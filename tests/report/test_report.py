@@ -21,13 +21,6 @@ from lotus_ray.store import Store
 from tests.stores import EVEN, FIGURES, FIRST, LAST, commit
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store.open(str(tmp_path / "store"))
-    opened.check_writable()
-    return opened
-
-
 def entry(store: Store, method: str = "LoTUS", **options: Any) -> Entry:
     """Return the only entry of a method."""
     (found,) = [e for e in collect(store, **options) if e.method == method]
