@@ -1,0 +1,181 @@
+"""Generated images and a network for them: what the benchmarks of compute run on.
+
+Nothing here needs Ray or pydantic: it runs where torch does.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lotus_ray import models
+from lotus_ray.counters import STUDENT, TEACHER, Forwards
+from lotus_ray.data.images import Transform
+from lotus_ray.data.pixels import Pixels
+from lotus_ray.data.splits import Roles
+from lotus_ray.data.warm import WarmSet
+from lotus_ray.models import ModelSpec
+from lotus_ray.problem import LogitsCache, Problem, Workers
+from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
+
+NOISE = 40  # of 255 levels, either way, around the image of a class
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is: images of each role a class, the network, and the global batch.
+
+    `unique` are the images that really exist, where fewer than there are samples; a sample's
+    image is copied and normalised all the same.
+    """
+
+    model: str
+    options: dict[str, object]
+    img_size: int
+    classes: int
+    forget: int
+    retain: int
+    unseen: int
+    test: int
+    batch_size: int
+    unique: int | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Return the network."""
+        return ModelSpec(self.model, self.classes, options=dict(self.options))
+
+    @property
+    def samples(self) -> int:
+        """Return how many samples there are, over all roles."""
+        return self.classes * (self.forget + self.retain + self.unseen + self.test)
+
+
+@dataclass
+class Stage:
+    """Problems that are alike: samples, an original, and its logits where they are known."""
+
+    sizes: Sizes
+    warm: WarmSet
+    original: nn.Module  # frozen, in eval mode
+    random: nn.Module  # likewise
+    known: LogitsCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = self._logits()
+
+    def fill(self) -> Stage:
+        """Compute the original's logits on every sample, which a lane does once for its cells."""
+        self.known.fill(self.warm.split(*ROLES))
+        return self
+
+    def bare(self) -> nn.Module:
+        """Return a copy of the original that can be trained, with nothing of ours around it."""
+        return copy.deepcopy(self.original).requires_grad_(True)
+
+    def problem(self, forwards: Forwards) -> Problem:
+        """Return a problem that starts from the original, its forwards counted as in a lane."""
+        return Problem(
+            model=forwards.watch(self.bare(), STUDENT),
+            original=forwards.watch(self.original, TEACHER),
+            forget=self.warm.split(FORGET),
+            retain=self.warm.split(RETAIN),
+            rest=self.warm.split(REST),
+            unseen=self.warm.split(UNSEEN),
+            calibration=self.warm.split(UNSEEN),
+            num_classes=self.sizes.classes,
+            num_rows=len(self.warm.roles),
+            batch_size=self.sizes.batch_size,
+            seed=self.warm.seed,
+            device=self.warm.device,
+            image_shape=self.warm.pixels.shape,
+            pixel_range=self.warm.pixel_range,
+            initial_model=lambda seed: self.bare(),
+            random_model=lambda: forwards.watch(self.random, TEACHER),
+            workers=self.warm.workers,
+            known=self.known,
+        )
+
+    def _logits(self) -> LogitsCache:
+        rows, workers = len(self.warm.roles), self.warm.workers
+        return LogitsCache(self.original, rows, self.sizes.classes, workers)
+
+
+def build(
+    sizes: Sizes,
+    device: torch.device,
+    workers: Workers | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+) -> Stage:
+    """Build a stage whose original is untrained.
+
+    Args:
+        sizes: how much of everything.
+        device: where the networks are.
+        workers: who share the samples; the default is one alone.
+        precision: "fp32" or "bf16".
+        seed: of images, weights and orders.
+    """
+    transform = Transform(sizes.img_size)
+    warm = WarmSet(
+        _pixels(sizes, seed),
+        _roles(sizes),
+        transform,
+        seed,
+        device,
+        torch.float32,
+        workers or Workers(),
+    )
+    original, random = (
+        _prepared(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
+        for name in ("initial weights", "random weights")
+    )
+    return Stage(sizes, warm, original, random)
+
+
+def _prepared(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """Move a network to a device; in bf16 its products are, and its weights and logits are not."""
+    if precision == "bf16":
+        # A bound method: what copies the network binds it to the copy.
+        model.forward = types.MethodType(_forward_in_bfloat16, model)
+    return model.to(device)
+
+
+def _forward_in_bfloat16(self: nn.Module, images: Tensor) -> Tensor:
+    with torch.autocast(images.device.type, torch.bfloat16):
+        logits: Tensor = type(self).forward(self, images)
+    return logits.float()
+
+
+def _roles(sizes: Sizes) -> Roles:
+    """Return the table: sample i shows class i mod C; the roles follow one another."""
+    counts = dict(zip(ROLES, (sizes.forget, sizes.retain, sizes.unseen, sizes.test), strict=True))
+    assert list(counts) == [FORGET, RETAIN, UNSEEN, TEST]
+    played = [np.full(sizes.classes * n, STORED.index(role), np.int8) for role, n in counts.items()]
+    return Roles(
+        [f"s{row:08d}" for row in range(sizes.samples)],
+        np.arange(sizes.samples, dtype=np.int64) % sizes.classes,
+        np.concatenate(played),
+        sizes.classes,
+    )
+
+
+def _pixels(sizes: Sizes, seed: int) -> Pixels:
+    """Return the images: one of random pixels for each class, and noise of every sample's own."""
+    random = np.random.default_rng(seed)
+    shape = (3, sizes.img_size, sizes.img_size)
+    unique = min(sizes.unique or sizes.samples, sizes.samples)
+    unique -= unique % sizes.classes  # so that a sample's image is one of its class
+    images = np.empty((unique, *shape), np.uint8)
+    centres = random.integers(NOISE, 256 - NOISE, (sizes.classes, *shape), np.uint8)
+    for row, image in enumerate(images):
+        noise = random.integers(0, 2 * NOISE, shape, np.uint8)
+        np.add(centres[row % sizes.classes] - NOISE, noise, out=image)
+    rows = np.arange(sizes.samples)
+    return Pixels([images], np.zeros_like(rows), rows % unique, shape)
