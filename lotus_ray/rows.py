@@ -6,13 +6,15 @@ import datetime
 import platform
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lotus_ray.borders import PhaseRecord
-from lotus_ray.cells import Cell, Lane
 from lotus_ray.errors import LotusRayError
+
+if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
+    from lotus_ray.cells import Cell, Lane
 
 
 def failure(status: str, error: BaseException) -> dict[str, Any]:
