@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,17 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def medians(repeats: int, **works: Callable[[], float]) -> dict[str, float]:
     """Run some measurements in turn, once to warm up and then `repeats` times; return medians."""
+    for work in works.values():
+        work()
+    return medians_of_starts(repeats, **works)
+
+
+def medians_of_starts(repeats: int, **works: Callable[[], float]) -> dict[str, float]:
+    """Do the same without a warm-up, for what begins in processes of its own each time."""
     taken: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(repeats + 1):
+    for _ in range(repeats):
         for name, work in works.items():
-            value = work()
-            if repeat:
-                taken[name].append(value)
+            taken[name].append(work())
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -54,25 +59,39 @@ def machine() -> dict[str, Any]:
     return {"cpus": len(os.sched_getaffinity(0)), **facts["resources"], **facts["versions"]}
 
 
-def to_plain(figures: Mapping[str, Figure], rates: Mapping[str, float]) -> dict[str, Any]:
-    """Return scoreboard id -> value, target, ok and n; with `machine`, and rates for context."""
-    shown = {
+def to_plain(
+    figures: Mapping[str, Figure], rates: Mapping[str, float], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return scoreboard id -> value, target, ok and n; with `machine`, and rates for context.
+
+    `notes` say what was not measured and why; without any there is no such key.
+    """
+    shown: dict[str, Any] = {
         name: {"value": f.value, "target": f.target, "ok": f.ok, "n": f.n}
         for name, f in figures.items()
     }
-    return {**shown, "machine": machine(), "rates": dict(rates)}
+    said = {"notes": list(notes)} if notes else {}
+    return {**shown, "machine": machine(), "rates": dict(rates), **said}
 
 
-def to_table(figures: Mapping[str, Figure], rates: Mapping[str, float]) -> str:
+def to_table(
+    figures: Mapping[str, Figure], rates: Mapping[str, float], notes: Sequence[str] = ()
+) -> str:
     """Return the same for people."""
-    lines = [f"{'':4}{'value':>8}{'target':>10}  {'':5}what"]
+    width = max([4, *map(len, figures)])
+    lines = [f"{'':{width}}{'value':>9}{'target':>10}  {'':5}what"]
     for name, figure in figures.items():
         sign = "≥" if figure.at_least else "≤"
         met = "met" if figure.ok else "MISSED"
         lines.append(
-            f"{name:4}{figure.value:8.2f}{sign:>4}{figure.target:6.2f}  {met:7}{figure.about}"
+            f"{name:{width}}{figure.value:9.3f}{sign:>4}{figure.target:6.2f}  {met:7}{figure.about}"
         )
-    lines += [f"{'':4}{rate:8.0f}  {name}" for name, rate in rates.items()]
+    lines += [f"{'':{width}}{_short(rate):>9}  {name}" for name, rate in rates.items()]
+    lines += [f"note: {note}" for note in notes]
     found = machine()
     lines.append(f"{found['device']}, {found['cpus']} CPUs, torch {found['torch']}")
     return "\n".join(lines) + "\n"
+
+
+def _short(rate: float) -> str:
+    return f"{rate:.0f}" if abs(rate) >= 100 else f"{rate:.3g}"

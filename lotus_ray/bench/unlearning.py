@@ -1,4 +1,4 @@
-"""Every method and the evaluation beside the bare network: seconds, and images that went forward."""
+"""Every method and the evaluation beside the bare network: seconds, and images gone forward."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SIZES = Sizes(
     model="vit_tiny_patch16_224",
     options={"img_size": 32, "patch_size": 4, "depth": 4},
     img_size=32,
-    classes=8,
+    classes=6,
     forget=8,
     retain=16,
     unseen=16,
     test=16,
-    batch_size=64,
+    batch_size=32,
 )
 
 

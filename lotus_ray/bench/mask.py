@@ -1,0 +1,125 @@
+"""SalUn's mask of the largest saliencies beside the published one's two sorts, by time and memory.
+
+Each measurement has a process of its own, so that its peak of memory is its own too:
+`python -m lotus_ray.bench.mask ours|sorts`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lotus_ray.bench.scoreboard import Figure, medians_of_starts, seconds_of
+from lotus_ray.methods.salun import _largest
+
+DENSITY = 0.1
+FASTER, MEMORY = 15.0, 0.25
+BLOCKS, WIDTH, PATCH, TOKENS, CLASSES = 12, 768, 16, 197, 1000  # ViT-B/16: 86.6 M weights
+Select = Callable[[Sequence[Tensor], int], list[Tensor]]
+
+
+def selected(values: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return ours: bool masks of the `count` largest, in the shapes of `values`."""
+    mask = _largest(torch.cat([value.flatten() for value in values]), count)
+    parts = torch.split(mask, [value.numel() for value in values])
+    return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]
+
+
+def sorted_twice(values: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return what the published code does: the rank of each weight, by the order of an order.
+
+    Source: Fan et al. 2024, the description of their code. Deviation: a mask is bool, which they
+    keep as int64; that favours them.
+    """
+    falling = -torch.cat([value.flatten() for value in values])
+    ranks = torch.argsort(torch.argsort(falling))
+    parts = torch.split(ranks, [value.numel() for value in values])
+    return [part.reshape(value.shape) < count for part, value in zip(parts, values, strict=True)]
+
+
+WAYS: dict[str, Select] = {"ours": selected, "sorts": sorted_twice}
+
+
+def vit_shapes(blocks: int = BLOCKS, width: int = WIDTH) -> list[tuple[int, ...]]:
+    """Return the shapes of the parameters of a Vision Transformer."""
+    matrices = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
+    block: list[tuple[int, ...]] = [*matrices, *((rows,) for rows, _ in matrices)]
+    ends = [(width, 3, PATCH, PATCH), (1, TOKENS, width), (1, 1, width), (CLASSES, width)]
+    return [*[*block, *[(width,)] * 4] * blocks, *ends, (width,), (width,), (width,), (CLASSES,)]
+
+
+def measure(
+    repeats: int, blocks: int = BLOCKS, width: int = WIDTH
+) -> tuple[dict[str, Figure], dict[str, float]]:
+    """Measure C9, both ways in turn."""
+    found: dict[str, dict[str, float]] = {}
+
+    def seconds(way: str) -> float:
+        found[way] = _in_a_process(way, blocks, width)
+        return found[way]["seconds"]
+
+    taken = medians_of_starts(
+        repeats,
+        ours=lambda: seconds("ours"),
+        sorts=lambda: seconds("sorts"),
+    )
+    ours, sorts = found["ours"]["extra_bytes"], found["sorts"]["extra_bytes"]
+    figures = {
+        "C9.time": Figure(
+            "two argsorts ÷ SalUn's mask, seconds", taken["sorts"] / taken["ours"], FASTER, True,
+            repeats,
+        ),
+        "C9.memory": Figure(
+            "SalUn's mask ÷ two argsorts, peak memory beyond the saliencies", ours / sorts, MEMORY,
+            False, 1,
+        ),
+    }  # fmt: skip
+    rates = {"SalUn's mask, s": taken["ours"], "two argsorts, s": taken["sorts"]}
+    mib = {"SalUn's mask, MiB": ours / 2**20, "two argsorts, MiB": sorts / 2**20}
+    return figures, rates | mib
+
+
+def _in_a_process(way: str, blocks: int, width: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "lotus_ray.bench.mask", way, str(blocks), str(width)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {ended.stderr[-500:]}")
+    found: dict[str, float] = json.loads(ended.stdout)
+    return found
+
+
+def run(way: str, blocks: int, width: int) -> dict[str, Any]:
+    """Make saliencies and mask them, in this process.
+
+    The extra memory is the highest resident size that the process ever had, less its size before
+    the mask. Saliencies are drawn in place, so that nothing before the mask was higher than that.
+    A first mask of a few weights starts the threads and loads the code.
+    """
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.empty(shape).normal_(generator=generator).abs_() for shape in
+              vit_shapes(blocks, width)]  # fmt: skip
+    count = round(DENSITY * sum(value.numel() for value in values))
+    WAYS[way]([torch.rand(100_000)], 1000)
+    before = _resident_bytes()
+    masks: list[Tensor] = []
+    taken = seconds_of(lambda: masks.extend(WAYS[way](values, count)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    assert sum(int(mask.sum()) for mask in masks) == count
+    return {"seconds": taken, "extra_bytes": max(peak - before, 1)}
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
