@@ -1,0 +1,96 @@
+"""What bfloat16 does to metrics, beside what another seed does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from lotus_ray.bench.generated import Sizes, build
+from lotus_ray.bench.unlearning import evaluated
+from lotus_ray.counters import Forwards
+from lotus_ray.engine import unlearn
+from lotus_ray.methods.lotus import Lotus
+from lotus_ray.methods.original import Original
+from lotus_ray.metrics.evaluation import evaluate
+from lotus_ray.metrics.summary import summarise
+from lotus_ray.roles import ROLES, STORED
+
+SEEDS = (0, 1, 2)
+METRICS = (
+    "forget_accuracy",
+    "retain_accuracy",
+    "unseen_accuracy",
+    "test_accuracy",
+    "mia_accuracy",
+    "rf_jsd",
+)
+# Images that a small Vision Transformer learns in a few epochs.
+SIZES = Sizes(
+    model="vit_tiny_patch16_224",
+    options={"img_size": 32, "patch_size": 4, "depth": 4},
+    img_size=32,
+    classes=10,
+    forget=20,
+    retain=180,
+    unseen=50,
+    test=50,
+    batch_size=128,
+)
+
+
+def compared(
+    device: torch.device, sizes: Sizes = SIZES, epochs: int = 5, seeds: Sequence[int] = SEEDS
+) -> dict[str, float]:
+    """Train an original and run LoTUS in fp32 and in bf16 with the same seeds.
+
+    Returns:
+        The largest difference between the two over metrics and seeds; and the spread, highest
+        less lowest, of the same metric over the seeds in fp32.
+    """
+    metrics = {
+        precision: [_metrics(device, sizes, epochs, precision, seed) for seed in seeds]
+        for precision in ("fp32", "bf16")
+    }
+    return largest_difference(metrics["fp32"], metrics["bf16"])
+
+
+def largest_difference(
+    exact: Sequence[Mapping[str, float]], coarse: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """Return max |coarse − exact| over metrics and seeds, and that metric's spread in `exact`."""
+    differences = {
+        name: max(abs(b[name] - a[name]) for a, b in zip(exact, coarse, strict=True))
+        for name in exact[0]
+    }
+    worst = max(differences, key=lambda name: differences[name])
+    values = [row[worst] for row in exact]
+    return {
+        f"bf16 against fp32, largest difference, {worst}": differences[worst],
+        f"spread over {len(exact)} seeds, {worst}": max(values) - min(values),
+    }
+
+
+def _metrics(
+    device: torch.device, sizes: Sizes, epochs: int, precision: str, seed: int
+) -> dict[str, float]:
+    stage = build(sizes, device, precision=precision, seed=seed)
+    with Forwards().counting() as forwards:
+        problem = stage.problem(forwards)
+        unlearn(Original(epochs=epochs, lr=1e-3, optimizer="adamw", batch_size=128), problem)
+        stage.original.load_state_dict(problem.model.state_dict())
+        original = evaluated(stage.fill())
+        problem = stage.problem(forwards)
+        unlearn(Lotus(epochs=3), problem)
+    outputs = evaluate(
+        problem.model,
+        {role: stage.warm.split(role) for role in ROLES},
+        roles=np.array(STORED)[stage.warm.roles.roles],
+        labels=stage.warm.roles.labels,
+        num_classes=sizes.classes,
+        device=device,
+        workers=stage.warm.workers,
+    )
+    found = summarise(outputs, original).values
+    return {name: float(found[name] or 0.0) for name in METRICS}
