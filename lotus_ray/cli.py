@@ -296,19 +296,38 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["data"]))
-@click.option("--images", type=click.IntRange(64), default=2048, help="Photographs to make.")
+@click.argument("what", type=click.Choice(["data", "compute"]))
+@click.option("--images", type=click.IntRange(64), default=2048, help="Of data: photographs.")
 @click.option("--repeats", type=click.IntRange(1), default=5, help="Of each measurement.")
+@click.option(
+    "--methods", default="", metavar="A,B", help="Of compute: measure these methods alone."
+)
 @click.option("--json", "as_json", is_flag=True)
-def bench(what: str, images: int, repeats: int, as_json: bool) -> None:
-    """Measure this machine's data path beside torchvision and a DataLoader."""
-    from lotus_ray.bench import data, scoreboard
+def bench(what: str, images: int, repeats: int, methods: str, as_json: bool) -> None:
+    """Measure this machine's data path beside a DataLoader, or its compute path beside its floor.
 
-    figures, rates = data.measure(images, repeats)
-    if as_json:
-        click.echo(json.dumps(scoreboard.to_plain(figures, rates), indent=1))
+    The latter takes ten minutes on 2 cores.
+    """
+    from lotus_ray.bench import scoreboard
+
+    if what == "data":
+        from lotus_ray.bench import data
+
+        found: Any = data.measure(images, repeats)
     else:
-        click.echo(scoreboard.to_table(figures, rates), nl=False)
+        found = _measured_compute(repeats, [name for name in methods.split(",") if name])
+    if as_json:
+        click.echo(json.dumps(scoreboard.to_plain(*found), indent=1))
+    else:
+        click.echo(scoreboard.to_table(*found), nl=False)
+
+
+def _measured_compute(repeats: int, methods: list[str]) -> Any:
+    from lotus_ray.bench import compute
+
+    signal.signal(signal.SIGTERM, _terminated)
+    report = compute.measure(repeats, methods, lambda line: click.echo(f"{line} …", err=True))
+    return report.figures, report.rates, report.notes
 
 
 @main.command("list")
