@@ -34,10 +34,44 @@ BORDERS = {
     "lotus_ray.methods": ("ray", "pydantic"),
     "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
     "lotus_ray.models": ("ray", "pydantic"),
+    "lotus_ray.borders": ("ray", "pydantic"),
+    "lotus_ray.data.warm": ("ray", "pydantic"),
+    "lotus_ray.bench.unlearning": ("ray", "pydantic"),
+    "lotus_ray.bench.mask": ("ray", "pydantic"),
+    "lotus_ray.bench.gpu": ("ray", "pydantic"),
     "lotus_ray.run": ("ray", "rich"),
     "lotus_ray.local": ("ray",),
     "lotus_ray.cli": ("ray", "rich", "torch"),
 }
+
+
+# What a machine with torch alone may lack, and what runs there all the same.
+ABSENT = ("ray", "pydantic", "simplejpeg", "tensorboardX")
+BLOCKED = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ABSENT!r}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocker())
+"""
+TINY_RUN = """
+import torch
+from lotus_ray import borders, engine, losses, problem, seeds
+from lotus_ray.bench import gpu, mask, step_loop
+from lotus_ray.bench.generated import Sizes, build
+from lotus_ray.bench.unlearning import evaluated
+from lotus_ray.counters import Forwards
+from lotus_ray.methods import METHODS
+from lotus_ray.metrics.summary import summarise
+sizes = Sizes("resnet18_cifar", {"width": 2}, 8, 3, 4, 8, 4, 4, 8)
+stage = build(sizes, torch.device("cpu")).fill()
+with Forwards().counting() as forwards:
+    records = engine.unlearn(METHODS["lotus"](epochs=1, class_unlearning=True),
+                             stage.problem(forwards))
+outputs = evaluated(stage)
+print(len(records), summarise(outputs, outputs).values["rf_jsd"])
+"""
 
 
 def loaded(module: str, forbidden: tuple[str, ...]) -> list[str]:
@@ -72,6 +106,29 @@ def test_the_border_test_can_fail() -> None:
     """The cluster package does load Ray, and the engine does load torch."""
     assert loaded("lotus_ray.cluster.session", ("ray", "torch"))[0] == "ray"
     assert loaded("lotus_ray.engine", ("torch",)) == ["torch"]
+
+
+def run_blocked(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code where the packages of ABSENT cannot be imported, and warnings are errors."""
+    command = [sys.executable, "-W", "error", "-c", BLOCKED + code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_unlearning_and_evaluation_run_where_there_is_torch_alone() -> None:
+    """One phase of LoTUS; and a model is not apart from itself, so that its RF-JSD is 0."""
+    ended = run_blocked(TINY_RUN)
+    assert ended.returncode == 0, ended.stderr
+    phases, distance = ended.stdout.split()
+    assert phases == "1"
+    assert float(distance) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("package", ["ray.train", "pydantic"])
+def test_what_is_blocked_cannot_be_imported(package: str) -> None:
+    for code in (f"import {package}", "import lotus_ray.cluster.session, lotus_ray.job"):
+        ended = run_blocked(code)
+        assert ended.returncode == 1
+        assert "is blocked" in ended.stderr
 
 
 def test_ray_is_named_in_the_cluster_package_alone() -> None:
