@@ -31,8 +31,10 @@ from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 
 RESTARTS_AFTER_A_DEATH = 2
-# Of elastic groups of workers. Ray's list of nodes is up to 20 s old when it says how many fit; a
-# group that does not is waited for so long before Ray looks again (its default: 60 s).
+# Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for a group
+# that does not fit before it looks again. Measured on two cores with a node killed of two, until
+# the worker that is left ran: 36 and 51 s with 10 s of waiting, 76 s with the default of 60 s; 16 s
+# of each are the death and the start of a group.
 PLACE_SECONDS = 10
 GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start anew from their border
 CLEAR_SECONDS = 30
