@@ -357,7 +357,7 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
         f"{len(found.planned.cells) + lacking} cells, "
         + (f"{lacking} without data, " if lacking else "")
         + f"{left} missing in {len(todos)} lanes; a lane needs "
-        f"{need.workers} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
+        f"{need.workers_text} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
         f"store {store.uri}"
     )
     for note in [*found.planned.notes, *preview.absent_notes(found)]:

@@ -282,7 +282,12 @@ def _explained(
     message = first["msg"].removeprefix("Value error, ")
     value = first.get("input")
     shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return JobError(message + shown, where=document.where(path), next_command=next_command)
+    return JobError(
+        message + shown,
+        where=document.where(path),
+        nearest=str(first.get("ctx", {}).get("nearest", "")),
+        next_command=next_command,
+    )
 
 
 def _without_union_tags(place: Sequence[str | int]) -> list[str | int]:

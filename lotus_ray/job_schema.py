@@ -13,8 +13,11 @@ from pydantic import (
     JsonValue,
     StrictInt,
     StrictStr,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from lotus_ray.data.images import Transform
 from lotus_ray.models import ModelSpec
@@ -205,6 +208,13 @@ class Resources(_Strict):
     """What one lane of cells needs."""
 
     workers: Positive = 1
+    min_workers: Annotated[
+        Positive | None,
+        Field(
+            description="a lane starts with so many workers where no more fit, goes on with them "
+            "after a node is gone, and grows when nodes come; default always `workers`"
+        ),
+    ] = None
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[
         float, Field(ge=0, description="0.25 puts four lanes on one GPU; above 1, whole ones")
@@ -232,6 +242,39 @@ class Resources(_Strict):
     max_bad_images: Annotated[
         int, Field(ge=0, description="leave out so many that cannot be decoded; none to forget")
     ] = 0
+
+    @field_validator("min_workers", mode="before")
+    @classmethod
+    def _no_more_than_workers(cls, value: Any, info: ValidationInfo) -> Any:
+        most = info.data.get("workers")
+        if value is None or most is None or (type(value) is int and 1 <= value <= most):
+            return value
+        nearest = int(min(max(1, value), most)) if isinstance(value, int | float) else most
+        raise PydanticCustomError(
+            "min_workers",
+            "min_workers is a whole number from 1 to workers, which is {most}",
+            {"most": most, "nearest": nearest},
+        )
+
+    @property
+    def least_workers(self) -> int:
+        """Return how few workers a lane runs with."""
+        return self.min_workers or self.workers
+
+    def lanes_on(self, workers: int) -> int:
+        """Return how many lanes run on so many workers at once.
+
+        Each lane takes up to `workers` and the last one the rest, where that is `min_workers`: so
+        Ray hands them out too. More and smaller lanes would leave none of the size asked for.
+        """
+        lanes, rest = divmod(workers, self.workers)
+        return lanes + (rest >= self.least_workers)
+
+    @property
+    def workers_text(self) -> str:
+        """Return how many workers a lane has, for messages: 2, or 1 to 2."""
+        least = self.least_workers
+        return f"{self.workers}" if least == self.workers else f"{least} to {self.workers}"
 
     @model_validator(mode="after")
     def _gpus_that_exist(self) -> Resources:

@@ -45,7 +45,7 @@ from lotus_ray.models.checkpoints import (
 from lotus_ray.original_logits import known_logits
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.rows import about, failure, phase, status_of
+from lotus_ray.rows import about, failure, phase, status_of, with_workers
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
@@ -173,7 +173,9 @@ def _run_cell(place: _Place, cell: Cell) -> None:
             raise
         body, artifacts = failure(status_of(error), error), {}
     if attempt is not None:
-        known = {**about(place.lane, cell), **place.facts, "bad_images": place.material.bad}
+        used = place.store.workers_by_attempt(cell.cell_id, attempt.generation)
+        facts = with_workers(place.facts, used)
+        known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         place.store.commit(attempt, {**known, **body}, artifacts)
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
     if cell == place.lane.original and body["status"] == OK:

@@ -22,7 +22,8 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
 
     Args:
         todos: lanes with missing cells.
-        resources: its CPUs a worker become threads; a GPU is used where one is asked for.
+        resources: its CPUs a worker become threads; a GPU is used where one is asked for. How
+            many workers and lanes a cluster is to run plays no part here.
     """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,19 @@ def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
+
+
+def with_workers(facts: Mapping[str, Any], used: Sequence[int]) -> dict[str, Any]:
+    """Return the facts of a row, whose `workers` are those at its commit.
+
+    Args:
+        facts: where the last attempt ran.
+        used: how many workers each attempt had; recorded where they were not always as many.
+    """
+    resources = dict(facts.get("resources", {}))
+    if len(set(used)) > 1:
+        resources["workers_by_attempt"] = list(used)
+    return {**facts, "resources": resources}
 
 
 def _cpu_name() -> str:

@@ -176,15 +176,26 @@ class Store:
     def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
         attempt = self.attempt(cell_id, generation)
-        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "begun_at": utc_now()}
-        marker = json.dumps({**ids, **about})
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "generation": generation}
+        marker = json.dumps({**ids, "begun_at": utc_now(), **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
 
     def attempts(self, cell_id: str) -> int:
         """Return how many tries at a cell were begun."""
-        names = self.blobs.names(f"attempts/{cell_id}/")
-        return sum(name.endswith("/begun.json") for name in names)
+        return len(self._begun(cell_id))
+
+    def workers_by_attempt(self, cell_id: str, generation: int | None = None) -> list[int]:
+        """Return how many workers each try at a cell was begun with, the first try first.
+
+        Args:
+            cell_id: the cell.
+            generation: of the row that the tries were for; default any.
+        """
+        markers = [_plain(self.blobs.read(name)) for name in self._begun(cell_id)]
+        wanted = [m for m in markers if generation in (None, m.get("generation", generation))]
+        wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
+        return [int(marker.get("resources", {}).get("workers", 1)) for marker in wanted]
 
     def commit(
         self, attempt: Attempt, row: Mapping[str, Any], artifacts: Mapping[str, bytes]
@@ -266,6 +277,10 @@ class Store:
         """Remove what lies below a folder name and is not part of any row."""
         self.blobs.delete_all(prefix)
 
+    def _begun(self, cell_id: str) -> list[str]:
+        names = self.blobs.names(f"attempts/{cell_id}/")
+        return [name for name in names if name.endswith("/begun.json")]
+
     def _row_names(self, prefix: str) -> list[str]:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
         return [name for name in self.blobs.names(prefix) if _ROW_NAME.fullmatch(name)]
@@ -305,6 +320,15 @@ def _row_name(cell_id: str, generation: int) -> str:
 
 def _generation(name: str) -> int:
     return int(name.rsplit("/", 1)[1].removesuffix(".json"))
+
+
+def _plain(content: bytes) -> dict[str, Any]:
+    """Return a small record that has no digest; empty where it is torn."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def sealed(body: Mapping[str, Any]) -> bytes:

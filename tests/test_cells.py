@@ -141,6 +141,7 @@ def test_what_some_results_depend_on_changes_their_ids(
         "model.expected_accuracy=0.5",
         "model.accuracy_tolerance=0.5",
         "resources.workers=4",
+        "resources={workers: 4, min_workers: 2}",
         "resources.cpus_per_worker=4",
         "resources.gpus_per_worker=1",
         "grid.datasets.0.manifest=elsewhere",

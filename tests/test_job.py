@@ -227,6 +227,53 @@ def test_a_wrong_value_is_named_with_its_place(text: str, where: str) -> None:
     assert error.what
 
 
+@pytest.mark.parametrize(
+    ("value", "shown", "near"),
+    [
+        ("3", "3", "2"),
+        ("0", "0", "1"),
+        ("-1", "-1", "1"),
+        ("1.5", "1.5", "1"),
+        (".nan", "nan", "1"),
+        ("true", "True", "1"),
+        ("all", "'all'", "2"),
+    ],
+)
+def test_a_lane_never_starts_with_more_workers_than_it_may_have(
+    value: str, shown: str, near: str
+) -> None:
+    error = refused(GOOD + f"resources:\n  workers: 2\n  min_workers: {value}\n")
+    assert error.what == (
+        f"min_workers is a whole number from 1 to workers, which is 2, not {shown}"
+    )
+    assert (error.where, error.nearest) == ("job.yaml:21 resources.min_workers", near)
+    assert error.next_command == "lotus-ray validate job.yaml"
+
+
+def test_a_wrong_number_of_workers_is_told_before_what_depends_on_it() -> None:
+    error = refused(GOOD + "resources: {min_workers: 3, workers: none}\n")
+    assert error.where == "job.yaml:19 resources.workers"
+
+
+@pytest.mark.parametrize(
+    ("least", "on", "text"),
+    [
+        ("null", [0, 0, 0, 1, 1, 1, 2], "3"),
+        ("3", [0, 0, 0, 1, 1, 1, 2], "3"),
+        ("2", [0, 0, 1, 1, 1, 2, 2], "2 to 3"),
+        ("1", [0, 1, 1, 1, 2, 2, 2], "1 to 3"),
+    ],
+)
+def test_lanes_are_as_large_as_asked_and_the_last_one_takes_the_rest(
+    least: str, on: list[int], text: str
+) -> None:
+    """Of 0 … 6 workers, with 3 a lane."""
+    loaded = load(GOOD, f"resources={{workers: 3, min_workers: {least}}}")
+    need = loaded.job.resources
+    assert [need.lanes_on(workers) for workers in range(7)] == on
+    assert need.workers_text == text
+
+
 def test_a_missing_key_is_named_in_full() -> None:
     assert refused(changed("      img_size: 8\n", "")).what == (
         "missing key 'grid.datasets[0].img_size'"

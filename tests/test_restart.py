@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.borders import Border
 from lotus_ray.engine import Clock, unlearn
@@ -18,6 +23,7 @@ from lotus_ray.errors import StoreError
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.original import Original
+from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Method, Problem, Workers
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
@@ -259,3 +265,57 @@ def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> No
     ).load()
     assert first.records == second.records
     assert all(torch.equal(second.model[key], value) for key, value in first.model.items())
+
+
+def _rank(rank: int, folder: str, name: str, border: bytes) -> None:
+    """Go on from a border with one of two workers, for a phase."""
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+
+    def sum_(tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    def replicate(model: nn.Module) -> nn.Module:
+        synchronise_batch_norm(model, CPU)
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+    keeper = CutAfter(1, Border.from_bytes(border))
+    with contextlib.suppress(Cut):
+        unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), keeper)
+    if rank == 0:
+        assert keeper.border is not None
+        Path(folder, "border.pt").write_bytes(keeper.border.to_bytes())
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "name", ["scrub", "salun", "unsir", "lotus", "early stopping", "augmented"]
+)
+def test_a_border_serves_another_number_of_workers(name: str, tmp_path: Path) -> None:
+    """One worker for a phase, two for the next, one for the rest: the weights of one throughout.
+
+    Those that keep an optimizer, a mask, numbers or weights from phase to phase.
+    """
+    method, whole, first = METHOD_LIST[name], problem(), CutAfter(1)
+    records = unlearn(method, whole)
+    assert len(records) >= 3
+    with pytest.raises(Cut):
+        unlearn(method, problem(), first)
+    assert first.border is not None
+    # As bytes: processes would share its tensors, and both would change its momentum.
+    arguments = (str(tmp_path), name, first.border.to_bytes())
+    torch.multiprocessing.spawn(_rank, args=arguments, nprocs=2)
+    border = Border.from_bytes((tmp_path / "border.pt").read_bytes())
+    assert len(border.records) == 2
+    stage = problem()
+    unlearn(method, stage, CutAfter(-1, border))
+    expected, found = weights(whole), weights(stage)
+    for key, value in expected.items():
+        assert torch.allclose(found[key].double(), value.double(), rtol=1e-6, atol=1e-9), key

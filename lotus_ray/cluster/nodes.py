@@ -26,7 +26,7 @@ def alive() -> list[dict[str, float]]:
 def fitting_lanes(resources: Resources) -> int:
     """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
     need = needs(resources)
-    return sum(workers_on(node, need) for node in alive()) // resources.workers
+    return resources.lanes_on(sum(workers_on(node, need) for node in alive()))
 
 
 def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
@@ -77,5 +77,6 @@ def told_what_is_missing(
 
 def _waiting(fit: int, lanes: int, resources: Resources) -> str:
     need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
-    workers = "a worker" if resources.workers == 1 else f"each of {resources.workers} workers"
+    several = resources.workers > 1
+    workers = f"each of {resources.workers_text} workers" if several else "a worker"
     return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"

@@ -77,7 +77,7 @@ def lanes_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
     """
     nodes = alive()
     workers = workers_at_most(resources, nodes, types)
-    lanes = workers // resources.workers
+    lanes = resources.lanes_on(workers)
     if not lanes:
         raise _never(resources, [*nodes, *(kind.resources for kind in types)], workers)
     heads = [node for node in nodes if "node:__internal_head__" in node]
@@ -92,7 +92,7 @@ def wait_for_one_lane(resources: Resources, say: Callable[[str], None]) -> None:
         ClusterError: the autoscaler can add none that fits, or nobody adds one.
     """
     bundle = {name: amount for name, amount in needs(resources).items() if amount}
-    group = ray.util.placement_group([bundle] * resources.workers, strategy="PACK")
+    group = ray.util.placement_group([bundle] * resources.least_workers, strategy="PACK")
     try:
         await_group(group, resources, say, autoscaler_word)
     finally:
@@ -211,8 +211,8 @@ def _types_of(config: Mapping[str, Any]) -> list[NodeType]:
 
 def _need(resources: Resources) -> str:
     need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
-    workers = resources.workers
-    return f"a worker needs {need}" if workers == 1 else f"each of {workers} workers needs {need}"
+    several = resources.workers > 1
+    return f"{f'each of {resources.workers_text} workers' if several else 'a worker'} needs {need}"
 
 
 def _never(
@@ -228,7 +228,8 @@ def _never(
     elif most_cpus < need["CPU"]:
         field, fits = "cpus_per_worker", max(most_cpus, 1)
     else:
-        field, fits = "workers", max(workers, 1)
+        field = "workers" if resources.min_workers is None else "min_workers"
+        fits = max(workers, 1)
     return ClusterError(
         f"this cluster has no place for a lane, and {why or 'its autoscaler can add none'}: "
         f"{_need(resources)}",

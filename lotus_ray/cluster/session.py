@@ -95,18 +95,22 @@ def check_this_machine(resources: Resources) -> None:
     if "RAY_ADDRESS" in os.environ:
         return
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if cpus is not None and cpus < resources.workers * resources.cpus_per_worker:
+    if cpus is not None and cpus < resources.least_workers * resources.cpus_per_worker:
         raise _too_small("CPU", resources, cpus)
 
 
 def _too_small(name: str, resources: Resources, largest: float) -> ClusterError:
     field = "cpus_per_worker" if name == "CPU" else "gpus_per_worker"
     need = getattr(resources, field)
+    workers = "workers" if resources.min_workers is None else "min_workers"
+    one = "--set resources.workers=1" + (
+        "" if resources.min_workers is None else " --set resources.min_workers=1"
+    )
     return ClusterError(
-        f"one worker needs {need:g} {name}s and one lane {resources.workers} workers; "
+        f"one worker needs {need:g} {name}s and one lane {resources.workers_text} workers; "
         f"the largest node has {largest:g} {name}s",
-        where=f"resources.workers × resources.{field}",
+        where=f"resources.{workers} × resources.{field}",
         nearest=f"at most {largest:g} {name}s a lane",
-        next_command=f"lotus-ray grid JOB.yaml --set resources.workers=1 --set resources.{field}="
+        next_command=f"lotus-ray grid JOB.yaml {one} --set resources.{field}="
         + ("1" if name == "CPU" else "0"),
     )

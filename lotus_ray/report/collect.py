@@ -75,11 +75,15 @@ def collect(
 def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> None:
     timing = row["timing"]
     values: dict[str, Any] = {**row["metrics"], **timing}
-    devices = row.get("resources", {}).get("workers", 1)
-    values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices
+    reasons = dict(row["undefined"])
+    resources = row.get("resources", {})
+    if "workers_by_attempt" in resources:
+        reasons["unlearn_device_seconds"] = "the number of workers changed between attempts"
+    else:
+        devices = resources.get("workers", 1)
+        values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices
     if gold is not None:
         values |= _against_gold(row, gold, comparisons)
-    reasons = dict(row["undefined"])
     if gold is None:
         reasons |= {"jsd": _NO_GOLD, "jsd_compat": _NO_GOLD, "avg_gap": _NO_GOLD}
     elif "avg_gap" not in values:

@@ -13,6 +13,13 @@ from lotus_ray.store import OK, Row
 Interval = tuple[float, float]
 
 
+def workers_of(row: Row) -> str:
+    """Return how many workers a cell had, of each attempt where that changed: 2 then 1."""
+    resources = row.get("resources", {})
+    used = resources.get("workers_by_attempt") or [resources.get("workers", 1)]
+    return " then ".join(str(workers) for workers, _ in groupby(used))
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a table. `values[metric]` holds a value for each seed that has one."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
-from lotus_ray.report.entries import Entry, Group, Interval
+from lotus_ray.report.entries import Entry, Group, Interval, workers_of
 from lotus_ray.store import OK, Row
 
 _CONFIDENCE = 0.95
@@ -163,7 +163,7 @@ def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: fl
 
 def _hardware(row: Row) -> str:
     resources = row.get("resources", {})
-    name = f"{resources.get('workers', 1)} × {resources.get('device', 'unknown device')}"
+    name = f"{workers_of(row)} × {resources.get('device', 'unknown device')}"
     threads = resources.get("threads_per_worker")
     on_cpu = resources.get("device_type") == "cpu" and threads
     return f"{name}, {threads} threads" if on_cpu else name

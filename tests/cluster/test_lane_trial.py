@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +113,30 @@ def test_a_cell_that_comes_further_each_time_is_not_given_up(
     assert store.blobs.names("borders/") == []
 
 
+def test_growing_is_no_death(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No border in a long phase: a cell that was begun anew with 2 and 3 workers died once.
+
+    Other cells of the group had died before. Deaths of its own end it nevertheless: two more.
+    """
+    store = Store.open(todo.store)
+    groups = [(1, 2, 3), (3,), (1,), (2, 3)]  # workers of each try until the group is given up
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        cell = next(cell for cell in todo.lane.cells if not todo.is_settled(cell, store))
+        for workers in groups.pop(0) if cell.label == "Original" else [1]:
+            attempt = store.begin(cell.cell_id, 0, {"resources": {"workers": workers}})
+            time.sleep(0.002)  # moments are kept to the millisecond
+        if cell.label == "Original":
+            raise WorkerGroupError("died", {0: OSError("killed")})
+        store.commit(attempt, {"status": "ok", "method": cell.label}, {})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert groups == [(2, 3)]  # (1, 2, 3) is one death, (3,) the second, (1,) the third
+    rows = {row["method"]: row["status"] for row in store.rows().values()}
+    assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
+
+
 def test_workers_that_never_start_do_not_loop_for_ever(
     todo: Todo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +188,9 @@ FOUR_CPUS = {"CPU": 4.0}
         ([{"CPU": 2.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 2),
         ([FOUR_CPUS] * 4, Resources(cpus_per_worker=3), 4),  # one worker a node
         ([FOUR_CPUS] * 4, Resources(workers=2, cpus_per_worker=3), 2),
+        ([FOUR_CPUS], Resources(workers=8, min_workers=2), 1),  # a lane of the four that fit
+        ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=4), 2),  # of eight, and of the rest
+        ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=5), 1),
     ],
 )
 def test_lanes_are_bounded_by_the_scarce_resource(
@@ -177,6 +205,7 @@ def test_lanes_are_bounded_by_the_scarce_resource(
     [
         ([{"CPU": 8.0}], Resources(gpus_per_worker=1)),
         ([FOUR_CPUS] * 4, Resources(cpus_per_worker=8)),  # no node holds such a worker
+        ([FOUR_CPUS], Resources(workers=8, min_workers=5)),
     ],
 )
 def test_a_lane_that_could_never_fit_is_refused(
@@ -187,6 +216,24 @@ def test_a_lane_that_could_never_fit_is_refused(
         session.concurrent_lanes(need, print)
     assert raised.value.exit_code == 6
     assert "one worker needs" in str(raised.value)
+
+
+def test_a_machine_too_small_for_the_fewest_workers_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On two CPUs: 1 to 4 workers fit, 3 to 4 do not. The command it names is a valid job."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.os, "sched_getaffinity", lambda _: {0, 1})
+    session.check_this_machine(Resources(workers=4, min_workers=1))
+    with pytest.raises(ClusterError) as raised:
+        session.check_this_machine(Resources(workers=4, min_workers=3))
+    error = raised.value
+    assert error.what == (
+        "one worker needs 1 CPUs and one lane 3 to 4 workers; the largest node has 2 CPUs"
+    )
+    assert error.where == "resources.min_workers × resources.cpus_per_worker"
+    options = error.next_command.replace("--set", "").split()[3:]
+    assert load_job(JOB, ["resources.min_workers=3", *options]).job.resources.min_workers == 1
 
 
 def test_a_job_may_ask_for_fewer_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,37 @@ def test_a_grid_asks_for_as_many_lanes_as_its_autoscaler_can_place(
     assert waited == []  # the lanes wait themselves, and what they wait for is told
 
 
+def test_lanes_of_a_cluster_that_grows_take_what_there_can_be(
+    nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 16 workers: one lane of 99 that does with 16; one of 12, and one of the four left."""
+    monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    nodes(HEAD)
+    for workers, least, lanes in ((99, 16, 1), (12, 4, 2), (12, 5, 1)):
+        need = GPU.model_copy(update={"workers": workers, "min_workers": least})
+        assert session.concurrent_lanes(need, print) == lanes
+
+
+def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoscaler that can add two nodes, but not four, does not refuse a lane of 2 to 4."""
+    asked: list[list[dict[str, float]]] = []
+
+    def group(bundles: list[dict[str, float]], strategy: str) -> Waiting:
+        asked.append(bundles)
+        return Waiting(1)
+
+    util = SimpleNamespace(placement_group=group, remove_placement_group=lambda _: None)
+    monkeypatch.setattr(placement, "ray", SimpleNamespace(util=util))
+    monkeypatch.setattr(placement, "autoscaler_word", lambda: Word(exists=True))
+    lines: list[str] = []
+    need = GPU.model_copy(update={"workers": 4, "min_workers": 2})
+    placement.wait_for_one_lane(need, lines.append)
+    assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
+    assert lines == [
+        "waiting for nodes for the first lane: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
+    ]
+
+
 def test_where_nobody_says_what_can_be_added_what_fits_counts(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +139,7 @@ def test_where_nobody_says_what_can_be_added_what_fits_counts(
         (Resources(gpus_per_worker=1, cpus_per_worker=64), "cpus_per_worker", "48"),
         (Resources(gpus_per_worker=4, cpus_per_worker=49), "cpus_per_worker", "48"),
         (Resources(gpus_per_worker=1, workers=99), "workers", "16"),
+        (Resources(gpus_per_worker=1, workers=99, min_workers=17), "min_workers", "16"),
     ],
 )
 def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
@@ -250,8 +282,9 @@ def test_what_a_platform_reports_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
     assert found[0].at_most > 1000
 
 
-def test_part_of_a_gpu_reaches_ray_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ScalingConfig accepts it, and the lane's worker is asked for with it."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ray.train.ScalingConfig]:
+    """Return what Ray Train is asked for, instead of asking it."""
     asked: list[ray.train.ScalingConfig] = []
 
     class Trainer:
@@ -264,6 +297,46 @@ def test_part_of_a_gpu_reaches_ray_as_it_stands(monkeypatch: pytest.MonkeyPatch)
             return SimpleNamespace(return_value=None)
 
     monkeypatch.setattr(grid, "TorchTrainer", Trainer)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("need", "workers", "patience"),
+    [
+        (Resources(workers=3), 3, None),
+        (Resources(workers=3, min_workers=3), 3, None),
+        (Resources(workers=3, min_workers=1), (1, 3), "10"),
+    ],
+)
+def test_elastic_workers_reach_ray_as_they_stand(
+    need: Resources,
+    workers: int | tuple[int, int],
+    patience: str | None,
+    asked: list[ray.train.ScalingConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where their number is fixed, Ray waits for nodes as it always did."""
+    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+    monkeypatch.setattr(grid.os, "environ", environment := dict[str, str]())
+    grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    assert asked[0].num_workers == workers
+    assert environment.get(name) == patience
+    environment[name] = "7"
+    grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    assert environment[name] == "7"  # what a job sets is left to it
+
+
+@pytest.mark.parametrize(("kept", "looks"), [(0, 60), (600, 600)])
+def test_workers_grow_no_more_often_than_borders_are_kept(
+    kept: float, looks: float, asked: list[ray.train.ScalingConfig]
+) -> None:
+    need = Resources(workers=1, checkpoint_seconds=kept)
+    grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    assert asked[0].elastic_resize_monitor_interval_s == looks
+
+
+def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingConfig]) -> None:
+    """ScalingConfig accepts it, and the lane's worker is asked for with it."""
     need = Resources(cpus_per_worker=2, gpus_per_worker=0.25)
     grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
     assert asked[0].use_gpu

@@ -1,8 +1,9 @@
 """A cluster of three nodes with a CPU each, in a process of its own that a test gives orders to.
 
-It prints the cluster's address and the ids of its nodes, the head's first. Then it obeys lines of
-stdin and answers each: `kill N` takes a node away at once, `drain N S` announces that it goes in
-S seconds. Ray ends the nodes with this process, however it ends.
+An argument is another number of nodes. It prints the cluster's address and the ids of its nodes,
+the head's first. Then it obeys lines of stdin and answers each: `kill N` takes a node away at once,
+`drain N S` announces that it goes in S seconds, `add` brings another one. Ray ends the nodes with
+this process, however it ends.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from ray.core.generated import autoscaler_pb2
 def main() -> None:
     quiet = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=quiet)
-    nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(2))]
+    workers = int((sys.argv[1:] or ["3"])[0]) - 1
+    nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(workers))]
     answer({"address": cluster.address, "nodes": [node.node_id for node in nodes]})
     for line in sys.stdin:
-        order, which, *seconds = line.split()
-        node = nodes[int(which)]
+        order, *which = line.split()
+        if order == "add":
+            nodes.append(cluster.add_node(num_cpus=1))
+            answer("added")
+            continue
+        node, seconds = nodes[int(which[0])], which[1:]
         if order == "kill":
             cluster.remove_node(node, allow_graceful=False)
             answer("killed")

@@ -17,7 +17,7 @@ from lotus_ray.methods import METHODS
 from lotus_ray.methods.neggrad_plus import NegGradPlus, Pair
 from lotus_ray.methods.original import Original
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.problem import Method, Phase, Problem
+from lotus_ray.problem import Method, Phase, Problem, Workers
 from tests.toy import blobs, make_problem, make_roles, make_warm
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,13 +55,13 @@ def trained() -> dict[str, Tensor]:
     return stage.model.state_dict()
 
 
-def problem() -> Problem:
+def problem(workers: Workers | None = None) -> Problem:
     """Build the problem of unlearning from the trained model."""
     torch.manual_seed(0)
     fresh = resnet18_cifar(num_classes=3, width=4)
     model = resnet18_cifar(num_classes=3, width=4).double()
     model.load_state_dict(trained())
-    warm = make_warm(IMAGES, ROLES, seed=5)
+    warm = make_warm(IMAGES, ROLES, workers, seed=5)
     return make_problem(model, warm, batch_size=16, initial_model=lambda seed: fresh.double())
 
 

@@ -45,3 +45,15 @@ def test_what_is_undefined_is_known_by_seed(store: Store) -> None:
     assert set(found.values["jsd"]) == {2}
     said = notes(groups(collect(store))[0], ("jsd",))
     assert "no JSD of seed 1: there is no gold standard of this seed" in said
+
+
+def test_seconds_of_devices_are_unknown_where_their_number_changed(store: Store) -> None:
+    """60 s on two workers are 120; on two and then one, nobody knows."""
+    commit(store, "original", 1, resources={"workers": 2})
+    commit(store, "original", 2, resources={"workers": 1, "workers_by_attempt": [2, 1]})
+    (found,) = collect(store)
+    assert found.values["unlearn_device_seconds"] == {1: 120}
+    assert found.undefined["unlearn_device_seconds"] == {
+        2: "the number of workers changed between attempts"
+    }
+    assert set(found.values["unlearn_seconds"]) == {1, 2}

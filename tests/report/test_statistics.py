@@ -180,6 +180,12 @@ def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
     )
 
 
+def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
+    changed = {**CPU, "workers": 1, "workers_by_attempt": [2, 2, 1, 2, 1]}
+    (found,) = hardware(group(entry("A", {"unlearn_seconds": [1]}, resources=changed)))
+    assert found == "2 then 1 then 2 then 1 × EPYC, 2 threads"
+
+
 def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
     found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
     assert marks(found, "unlearn_seconds") == {"A": 1}

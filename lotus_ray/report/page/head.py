@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lotus_ray.report.columns import IN_TABLES, METRICS
-from lotus_ray.report.entries import Entry, groups
+from lotus_ray.report.entries import Entry, groups, workers_of
 from lotus_ray.store import OK, Row
 
 _MOST = 12  # names of a kind
@@ -49,9 +49,8 @@ def _names(values: Iterable[str]) -> str:
 
 
 def _device(row: Row) -> str:
-    resources = row.get("resources", {})
-    device = resources.get("device")
-    return f"{resources.get('workers', 1)} × {device}" if device else ""
+    device = row.get("resources", {}).get("device")
+    return f"{workers_of(row)} × {device}" if device else ""
 
 
 def _versions(rows: Sequence[Row]) -> str:
