@@ -4,7 +4,7 @@
     rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
     borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
-    probe-<unique>/                      whether objects can be created once; gone in a moment
+    probe-<seconds>-<unique>/            whether objects can be created once; gone in a moment
     roles/, logits/, comparisons/        what rows share, named after what it is computed from
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
@@ -29,6 +29,7 @@ from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.errors import StoreError
+from lotus_ray.store_probe import broken_promise
 from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
@@ -108,14 +109,10 @@ class Store:
             StoreError: it cannot be written, or does not refuse: two writers of one cell would each
                 believe that its row is the one.
         """
-        folder = f"probe-{uuid.uuid4().hex}/"
-        first, second = (self.blobs.create(f"{folder}twice", b) for b in (b"first", b"second"))
-        kept = self.blobs.read(f"{folder}twice")
-        self.blobs.delete_all(folder)
-        if not first or second or kept != b"first":
+        if wrong := broken_promise(self.blobs):
             raise StoreError(
-                "the store cannot create an object only where none exists, so that two writers of "
-                "one cell would overwrite each other",
+                f"the store {wrong}: it has to create an object only where none exists, or two "
+                "writers of one cell would overwrite each other",
                 where=self.uri,
                 nearest=KINDS + "; a server of objects has to honour If-None-Match",
                 next_command="lotus-ray grid JOB.yaml --store FOLDER",
