@@ -19,6 +19,7 @@ import json
 import logging
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ Row = dict[str, Any]
 OK = "ok"
 MARKER = "lotus-ray-store.json"
 FORMAT = 1
-_READERS = 16  # rows that are read at once
+_READERS = 16  # objects that are read at once
 _ROW_NAME = re.compile(r"rows/[^/]+/[0-9]{4,}\.json")
 _log = logging.getLogger(__name__)
 
@@ -150,9 +151,7 @@ class Store:
 
     def rows(self) -> dict[str, Row]:
         """Return the visible row of every cell that has one, by cell id."""
-        by_cell: dict[str, list[str]] = {}
-        for name in self._row_names("rows/"):
-            by_cell.setdefault(name.split("/")[1], []).append(name)
+        by_cell = _by_cell(self._row_names("rows/"))
         with ThreadPoolExecutor(_READERS) as readers:
             found = zip(by_cell, readers.map(self._latest, by_cell.values()), strict=True)
             return {cell_id: row for cell_id, row in found if row is not None}
@@ -163,8 +162,12 @@ class Store:
 
     def next_generation(self, cell_id: str) -> int:
         """Return the generation that a new row of this cell would have."""
-        rows = self._row_names(f"rows/{cell_id}/")
-        return 1 + max((_generation(name) for name in rows), default=-1)
+        return _next(self._row_names(f"rows/{cell_id}/"))
+
+    def next_generations(self) -> Counter[str]:
+        """Return the generation that a new row of each cell would have, by one list: else 0."""
+        by_cell = _by_cell(self._row_names("rows/"))
+        return Counter({cell_id: _next(names) for cell_id, names in by_cell.items()})
 
     def attempt(self, cell_id: str, generation: int) -> Attempt:
         """Return a new try at a cell without recording that it starts."""
@@ -180,8 +183,16 @@ class Store:
 
     def attempts(self, cell_id: str) -> int:
         """Return how many tries at a cell were begun."""
-        names = self.blobs.names(f"attempts/{cell_id}/")
-        return sum(name.endswith("/begun.json") for name in names)
+        return len(self.markers(cell_id).get(cell_id, ()))
+
+    def markers(self, cell_id: str | None = None) -> dict[str, list[str]]:
+        """Return the names of what marks the tries that were begun, by cell id, by one list.
+
+        Args:
+            cell_id: the only cell that is asked for; default all.
+        """
+        names = self.blobs.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
+        return _by_cell(name for name in names if name.endswith("/begun.json"))
 
     def commit(
         self, attempt: Attempt, row: Mapping[str, Any], artifacts: Mapping[str, bytes]
@@ -255,9 +266,20 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def find_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return those files that there are, many read at once."""
+        wanted = list(dict.fromkeys(names))
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = zip(wanted, readers.map(self.find, wanted), strict=True)
+            return {name: content for name, content in found if content is not None}
+
     def stamp(self, name: str) -> str | None:
         """Return what changes whenever a file is replaced, or None where there is none."""
         return self.blobs.stamp(name)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders right below one, each with its slash."""
+        return self.blobs.folders(prefix)
 
     def remove_all(self, prefix: str) -> None:
         """Remove what lies below a folder name and is not part of any row."""
@@ -298,6 +320,18 @@ def _cloud_blobs(address: Address) -> Blobs:
 
 def _row_name(cell_id: str, generation: int) -> str:
     return f"rows/{cell_id}/{generation:04d}.json"
+
+
+def _by_cell(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of the form <kind>/<cell>/… by their cell."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.split("/")[1], []).append(name)
+    return found
+
+
+def _next(names: Iterable[str]) -> int:
+    return 1 + max(map(_generation, names), default=-1)
 
 
 def _generation(name: str) -> int:
