@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -16,6 +16,8 @@ from lotus_ray.store import OK, Store
 from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
+
+MANY_LANES = 8  # from then on a list of the whole store is less than lists of each lane's cell
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -36,9 +38,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._stream = stream
         self._view: View = PlainLines(stream)
         self._poll_seconds = poll_seconds
-        self._attempts = {
-            cell.cell_id: store.attempts(cell.cell_id) for lane in self._lanes for cell in lane.left
-        }
+        self._attempts = _tries(store)
         self._start = self._last_beat = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._ends_at: float | None = None  # as estimated when the last cell ended
@@ -101,14 +101,36 @@ class Progress(AbstractContextManager["Progress"]):
     def _look(self) -> None:
         while self._to_say:
             self._note(self._to_say.popleft())
-        for lane in self._lanes:
-            try:
+        for lane in self._with_news():
+            with self._trying_again():
                 self._look_at(lane)
-            except Exception as error:  # a disk that is away for a moment; looked at again soon
-                if not self._store_was_away:
-                    self._store_was_away = True
-                    what = getattr(error, "what", error)
-                    self._note(f"note: the store cannot be read, trying again: {what}")
+
+    def _with_news(self) -> list[LaneState]:
+        """Return the lanes to look at: of many, those whose cell has a new try or a new row."""
+        lanes = [lane for lane in self._lanes if lane.left]
+        if len(lanes) < MANY_LANES:
+            return lanes
+        with self._trying_again():
+            tries, generations = _tries(self._store), self._store.next_generations()
+            watched = [(lane, lane.left[0].cell_id) for lane in lanes]
+            return [
+                lane
+                for lane, cell in watched
+                if tries[cell] > self._attempts[cell]
+                or generations[cell] > lane.todo.generations[cell]
+            ]
+        return []
+
+    @contextmanager
+    def _trying_again(self) -> Iterator[None]:
+        """Pass over a disk that is away for a moment; it is looked at again soon."""
+        try:
+            yield
+        except Exception as error:
+            if not self._store_was_away:
+                self._store_was_away = True
+                what = getattr(error, "what", error)
+                self._note(f"note: the store cannot be read, trying again: {what}")
 
     def _look_at(self, lane: LaneState) -> None:
         name = lane.todo.lane.name
@@ -175,6 +197,11 @@ class Progress(AbstractContextManager["Progress"]):
         self._view = PlainLines(self._stream)
         with suppress(Exception):
             self._view.say(f"note: plain lines from here: {error!r}")
+
+
+def _tries(store: Store) -> Counter[str]:
+    """Return how many tries at each cell were begun."""
+    return Counter({cell_id: len(names) for cell_id, names in store.markers().items()})
 
 
 def _seconds(row: dict[str, Any]) -> float | None:

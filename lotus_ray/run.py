@@ -180,13 +180,13 @@ def room_for(resources: Resources) -> Room:
 
 def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[Todo]:
     """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
-    rows = store.rows()
+    rows, next_generations = store.rows(), store.next_generations()
     room = room_for(resources)
     mark = store.mark() or ""
     todos = []
     for lane in planned.lanes:
         generations = {
-            cell.cell_id: store.next_generation(cell.cell_id)
+            cell.cell_id: next_generations[cell.cell_id]
             for cell in lane.cells
             if _is_missing(rows.get(cell.cell_id), options)
         }
@@ -233,9 +233,9 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     if options.force:
-        for todo in todos:
-            for cell_id in todo.generations:
-                store.remove_all(StoredBorders.folder(cell_id))  # of a forced run given up
+        given_up = {StoredBorders.folder(cell_id) for todo in todos for cell_id in todo.generations}
+        for folder in given_up.intersection(store.folders(StoredBorders.all_of_them)):
+            store.remove_all(folder)  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
     to_run = {cell_id for todo in todos for cell_id in todo.generations}

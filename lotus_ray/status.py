@@ -135,14 +135,10 @@ def status(store: Store, now: float | None = None) -> GridStatus:
     now = time.time() if now is None else now
     outcome = _read(store, OUTCOME)
     rows = store.rows()
-    attempts = _attempts(store)
+    attempts = store.markers()
     planned = outcome.get("planned") or [_of_row(row) for row in rows.values()]
     ids = {entry["cell_id"] for entry in planned}
-    markers = {
-        cell_id: marker
-        for cell_id in ids
-        if (marker := _newest(store, attempts.get(cell_id, ()), rows.get(cell_id))) is not None
-    }
+    markers = _newest_markers(store, {id_: attempts.get(id_, []) for id_ in ids}, rows)
     begun = moment(outcome.get("begun_at"))
     sign = _newest_moment(
         outcome.get("written_at"),
@@ -202,25 +198,30 @@ def _since(marker: Mapping[str, Any] | None, begun: float | None) -> float | Non
     return None if at is None or (begun is not None and at < begun) else at
 
 
-def _attempts(store: Store) -> dict[str, list[str]]:
-    """Return the names of the markers of every cell."""
-    found: dict[str, list[str]] = {}
-    for name in store.blobs.names("attempts/"):
-        if name.endswith("/begun.json"):
-            found.setdefault(name.split("/")[1], []).append(name)
-    return found
+def _newest_markers(
+    store: Store, attempts: Mapping[str, list[str]], rows: Mapping[str, Row]
+) -> dict[str, dict[str, Any]]:
+    """Return the newest marker of each cell that its row does not answer, by cell id."""
+    names = {id_: _unanswered(names, rows.get(id_)) for id_, names in attempts.items()}
+    contents = store.find_all(name for left in names.values() for name in left)
+    newest = {}
+    for cell_id, left in names.items():
+        markers = [_record(contents.get(name)) for name in left]
+        row = rows.get(cell_id) or {}
+        since = moment(row.get("committed_at")) or 0
+        markers = [marker for marker in markers if (moment(marker.get("begun_at")) or -1) >= since]
+        if markers:
+            newest[cell_id] = max(markers, key=lambda marker: str(marker["begun_at"]))
+    return newest
 
 
-def _newest(store: Store, names: list[str] | tuple[()], row: Row | None) -> dict[str, Any] | None:
-    """Return the newest marker of a cell that its row does not answer, or None."""
-    if row is not None and len(names) <= row.get("attempts", 0):
-        return None  # no try was begun since the row
-    left = [name for name in names if row is None or name.split("/")[2] != row["attempt_id"]]
-    markers = [marker for name in left if (marker := _read(store, name)).get("begun_at")]
-    if row is not None:
-        committed = str(row.get("committed_at", ""))
-        markers = [m for m in markers if (moment(m["begun_at"]) or 0) >= (moment(committed) or 0)]
-    return max(markers, key=lambda marker: str(marker["begun_at"]), default=None)
+def _unanswered(names: list[str], row: Row | None) -> list[str]:
+    """Return the markers of a cell that may be later than its row."""
+    if row is None:
+        return names
+    if len(names) <= row.get("attempts", 0):
+        return []  # no try was begun since the row
+    return [name for name in names if name.split("/")[2] != row["attempt_id"]]
 
 
 def _newest_moment(*texts: object) -> float | None:
@@ -229,8 +230,12 @@ def _newest_moment(*texts: object) -> float | None:
 
 def _read(store: Store, name: str) -> dict[str, Any]:
     """Return a small record that is no row; empty where there is none, or half of one."""
+    return _record(store.find(name))
+
+
+def _record(content: bytes | None) -> dict[str, Any]:
     try:
-        found = json.loads(store.find(name) or b"{}")
+        found = json.loads(content or b"{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,7 @@
     rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
     borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
-    probe-<unique>/                      whether objects can be created once; gone in a moment
+    probe-<seconds>-<unique>/            whether objects can be created once; gone in a moment
     roles/, logits/, comparisons/        what rows share, named after what it is computed from
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
@@ -19,6 +19,7 @@ import json
 import logging
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.errors import StoreError
+from lotus_ray.store_probe import broken_promise
 from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
 OK = "ok"
 MARKER = "lotus-ray-store.json"
 FORMAT = 1
-_READERS = 16  # rows that are read at once
+_READERS = 16  # objects that are read at once
 _ROW_NAME = re.compile(r"rows/[^/]+/[0-9]{4,}\.json")
 _log = logging.getLogger(__name__)
 
@@ -108,14 +110,10 @@ class Store:
             StoreError: it cannot be written, or does not refuse: two writers of one cell would each
                 believe that its row is the one.
         """
-        folder = f"probe-{uuid.uuid4().hex}/"
-        first, second = (self.blobs.create(f"{folder}twice", b) for b in (b"first", b"second"))
-        kept = self.blobs.read(f"{folder}twice")
-        self.blobs.delete_all(folder)
-        if not first or second or kept != b"first":
+        if wrong := broken_promise(self.blobs):
             raise StoreError(
-                "the store cannot create an object only where none exists, so that two writers of "
-                "one cell would overwrite each other",
+                f"the store {wrong}: it has to create an object only where none exists, or two "
+                "writers of one cell would overwrite each other",
                 where=self.uri,
                 nearest=KINDS + "; a server of objects has to honour If-None-Match",
                 next_command="lotus-ray grid JOB.yaml --store FOLDER",
@@ -153,9 +151,7 @@ class Store:
 
     def rows(self) -> dict[str, Row]:
         """Return the visible row of every cell that has one, by cell id."""
-        by_cell: dict[str, list[str]] = {}
-        for name in self._row_names("rows/"):
-            by_cell.setdefault(name.split("/")[1], []).append(name)
+        by_cell = _by_cell(self._row_names("rows/"))
         with ThreadPoolExecutor(_READERS) as readers:
             found = zip(by_cell, readers.map(self._latest, by_cell.values()), strict=True)
             return {cell_id: row for cell_id, row in found if row is not None}
@@ -166,8 +162,12 @@ class Store:
 
     def next_generation(self, cell_id: str) -> int:
         """Return the generation that a new row of this cell would have."""
-        rows = self._row_names(f"rows/{cell_id}/")
-        return 1 + max((_generation(name) for name in rows), default=-1)
+        return _next(self._row_names(f"rows/{cell_id}/"))
+
+    def next_generations(self) -> Counter[str]:
+        """Return the generation that a new row of each cell would have, by one list: else 0."""
+        by_cell = _by_cell(self._row_names("rows/"))
+        return Counter({cell_id: _next(names) for cell_id, names in by_cell.items()})
 
     def attempt(self, cell_id: str, generation: int) -> Attempt:
         """Return a new try at a cell without recording that it starts."""
@@ -183,7 +183,16 @@ class Store:
 
     def attempts(self, cell_id: str) -> int:
         """Return how many tries at a cell were begun."""
-        return len(self._begun(cell_id))
+        return len(self.markers(cell_id).get(cell_id, ()))
+
+    def markers(self, cell_id: str | None = None) -> dict[str, list[str]]:
+        """Return the names of what marks the tries that were begun, by cell id, by one list.
+
+        Args:
+            cell_id: the only cell that is asked for; default all.
+        """
+        names = self.blobs.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
+        return _by_cell(name for name in names if name.endswith("/begun.json"))
 
     def workers_by_attempt(self, cell_id: str, generation: int | None = None) -> list[int]:
         """Return how many workers each try at a cell was begun with, the first try first.
@@ -192,7 +201,7 @@ class Store:
             cell_id: the cell.
             generation: of the row that the tries were for; default any.
         """
-        markers = [_plain(self.blobs.read(name)) for name in self._begun(cell_id)]
+        markers = [_plain(self.blobs.read(name)) for name in self.markers(cell_id).get(cell_id, ())]
         wanted = [m for m in markers if generation in (None, m.get("generation", generation))]
         wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
         return [int(marker.get("resources", {}).get("workers", 1)) for marker in wanted]
@@ -269,17 +278,24 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def find_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return those files that there are, many read at once."""
+        wanted = list(dict.fromkeys(names))
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = zip(wanted, readers.map(self.find, wanted), strict=True)
+            return {name: content for name, content in found if content is not None}
+
     def stamp(self, name: str) -> str | None:
         """Return what changes whenever a file is replaced, or None where there is none."""
         return self.blobs.stamp(name)
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders right below one, each with its slash."""
+        return self.blobs.folders(prefix)
+
     def remove_all(self, prefix: str) -> None:
         """Remove what lies below a folder name and is not part of any row."""
         self.blobs.delete_all(prefix)
-
-    def _begun(self, cell_id: str) -> list[str]:
-        names = self.blobs.names(f"attempts/{cell_id}/")
-        return [name for name in names if name.endswith("/begun.json")]
 
     def _row_names(self, prefix: str) -> list[str]:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
@@ -316,6 +332,18 @@ def _cloud_blobs(address: Address) -> Blobs:
 
 def _row_name(cell_id: str, generation: int) -> str:
     return f"rows/{cell_id}/{generation:04d}.json"
+
+
+def _by_cell(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of the form <kind>/<cell>/… by their cell."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.split("/")[1], []).append(name)
+    return found
+
+
+def _next(names: Iterable[str]) -> int:
+    return 1 + max(map(_generation, names), default=-1)
 
 
 def _generation(name: str) -> int:

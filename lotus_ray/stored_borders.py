@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from typing import ClassVar
 
 import torch
 
@@ -32,6 +33,7 @@ class StoredBorders:
     machine is about to be taken away: then it is every one.
     """
 
+    all_of_them: ClassVar[str] = "borders/"
     store: Store
     name: str
     workers: Workers
@@ -44,7 +46,7 @@ class StoredBorders:
     @classmethod
     def folder(cls, cell_id: str) -> str:
         """Return the place of a cell's borders in the store."""
-        return f"borders/{cell_id}/"
+        return f"{cls.all_of_them}{cell_id}/"
 
     @classmethod
     def place(cls, cell_id: str, generation: int) -> str:

@@ -221,7 +221,7 @@ class Google(_Server):
         name = unquote(parts.path).lstrip("/").partition("/")[2]
         with self._lock:
             if method == "GET" and not name:
-                return self._list(asked.get("prefix", ""))
+                return self._list(asked.get("prefix", ""), asked.get("delimiter", ""))
             if method == "PUT" and "uploadId" in asked:
                 self.uploads[asked["uploadId"]][int(asked["partNumber"])] = body
                 return 200, {"ETag": '"part"'}, b""
@@ -281,11 +281,21 @@ class Google(_Server):
         xml = f"<CompleteMultipartUploadResult><ETag>{kept[1]['ETag']}</ETag>"
         return 200, kept[1], f"{xml}</CompleteMultipartUploadResult>".encode()
 
-    def _list(self, prefix: str) -> Answer:
+    def _list(self, prefix: str, delimiter: str) -> Answer:
+        below = [name for name in self.objects if name.startswith(prefix)]
+        deeper = {
+            name: prefix + rest.split(delimiter)[0] + delimiter
+            for name in below
+            if delimiter and delimiter in (rest := name.removeprefix(prefix))
+        }
         found = "".join(
             f"<Contents><Key>{escape(name)}</Key><Size>{len(body)}</Size>"
             f"<LastModified>2026-11-24T10:00:00.000Z</LastModified><ETag>x</ETag></Contents>"
             for name, (body, _) in sorted(self.objects.items())
-            if name.startswith(prefix)
+            if name in below and name not in deeper
+        )
+        found += "".join(
+            f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
+            for folder in sorted(set(deeper.values()))
         )
         return 200, {}, f"<ListBucketResult>{found}</ListBucketResult>".encode()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,12 @@ class Book:
 
     def attempts(self, cell_id: str) -> int:
         return self.begun.get(cell_id, 0)
+
+    def markers(self) -> dict[str, list[str]]:
+        return {cell_id: ["marker"] * count for cell_id, count in self.begun.items()}
+
+    def next_generations(self) -> Counter[str]:
+        return Counter(dict.fromkeys(self.status, 1))
 
     def row(self, cell_id: str) -> dict[str, Any] | None:
         return {"status": self.status[cell_id]} if cell_id in self.status else None

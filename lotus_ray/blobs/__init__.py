@@ -34,3 +34,9 @@ class Blobs(Protocol):
 
         Names of hidden files, which begin with a dot, are left out.
         """
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the sorted names of the folders right below one, each with its slash.
+
+        An empty prefix is the place itself. A folder of files may be empty.
+        """

@@ -117,6 +117,15 @@ class CloudBlobs:
         """Return the sorted names below a folder name."""
         return sorted(n for n in self._list(prefix) if not n.rpartition("/")[2].startswith("."))
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the sorted names of what objects right below a folder name have in common."""
+
+        def attempt() -> list[str]:
+            found = obstore.list_with_delimiter(self._once, prefix or None)
+            return sorted(f"{name}/" for name in found["common_prefixes"])
+
+        return self._ask(prefix, attempt)
+
     def _list(self, prefix: str) -> list[str]:
         def attempt() -> list[str]:
             return [found["path"] for page in obstore.list(self._once, prefix) for found in page]

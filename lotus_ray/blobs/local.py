@@ -61,6 +61,12 @@ class LocalBlobs:
             if not path.name.startswith(".") and path.is_file()
         )
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the sorted names of the folders right below one."""
+        folder = self.root / prefix
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(f"{prefix}{path.name}/" for path in found if path.is_dir())
+
     @contextmanager
     def _finished(self, path: Path, content: bytes) -> Iterator[Path]:
         """Give a finished temporary file beside `path`; what is done with it is made durable."""

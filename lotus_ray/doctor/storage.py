@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.doctor.machine import GIB, Free, free_bytes
 from lotus_ray.errors import LotusRayError
 from lotus_ray.store import Store
+from lotus_ray.store_probe import broken_promise
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
 
@@ -32,7 +32,7 @@ def storage(
     try:
         blobs = opened(uri).blobs
         with _as_it_was(blobs):
-            wrong = _semantics(blobs)
+            wrong = broken_promise(blobs)
     except LotusRayError as error:
         where = f" ({error.where})" if error.where else ""
         return Finding("store", PROBLEM, f"{error.what}{where}", _ANOTHER)
@@ -45,25 +45,6 @@ def storage(
         text = f"{uri} creates once and not twice; {left / GIB:.1f} of {total / GIB:.1f} GiB free"
         return Finding("store", OK if left >= GIB else WARNING, text)
     return Finding("store", OK, f"{uri} creates once and not twice")
-
-
-def _semantics(blobs: Blobs) -> str:
-    """Return what is wrong with how a store creates, or nothing."""
-    folder = f"doctor-{uuid.uuid4().hex}"
-    name = f"{folder}/once.json"
-    first, second = b'{"try": 1}\n', b'{"try": 2}\n'
-    try:
-        if not blobs.create(name, first):
-            return "says that something new exists already"
-        if blobs.create(name, second):
-            return "creates the same object twice"
-        if blobs.read(name) != first:
-            return "replaces what it says exists already"
-        if blobs.names(f"{folder}/") != [name]:
-            return "does not list what was created"
-    finally:
-        blobs.delete_all(f"{folder}/")
-    return ""
 
 
 @contextmanager

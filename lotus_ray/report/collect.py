@@ -60,7 +60,13 @@ def collect(
     shown = [row for row in shown if row["cell_id"] not in hidden]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
+    references = {
+        row["cell_id"]: gold
+        for row in shown
+        if row["status"] == OK and (gold := golds.get(_reference_key(row, rows))) is not None
+    }
     comparisons = Comparisons(store, afresh=recompute)
+    comparisons.read((rows[cell_id], gold) for cell_id, gold in references.items())
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
         key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
@@ -68,7 +74,7 @@ def collect(
         entry.rows[row["seed"]] = row
         entry.older.extend(older.get(row["cell_id"], ()))
         if row["status"] == OK:
-            _add(entry, row, golds.get(_reference_key(row, rows)), comparisons)
+            _add(entry, row, references.get(row["cell_id"]), comparisons)
     return sorted(entries.values(), key=_place)
 
 

@@ -83,6 +83,15 @@ def test_folders_with_names_that_begin_alike_are_told_apart(blobs: Blobs) -> Non
     blobs.delete_all("rows/never/")
 
 
+def test_folders_are_those_right_below(blobs: Blobs) -> None:
+    assert blobs.folders("") == []
+    for name in ("rows/b/0000.json", "rows/a/0001.json", "rows/x.json", "roles/x", "outcome.json"):
+        blobs.create(name, b"")
+    assert blobs.folders("") == ["roles/", "rows/"]
+    assert blobs.folders("rows/") == ["rows/a/", "rows/b/"]
+    assert blobs.folders("nothing/") == []
+
+
 def test_a_list_is_whole_however_long_it_is(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers give at most 1,000 names at a time; moto gives as few as it is told."""
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "7")

@@ -1,0 +1,216 @@
+"""How often a store is asked: by lists that do not grow with its cells, and reads that are few."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lotus_ray.blobs import Blobs
+from lotus_ray.job_schema import Resources
+from lotus_ray.progress import MANY_LANES, Progress
+from lotus_ray.report.collect import collect
+from lotus_ray.run import Options, missing
+from lotus_ray.status import OUTCOME, status
+from lotus_ray.store import Store
+from lotus_ray.todo import Todo
+from tests.cloud import Google, log_in
+from tests.stores import commit
+
+SEEDS = 50
+METHODS = ("original", "gold", "finetune", "lotus")
+CELLS = SEEDS * len(METHODS)
+LISTS = ("names", "folders")
+
+
+class Counted:
+    """Counts the calls to objects, and how many of them run at once."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs, self._lock = blobs, threading.Lock()
+        self.calls: Counter[str] = Counter()
+        self._now = self.at_once = 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._blobs, name)
+        if not callable(call):
+            return call
+
+        def counted(*arguments: Any) -> Any:
+            with self._lock:
+                self.calls[name] += 1
+                self._now += 1
+                self.at_once = max(self.at_once, self._now)
+            try:
+                return call(*arguments)
+            finally:
+                with self._lock:
+                    self._now -= 1
+
+        return counted
+
+    @property
+    def lists(self) -> int:
+        return sum(self.calls[name] for name in LISTS)
+
+    @property
+    def others(self) -> int:
+        return sum(self.calls.values()) - self.lists
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which every cell has a row, and comparisons are kept."""
+    folder = tmp_path_factory.mktemp("full") / "store"
+    store = Store.open(str(folder))
+    store.check_writable()
+    for number in range(CELLS):
+        part = number / CELLS
+        commit(store, METHODS[number % 4], number // 4, [[part, 1 - part]])
+    collect(store)
+    return folder
+
+
+@pytest.fixture
+def counted(full: Path) -> tuple[Store, Counted]:
+    store = Store.open(str(full))
+    blobs = Counted(store.blobs)
+    store.blobs = blobs  # type: ignore[assignment]
+    return store, blobs
+
+
+def lanes_of(store: Store) -> Any:
+    """Return a plan: a lane a seed, of the cells that a store has."""
+    lanes: dict[int, list[Any]] = {}
+    for cell_id, row in store.rows().items():
+        lanes.setdefault(row["seed"], []).append(SimpleNamespace(cell_id=cell_id, label="x"))
+    return SimpleNamespace(
+        lanes=[SimpleNamespace(cells=cells, name=f"seed {seed}") for seed, cells in lanes.items()]
+    )
+
+
+def opened(planned: Any, store: Store, **options: bool) -> list[Todo]:
+    """Do what a grid does before it runs anything."""
+    todos = missing(planned, store, Options(**options), Resources())
+    Progress(todos, store, io.StringIO(), 60)
+    return todos
+
+
+def test_a_grid_that_has_all_its_rows_is_opened_by_a_few_lists(
+    full: Path, counted: tuple[Store, Counted]
+) -> None:
+    store, blobs = counted
+    assert opened(lanes_of(Store.open(str(full))), store) == []
+    assert blobs.lists <= 3
+    assert blobs.others <= CELLS + 1
+    assert 1 < blobs.at_once <= 16
+
+
+def test_a_grid_that_lacks_all_its_rows_asks_no_more_for_it(
+    full: Path, counted: tuple[Store, Counted], tmp_path: Path
+) -> None:
+    """In an empty store, and where all run again: then of the generation after that of the row."""
+    planned = lanes_of(Store.open(str(full)))
+    store, blobs = counted
+    again = opened(planned, store, force=True)
+    assert [set(todo.generations.values()) for todo in again] == [{1}] * SEEDS
+    assert blobs.lists <= 3
+    empty = Store.open(str(tmp_path))
+    empty.blobs = nothing = Counted(empty.blobs)  # type: ignore[assignment]
+    new = opened(planned, empty)
+    assert [set(todo.generations.values()) for todo in new] == [{0}] * SEEDS
+    assert (nothing.lists, nothing.others) == (3, 1)
+
+
+def test_many_lanes_are_watched_by_two_lists(full: Path, tmp_path: Path) -> None:
+    """And what happens to a cell is told as it is of few lanes: begun, then done."""
+    store = Store.open(str(shutil.copytree(full, tmp_path / "store")))
+    planned = lanes_of(store)
+    assert len(planned.lanes) >= MANY_LANES
+    todos = missing(planned, store, Options(force=True), Resources())
+    stream = io.StringIO()
+    progress = Progress(todos, store, stream, 60)
+    store.blobs = blobs = Counted(store.blobs)  # type: ignore[assignment]
+    progress._look()
+    assert (blobs.lists, blobs.others, stream.getvalue()) == (2, 0, "")
+    ids = [todos[7].lane.cells[0].cell_id, todos[9].lane.cells[0].cell_id]
+    tries = [store.begin(cell_id, 1, {}) for cell_id in ids]
+    progress._look()
+    for attempt in tries:
+        store.commit(attempt, {**store.rows()[attempt.cell_id], "status": "ok"}, {})
+    blobs.calls.clear()
+    progress._look()
+    assert blobs.lists <= 2 + 5 * len(tries)
+    told = [line.split(" s  ")[1].split(";")[0] for line in stream.getvalue().splitlines()]
+    names = [todos[7].lane.name, todos[9].lane.name]
+    states = [f"x, {name}: {state}" for state in ("running", "done") for name in names]
+    assert told == states
+
+
+def test_a_report_reads_each_row_and_each_comparison_once(counted: tuple[Store, Counted]) -> None:
+    store, blobs = counted
+    assert sum(len(entry.rows) for entry in collect(store)) == CELLS
+    assert blobs.lists == 1
+    assert blobs.others <= 2 * CELLS
+    assert 1 < blobs.at_once <= 16
+
+
+def test_a_status_reads_each_row_once(counted: tuple[Store, Counted]) -> None:
+    store, blobs = counted
+    assert status(store).count("done") == CELLS
+    assert blobs.lists == 2
+    assert blobs.others <= CELLS + 3
+    assert 1 < blobs.at_once <= 16
+
+
+def test_a_status_of_cells_cut_off_reads_each_marker_once(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    store.check_writable()
+    about = {"benchmark": "b", "model": "m", "setting": "s", "seed": 1, "method": "x"}
+    planned = [{"cell_id": f"c{number}", **about} for number in range(CELLS)]
+    for entry in planned:
+        store.begin(str(entry["cell_id"]), 0, {})
+    store.replace(OUTCOME, json.dumps({"state": "running", "planned": planned}).encode())
+    store.blobs = blobs = Counted(store.blobs)  # type: ignore[assignment]
+    assert status(store).count("running") == CELLS
+    assert blobs.lists == 2
+    assert blobs.others <= CELLS + 3
+    assert 1 < blobs.at_once <= 16
+
+
+class Listed(Google):
+    """Counts the requests that reach a server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Any:
+        self.asked["LIST" if "prefix=" in path else method] += 1
+        return super().answer(method, path, headers, body)
+
+
+def test_a_server_is_asked_as_often(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers give 1,000 names to a list, and this stand-in all of them."""
+    pytest.importorskip("obstore")
+    log_in(monkeypatch)
+    local, server = Store.open(str(full)), Listed()
+    with server.running() as place:
+        for name in local.blobs.names(""):
+            server._keep(f"runs/{name}", local.blobs.read(name))
+        store = Store.open(f"gs://bucket/runs?scheme=http&endpoint_override={place}")
+        assert opened(lanes_of(local), store) == []
+        assert server.asked["LIST"] <= 3
+        assert server.asked.total() <= CELLS + 5
+        server.asked.clear()
+        status(store)
+        collect(store)
+        assert server.asked["LIST"] <= 3
+        assert server.asked.total() <= 3 * CELLS + 10
