@@ -361,6 +361,8 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
         page = _write_page(entries, store)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
+    if outcome.packing_line:
+        click.echo(outcome.packing_line, err=True)
     store.replace(OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
