@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from lotus_ray import __version__
-from lotus_ray.cli_checks import doctor, status_
+from lotus_ray.cli_checks import doctor, list_, status_
 from lotus_ray.errors import RUN_AGAIN, JobError, LotusRayError
 
 
@@ -49,6 +49,7 @@ def main(debug: bool) -> None:
 
 
 main.add_command(doctor)
+main.add_command(list_)
 main.add_command(status_)
 
 
@@ -330,19 +331,6 @@ def _measured_compute(repeats: int, methods: list[str]) -> Any:
     return report.figures, report.rates, report.notes
 
 
-@main.command("list")
-@click.argument("kind", type=click.Choice(["methods", "models", "datasets", "metrics"]))
-@click.option("--json", "as_json", is_flag=True)
-def list_(kind: str, as_json: bool) -> None:
-    """List the names that jobs and reports use."""
-    from lotus_ray.catalogue import CATALOGUE
-
-    items = CATALOGUE[kind]()
-    width = max(len(item["name"]) for item in items)
-    lines = [f"{item['name']:{width}}  {item['about']}".rstrip() for item in items]
-    click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines))
-
-
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
     from lotus_ray import preview, run
 
@@ -380,6 +368,8 @@ def _print_outcome(outcome: Any, store: Any, form: str) -> None:
         page = _write_page(entries, store)
     parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
     click.echo("seconds: " + " | ".join(parts), err=True)
+    if outcome.packing_line:
+        click.echo(outcome.packing_line, err=True)
     store.replace(OUTCOME, outcome.to_json().encode())
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)

@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: `status` and `doctor`."""
+"""Commands that look and change nothing: `status`, `doctor` and `list`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def doctor(store: str | None, job: Path | None, as_json: bool) -> None:
     plain = {"findings": [each.to_plain() for each in found], "exit_code": code}
     click.echo(json.dumps(plain, indent=1) if as_json else finding.to_text(found))
     sys.exit(code)
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["methods", "models", "datasets", "metrics"]))
+@click.option("--json", "as_json", is_flag=True)
+def list_(kind: str, as_json: bool) -> None:
+    """List the names that jobs and reports use."""
+    from lotus_ray.catalogue import CATALOGUE
+
+    items = CATALOGUE[kind]()
+    width = max(len(item["name"]) for item in items)
+    lines = [f"{item['name']:{width}}  {item['about']}".rstrip() for item in items]
+    click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines))

@@ -308,7 +308,9 @@ class Job(_Strict):
     grid: Grid
     epochs: Positive | None = Field(None, description="of every method that does not say its own")
     batch_size: Positive = Field(128, description="global: workers share it")
-    precision: Literal["fp32", "fp64"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = Field(
+        "fp32", description="of products inside the network; weights and metrics stay in fp32"
+    )
     resources: Resources = Resources()
     offline: bool = Field(
         False, description="take pretrained weights from the caches of this machine alone"
@@ -316,3 +318,10 @@ class Job(_Strict):
     store: str = Field(
         min_length=1, description="folder, s3:// or gs:// address of the metric store"
     )
+
+    @model_validator(mode="after")
+    def _precision_that_exists(self) -> Job:
+        """Refuse before anything runs what no CPU has; other devices are asked where they are."""
+        if self.precision == "tf32" and not self.resources.gpus_per_worker:
+            raise ValueError("precision tf32 needs a GPU, and resources.gpus_per_worker is 0")
+        return self

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lotus_ray import models
+from lotus_ray import models, precision
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
@@ -31,7 +31,7 @@ from lotus_ray.errors import (
 )
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
-from lotus_ray.memory import give_back_memory, keep_freed_memory
+from lotus_ray.memory import device_memory, forget_peak, give_back_memory, keep_freed_memory
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
@@ -43,6 +43,7 @@ from lotus_ray.models.checkpoints import (
     weights_to_bytes,
 )
 from lotus_ray.original_logits import known_logits
+from lotus_ray.precision import PRECISIONS
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.rows import about, failure, phase, status_of, with_workers
@@ -51,7 +52,6 @@ from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 
 WEIGHTS = "weights.safetensors"
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class _Place:
         model = models.build(lane.model, seed, "initial weights")
         if lane.checkpoint:
             load_into(model, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
-        return model.to(self.device, DTYPES[lane.precision])
+        return precision.prepare(model, lane.precision, self.device)
 
     def random_model(self) -> nn.Module:
         """Return a network that knows nothing, frozen: another one than training starts from."""
         lane = self.lane
         fresh = replace(lane.model, pretrained=False)
         model = models.build(fresh, lane.seed, "random weights")
-        return model.to(self.device, DTYPES[lane.precision]).requires_grad_(False)
+        return precision.prepare(model, lane.precision, self.device).requires_grad_(False)
 
 
 def run_lane(
@@ -122,14 +122,13 @@ def run_lane(
     """
     _warm_up()
     lane = todo.lane
-    dtype = DTYPES[lane.precision]
     warm = WarmSet(
         material.pixels,
         material.roles,
         lane.transform,
         lane.seed,
         device,
-        dtype,
+        PRECISIONS[lane.precision].dtype,
         workers,
         stored=material.stored,
         window=lane.shuffle_window,
@@ -154,6 +153,7 @@ def _warm_up() -> None:
 
 def _run_cell(place: _Place, cell: Cell) -> None:
     attempt = None
+    forget_peak(place.device)
     if place.is_first:
         generation = place.todo.generations[cell.cell_id]
         attempt = place.store.begin(cell.cell_id, generation, place.facts)
@@ -176,6 +176,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         used = place.store.workers_by_attempt(cell.cell_id, attempt.generation)
         facts = with_workers(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
+        known["resources"] = {**known["resources"], **device_memory(place.device)}
         place.store.commit(attempt, {**known, **body}, artifacts)
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
     if cell == place.lane.original and body["status"] == OK:

@@ -12,18 +12,22 @@ from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather
+from lotus_ray.precision import use_precision
 from lotus_ray.problem import Workers
 from lotus_ray.rows import machine_facts
 from lotus_ray.todo import Todo, load_roles, reach
 
 
-def run_lanes(todos: list[Todo], resources: Resources) -> None:
+def run_lanes(todos: list[Todo], resources: Resources) -> int:
     """Run every missing cell of some lanes here, on one worker.
 
     Args:
         todos: lanes with missing cells.
         resources: its CPUs a worker become threads; a GPU is used where one is asked for. How
             many workers and lanes a cluster is to run plays no part here.
+
+    Returns:
+        1, the lanes that ran at once.
     """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)
@@ -41,9 +45,11 @@ def run_lanes(todos: list[Todo], resources: Resources) -> None:
     with room.occupied():
         try:
             for todo in todos:
+                use_precision(todo.lane.precision, device)
                 reach(todo)
                 roles = load_roles(todo)
                 material = gather(todo.lane, roles, room, decoders, todo.max_bad_images)
                 run_lane(todo, material, Workers(), device, machine_facts(device, workers=1))
         finally:
             room.clear()
+    return 1

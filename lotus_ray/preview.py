@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data import shards
@@ -140,35 +141,46 @@ def networks(lanes: Iterable[Lane]) -> list[Network]:
     return [(lane.model, lane.checkpoint, lane.transform.img_size) for lane in lanes]
 
 
-def check_models(wanted: Iterable[Network]) -> None:
+def check_models(wanted: Iterable[Network]) -> list[float]:
     """Build every network once and show it an image, without computing anything.
+
+    Returns:
+        For each one, the floating-point operations of its forward for an image.
 
     Raises:
         JobError: a network cannot be built, does not take the images, or not the checkpoint; or
             its pretrained weights are not here, and the job is offline.
     """
-    checked: list[Network] = []
-    for model, checkpoint, size in wanted:
-        if (model, checkpoint, size) in checked:
-            continue
-        checked.append((model, checkpoint, size))
-        if model.offline and model.pretrained:
-            pretrained.check_here(model.name, model.pretrained)
-        with torch.device("meta"):
-            network = build(model.untrained, "check")
-            try:
+    checked: list[tuple[Network, float]] = []
+    costs = []
+    for network in wanted:
+        known = [cost for other, cost in checked if other == network]
+        costs.append(known[0] if known else _check_model(*network))
+        checked.append((network, costs[-1]))
+    return costs
+
+
+def _check_model(model: ModelSpec, checkpoint: str | None, size: int) -> float:
+    counter = FlopCounterMode(display=False)
+    if model.offline and model.pretrained:
+        pretrained.check_here(model.name, model.pretrained)
+    with torch.device("meta"):
+        network = build(model.untrained, "check")
+        try:
+            with counter:
                 answer = network(torch.zeros(2, 3, size, size))
-            except Exception as error:  # a foreign network raises anything
-                raise JobError(
-                    f"model {model.name} does not take images of {size} pixels: "
-                    f"{str(error).splitlines()[0]}",
-                    where="grid.datasets[].img_size",
-                    next_command="give the model options: {img_size: …}, or change img_size",
-                ) from error
-        if answer.shape != (2, model.num_classes):
-            raise JobError(f"model {model.name} answers with shape {tuple(answer.shape)}")
-        if checkpoint:
-            load_into(network, read_weights(Path(checkpoint)), where=checkpoint)
+        except Exception as error:  # a foreign network raises anything
+            raise JobError(
+                f"model {model.name} does not take images of {size} pixels: "
+                f"{str(error).splitlines()[0]}",
+                where="grid.datasets[].img_size",
+                next_command="give the model options: {img_size: …}, or change img_size",
+            ) from error
+    if answer.shape != (2, model.num_classes):
+        raise JobError(f"model {model.name} answers with shape {tuple(answer.shape)}")
+    if checkpoint:
+        load_into(network, read_weights(Path(checkpoint)), where=checkpoint)
+    return counter.get_total_flops() / 2
 
 
 def describe(found: Preview, todos: Sequence[Todo], rows: Mapping[str, Row]) -> list[str]:

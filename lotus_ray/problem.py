@@ -276,7 +276,7 @@ class Problem:
         was_training = model.training
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        with torch.no_grad():
+        with torch.inference_mode():
             for batch in split:
                 total += values(batch).sum(dtype=torch.float64)
         model.train(was_training)

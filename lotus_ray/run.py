@@ -18,6 +18,7 @@ from lotus_ray.data.room import GIB, Room
 from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
+from lotus_ray.packing import efficiency, lanes_a_gpu, longest_first
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
 from lotus_ray.status import OUTCOME
@@ -45,7 +46,7 @@ class Outcome:
     """What a grid came to.
 
     `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
-    that it ran.
+    that it ran, and `places` how many lanes could run at once, None where none did.
     """
 
     address: str
@@ -53,6 +54,7 @@ class Outcome:
     rows: dict[str, Row]
     stages: dict[str, float] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
+    places: int | None = None
     error: str | None = None
     error_code: int = 0
     begun_at: str = field(default_factory=utc_now)
@@ -78,6 +80,14 @@ class Outcome:
         ]
 
     @property
+    def efficiency(self) -> float | None:
+        """Return how well its cells filled the places where they ran, from Ray's start on."""
+        if not self.places:
+            return None
+        seconds = sum(seconds for *_, seconds in self.cell_seconds)
+        return efficiency(seconds, self.places, self.stages["start"] + self.stages["cells"])
+
+    @property
     def done(self) -> int:
         """Return how many cells have a good row."""
         return sum(self._status(cell_id) == OK for cell_id in self.cell_ids)
@@ -93,6 +103,20 @@ class Outcome:
         if self.error_code:
             return self.error_code
         return 0 if self.done == len(self.cell_ids) else SOME_CELLS_FAILED
+
+    @property
+    def packing_line(self) -> str:
+        """Return how well the places were filled, and what would fill GPUs better; or nothing."""
+        if self.efficiency is None:
+            return ""
+        line = f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
+        fits = lanes_a_gpu(row for cell_id, row in self.rows.items() if cell_id in self.ran)
+        if fits is not None and fits > 1:
+            line += (
+                f"; the memory of a GPU holds {fits} such lanes"
+                f" (--set resources.gpus_per_worker={1 / fits:.4g})"
+            )
+        return line
 
     @property
     def last_line(self) -> str:
@@ -114,6 +138,8 @@ class Outcome:
             "done": self.done,
             "failed": self.failed,
             "stages_seconds": self.stages,
+            "lanes_at_once": self.places,
+            "efficiency": self.efficiency,
             "cells_seconds": [
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
@@ -229,7 +255,9 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
         todos = missing(planned, store, options, resources)
-        check_models(networks(todo.lane for todo in todos))
+        todos = longest_first(
+            todos, planned.roles, check_models(networks(todo.lane for todo in todos))
+        )
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     if options.force:
@@ -271,7 +299,7 @@ def _record_interruption(store: Store, outcome: Outcome) -> None:
 def _run_missing(
     todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
 ) -> None:
-    run_lanes: Callable[[list[Todo], Resources], None]
+    run_lanes: Callable[[list[Todo], Resources], int]
     poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
     progress = Progress(todos, store, sys.stderr, poll_seconds)
     if options.local:
@@ -289,7 +317,7 @@ def _run_missing(
     start = time.perf_counter()
     with progress:
         try:
-            run_lanes(todos, resources)
+            outcome.places = run_lanes(todos, resources)
         except LotusRayError as error:
             if progress.first_cell_after is None:
                 raise

@@ -6,12 +6,11 @@ Nothing here needs Ray or pydantic: it runs where torch does.
 from __future__ import annotations
 
 import copy
-import types
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lotus_ray import models
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
@@ -20,6 +19,7 @@ from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.models import ModelSpec
+from lotus_ray.precision import PRECISIONS, prepare, use_precision
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
@@ -119,9 +119,10 @@ def build(
         sizes: how much of everything.
         device: where the networks are.
         workers: who share the samples; the default is one alone.
-        precision: "fp32" or "bf16".
+        precision: an entry of PRECISIONS.
         seed: of images, weights and orders.
     """
+    use_precision(precision, device)
     transform = Transform(sizes.img_size)
     warm = WarmSet(
         _pixels(sizes, seed),
@@ -129,28 +130,14 @@ def build(
         transform,
         seed,
         device,
-        torch.float32,
+        PRECISIONS[precision].dtype,
         workers or Workers(),
     )
     original, random = (
-        _prepared(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
+        prepare(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
         for name in ("initial weights", "random weights")
     )
     return Stage(sizes, warm, original, random)
-
-
-def _prepared(model: nn.Module, precision: str, device: torch.device) -> nn.Module:
-    """Move a network to a device; in bf16 its products are, and its weights and logits are not."""
-    if precision == "bf16":
-        # A bound method: what copies the network binds it to the copy.
-        model.forward = types.MethodType(_forward_in_bfloat16, model)
-    return model.to(device)
-
-
-def _forward_in_bfloat16(self: nn.Module, images: Tensor) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16):
-        logits: Tensor = type(self).forward(self, images)
-    return logits.float()
 
 
 def _roles(sizes: Sizes) -> Roles:

@@ -18,19 +18,12 @@ import torch
 from torch import Tensor
 
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts, seconds_of
-from lotus_ray.methods.salun import _largest
+from lotus_ray.methods.selection import largest
 
 DENSITY = 0.1
 FASTER, MEMORY = 15.0, 0.25
 BLOCKS, WIDTH, PATCH, TOKENS, CLASSES = 12, 768, 16, 197, 1000  # ViT-B/16: 86.6 M weights
 Select = Callable[[Sequence[Tensor], int], list[Tensor]]
-
-
-def selected(values: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return ours: bool masks of the `count` largest, in the shapes of `values`."""
-    mask = _largest(torch.cat([value.flatten() for value in values]), count)
-    parts = torch.split(mask, [value.numel() for value in values])
-    return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]
 
 
 def sorted_twice(values: Sequence[Tensor], count: int) -> list[Tensor]:
@@ -45,7 +38,7 @@ def sorted_twice(values: Sequence[Tensor], count: int) -> list[Tensor]:
     return [part.reshape(value.shape) < count for part, value in zip(parts, values, strict=True)]
 
 
-WAYS: dict[str, Select] = {"ours": selected, "sorts": sorted_twice}
+WAYS: dict[str, Select] = {"ours": largest, "sorts": sorted_twice}
 
 
 def vit_shapes(blocks: int = BLOCKS, width: int = WIDTH) -> list[tuple[int, ...]]:

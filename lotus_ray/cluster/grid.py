@@ -58,7 +58,7 @@ def run_lanes(
     say: Callable[[str], None],
     lanes_left: Callable[[], int],
     interrupted: Callable[[], None],
-) -> None:
+) -> int:
     """Run lanes on Ray until every cell of them has a row.
 
     Args:
@@ -69,6 +69,9 @@ def run_lanes(
         interrupted: is called at once when a signal ends the command. Ray kills a job 3 s after it
             was told to stop, and leaving a cluster may take longer.
 
+    Returns:
+        How many lanes could run at once.
+
     Raises:
         ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
         StoreError: a node of the cluster does not see the store.
@@ -78,7 +81,8 @@ def run_lanes(
         with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
             try:
                 check_every_node(Store.open(todos[0].store), todos[0].mark)
-                errors = _run_trials(todos, resources, scratch, say, lanes_left)
+                lanes = concurrent_lanes(resources, say)
+                errors = _run_trials(todos, resources, scratch, say, lanes_left, lanes)
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -90,6 +94,7 @@ def run_lanes(
         room.clear()
     if errors:
         raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
+    return lanes
 
 
 def _run_trials(
@@ -98,12 +103,13 @@ def _run_trials(
     scratch: str,
     say: Callable[[str], None],
     lanes_left: Callable[[], int],
+    lanes: int,
 ) -> list[Exception]:
     """Run each lane as a trial; return what ended trials early."""
     trainable = ray.tune.with_parameters(
         _lane_trial, todos=todos, resources=resources, scratch=scratch
     )
-    lanes = min(concurrent_lanes(resources, say), len(todos))
+    lanes = min(lanes, len(todos))
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ON_THE_HEAD),
         param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},

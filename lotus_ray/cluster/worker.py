@@ -18,6 +18,7 @@ from lotus_ray.errors import LotusRayError
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
+from lotus_ray.precision import use_precision
 from lotus_ray.problem import Workers
 from lotus_ray.rows import machine_facts
 from lotus_ray.todo import Todo, load_roles, reach
@@ -30,15 +31,15 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
         config: `todo`, a Todo; `threads`, CPU threads of this worker.
 
     Returns:
-        What was wrong with the images, the same for every attempt; else None. Raised, it would be
-        tried again.
+        What was wrong with the images or the device, the same for every attempt; else None.
+        Raised, it would be tried again.
     """
     todo: Todo = config["todo"]
     torch.set_num_threads(config["threads"])
     device = ray.train.torch.get_device()
     workers = joined_workers(device)
     with todo.room.occupied():
-        material, error = _gathered(todo, config["threads"])
+        material, error = _gathered(todo, config["threads"], device)
         wrong = [error for error in _from_all(error, workers) if error is not None]
         if material is None or wrong:
             return wrong[0]
@@ -56,8 +57,10 @@ def _from_all(error: LotusRayError | None, workers: Workers) -> list[LotusRayErr
     return said
 
 
-def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError | None]:
-    """Return the images of a lane, or what is wrong with them."""
+def _gathered(
+    todo: Todo, threads: int, device: torch.device
+) -> tuple[Material | None, LotusRayError | None]:
+    """Return the images of a lane, or what is wrong with them or with the device."""
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # a worker's part of what is left
@@ -66,6 +69,7 @@ def _gathered(todo: Todo, threads: int) -> tuple[Material | None, LotusRayError 
         partial(stream_pixels, cpus=spare),
     )
     try:
+        use_precision(todo.lane.precision, device)
         reach(todo)
         roles = load_roles(todo)
         return gather(todo.lane, roles, todo.room, decoders, todo.max_bad_images), None

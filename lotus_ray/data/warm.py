@@ -150,6 +150,8 @@ class WarmSet:
         self.dtype = dtype
         self.workers = workers
         self.roles = roles
+        # Where batches are made of them: a copy for each batch would wait for the device.
+        self._there = tuple(values.to(device) for values in (self.labels, self.keys, self.forget))
         self.order = Order(self.keys, seed, stored, window)
         shape = (1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
@@ -181,15 +183,22 @@ class WarmSet:
         give_back_memory()  # what one pass leaves in pieces does not serve the next one's batches
         images = self.pixels.along(shares, window_of)
         for rows, total, image in zip(shares, totals, images, strict=True):
-            index = torch.from_numpy(rows)
+            index = self._sent(torch.from_numpy(rows))
+            labels, keys, forget = (values[index] for values in self._there)
             yield Batch(
                 images=self._normalised(rows.tolist(), image),
-                labels=self.labels[index].to(self.device),
-                rows=index.to(self.device),
-                keys=self.keys[index].to(self.device),
-                forget=self.forget[index].to(self.device),
+                labels=labels,
+                rows=index,
+                keys=keys,
+                forget=forget,
                 total=total,
             )
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Return values on the device; to a GPU they go while it works."""
+        if self.device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(self.device, non_blocking=True)
 
     def _normalised(self, rows: list[int], image: Image) -> Tensor:
         """Return the images [N, 3, H, W] at `rows`, as the network wants them."""

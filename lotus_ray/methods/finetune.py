@@ -45,6 +45,7 @@ class Finetune(Method):
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            fused=True,
         )
         for epoch in range(self.epochs):
             yield Phase(

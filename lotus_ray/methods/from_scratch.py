@@ -114,9 +114,13 @@ class FromScratch(Method):
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
         if self.optimizer == "adamw":
-            return AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+            return AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
         return SGD(
-            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            model.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
 
 

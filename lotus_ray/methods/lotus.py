@@ -60,7 +60,9 @@ class Lotus(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch until the student is as inaccurate as on unseen images."""
-        optimizer = AdamW(problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = AdamW(
+            problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
         samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
         problem.original_logits.fill(samples)
         unseen_accuracy = 0.0

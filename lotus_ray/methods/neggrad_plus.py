@@ -47,6 +47,7 @@ class NegGradPlus(Method):
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            fused=True,
         )
         for epoch in range(self.epochs):
             retained = problem.retain.shuffled(problem.batch_size, self.name, epoch)

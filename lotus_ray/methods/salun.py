@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lotus_ray.methods.gradients import gradient_share
+from lotus_ray.methods.selection import largest
 from lotus_ray.problem import Method, Phase, Problem
 
 
@@ -46,7 +47,7 @@ class Salun(Method):
                 for value, mask, original in zip(
                     problem.model.parameters(), masks, originals, strict=True
                 ):
-                    value.copy_(torch.where(mask, value, original))
+                    torch.where(mask, value, original, out=value)
 
         for phase in self.inner.phases(problem):
             restore()  # what the inner method edits between phases
@@ -74,21 +75,5 @@ def saliency_masks(problem: Problem, density: float) -> list[Tensor]:
     for batch in problem.forget.shuffled(problem.batch_size, "salun mask"):
         for sum_, share in zip(total, gradient_share(problem, batch), strict=True):
             sum_ += share
-    saliency = torch.cat([problem.workers.sum(sum_).abs().flatten() for sum_ in total])
-    count = round(density * saliency.numel())
-    mask = _largest(saliency, count)
-    sizes = [sum_.numel() for sum_ in total]
-    return [
-        part.reshape(sum_.shape) for part, sum_ in zip(torch.split(mask, sizes), total, strict=True)
-    ]
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Return a mask [n] of the `count` largest of `values` [n], by selection, not by sorting."""
-    if count == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    threshold = values.kthvalue(values.numel() - count + 1).values
-    mask = values > threshold
-    ties = (values == threshold).nonzero()[: count - int(mask.sum()), 0]
-    mask[ties] = True
-    return mask
+    magnitudes = [problem.workers.sum(sum_).abs_() for sum_ in total]
+    return largest(magnitudes, round(density * sum(sum_.numel() for sum_ in total)))

@@ -47,7 +47,9 @@ class Scrub(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield a max phase (in the first epochs) and a min phase an epoch."""
         problem.original_logits.fill(problem.forget.union(problem.retain))
-        optimizer = Adam(problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = Adam(
+            problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
         for epoch in range(self.epochs):
             if epoch < self.msteps:
                 yield Phase(

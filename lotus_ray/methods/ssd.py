@@ -71,7 +71,8 @@ def _batch_importance(problem: Problem, samples: Split) -> list[Tensor]:
     for batch in samples.shuffled(problem.batch_size, "ssd"):
         batches += 1
         for sum_, share in zip(total, gradient_share(problem, batch), strict=True):
-            sum_ += problem.workers.sum(share).square()
+            mean = problem.workers.sum(share)
+            sum_.addcmul_(mean, mean)
     return [sum_ / batches for sum_ in total]
 
 

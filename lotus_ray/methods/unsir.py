@@ -55,6 +55,7 @@ class Unsir(Method):
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            fused=True,
         )
         kept = problem.retain.at_most(self.retain_per_class, self.name)
         size = problem.batch_size
@@ -82,7 +83,7 @@ class Unsir(Method):
         normal = torch.erfinv(2 * uniform - 1) * 2**0.5
         noise = normal.to(batch.images).reshape(batch.images.shape).clamp(low, high)
         noise.requires_grad_()
-        optimizer = Adam([noise], lr=self.noise_lr)
+        optimizer = Adam([noise], lr=self.noise_lr, fused=True)
         model = problem.model.eval()
         with torch.no_grad():
             answer = model(batch.images)

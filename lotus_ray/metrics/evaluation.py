@@ -96,9 +96,9 @@ class _Pass:
     def add(self, role: str, rows: Tensor, labels: Tensor, logits: Tensor) -> None:
         log_probs = functional.log_softmax(logits.double(), dim=1)
         probs = log_probs.exp()
-        own = functional.one_hot(labels, self.num_classes).bool()
-        log_own = log_probs[own]
-        log_others = log_probs.masked_fill(own, -torch.inf).logsumexp(dim=1)
+        own = labels[:, None]
+        log_own = log_probs.gather(1, own)[:, 0]
+        log_others = log_probs.scatter(1, own, -torch.inf).logsumexp(dim=1)
         entropy = torch.special.entr(probs).sum(dim=1)
         predicted = logits.argmax(dim=1).double()
         self.columns[:, rows] = torch.stack(

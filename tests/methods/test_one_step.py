@@ -23,7 +23,7 @@ from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.lotus import softmax_targets
 from lotus_ray.methods.neggrad_plus import NegGradPlus
 from lotus_ray.methods.relabel import Relabel
-from lotus_ray.methods.salun import Salun, _largest, saliency_masks
+from lotus_ray.methods.salun import Salun, saliency_masks
 from lotus_ray.methods.scrub import Scrub
 from lotus_ray.methods.ssd import Ssd
 from lotus_ray.methods.unsir import Unsir
@@ -276,22 +276,6 @@ def test_salun_mask_holds_the_largest_gradients_of_the_forget_set() -> None:
     problem = make_problem(linear(), make_warm(pixels, make_roles("fr", [1, 0], 2)))
     (mask,) = saliency_masks(problem, 0.25)
     assert mask.tolist() == [[False] * 9 + [True] * 3] * 2
-
-
-@pytest.mark.parametrize(
-    ("values", "count", "expected"),
-    [
-        ([3, 1, 2], 2, [True, False, True]),
-        ([1, 1, 1, 1], 2, [True, True, False, False]),
-        ([0, 5, 0], 2, [True, True, False]),
-        ([1, 2], 0, [False, False]),
-        ([1, 2], 2, [True, True]),
-    ],
-)
-def test_selection_takes_exactly_so_many(
-    values: list[int], count: int, expected: list[bool]
-) -> None:
-    assert _largest(torch.tensor(values, dtype=torch.float64), count).tolist() == expected
 
 
 def salun_problem() -> Problem:

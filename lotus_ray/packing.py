@@ -1,0 +1,82 @@
+"""In which order lanes begin, and how well the cells of a grid filled the places they ran in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lotus_ray.cells import Cell
+from lotus_ray.data.splits import Roles
+from lotus_ray.roles import FORGET, RETAIN, ROLES
+from lotus_ray.store import Row
+from lotus_ray.todo import Todo
+
+BACKWARD = 2  # a backward, in forwards
+USABLE = 0.9  # of a GPU's memory: the rest is what allocators and libraries keep
+
+
+def longest_first(
+    todos: Sequence[Todo], roles: Mapping[str, Roles], flops: Sequence[float]
+) -> list[Todo]:
+    """Return lanes in the order in which to begin them: a long one that begins last ends last.
+
+    Args:
+        todos: lanes with missing cells.
+        roles: tables of roles, by name in the store.
+        flops: of each lane, what one image costs its network in a forward.
+
+    Returns:
+        The same, by falling `expected_work`; those of equal work in the order given.
+
+    Source: Graham 1969, longest processing time first. Deviation: none.
+    """
+    work = {
+        id(todo): expected_work(todo, roles[todo.lane.roles_name], cost)
+        for todo, cost in zip(todos, flops, strict=True)
+    }
+    return sorted(todos, key=lambda todo: -work[id(todo)])
+
+
+def expected_work(todo: Todo, roles: Roles, flops: float) -> float:
+    """Return about what the missing cells of a lane cost, in FLOP.
+
+    Every epoch trains on all images to forget and to retain, and every cell is evaluated once:
+    more than most methods do, but alike in all lanes. Nothing but their order depends on it.
+    """
+    trained, evaluated = len(roles.rows(FORGET, RETAIN)), len(roles.rows(*ROLES))
+    missing = [cell for cell in todo.lane.cells if cell.cell_id in todo.generations]
+    return flops * sum((1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in missing)
+
+
+def _epochs(cell: Cell) -> int:
+    """Return how many epochs a cell trains; a method without any passes over its data once."""
+    method: Mapping[str, Any] = cell.spec["method"]
+    return int(method.get("epochs", method.get("inner", {}).get("epochs", 1)))
+
+
+def efficiency(cell_seconds: float, places: int, makespan_seconds: float) -> float:
+    """Return Σ seconds of cells ÷ (places × makespan): 1 where no place ever waited.
+
+    Args:
+        cell_seconds: of all cells that ran, summed.
+        places: lanes that could run at once.
+        makespan_seconds: wall time from the first start to the last end.
+    """
+    return cell_seconds / (places * makespan_seconds)
+
+
+def lanes_a_gpu(rows: Iterable[Row]) -> int | None:
+    """Return how many lanes the memory of one GPU holds, by the most that any cell needed.
+
+    Args:
+        rows: of cells that ran alike, with the peaks that `memory.device_memory` measured.
+
+    Returns:
+        At least 1; None where no row knows of a GPU.
+    """
+    needs = [
+        row["resources"]["peak_device_bytes"] / row["resources"]["device_bytes"]
+        for row in rows
+        if row.get("resources", {}).get("device_bytes")
+    ]
+    return max(int(USABLE / max(needs)), 1) if needs else None

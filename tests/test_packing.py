@@ -1,0 +1,94 @@
+"""The order of lanes and how well places are filled, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lotus_ray.cells import Lane, plan
+from lotus_ray.data.prepare import prepare
+from lotus_ray.data.sources import SOURCES
+from lotus_ray.data.splits import Roles
+from lotus_ray.job import load_job
+from lotus_ray.packing import efficiency, expected_work, lanes_a_gpu, longest_first
+from lotus_ray.preview import check_models, networks
+from lotus_ray.todo import Todo
+from tests.toy import table
+
+JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
+METHODS = "grid.methods=[original, {name: finetune, epochs: 2}, ssd, {name: salun, inner: relabel}]"
+
+
+def planned_lane(tmp_path: Path) -> Lane:
+    data = prepare(SOURCES["digits"], tmp_path / "digits")
+    train = "grid.models.0.train={epochs: 4}"
+    loaded = load_job(JOB, [METHODS, "epochs=3", train, "grid.seeds=[1]"])
+    return plan(loaded, [data]).lanes[0]
+
+
+def todo_of(lane: Lane, *labels: str) -> Todo:
+    missing = {cell.cell_id: 0 for cell in lane.cells if cell.label in labels}
+    return Todo(lane, missing, "store")
+
+
+def test_work_counts_what_missing_cells_train_and_evaluate(tmp_path: Path) -> None:
+    """2 images to forget, 4 to retain, 3 unseen, 1 test; a forward costs 10.
+
+    A cell is evaluated on all 10 images, and an epoch takes 3 · 6 forwards. Original, 4 epochs: 82.
+    Finetuning, 2: 46. SSD passes once: 28. SalUn's Rnd Labeling, 3: 64.
+    """
+    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
+    work = [
+        expected_work(todo_of(lane, label), roles, 10.0)
+        for label in ("Original", "Finetuning", "SSD", "SalUn")
+    ]
+    assert work == [820, 460, 280, 640]
+    assert expected_work(todo_of(lane, "SSD", "SalUn"), roles, 1.0) == 28 + 64
+    assert expected_work(todo_of(lane), roles, 1.0) == 0
+
+
+def test_the_longest_lane_begins_first_and_equals_keep_their_order(tmp_path: Path) -> None:
+    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
+    short, long = todo_of(lane, "SSD"), todo_of(lane, "Original")
+    twin = Todo(replace(lane, seed=7), short.generations, "store")
+    tables: dict[str, Roles] = {lane.roles_name: roles}
+    assert longest_first([short, long, twin], tables, [1.0, 1.0, 1.0]) == [long, short, twin]
+    assert longest_first([short, long, twin], tables, [1.0, 1.0, 9.0])[0] is twin
+
+
+def test_a_forward_is_counted_on_nothing_but_shapes(tmp_path: Path) -> None:
+    """The ResNet-18 of width 1 on 8 × 8 pixels and 10 classes, two FLOP a product.
+
+    Stem: 64 places · 27 · 1. Stage 1 (64 places, 1 -> 1): 4 · 64 · 9. Stages 2 to 4 halve the side
+    and double the channels w: with p places, a first convolution p · 9 · w²/2, three of p · 9 · w²
+    and a shortcut p · w²/2. Head: 8 · 10.
+    """
+    lane = planned_lane(tmp_path)
+    stages = sum(
+        places * (9 * w * w // 2 + 3 * 9 * w * w + w * w // 2)
+        for places, w in ((16, 2), (4, 4), (1, 8))
+    )
+    products = 64 * 27 + 4 * 64 * 9 + stages + 8 * 10
+    network = replace(lane.model, options={"width": 1})
+    (model, checkpoint, _) = networks([replace(lane, model=network)])[0]
+    assert check_models([(model, checkpoint, 8)] * 2) == [2 * products] * 2
+
+
+def test_efficiency_is_one_where_no_place_waited() -> None:
+    """Cells of 30 and 20 s in two places within 40 s fill 50 of 80 seconds."""
+    assert efficiency(50.0, 2, 40.0) == 0.625
+    assert efficiency(80.0, 2, 40.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("peaks", "lanes"),
+    [([], None), ([10], 9), ([10, 24], 3), ([89], 1), ([100], 1), ([45], 2)],
+)
+def test_a_gpu_is_shared_by_as_many_lanes_as_the_largest_cell_allows(
+    peaks: list[int], lanes: int | None
+) -> None:
+    """Of 100 bytes 90 may be used."""
+    rows = [{"resources": {"peak_device_bytes": peak, "device_bytes": 100}} for peak in peaks]
+    assert lanes_a_gpu([{"resources": {"device_type": "cpu"}}, {}, *rows]) == lanes
