@@ -7,12 +7,16 @@ them is broken once, to show that it can fail.
 from __future__ import annotations
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lotus_ray.errors import JobError
@@ -24,6 +28,7 @@ FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "jobs" / "clusters" / "gcp.
 Config = dict[str, Any]
 
 AWS_NODE = {
+    "ImageId": {"AMI"},  # of the reader's: that of Ray has a driver which torch cannot use
     "InstanceType": re.compile(r"[a-z0-9]+\.[0-9]*x?large"),
     "IamInstanceProfile": Must(Name=re.compile(r"lotus-ray-(head|worker)")),
     "InstanceMarketOptions": Must(MarketType={"spot"}),
@@ -336,3 +341,25 @@ def test_a_worker_that_is_not_spot_and_a_head_that_is_are_found(cloud: str, spot
     types = config["available_node_types"]
     types["head"]["node_config"][spot] = types["one_gpu"]["node_config"].pop(spot)
     assert {"the head is spot", "a worker is not spot"} <= set(unfit(cloud, config))
+
+
+@pytest.mark.parametrize("cloud", FILES)
+def test_a_worker_whose_gpu_torch_cannot_use_does_not_join(cloud: str) -> None:
+    """The check of the file, run here, where there is no GPU: it says so and fails."""
+    config = yaml.safe_load(FILES[cloud].read_text())
+    (check,) = config["worker_setup_commands"]
+    program = check.replace("python -c", f"{sys.executable} -c")
+    ended = subprocess.run(
+        ["sh", "-c", program],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"torch {torch.__version__} cannot use the GPU driver")
+
+
+def test_every_machine_of_aws_names_its_image() -> None:
+    config = yaml.safe_load(FILES["aws"].read_text())
+    assert {kind["node_config"]["ImageId"] for _, kind in kinds(config)} == {"AMI"}

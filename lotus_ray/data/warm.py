@@ -152,6 +152,7 @@ class WarmSet:
         self.roles = roles
         # Where batches are made of them: a copy for each batch would wait for the device.
         self._there = tuple(values.to(device) for values in (self.labels, self.keys, self.forget))
+        self._last_rows = 0  # in the first batch of the last pass
         self.order = Order(self.keys, seed, stored, window)
         shape = (1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
@@ -180,7 +181,7 @@ class WarmSet:
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
-        give_back_memory()  # what one pass leaves in pieces does not serve the next one's batches
+        self._make_room(len(shares[0]) if len(shares) else 0)
         images = self.pixels.along(shares, window_of)
         for rows, total, image in zip(shares, totals, images, strict=True):
             index = self._sent(torch.from_numpy(rows))
@@ -193,6 +194,16 @@ class WarmSet:
                 forget=forget,
                 total=total,
             )
+
+    def _make_room(self, rows: int) -> None:
+        """Give freed memory back where batches are of another size than those of the last pass.
+
+        What that left in pieces does not serve these; what batches of this size left does, and
+        the system would have to clear all of it again.
+        """
+        if not self._last_rows / 2 <= rows <= self._last_rows * 2:
+            give_back_memory()
+        self._last_rows = rows
 
     def _sent(self, values: Tensor) -> Tensor:
         """Return values on the device; to a GPU they go while it works."""
