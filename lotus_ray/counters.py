@@ -25,6 +25,7 @@ class Forwards:
     def watch(self, model: nn.Module, name: str) -> nn.Module:
         """Count the images of each call of a module; return it."""
 
+        @torch.compiler.disable  # type: ignore[untyped-decorator] # it is Python's to count
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self.images[name] += _count(inputs[0])
 

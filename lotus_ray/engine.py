@@ -88,7 +88,8 @@ def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> 
                 reached = None  # its weights need no second place in memory
                 keeper.reached()
             continue
-        replica = replica or problem.workers.replicate(problem.model)
+        if replica is None:
+            replica = problem.workers.replicate(problem.model)
         records.append(_train(phase, replica, problem, index))
         keeper.offer(lambda: Border.of(problem, optimizers, records))
     problem.model.eval()

@@ -239,6 +239,10 @@ class Resources(_Strict):
     scratch: Annotated[str | None, Field(description="folder for those; default the system's")] = (
         None
     )
+    compile: Annotated[
+        bool,
+        Field(description="compile networks that train, once what is left of a lane repays it"),
+    ] = False
     max_bad_images: Annotated[
         int, Field(ge=0, description="leave out so many that cannot be decoded; none to forget")
     ] = 0

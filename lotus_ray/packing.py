@@ -45,10 +45,10 @@ def expected_work(todo: Todo, roles: Roles, flops: float) -> float:
     """
     trained, evaluated = len(roles.rows(FORGET, RETAIN)), len(roles.rows(*ROLES))
     missing = [cell for cell in todo.lane.cells if cell.cell_id in todo.generations]
-    return flops * sum((1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in missing)
+    return flops * sum((1 + BACKWARD) * epochs_of(cell) * trained + evaluated for cell in missing)
 
 
-def _epochs(cell: Cell) -> int:
+def epochs_of(cell: Cell) -> int:
     """Return how many epochs a cell trains; a method without any passes over its data once."""
     method: Mapping[str, Any] = cell.spec["method"]
     return int(method.get("epochs", method.get("inner", {}).get("epochs", 1)))
