@@ -14,6 +14,7 @@ from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
+from lotus_ray.ray_environment import cluster_address, wrong_address
 
 _HERE = {"address": "local", "include_dashboard": False}
 
@@ -23,7 +24,11 @@ def session() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine for this command.
 
     Where Ray starts here it demands a token that only this user can read.
+
+    Raises:
+        ClusterError: Ray cannot be reached or started; in seconds where nothing listens there.
     """
+    _check_environment()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -34,7 +39,7 @@ def session() -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             runtime_env={"env_vars": environment_of_workers()},
-            **({} if "RAY_ADDRESS" in os.environ else _HERE),
+            **({} if cluster_address() else _HERE),
         )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
         if callable(on_sigterm):
@@ -51,6 +56,11 @@ def session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_environment() -> None:
+    if wrong := wrong_address():
+        raise wrong
 
 
 def _say_nothing(*_: object, **__: object) -> None:
@@ -71,7 +81,7 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
         ClusterError: not even one lane fits, and no node will be added that changes it.
     """
     lanes = fitting_lanes(resources)
-    if "RAY_ADDRESS" in os.environ:
+    if cluster_address():
         types = placement.node_types()
         if types is not None:
             lanes = max(lanes, placement.lanes_to_come(resources, types))
@@ -88,11 +98,13 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
 
 
 def check_this_machine(resources: Resources) -> None:
-    """Raise ClusterError where Ray would start here and this machine is too small for one lane.
+    """Raise ClusterError where no lane can run, as far as this machine can tell at once.
 
-    Cheap, and before anything is written; `concurrent_lanes` is the full check.
+    Nothing listens at RAY_ADDRESS; or Ray would start here, and this machine is too small for one
+    lane. Cheap, and before anything is written; `concurrent_lanes` is the full check.
     """
-    if "RAY_ADDRESS" in os.environ:
+    _check_environment()
+    if cluster_address():
         return
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if cpus is not None and cpus < resources.least_workers * resources.cpus_per_worker:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.ray_environment import cluster_address, wrong_address
 
-CONNECT_SECONDS = 3
 PROBE_SECONDS = 15  # of which the import of Ray takes most
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 Probe = Callable[[str, Mapping[str, str]], dict[str, Any]]
@@ -55,19 +54,11 @@ def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe
 
 def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
     """Say what `lotus-ray grid` would join, and whether it can."""
-    address = environment.get("RAY_ADDRESS", "")
-    if address in ("", "local"):
+    address = cluster_address(environment)
+    if not address:
         return Finding("ray", OK, "RAY_ADDRESS is not set: Ray starts here with each command")
-    scheme, _, rest = address.rpartition("://")
-    if scheme:
-        host = rest.rpartition("@")[2].partition(":")[0]
-        submit = f"ray job submit --address http://{host}:8265 -- lotus-ray doctor"
-        text = f"RAY_ADDRESS={scheme}://… is not for this command, which runs inside the cluster"
-        return Finding("ray", PROBLEM, text, submit)
-    closed = "" if address == "auto" else _closed(address)
-    if closed:
-        text = f"nothing answers at RAY_ADDRESS={address}: {closed}"
-        return Finding("ray", PROBLEM, text, "unset RAY_ADDRESS   (or ray up cluster.yaml)")
+    if wrong := wrong_address(environment):
+        return Finding("ray", PROBLEM, wrong.what, wrong.next_command)
     answer = ask(address, environment)
     if answer.get("error") == "authentication":
         text = f"the cluster at {address} wants another token: {answer['message']}"
@@ -101,15 +92,3 @@ def _node(node: Mapping[str, Any]) -> str:
 
 def _minor(text: str | None) -> list[str]:
     return (text or "").split(".")[:2]
-
-
-def _closed(address: str) -> str:
-    """Return why no connection can be made to host:port, or nothing."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
-            return ""
-    except ValueError:
-        return "it is not host:port"
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
