@@ -1,15 +1,17 @@
-"""What the environment says of Ray: which cluster to join. Asked without Ray, within seconds."""
+"""What the environment says of Ray: which cluster, which token. Told in seconds, without Ray."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from lotus_ray.errors import ClusterError
 
 CONNECT_SECONDS = 3
 HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine
+ANOTHER_TOKEN = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE   (the cluster's token)"
 
 
 def cluster_address(environment: Mapping[str, str] = os.environ) -> str:
@@ -39,6 +41,33 @@ def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError |
             next_command="unset RAY_ADDRESS   (or ray up cluster.yaml)",
         )
     return None
+
+
+def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
+    """Return why the token that is to be shown, or demanded, cannot be read.
+
+    Ray ends the process over it. It reads RAY_AUTH_TOKEN first, and nothing where a cluster to join
+    is said to want no token; a Ray that starts here demands one all the same.
+    """
+    file = environment.get("RAY_AUTH_TOKEN_PATH", "")
+    mode = environment.get("RAY_AUTH_MODE", "").lower()
+    if not file or environment.get("RAY_AUTH_TOKEN"):
+        return None
+    if mode == "disabled" and cluster_address(environment):
+        return None
+    try:
+        why = "" if Path(file).read_bytes().strip() else "it is empty"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not why:
+        return None
+    return ClusterError(
+        f"the token file cannot be read: {why}",
+        where=f"RAY_AUTH_TOKEN_PATH={file}",
+        next_command=ANOTHER_TOKEN
+        if cluster_address(environment)
+        else "unset RAY_AUTH_TOKEN_PATH   (Ray makes a token of its own)",
+    )
 
 
 def _closed(address: str) -> str:

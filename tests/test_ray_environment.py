@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from lotus_ray.ray_environment import cluster_address, wrong_address
+from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 SESSION = """
 from lotus_ray.cluster import session
@@ -66,5 +67,43 @@ def test_no_command_waits_for_a_cluster_that_is_not_there() -> None:
             "unset RAY_ADDRESS   (or ray up cluster.yaml)",
         ]
         * 2
+    )
+    assert ended.stderr == ""
+
+
+def test_ray_client_is_refused_and_its_password_not_repeated() -> None:
+    ended = started(RAY_ADDRESS="ray://me:secret@head:10001")
+    assert (
+        ended.stdout.splitlines()
+        == [
+            "6 RAY_ADDRESS=ray://… is not for this command, which runs inside the cluster",
+            "ray job submit --address http://head:8265 -- lotus-ray doctor",
+        ]
+        * 2
+    )
+    assert "secret" not in ended.stdout + ended.stderr
+
+
+def test_a_token_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """Unless the token is in the environment, or the cluster is said to want none."""
+    (tmp_path / "empty").write_text("\n")
+    for name, why in (("none", "No such file or directory"), ("empty", "it is empty")):
+        told = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / name)}
+        wrong = wrong_token(told)
+        assert wrong is not None
+        assert wrong.what == f"the token file cannot be read: {why}"
+        assert wrong.next_command.startswith("unset RAY_AUTH_TOKEN_PATH")
+        joining = told | {"RAY_ADDRESS": "head:6379"}
+        assert (wrong := wrong_token(joining)) is not None
+        assert wrong.next_command == ANOTHER_TOKEN
+        assert wrong_token(told | {"RAY_AUTH_TOKEN": "token"}) is None
+        assert wrong_token(told | {"RAY_AUTH_MODE": "disabled"}) is not None  # Ray starts here
+        assert wrong_token(joining | {"RAY_AUTH_MODE": "disabled"}) is None
+
+
+def test_a_session_without_its_token_file_ends_like_any_error(tmp_path: Path) -> None:
+    ended = started(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
+    assert ended.stdout.splitlines()[0] == (
+        "6 the token file cannot be read: No such file or directory"
     )
     assert ended.stderr == ""

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import AuthenticationError, RayError
 
 from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
-from lotus_ray.ray_environment import cluster_address, wrong_address
+from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 _HERE = {"address": "local", "include_dashboard": False}
 
@@ -45,12 +46,8 @@ def session() -> Iterator[None]:
         if callable(on_sigterm):
             on_sigterm(signal.SIGTERM, None)
         raise KeyboardInterrupt from ended
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"Ray cannot be reached: {str(error).splitlines()[0]}",
-            where=os.environ.get("RAY_ADDRESS", "this machine"),
-            next_command="ray status",
-        ) from error
+    except (RayError, ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        raise _unreachable(error) from error
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own
     try:
         yield
@@ -59,8 +56,29 @@ def session() -> Iterator[None]:
 
 
 def _check_environment() -> None:
-    if wrong := wrong_address():
+    if wrong := wrong_address() or wrong_token():
         raise wrong
+
+
+def _unreachable(error: Exception) -> ClusterError:
+    """Return what an error of `ray.init` means to a user."""
+    address = cluster_address()
+    refused = _refusal(error)
+    said = (str(refused or error).splitlines() or [type(error).__name__])[0]
+    if refused:
+        whose = f"the cluster at {address}" if address else "Ray on this machine"
+        why = said.removeprefix("RPC error: ").partition(". ")[0]
+        what, command = f"{whose} wants another token: {why}", ANOTHER_TOKEN
+    else:
+        what, command = f"Ray cannot be reached: {said}", "ray status"
+    return ClusterError(what, where=address or "this machine", next_command=command)
+
+
+def _refusal(error: BaseException | None) -> BaseException | None:
+    """Return the error of authentication that lies behind an error, or None."""
+    while error is not None and not isinstance(error, AuthenticationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _say_nothing(*_: object, **__: object) -> None:
