@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.ray_environment import cluster_address, wrong_address
+from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 PROBE_SECONDS = 15  # of which the import of Ray takes most
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_PASSING = re.compile(r"\[[^]]* [DIW] \d+ \d+\]")  # [time LEVEL process thread]
+_BOILERPLATE = re.compile(
+    r"^\[[^]]*\] \S+:\d+:\s*|An unexpected system state has occurred\..* Check failed: \S+\s*"
+)
 Probe = Callable[[str, Mapping[str, str]], dict[str, Any]]
 
 
@@ -33,9 +38,20 @@ def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": "unreachable", "message": f"no answer in {PROBE_SECONDS} s"}
     except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return {"error": "unreachable", "message": last}
+        return {"error": "unreachable", "message": cause(done.stderr) or "no answer"}
     return answer
+
+
+def cause(stderr: str) -> str:
+    """Return what a process died of: of a traceback the last line, else the first that says it.
+
+    Ray's C++ writes warnings, one line about what failed, and its stack.
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if any(line.startswith("Traceback (") for line in lines):
+        return lines[-1]
+    said = [line for line in lines if not _PASSING.match(line)]
+    return _BOILERPLATE.sub("", said[0]) if said else ""
 
 
 def without_token(environment: Mapping[str, str]) -> dict[str, str]:
@@ -55,14 +71,15 @@ def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe
 def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
     """Say what `lotus-ray grid` would join, and whether it can."""
     address = cluster_address(environment)
+    if wrong := wrong_address(environment) or wrong_token(environment):
+        where = f" ({wrong.where})" if wrong.where else ""
+        return Finding("ray", PROBLEM, f"{wrong.what}{where}", wrong.next_command)
     if not address:
         return Finding("ray", OK, "RAY_ADDRESS is not set: Ray starts here with each command")
-    if wrong := wrong_address(environment):
-        return Finding("ray", PROBLEM, wrong.what, wrong.next_command)
     answer = ask(address, environment)
     if answer.get("error") == "authentication":
         text = f"the cluster at {address} wants another token: {answer['message']}"
-        return Finding("ray", PROBLEM, text, "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE")
+        return Finding("ray", PROBLEM, text, ANOTHER_TOKEN)
     if "error" in answer:
         text = f"no Ray answers at {address}: {answer['message']}"
         return Finding("ray", PROBLEM, text, f"ray status --address {address}")
