@@ -35,7 +35,7 @@ def storage(
             wrong = broken_promise(blobs)
     except LotusRayError as error:
         where = f" ({error.where})" if error.where else ""
-        return Finding("store", PROBLEM, f"{error.what}{where}", _ANOTHER)
+        return Finding("store", PROBLEM, f"{error.what}{where}", error.next_command or _ANOTHER)
     except OSError as error:
         return Finding("store", PROBLEM, f"it cannot be used: {error.strerror or error}", _ANOTHER)
     if wrong:

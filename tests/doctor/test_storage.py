@@ -82,5 +82,16 @@ def test_an_error_without_a_place_is_told_without_one() -> None:
     def refuses(uri: str) -> Store:
         raise StoreError("the bucket answers 403")
 
-    assert storage("s3://b", refuses).text == "the bucket answers 403"
+    found = storage("s3://b", refuses)
+    assert (found.text, found.next_command) == (
+        "the bucket answers 403",
+        "lotus-ray doctor --store FOLDER",
+    )
     assert storage(None).status == OK
+
+
+def test_the_next_command_is_the_stores_own() -> None:
+    def refuses(uri: str) -> Store:
+        raise StoreError("no credentials", next_command="export AWS_ACCESS_KEY_ID=…")
+
+    assert storage("s3://b", refuses).next_command == "export AWS_ACCESS_KEY_ID=…"
