@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
+from lotus_ray.blobs.patience import Patience
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.doctor.machine import GIB, Free, free_bytes
 from lotus_ray.errors import LotusRayError
@@ -15,6 +16,7 @@ from lotus_ray.store import Store
 from lotus_ray.store_probe import broken_promise
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
+_HASTE = Patience(total_seconds=6, request_seconds=4, connect_seconds=3)
 
 
 def storage(
@@ -30,7 +32,7 @@ def storage(
     if uri is None:
         return Finding("store", OK, "not checked: none was given", "")
     try:
-        blobs = opened(uri).blobs
+        blobs = _in_haste(opened(uri).blobs)
         with _as_it_was(blobs):
             wrong = broken_promise(blobs)
     except LotusRayError as error:
@@ -45,6 +47,15 @@ def storage(
         text = f"{uri} creates once and not twice; {left / GIB:.1f} of {total / GIB:.1f} GiB free"
         return Finding("store", OK if left >= GIB else WARNING, text)
     return Finding("store", OK, f"{uri} creates once and not twice")
+
+
+def _in_haste(blobs: Blobs) -> Blobs:
+    """Return the same place, which in a bucket is asked again for a few seconds only."""
+    if isinstance(blobs, LocalBlobs):
+        return blobs
+    from lotus_ray.blobs.cloud import CloudBlobs
+
+    return CloudBlobs(blobs.address, _HASTE) if isinstance(blobs, CloudBlobs) else blobs
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_the_next_command_is_the_stores_own() -> None:
         raise StoreError("no credentials", next_command="export AWS_ACCESS_KEY_ID=…")
 
     assert storage("s3://b", refuses).next_command == "export AWS_ACCESS_KEY_ID=…"
+
+
+def test_a_bucket_that_does_not_answer_is_given_up_in_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A grid would ask for two minutes, and a cleanup for two more."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    began = time.monotonic()
+    found = storage("s3://bucket/x")
+    assert time.monotonic() - began < 15
+    assert (found.status, found.exit_code) == (PROBLEM, 5)
+    assert "no connection" in found.text
