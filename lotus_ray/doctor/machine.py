@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 
@@ -17,12 +19,21 @@ GIB = 1 << 30
 SHARED_MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 256 << 20  # less of it, and worker processes cannot even pass messages
 _PACKAGES = ("lotus-ray", "ray", "torch", "torchvision", "timm", "pyarrow")
-_LOADED = ("torch", "torchvision", "pyarrow")  # two that do not fit each other fail when loaded
+# Two that do not fit each other fail when loaded.
+_LOADED = ("torch", "torchvision", "timm", "pyarrow", "ray")
 Free = Callable[[Path], tuple[int, int]]  # a folder -> bytes in all, bytes free
 
 
-def versions(load: Callable[[str], object] = importlib.import_module) -> Finding:
-    """Say which versions are installed, and whether they can be loaded."""
+def versions(
+    load: Callable[[str], object] = importlib.import_module,
+    declared: Callable[[], Iterable[str]] = lambda: requires("lotus-ray") or (),
+) -> Finding:
+    """Say which versions are installed, whether they are what is asked for, and can be loaded.
+
+    Args:
+        load: imports a package.
+        declared: returns what lotus-ray requires, as its package says it.
+    """
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -30,6 +41,10 @@ def versions(load: Callable[[str], object] = importlib.import_module) -> Finding
         except PackageNotFoundError:
             if name != "lotus-ray":
                 return _not_installed(name, "it is not installed")
+    if wrong := _unmet(declared):
+        names = "; ".join(f"{needed.name} {has}, needs {needed}" for needed, has in wrong)
+        command = "pip install " + " ".join(f"'{needed}'" for needed, _ in wrong)
+        return Finding("versions", PROBLEM, f"not what lotus-ray needs: {names}", command)
     for name in _LOADED:
         try:
             load(name)
@@ -38,6 +53,27 @@ def versions(load: Callable[[str], object] = importlib.import_module) -> Finding
     cuda = _cuda()
     found |= {"CUDA": cuda} if cuda else {}
     return Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))
+
+
+def _unmet(declared: Callable[[], Iterable[str]]) -> list[tuple[Requirement, str]]:
+    """Return requirements that what is installed does not meet, and what is; extras are no need."""
+    try:
+        needs = [Requirement(text) for text in declared()]
+    except PackageNotFoundError:  # a checkout that is not installed declares nothing
+        return []
+    unmet = []
+    for needed in needs:
+        if needed.marker and not needed.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            has = version(needed.name)
+        except PackageNotFoundError:
+            has = "is not installed"
+        else:
+            if needed.specifier.contains(has, prereleases=True):  # as a build of torch may be
+                continue
+        unmet.append((needed, has))
+    return unmet
 
 
 def _not_installed(name: str, why: str) -> Finding:
