@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import platform
@@ -97,8 +98,20 @@ def _joined(address: str, answer: Mapping[str, Any], authenticated: bool | None)
         return Finding("ray", PROBLEM, told, f"uv venv --python {answer['python']}")
     if authenticated is False:
         told = f"{text}; whoever reaches it may run code there: it wants no token"
-        return Finding("ray", WARNING, told, "RAY_AUTH_MODE=token ray start --head …")
+        alone = is_loopback(address)  # what else is open of it, `exposure` says
+        return Finding(
+            "ray", WARNING if alone else PROBLEM, told, "RAY_AUTH_MODE=token ray start --head …"
+        )
     return Finding("ray", OK, text + ("; it wants a token" if authenticated else ""))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether host:port is of this machine alone; of other names it is not known."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _node(node: Mapping[str, Any]) -> str:

@@ -45,8 +45,11 @@ def test_a_cluster_that_wants_our_token() -> None:
     )
 
 
-def test_a_cluster_that_lets_anyone_in_is_a_warning() -> None:
+def test_a_cluster_that_lets_anyone_in_is_a_warning_on_loopback_and_else_a_problem() -> None:
     assert found(FINE, FINE).status == WARNING
+    open_to_others = ray_address._joined("10.0.0.1:6379", FINE, False)
+    assert (open_to_others.status, open_to_others.exit_code) == (PROBLEM, 6)
+    assert ray_address._joined("10.0.0.1:6379", FINE, True).status == OK
     silent = {"error": "unreachable", "message": "no answer"}
     assert found(FINE, silent).status == OK
 
@@ -124,3 +127,18 @@ def test_a_token_file_that_is_not_there_is_a_problem_before_anybody_is_asked() -
         "the token file cannot be read: No such file or directory (RAY_AUTH_TOKEN_PATH=/none)"
     )
     assert found.next_command.startswith("unset RAY_AUTH_TOKEN_PATH")
+
+
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [
+        ("127.0.0.1:6379", True),
+        ("localhost:6379", True),
+        ("[::1]:6379", True),
+        ("10.0.0.1:6379", False),
+        ("head:6379", False),
+        ("auto", False),
+    ],
+)
+def test_loopback_is_known_by_its_address(address: str, alone: bool) -> None:
+    assert ray_address.is_loopback(address) == alone
