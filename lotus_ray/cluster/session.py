@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
 from lotus_ray.cluster import environment_of_workers, placement
@@ -24,12 +25,15 @@ _HERE = {"address": "local", "include_dashboard": False}
 def session() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine for this command.
 
-    Where Ray starts here it demands a token that only this user can read.
+    Where Ray starts here it demands a token that only this user can read, whatever RAY_AUTH_MODE
+    says: not all of its ports are on loopback, its control service listens on every address.
 
     Raises:
         ClusterError: Ray cannot be reached or started; in seconds where nothing listens there.
     """
     _check_environment()
+    if not cluster_address():
+        _demand_token()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -53,6 +57,12 @@ def session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _demand_token() -> None:
+    """Let a Ray that this process starts turn away who knows no token."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")  # Ray read the environment when it was imported
 
 
 def _check_environment() -> None:
