@@ -117,6 +117,12 @@ def free_bytes(folder: Path) -> tuple[int, int]:
     return found.total, found.free
 
 
+def free_of(left: int, total: int) -> str:
+    """Return how much of a disk is free, in MiB where GiB would read 0.0."""
+    free = f"{left / GIB:.1f}" if left >= 0.05 * GIB else f"{left / (1 << 20):.1f} MiB"
+    return f"{free} of {total / GIB:.1f} GiB free"
+
+
 def shared_memory(
     decoded_memory_gb: float, free: Free = free_bytes, folder: Path = SHARED_MEMORY
 ) -> Finding:
@@ -125,7 +131,7 @@ def shared_memory(
     if not folder.is_dir():
         return Finding(name, WARNING, f"there is no {folder}: decoded images go to the disk")
     total, left = free(folder)
-    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {folder}"
+    text = f"{free_of(left, total)} in {folder}"
     if left < NEEDED_BYTES:
         command = f"du -sh {folder}/* | sort -h   (in Docker: docker run --shm-size=8g)"
         return Finding(name, PROBLEM, f"it is full: {text}", command)
@@ -139,7 +145,7 @@ def scratch(folder: str | None, free: Free = free_bytes) -> Finding:
     """Say whether the local disk takes the decoded images that memory does not."""
     place = Path(folder or tempfile.gettempdir()).expanduser().absolute()
     total, left = free(place)
-    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {place}"
+    text = f"{free_of(left, total)} in {place}"
     again = "lotus-ray grid JOB.yaml --set resources.scratch=FOLDER"
     nearest = next(parent for parent in (place, *place.parents) if parent.exists())
     if not os.access(nearest, os.W_OK):

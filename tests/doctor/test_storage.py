@@ -71,6 +71,25 @@ def test_a_disk_that_is_nearly_full_is_a_warning(tmp_path: Path) -> None:
     found = storage(str(tmp_path), free=lambda folder: (10 * GIB, GIB // 2))
     assert (found.status, found.exit_code) == (WARNING, 0)
     assert "0.5 of 10.0 GiB free" in found.text
+    assert found.next_command.startswith("df -h")
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "words"),
+    [
+        (100 << 20, WARNING, "0.1 of 10.0 GiB"),
+        ((100 << 20) - 1, PROBLEM, "0.1 of 10.0 GiB"),
+        (30 << 20, PROBLEM, "30.0 MiB of 10.0 GiB"),
+        (0, PROBLEM, "0.0 MiB of 10.0 GiB"),
+    ],
+)
+def test_a_disk_without_room_for_a_row_is_a_problem(
+    left: int, status: str, words: str, tmp_path: Path
+) -> None:
+    found = storage(str(tmp_path), free=lambda folder: (10 * GIB, left))
+    assert (found.status, found.exit_code) == (status, 5 if status == PROBLEM else 0)
+    assert words in found.text
+    assert found.next_command.startswith("df -h")
 
 
 def test_a_store_of_no_known_kind_is_a_problem() -> None:
