@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
+_REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}
 
 
@@ -73,22 +75,24 @@ def _check_environment() -> None:
 def _unreachable(error: Exception) -> ClusterError:
     """Return what an error of `ray.init` means to a user."""
     address = cluster_address()
-    refused = _refusal(error)
-    said = (str(refused or error).splitlines() or [type(error).__name__])[0]
-    if refused:
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if why := _refusal(error):
         whose = f"the cluster at {address}" if address else "Ray on this machine"
-        why = said.removeprefix("RPC error: ").partition(". ")[0]
         what, command = f"{whose} wants another token: {why}", ANOTHER_TOKEN
     else:
         what, command = f"Ray cannot be reached: {said}", "ray status"
     return ClusterError(what, where=address or "this machine", next_command=command)
 
 
-def _refusal(error: BaseException | None) -> BaseException | None:
-    """Return the error of authentication that lies behind an error, or None."""
-    while error is not None and not isinstance(error, AuthenticationError):
+def _refusal(error: BaseException | None) -> str:
+    """Return why a token was refused, if that lies behind an error: Ray may keep its text alone."""
+    while error is not None:
+        if isinstance(error, AuthenticationError):
+            return str(error).removeprefix("RPC error: ").partition(". ")[0]
+        if found := _REFUSED.search(str(error)):
+            return found[1]
         error = error.__cause__ or error.__context__
-    return error
+    return ""
 
 
 def _say_nothing(*_: object, **__: object) -> None:
