@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 
 from lotus_ray.blobs import Blobs
-from lotus_ray.errors import StoreError
+from lotus_ray.errors import StoreError, StoreUnreachable
 
 LEFT_AFTER_SECONDS = 3600  # longer than patience with a slow server, and clocks that differ
 _PROBE = re.compile(r"probe-(?:([0-9]+)-)?[0-9a-f]{32}/")  # an older version told no time
@@ -27,10 +27,15 @@ def broken_promise(blobs: Blobs) -> str:
         OSError: it cannot be read.
     """
     folder = f"probe-{int(time.time())}-{uuid.uuid4().hex}/"
+    answers = True
     try:
         wrong = _try(blobs, folder)
+    except StoreUnreachable:
+        answers = False  # what may be there is removed by a later probe
+        raise
     finally:
-        blobs.delete_all(folder)
+        if answers:
+            blobs.delete_all(folder)
     with suppress(StoreError, OSError):  # they are in nobody's way
         _remove_leftovers(blobs)
     return wrong

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RayError
 
 from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
+from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
+_REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}
 
 
@@ -22,8 +27,15 @@ _HERE = {"address": "local", "include_dashboard": False}
 def session() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine for this command.
 
-    Where Ray starts here it demands a token that only this user can read.
+    Where Ray starts here it demands a token that only this user can read, whatever RAY_AUTH_MODE
+    says: not all of its ports are on loopback, its control service listens on every address.
+
+    Raises:
+        ClusterError: Ray cannot be reached or started; in seconds where nothing listens there.
     """
+    _check_environment()
+    if not cluster_address():
+        _demand_token()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -34,23 +46,53 @@ def session() -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             runtime_env={"env_vars": environment_of_workers()},
-            **({} if "RAY_ADDRESS" in os.environ else _HERE),
+            **({} if cluster_address() else _HERE),
         )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
         if callable(on_sigterm):
             on_sigterm(signal.SIGTERM, None)
         raise KeyboardInterrupt from ended
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"Ray cannot be reached: {str(error).splitlines()[0]}",
-            where=os.environ.get("RAY_ADDRESS", "this machine"),
-            next_command="ray status",
-        ) from error
+    except (RayError, ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        raise _unreachable(error) from error
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _demand_token() -> None:
+    """Let a Ray that this process starts turn away who knows no token."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")  # Ray read the environment when it was imported
+
+
+def _check_environment() -> None:
+    if wrong := wrong_address() or wrong_token():
+        raise wrong
+
+
+def _unreachable(error: Exception) -> ClusterError:
+    """Return what an error of `ray.init` means to a user."""
+    address = cluster_address()
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if why := _refusal(error):
+        whose = f"the cluster at {address}" if address else "Ray on this machine"
+        what, command = f"{whose} wants another token: {why}", ANOTHER_TOKEN
+    else:
+        what, command = f"Ray cannot be reached: {said}", "ray status"
+    return ClusterError(what, where=address or "this machine", next_command=command)
+
+
+def _refusal(error: BaseException | None) -> str:
+    """Return why a token was refused, if that lies behind an error: Ray may keep its text alone."""
+    while error is not None:
+        if isinstance(error, AuthenticationError):
+            return str(error).removeprefix("RPC error: ").partition(". ")[0]
+        if found := _REFUSED.search(str(error)):
+            return found[1]
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _say_nothing(*_: object, **__: object) -> None:
@@ -71,7 +113,7 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
         ClusterError: not even one lane fits, and no node will be added that changes it.
     """
     lanes = fitting_lanes(resources)
-    if "RAY_ADDRESS" in os.environ:
+    if cluster_address():
         types = placement.node_types()
         if types is not None:
             lanes = max(lanes, placement.lanes_to_come(resources, types))
@@ -88,11 +130,13 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
 
 
 def check_this_machine(resources: Resources) -> None:
-    """Raise ClusterError where Ray would start here and this machine is too small for one lane.
+    """Raise ClusterError where no lane can run, as far as this machine can tell at once.
 
-    Cheap, and before anything is written; `concurrent_lanes` is the full check.
+    Nothing listens at RAY_ADDRESS; or Ray would start here, and this machine is too small for one
+    lane. Cheap, and before anything is written; `concurrent_lanes` is the full check.
     """
-    if "RAY_ADDRESS" in os.environ:
+    _check_environment()
+    if cluster_address():
         return
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if cpus is not None and cpus < resources.least_workers * resources.cpus_per_worker:

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
@@ -22,18 +23,26 @@ _NEXT = "ray stop && RAY_AUTH_MODE=token ray start --head --dashboard-host=127.0
 
 @dataclass(frozen=True)
 class RayPort:
-    """A port of Ray's: of its dashboard, its control service (GCS) or its client server."""
+    """A port of Ray's: of its dashboard, its control service (GCS), its client server, or of the
+    agent of each node, which takes jobs as the dashboard does.
+    """
 
     kind: str
     port: int
     guessed: bool = False  # where a dashboard moves if the port that it wants is taken
 
 
-DEFAULTS = (RayPort("dashboard", 8265), RayPort("GCS", 6379), RayPort("client server", 10001))
+DEFAULTS = (
+    RayPort("dashboard", 8265),
+    RayPort("GCS", 6379),
+    RayPort("client server", 10001),
+    RayPort("dashboard agent", 52365),
+)
 _RETRIES = re.compile(r"--port-retries=(\d+)")
 _COMMANDS = (  # as Ray starts them: what it is, its program, where the port stands
     ("dashboard", "dashboard/dashboard.py", re.compile(r"--port=(\d+)")),
     ("GCS", "dashboard/dashboard.py", re.compile(r"--gcs-address=\S*?:(\d+)(?!\S)")),
+    ("dashboard agent", "dashboard/agent.py", re.compile(r"--listen-port=(\d+)")),  # and a raylet's
     ("client server", "ray.util.client.server", re.compile(r"--port=(\d+)")),
 )
 Listener = tuple[str, int]  # address, port
@@ -75,19 +84,34 @@ def ray_ports(proc: Path = Path("/proc")) -> set[RayPort]:
 def asks_for_token(port: RayPort, address: str) -> bool | None:
     """Return whether a port wants a token; None where it does not say, or is no Ray's."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
-    if port.kind != "dashboard":
-        return wants_token(f"{host}:{port.port}", os.environ) if port.kind == "GCS" else None
+    if port.kind == "GCS":
+        return wants_token(f"{host}:{port.port}", os.environ)
+    if port.kind == "client server":
+        return None
+    server = f"http://{host}:{port.port}"
+    code, said = _get(f"{server}/api/authentication_mode")
+    if code in (401, 403):
+        return True
+    if port.kind == "dashboard agent":  # it has no such page, and shows that only to who may ask
+        is_agent = code == 404 and _get(f"{server}/api/local_raylet_healthz")[0] == 200
+        return False if is_agent else None
+    try:
+        return bool(json.loads(said)["authentication_mode"] != "disabled")
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _get(url: str) -> tuple[int, bytes]:
+    """Return the status and the beginning of a page; 0 where nobody speaks HTTP."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    url = f"http://{host}:{port.port}/api/authentication_mode"
     try:
         with opener.open(url, timeout=REPLY_SECONDS) as reply:
-            mode = json.loads(reply.read(1000))["authentication_mode"]
+            return reply.status, reply.read(1000)
     except urllib.error.HTTPError as error:
         error.close()
-        return True if error.code in (401, 403) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return bool(mode != "disabled")
+        return error.code, b""
+    except (OSError, ValueError, HTTPException):
+        return 0, b""
 
 
 def exposure(

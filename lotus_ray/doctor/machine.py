@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 
@@ -17,12 +19,21 @@ GIB = 1 << 30
 SHARED_MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 256 << 20  # less of it, and worker processes cannot even pass messages
 _PACKAGES = ("lotus-ray", "ray", "torch", "torchvision", "timm", "pyarrow")
-_LOADED = ("torch", "torchvision", "pyarrow")  # two that do not fit each other fail when loaded
+# Two that do not fit each other fail when loaded.
+_LOADED = ("torch", "torchvision", "timm", "pyarrow", "ray")
 Free = Callable[[Path], tuple[int, int]]  # a folder -> bytes in all, bytes free
 
 
-def versions(load: Callable[[str], object] = importlib.import_module) -> Finding:
-    """Say which versions are installed, and whether they can be loaded."""
+def versions(
+    load: Callable[[str], object] = importlib.import_module,
+    declared: Callable[[], Iterable[str]] = lambda: requires("lotus-ray") or (),
+) -> Finding:
+    """Say which versions are installed, whether they are what is asked for, and can be loaded.
+
+    Args:
+        load: imports a package.
+        declared: returns what lotus-ray requires, as its package says it.
+    """
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -30,6 +41,10 @@ def versions(load: Callable[[str], object] = importlib.import_module) -> Finding
         except PackageNotFoundError:
             if name != "lotus-ray":
                 return _not_installed(name, "it is not installed")
+    if wrong := _unmet(declared):
+        names = "; ".join(f"{needed.name} {has}, needs {needed}" for needed, has in wrong)
+        command = "pip install " + " ".join(f"'{needed}'" for needed, _ in wrong)
+        return Finding("versions", PROBLEM, f"not what lotus-ray needs: {names}", command)
     for name in _LOADED:
         try:
             load(name)
@@ -38,6 +53,27 @@ def versions(load: Callable[[str], object] = importlib.import_module) -> Finding
     cuda = _cuda()
     found |= {"CUDA": cuda} if cuda else {}
     return Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))
+
+
+def _unmet(declared: Callable[[], Iterable[str]]) -> list[tuple[Requirement, str]]:
+    """Return requirements that what is installed does not meet, and what is; extras are no need."""
+    try:
+        needs = [Requirement(text) for text in declared()]
+    except PackageNotFoundError:  # a checkout that is not installed declares nothing
+        return []
+    unmet = []
+    for needed in needs:
+        if needed.marker and not needed.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            has = version(needed.name)
+        except PackageNotFoundError:
+            has = "is not installed"
+        else:
+            if needed.specifier.contains(has, prereleases=True):  # as a build of torch may be
+                continue
+        unmet.append((needed, has))
+    return unmet
 
 
 def _not_installed(name: str, why: str) -> Finding:
@@ -81,6 +117,12 @@ def free_bytes(folder: Path) -> tuple[int, int]:
     return found.total, found.free
 
 
+def free_of(left: int, total: int) -> str:
+    """Return how much of a disk is free, in MiB where GiB would read 0.0."""
+    free = f"{left / GIB:.1f}" if left >= 0.05 * GIB else f"{left / (1 << 20):.1f} MiB"
+    return f"{free} of {total / GIB:.1f} GiB free"
+
+
 def shared_memory(
     decoded_memory_gb: float, free: Free = free_bytes, folder: Path = SHARED_MEMORY
 ) -> Finding:
@@ -89,7 +131,7 @@ def shared_memory(
     if not folder.is_dir():
         return Finding(name, WARNING, f"there is no {folder}: decoded images go to the disk")
     total, left = free(folder)
-    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {folder}"
+    text = f"{free_of(left, total)} in {folder}"
     if left < NEEDED_BYTES:
         command = f"du -sh {folder}/* | sort -h   (in Docker: docker run --shm-size=8g)"
         return Finding(name, PROBLEM, f"it is full: {text}", command)
@@ -103,7 +145,7 @@ def scratch(folder: str | None, free: Free = free_bytes) -> Finding:
     """Say whether the local disk takes the decoded images that memory does not."""
     place = Path(folder or tempfile.gettempdir()).expanduser().absolute()
     total, left = free(place)
-    text = f"{left / GIB:.1f} of {total / GIB:.1f} GiB free in {place}"
+    text = f"{free_of(left, total)} in {place}"
     again = "lotus-ray grid JOB.yaml --set resources.scratch=FOLDER"
     nearest = next(parent for parent in (place, *place.parents) if parent.exists())
     if not os.access(nearest, os.W_OK):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import platform
-import socket
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
-CONNECT_SECONDS = 3
 PROBE_SECONDS = 15  # of which the import of Ray takes most
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_PASSING = re.compile(r"\[[^]]* [DIW] \d+ \d+\]")  # [time LEVEL process thread]
+_BOILERPLATE = re.compile(
+    r"^\[[^]]*\] \S+:\d+:\s*|An unexpected system state has occurred\..* Check failed: \S+\s*"
+)
 Probe = Callable[[str, Mapping[str, str]], dict[str, Any]]
 
 
@@ -34,9 +39,20 @@ def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": "unreachable", "message": f"no answer in {PROBE_SECONDS} s"}
     except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return {"error": "unreachable", "message": last}
+        return {"error": "unreachable", "message": cause(done.stderr) or "no answer"}
     return answer
+
+
+def cause(stderr: str) -> str:
+    """Return what a process died of: of a traceback the last line, else the first that says it.
+
+    Ray's C++ writes warnings, one line about what failed, and its stack.
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if any(line.startswith("Traceback (") for line in lines):
+        return lines[-1]
+    said = [line for line in lines if not _PASSING.match(line)]
+    return _BOILERPLATE.sub("", said[0]) if said else ""
 
 
 def without_token(environment: Mapping[str, str]) -> dict[str, str]:
@@ -55,23 +71,16 @@ def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe
 
 def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
     """Say what `lotus-ray grid` would join, and whether it can."""
-    address = environment.get("RAY_ADDRESS", "")
-    if address in ("", "local"):
+    address = cluster_address(environment)
+    if wrong := wrong_address(environment) or wrong_token(environment):
+        where = f" ({wrong.where})" if wrong.where else ""
+        return Finding("ray", PROBLEM, f"{wrong.what}{where}", wrong.next_command)
+    if not address:
         return Finding("ray", OK, "RAY_ADDRESS is not set: Ray starts here with each command")
-    scheme, _, rest = address.rpartition("://")
-    if scheme:
-        host = rest.rpartition("@")[2].partition(":")[0]
-        submit = f"ray job submit --address http://{host}:8265 -- lotus-ray doctor"
-        text = f"RAY_ADDRESS={scheme}://… is not for this command, which runs inside the cluster"
-        return Finding("ray", PROBLEM, text, submit)
-    closed = "" if address == "auto" else _closed(address)
-    if closed:
-        text = f"nothing answers at RAY_ADDRESS={address}: {closed}"
-        return Finding("ray", PROBLEM, text, "unset RAY_ADDRESS   (or ray up cluster.yaml)")
     answer = ask(address, environment)
     if answer.get("error") == "authentication":
         text = f"the cluster at {address} wants another token: {answer['message']}"
-        return Finding("ray", PROBLEM, text, "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE")
+        return Finding("ray", PROBLEM, text, ANOTHER_TOKEN)
     if "error" in answer:
         text = f"no Ray answers at {address}: {answer['message']}"
         return Finding("ray", PROBLEM, text, f"ray status --address {address}")
@@ -89,8 +98,20 @@ def _joined(address: str, answer: Mapping[str, Any], authenticated: bool | None)
         return Finding("ray", PROBLEM, told, f"uv venv --python {answer['python']}")
     if authenticated is False:
         told = f"{text}; whoever reaches it may run code there: it wants no token"
-        return Finding("ray", WARNING, told, "RAY_AUTH_MODE=token ray start --head …")
+        alone = is_loopback(address)  # what else is open of it, `exposure` says
+        return Finding(
+            "ray", WARNING if alone else PROBLEM, told, "RAY_AUTH_MODE=token ray start --head …"
+        )
     return Finding("ray", OK, text + ("; it wants a token" if authenticated else ""))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether host:port is of this machine alone; of other names it is not known."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _node(node: Mapping[str, Any]) -> str:
@@ -101,15 +122,3 @@ def _node(node: Mapping[str, Any]) -> str:
 
 def _minor(text: str | None) -> list[str]:
     return (text or "").split(".")[:2]
-
-
-def _closed(address: str) -> str:
-    """Return why no connection can be made to host:port, or nothing."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
-            return ""
-    except ValueError:
-        return "it is not host:port"
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
+from lotus_ray.blobs.patience import Patience
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.machine import GIB, Free, free_bytes
+from lotus_ray.doctor.machine import GIB, Free, free_bytes, free_of
 from lotus_ray.errors import LotusRayError
 from lotus_ray.store import Store
 from lotus_ray.store_probe import broken_promise
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
+_MAKE_ROOM = "df -h   (free some space, or lotus-ray grid JOB.yaml --store FOLDER of another disk)"
+NEEDED_BYTES = 100 << 20  # less of it, and a grid does not keep its weights
+_HASTE = Patience(total_seconds=6, request_seconds=4, connect_seconds=3)
 
 
 def storage(
@@ -30,21 +34,33 @@ def storage(
     if uri is None:
         return Finding("store", OK, "not checked: none was given", "")
     try:
-        blobs = opened(uri).blobs
+        blobs = _in_haste(opened(uri).blobs)
         with _as_it_was(blobs):
             wrong = broken_promise(blobs)
     except LotusRayError as error:
         where = f" ({error.where})" if error.where else ""
-        return Finding("store", PROBLEM, f"{error.what}{where}", _ANOTHER)
+        return Finding("store", PROBLEM, f"{error.what}{where}", error.next_command or _ANOTHER)
     except OSError as error:
         return Finding("store", PROBLEM, f"it cannot be used: {error.strerror or error}", _ANOTHER)
     if wrong:
         return Finding("store", PROBLEM, f"{uri} {wrong}: rows would be lost", _ANOTHER)
     if isinstance(blobs, LocalBlobs):
         total, left = free(blobs.root)
-        text = f"{uri} creates once and not twice; {left / GIB:.1f} of {total / GIB:.1f} GiB free"
-        return Finding("store", OK if left >= GIB else WARNING, text)
+        text = f"{uri} creates once and not twice; {free_of(left, total)}"
+        if left >= GIB:
+            return Finding("store", OK, text)
+        status = PROBLEM if left < NEEDED_BYTES else WARNING
+        return Finding("store", status, f"the disk is nearly full: {text}", _MAKE_ROOM)
     return Finding("store", OK, f"{uri} creates once and not twice")
+
+
+def _in_haste(blobs: Blobs) -> Blobs:
+    """Return the same place, which in a bucket is asked again for a few seconds only."""
+    if isinstance(blobs, LocalBlobs):
+        return blobs
+    from lotus_ray.blobs.cloud import CloudBlobs
+
+    return CloudBlobs(blobs.address, _HASTE) if isinstance(blobs, CloudBlobs) else blobs
 
 
 @contextmanager

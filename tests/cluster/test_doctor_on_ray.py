@@ -11,6 +11,7 @@ from lotus_ray.doctor import exposure as exposed
 from lotus_ray.doctor.exposure import RayPort, asks_for_token
 from lotus_ray.doctor.finding import OK, PROBLEM
 from lotus_ray.doctor.ray_address import reachability, wants_token
+from lotus_ray.ray_environment import ANOTHER_TOKEN
 from tests.cluster.clusters import head
 
 pytestmark = pytest.mark.ray
@@ -26,6 +27,16 @@ with session.session():
         session.concurrent_lanes(Resources(gpus_per_worker=1), print)
     except ClusterError as error:
         print("refused:", error.what)
+"""
+OTHER_TOKEN = """
+from lotus_ray.cluster.session import session
+from lotus_ray.errors import ClusterError
+
+try:
+    session().__enter__()
+except ClusterError as error:
+    print(error.exit_code, error.what)
+    print(error.next_command)
 """
 
 
@@ -51,6 +62,16 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asks_for_token(RayPort("dashboard", dashboard), "127.0.0.1")
         found = exposed.exposure(ports=lambda: mine)
         assert found.status == OK, found
+
+        told = ray.run(
+            *("env", f"RAY_ADDRESS={ray.address}", "RAY_AUTH_TOKEN=another"),
+            *(sys.executable, "-c", OTHER_TOKEN),
+        )
+        assert told.stdout.splitlines() == [
+            f"6 the cluster at {ray.address} wants another token: "
+            "InvalidAuthToken: Authentication token is missing or incorrect",
+            ANOTHER_TOKEN,
+        ], told.stderr
 
         told = ray.run("env", f"RAY_ADDRESS={ray.address}", sys.executable, "-c", REFUSED)
         assert told.stdout.splitlines() == [

@@ -72,7 +72,7 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     code, found = diagnosis("--store", str(tmp_path / "file" / "store"))
     assert (code, found["store"]["status"]) == (5, PROBLEM)
     assert found["store"]["text"].startswith("the store cannot be written: Not a directory")
-    assert found["store"]["next"] == "lotus-ray doctor --store FOLDER"
+    assert found["store"]["next"] == "lotus-ray grid JOB.yaml --store FOLDER"
 
 
 def test_a_store_that_creates_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

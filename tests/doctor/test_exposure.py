@@ -21,7 +21,7 @@ from lotus_ray.doctor.exposure import (
 )
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING
 
-DASHBOARD, GCS, CLIENT = DEFAULTS
+DASHBOARD, GCS, CLIENT, AGENT = DEFAULTS
 
 
 def judged(listening: list[tuple[str, int]], says: dict[str, bool | None]) -> tuple[str, str]:
@@ -69,11 +69,11 @@ def test_a_port_to_which_a_dashboard_may_have_moved_counts_only_if_one_is_there(
 class Answers(BaseHTTPRequestHandler):
     """What a dashboard says of how it knows who asks."""
 
-    code, body = 200, b""
+    code, body, health = 200, b"", 404
 
     def do_GET(self) -> None:
-        right = self.path == "/api/authentication_mode"
-        self.send_response(self.code if right else 404)
+        codes = {"/api/authentication_mode": self.code, "/api/local_raylet_healthz": self.health}
+        self.send_response(codes.get(self.path, 404))
         self.end_headers()
         self.wfile.write(self.body)
 
@@ -82,9 +82,9 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(address: str, code: int, body: bytes) -> Iterator[int]:
+def served(address: str, code: int, body: bytes, health: int = 404) -> Iterator[int]:
     """Serve on a free port; give the port."""
-    handler = type("Handler", (Answers,), {"code": code, "body": body})
+    handler = type("Handler", (Answers,), {"code": code, "body": body, "health": health})
     with HTTPServer((address, 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -115,6 +115,18 @@ def test_a_real_listener_is_found_and_asked(code: int, body: bytes, status: str)
         assert found.text == "Ray's ports are open to this machine alone"
 
 
+@pytest.mark.parametrize(
+    ("asked", "health", "status"),
+    [(401, 200, OK), (403, 200, OK), (404, 200, PROBLEM), (404, 404, WARNING), (200, 200, WARNING)],
+)
+def test_an_agent_of_the_dashboard_is_asked(asked: int, health: int, status: str) -> None:
+    """Without a token it says that it has no such page, and that its raylet is well."""
+    with served("0.0.0.0", asked, b"", health) as port:
+        found = exposure(ports=lambda: [RayPort("dashboard agent", port)])
+    assert found.status == status
+    assert f"dashboard agent 0.0.0.0:{port}" in found.text
+
+
 def test_a_real_listener_that_says_nothing_is_a_warning() -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = RayPort("dashboard", server.getsockname()[1])
@@ -138,6 +150,7 @@ def test_the_ports_of_a_ray_that_runs_here_are_known(tmp_path: Path) -> None:
         "11": "python ray/dashboard/dashboard.py --host=0.0.0.0 --port=9000 --port-retries=2 "
         "--gcs-address=10.0.0.1:7000 --x=1",
         "12": "python -m ray.util.client.server --address=10.0.0.1:7000 --port=9100",
+        "14": "raylet --dashboard_agent_command=python ray/dashboard/agent.py --listen-port=9200",
         "13": "python other.py --port=1234",
     }
     for pid, command in commands.items():
@@ -149,5 +162,6 @@ def test_the_ports_of_a_ray_that_runs_here_are_known(tmp_path: Path) -> None:
         RayPort("dashboard", 9002, guessed=True),
         RayPort("GCS", 7000),
         RayPort("client server", 9100),
+        RayPort("dashboard agent", 9200),
     }
-    assert [port.port for port in DEFAULTS] == [8265, 6379, 10001]
+    assert [port.port for port in DEFAULTS] == [8265, 6379, 10001, 52365]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,20 +17,50 @@ def test_a_package_that_does_not_load_is_a_problem() -> None:
         if name == "torchvision":
             raise RuntimeError("operator torchvision::nms does not exist\nmore")
 
-    found = machine.versions(load)
+    found = machine.versions(load, tuple)
     assert found.status == PROBLEM
     assert found.text == "torchvision cannot be used: operator torchvision::nms does not exist"
     assert found.next_command == "pip install --force-reinstall torch torchvision"
-    assert machine.versions(lambda name: None).status == OK
+    assert machine.versions(lambda name: None, tuple).status == OK
 
 
 def test_a_package_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_PACKAGES", ("ray", "no-such-package"))
-    found = machine.versions(lambda name: None)
+    found = machine.versions(lambda name: None, tuple)
     assert (found.status, found.text) == (
         PROBLEM,
         "no-such-package cannot be used: it is not installed",
     )
+
+
+def test_versions_that_lotus_ray_does_not_take_are_a_problem() -> None:
+    """NumPy is older than asked for, and another is not there; extras and other systems' are not
+    looked at, nor the build of a version.
+    """
+    declared = [
+        "numpy>=99",
+        "no-such-package[cloud]>=1.2",
+        "pyyaml>=5",
+        "no-extra; extra == 'test'",
+        "no-windows; sys_platform == 'win32'",
+    ]
+    found = machine.versions(lambda name: None, lambda: declared)
+    assert (found.status, found.exit_code) == (PROBLEM, 6)
+    assert found.text == (
+        f"not what lotus-ray needs: numpy {version('numpy')}, needs numpy>=99; "
+        "no-such-package is not installed, needs no-such-package[cloud]>=1.2"
+    )
+    assert found.next_command == "pip install 'numpy>=99' 'no-such-package[cloud]>=1.2'"
+    assert machine.versions(lambda name: None, lambda: declared[2:]).status == OK
+
+
+@pytest.mark.parametrize("broken", ["ray", "timm"])
+def test_every_package_that_a_grid_needs_is_loaded(broken: str) -> None:
+    def load(name: str) -> None:
+        if name == broken:
+            raise ImportError("a symbol is missing")
+
+    assert machine.versions(load, tuple).text == f"{broken} cannot be used: a symbol is missing"
 
 
 def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

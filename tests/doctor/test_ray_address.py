@@ -11,7 +11,7 @@ import pytest
 
 from lotus_ray.doctor import ray_address
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.ray_address import probe, reachability, wants_token
+from lotus_ray.doctor.ray_address import cause, probe, reachability, wants_token
 
 NODES = [
     {"address": "10.0.0.1", "resources": {"memory": 1e9}},
@@ -45,8 +45,11 @@ def test_a_cluster_that_wants_our_token() -> None:
     )
 
 
-def test_a_cluster_that_lets_anyone_in_is_a_warning() -> None:
+def test_a_cluster_that_lets_anyone_in_is_a_warning_on_loopback_and_else_a_problem() -> None:
     assert found(FINE, FINE).status == WARNING
+    open_to_others = ray_address._joined("10.0.0.1:6379", FINE, False)
+    assert (open_to_others.status, open_to_others.exit_code) == (PROBLEM, 6)
+    assert ray_address._joined("10.0.0.1:6379", FINE, True).status == OK
     silent = {"error": "unreachable", "message": "no answer"}
     assert found(FINE, silent).status == OK
 
@@ -96,3 +99,46 @@ def test_a_cluster_that_never_answers_is_waited_for_so_long_and_no_longer(
     monkeypatch.setattr(ray_address.sys, "executable", "/bin/false")
     assert probe("127.0.0.1:1", {}) == {"error": "unreachable", "message": "no answer"}
     assert wants_token("127.0.0.1:1", {}) is None
+
+
+def test_what_a_process_of_ray_died_of_is_the_line_that_says_it() -> None:
+    """Behind a warning and before a stack, as Ray's C++ writes it; of Python, at the end."""
+    aborted = """
+[2026-11-24 15:12:31,355 W 15094 15094] rpc_client.h:638: Failed to connect within 5 seconds.
+[2026-11-24 15:12:31,498 C 15094 15094] authentication_token_loader.cc:111:  An unexpected system \
+state has occurred. You have likely discovered a bug in Ray. Please report it. Check failed: \
+!result.hasError() RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /none
+*** StackTrace Information ***
+/site-packages/ray/_raylet.so(+0x1812b9a) [0x7fbd5c812b9a] ray::operator<<()
+"""
+    said = "RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /none"
+    assert cause(aborted) == said
+    assert cause("Traceback (most recent call last):\n  File x\nImportError: ray\n") == (
+        "ImportError: ray"
+    )
+    assert cause(aborted.splitlines()[1]) == cause("") == ""
+
+
+def test_a_token_file_that_is_not_there_is_a_problem_before_anybody_is_asked() -> None:
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}
+    found = reachability(environment, lambda address, environment: pytest.fail("asked"))
+    assert (found.status, found.exit_code) == (PROBLEM, 6)
+    assert found.text == (
+        "the token file cannot be read: No such file or directory (RAY_AUTH_TOKEN_PATH=/none)"
+    )
+    assert found.next_command.startswith("unset RAY_AUTH_TOKEN_PATH")
+
+
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [
+        ("127.0.0.1:6379", True),
+        ("localhost:6379", True),
+        ("[::1]:6379", True),
+        ("10.0.0.1:6379", False),
+        ("head:6379", False),
+        ("auto", False),
+    ],
+)
+def test_loopback_is_known_by_its_address(address: str, alone: bool) -> None:
+    assert ray_address.is_loopback(address) == alone

@@ -1,0 +1,82 @@
+"""What the environment says of Ray: which cluster, which token. Told in seconds, without Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from lotus_ray.errors import ClusterError
+
+CONNECT_SECONDS = 3
+HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine
+ANOTHER_TOKEN = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE   (the cluster's token)"
+
+
+def cluster_address(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the RAY_ADDRESS to join, or nothing where Ray starts here."""
+    address = environment.get("RAY_ADDRESS", "")
+    return "" if address in HERE else address
+
+
+def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
+    """Return why the cluster at RAY_ADDRESS cannot be joined, where that shows at once.
+
+    Ray itself tries for minutes, and speaks of it in the words of its libraries.
+    """
+    address = cluster_address(environment)
+    scheme, _, rest = address.rpartition("://")
+    if scheme:  # what follows may hold a password
+        host = rest.rpartition("@")[2].partition(":")[0]
+        return ClusterError(
+            f"RAY_ADDRESS={scheme}://… is not for this command, which runs inside the cluster",
+            nearest="HOST:PORT of its GCS, or auto",
+            next_command=f"ray job submit --address http://{host}:8265 -- lotus-ray doctor",
+        )
+    closed = "" if address in ("", "auto") else _closed(address)
+    if closed:
+        return ClusterError(
+            f"nothing answers at RAY_ADDRESS={address}: {closed}",
+            next_command="unset RAY_ADDRESS   (or ray up cluster.yaml)",
+        )
+    return None
+
+
+def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
+    """Return why the token that is to be shown, or demanded, cannot be read.
+
+    Ray ends the process over it. It reads RAY_AUTH_TOKEN first, and nothing where a cluster to join
+    is said to want no token; a Ray that starts here demands one all the same.
+    """
+    file = environment.get("RAY_AUTH_TOKEN_PATH", "")
+    mode = environment.get("RAY_AUTH_MODE", "").lower()
+    if not file or environment.get("RAY_AUTH_TOKEN"):
+        return None
+    if mode == "disabled" and cluster_address(environment):
+        return None
+    try:
+        why = "" if Path(file).read_bytes().strip() else "it is empty"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not why:
+        return None
+    return ClusterError(
+        f"the token file cannot be read: {why}",
+        where=f"RAY_AUTH_TOKEN_PATH={file}",
+        next_command=ANOTHER_TOKEN
+        if cluster_address(environment)
+        else "unset RAY_AUTH_TOKEN_PATH   (Ray makes a token of its own)",
+    )
+
+
+def _closed(address: str) -> str:
+    """Return why no connection can be made to host:port, or nothing."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            return ""
+    except (ValueError, OverflowError):
+        return "it is not host:port"
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__
