@@ -263,9 +263,13 @@ class Store:
         return content
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a file that is named after its content; one that exists already is as good."""
-        if self.blobs.stamp(name) is None:
-            self.blobs.replace(name, content)
+        """Keep a file that is named after its content; one that is torn or flipped is replaced."""
+        found = self.find(name)
+        if found == content:
+            return
+        if found is not None:
+            _log.warning("%s is not what was written there; it is replaced", self.address(name))
+        self.blobs.replace(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""

@@ -244,6 +244,17 @@ def test_a_flipped_row_runs_again(done: Path) -> None:
     assert len(times(done)) == 5
 
 
+def test_a_torn_table_of_roles_is_written_anew(done: Path) -> None:
+    [table] = done.glob("roles/*.parquet")
+    content = table.read_bytes()
+    table.write_bytes(content[: len(content) // 2])
+    [row] = [p for p in done.rglob("rows/*/*.json") if '"LoTUS"' in p.read_text()]
+    row.unlink()
+    assert grid(done).exit_code == 0
+    assert table.read_bytes() == content
+    assert set(statuses(done).values()) == {"ok"}
+
+
 def test_a_diverging_cell_is_a_row_and_the_others_are_done(diverged: tuple[Path, Result]) -> None:
     store, result = diverged
     assert result.exit_code == 4

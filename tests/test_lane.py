@@ -31,7 +31,7 @@ from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import LogitsCache, Phase, Problem, Split
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo
+from lotus_ray.todo import Todo, load_roles
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 QUICK = [
@@ -352,3 +352,39 @@ def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Pa
     with pytest.raises(DataError, match="roles changed"):
         run_todo(todo)
     assert store.rows() == {}
+
+
+def test_a_torn_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
+    """At any length, or gone: the error says what to do, and no cell gets a row."""
+    lane, store, todo = plan_lane(data, tmp_path)
+    table = tmp_path / lane.roles_name
+    content = table.read_bytes()
+    for size in (0, 3, 100, len(content) // 2, len(content) - 9, len(content) - 1):
+        table.write_bytes(content[:size])
+        with pytest.raises(DataError, match="the table of roles is torn") as raised:
+            run_todo(todo)
+        assert raised.value.where == str(table)
+        assert "again" in raised.value.next_command
+    table.unlink()
+    with pytest.raises(DataError, match="the table of roles is gone"):
+        run_todo(todo)
+    assert store.rows() == {}
+
+
+def test_a_table_of_roles_with_a_flipped_byte_is_refused(
+    data: shards.Manifest, tmp_path: Path
+) -> None:
+    """Whatever byte: it says so, or it reads as the same roles."""
+    lane, store, todo = plan_lane(data, tmp_path)
+    table = tmp_path / lane.roles_name
+    content = table.read_bytes()
+    good = Roles.from_parquet(content)
+    for place in range(0, len(content), 23):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x41
+        table.write_bytes(flipped)
+        try:
+            found = load_roles(todo)
+        except DataError:
+            continue
+        assert found.digest == good.digest

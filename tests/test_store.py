@@ -305,12 +305,25 @@ def test_of_two_that_commit_a_generation_both_receive_one_row(store: Store) -> N
 
 def test_put_and_replace_reach_the_disk(store: Store) -> None:
     store.put("roles/x.parquet", b"one")
-    store.put("roles/x.parquet", b"two")
     store.replace("outcome.json", b"one")
     store.replace("outcome.json", b"two")
     assert store.blobs.read("roles/x.parquet") == b"one"
     assert store.blobs.read("outcome.json") == b"two"
     assert store.rows() == {}
+
+
+@pytest.mark.parametrize("found", [b"", b"on", b"onf"])
+def test_what_is_torn_or_flipped_is_put_anew(
+    store: Store, found: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.put("roles/x.parquet", b"one")
+    stamp = store.stamp("roles/x.parquet")
+    store.put("roles/x.parquet", b"one")
+    assert (store.stamp("roles/x.parquet"), caplog.messages) == (stamp, [])
+    store.replace("roles/x.parquet", found)
+    store.put("roles/x.parquet", b"one")
+    assert store.find("roles/x.parquet") == b"one"
+    assert [m.endswith("it is replaced") for m in caplog.messages] == [True]
 
 
 def test_opening_a_store_writes_nothing(place: str) -> None:
