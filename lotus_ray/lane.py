@@ -24,9 +24,9 @@ from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import (
+    CellError,
     Diverged,
     StoreError,
-    StoreUnreachable,
     UnexpectedOriginal,
 )
 from lotus_ray.expectation import check_accuracy
@@ -166,7 +166,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure("diverged", error), {}
     except UnexpectedOriginal as error:  # and the same outputs
         body, artifacts = failure("failed", error), {}
-    except StoreUnreachable:  # no fault of the cell, and its row could not be kept
+    except StoreError:  # no fault of the cell, and its row could not be kept
         raise
     except Exception as error:
         if place.workers.size > 1:
@@ -362,7 +362,7 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
     row = place.store.row(cell.cell_id) if place.is_first else None
     usable = row is not None and row["status"] == OK
     if not _first_says(place.workers, usable, place.device):
-        raise StoreError(
+        raise CellError(
             "its original was not trained: that cell failed",
             where=f"{place.todo.store} cell {cell.cell_id}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",

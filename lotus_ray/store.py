@@ -29,7 +29,7 @@ from typing import Any
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.errors import StoreError
+from lotus_ray.errors import ArtifactDamaged, StoreError
 from lotus_ray.store_probe import broken_promise
 from lotus_ray.times import utc_now
 
@@ -243,19 +243,19 @@ class Store:
         """Return an artifact that a row names, its digest checked.
 
         Raises:
-            StoreError: it is missing or differs from what the row says.
+            ArtifactDamaged: it is missing or differs from what the row says.
         """
         entry = row["artifacts"][name]
         try:
             content = self.blobs.read(entry["name"])
         except OSError as error:
-            raise StoreError(
+            raise ArtifactDamaged(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
                 where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",
             ) from error
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise StoreError(
+            raise ArtifactDamaged(
                 "an artifact of a committed row changed since it was written",
                 where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",

@@ -19,7 +19,7 @@ from lotus_ray.data import shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError, StoreUnreachable
+from lotus_ray.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
@@ -375,7 +375,7 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
     data: shards.Manifest, tmp_path: Path
 ) -> None:
     """Whatever byte: it says so, or it reads as the same roles."""
-    lane, store, todo = plan_lane(data, tmp_path)
+    lane, _, todo = plan_lane(data, tmp_path)
     table = tmp_path / lane.roles_name
     content = table.read_bytes()
     good = Roles.from_parquet(content)
@@ -388,3 +388,21 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
         except DataError:
             continue
         assert found.digest == good.digest
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
+def test_a_damaged_original_makes_no_row_of_another_cell(
+    data: shards.Manifest, tmp_path: Path, name: str
+) -> None:
+    """Damaged after the grid was planned: the lane ends with the store's error, exit 5."""
+    lane, store, todo = plan_lane(data, tmp_path)
+    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    [row] = store.rows().values()
+    file = tmp_path / row["artifacts"][name]["name"]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactDamaged, match="changed since it was written") as raised:
+        run_todo(todo)
+    assert raised.value.exit_code == 5
+    assert list(store.rows().values()) == [row]

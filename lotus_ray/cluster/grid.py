@@ -23,7 +23,7 @@ from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, LotusRayError, StoreUnreachable
+from lotus_ray.errors import ClusterError, LotusRayError, StoreError
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -141,7 +141,7 @@ def _lane_trial(
         try:
             _fit(todo, resources, scratch)
         except TrainingFailedError as error:
-            _raise_unreachable(error)
+            _raise_store_error(error)
             cell = _culprit(missing, begun, store, todo)
             name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
             begun_since = store.attempts(cell.cell_id) - before[cell.cell_id]
@@ -247,11 +247,11 @@ def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Tod
     return (running or left)[0]
 
 
-def _raise_unreachable(error: TrainingFailedError) -> None:
-    """Raise what the store did not answer: that is no fault of a cell."""
+def _raise_store_error(error: TrainingFailedError) -> None:
+    """Raise what the store said: that is no fault of a cell."""
     for ended in (error, *getattr(error, "worker_failures", {}).values()):
         for cause in _causes(ended):
-            if isinstance(cause, StoreUnreachable):
+            if isinstance(cause, StoreError):
                 raise cause
 
 

@@ -17,7 +17,7 @@ from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError, DataError, StoreUnreachable
+from lotus_ray.errors import ArtifactDamaged, ClusterError, DataError, StoreError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.store import Store
@@ -149,16 +149,17 @@ def test_workers_that_never_start_do_not_loop_for_ever(
     assert [row["status"] for row in rows.values()] == ["failed"] * 3
 
 
+@pytest.mark.parametrize("kind", [StoreUnreachable, ArtifactDamaged, StoreError])
 def test_a_store_that_does_not_answer_fails_no_cell(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    todo: Todo, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
 ) -> None:
     """It ends the lane with the store's own error, so that the same command goes on."""
 
     def fit(*args: Any) -> None:
-        raise WorkerGroupError("died", {1: OSError("killed"), 0: StoreUnreachable("HTTP 503")})
+        raise WorkerGroupError("died", {1: OSError("killed"), 0: kind("HTTP 503")})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    with pytest.raises(StoreUnreachable, match="HTTP 503") as caught:
+    with pytest.raises(kind, match="HTTP 503") as caught:
         grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     assert caught.value.exit_code == 5
     assert Store.open(todo.store).rows() == {}
