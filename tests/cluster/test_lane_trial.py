@@ -140,13 +140,63 @@ def test_growing_is_no_death(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_workers_that_never_start_do_not_loop_for_ever(
     todo: Todo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor are they a fault of the cells: the lane ends, and the same command goes on."""
+    groups = []
+
     def fit(*args: Any) -> None:
-        raise WorkerGroupError("no start", {})
+        groups.append(1)
+        raise WorkerGroupError("no start", {1: OSError("second"), 0: MemoryError("killed\nfirst")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(ClusterError) as raised:
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert raised.value.exit_code == 6
+    assert raised.value.what == (
+        f"the workers of {todo.lane.name} died before they began a cell, 3 times: "
+        "MemoryError: first"
+    )
+    assert "again" in raised.value.next_command
+    assert len(groups) == 3
+    assert Store.open(todo.store).rows() == {}
+
+
+def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups that die twice before each cell, the first time right after the row of another."""
+    store = Store.open(todo.store)
+    groups: list[bool] = [False, False, True] * 3  # whether it begins a cell
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        if groups.pop(0):
+            cell = next(cell for cell in todo.lane.cells if not todo.is_settled(cell, store))
+            attempt = store.begin(cell.cell_id, 0, {})
+            store.commit(attempt, {"status": "ok", "method": cell.label}, {})
+        raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
-    rows = Store.open(todo.store).rows()
-    assert [row["status"] for row in rows.values()] == ["failed"] * 3
+    assert groups == []
+    assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 1)] * 3
+
+
+def test_workers_that_start_no_more_after_a_death_do_not_loop_for_ever(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell died once, which is not too often; then no group begins it again."""
+    store, groups = Store.open(todo.store), []
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        groups.append(1)
+        if len(groups) == 1:
+            store.begin(todo.lane.cells[0].cell_id, 0, {})
+        raise WorkerGroupError("died", {0: OSError("killed")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(ClusterError, match="died before they began a cell, 3 times"):
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert len(groups) == 4
+    assert store.rows() == {}
 
 
 @pytest.mark.parametrize("kind", [StoreUnreachable, ArtifactDamaged, StoreError])
