@@ -172,14 +172,18 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         if place.workers.size > 1:
             raise
         body, artifacts = failure(status_of(error), error), {}
+    ours = False
     if attempt is not None:
         used = place.store.workers_by_attempt(cell.cell_id, attempt.generation)
         facts = with_workers(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
-        place.store.commit(attempt, {**known, **body}, artifacts)
+        visible = place.store.commit(attempt, {**known, **body}, artifacts)
+        ours = visible["attempt_id"] == attempt.attempt_id
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
-    if cell == place.lane.original and body["status"] == OK:
+    # Where another driver's row came first, the others start from its weights, not from ours.
+    is_teacher = cell == place.lane.original and body["status"] == OK
+    if is_teacher and _first_says(place.workers, ours, place.device):
         place.teacher = measured.teacher
 
 

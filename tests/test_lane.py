@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from scipy.spatial.distance import jensenshannon
 
+from lotus_ray import lane as lane_module
 from lotus_ray import local, models
 from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
@@ -29,7 +31,7 @@ from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import LogitsCache, Phase, Problem, Split
-from lotus_ray.store import Store
+from lotus_ray.store import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo, load_roles
 
@@ -406,3 +408,37 @@ def test_a_damaged_original_makes_no_row_of_another_cell(
         run_todo(todo)
     assert raised.value.exit_code == 5
     assert list(store.rows().values()) == [row]
+
+
+def test_cells_start_from_the_original_in_the_store_where_another_driver_was_first(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row comes between our training and our commit, with other weights than ours."""
+    lane, store, todo = plan_lane(data, tmp_path, "grid.methods=[original, {name: ssd}]")
+    commit, theirs, taught = Store.commit, [], []
+
+    def late(self: Store, attempt: Attempt, row: dict, artifacts: dict) -> dict:  # type: ignore[type-arg]
+        if attempt.cell_id == lane.original.cell_id:
+            weights = weights_from_bytes(artifacts[WEIGHTS])
+            changed = {name: value.clone() for name, value in weights.items()}
+            changed["fc.bias"] += 1
+            other = {**artifacts, WEIGHTS: save(changed)}
+            theirs.append(commit(self, self.begin(attempt.cell_id, 0, {}), row, other))
+        return commit(self, attempt, row, artifacts)
+
+    load = lane_module._load_original
+
+    def loaded(*arguments: Any) -> Any:
+        teacher = load(*arguments)
+        taught.append(teacher.model.state_dict()["fc.bias"])
+        return teacher
+
+    monkeypatch.setattr(Store, "commit", late)
+    monkeypatch.setattr(lane_module, "_load_original", loaded)
+    run_todo(todo)
+    rows = store.rows()
+    assert rows[lane.original.cell_id] == theirs[0]
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    kept = weights_from_bytes(store.artifact(theirs[0], WEIGHTS))
+    assert len(taught) == 1
+    assert torch.equal(taught[0], kept["fc.bias"])
