@@ -78,9 +78,10 @@ class Store:
             return cls(_cloud_blobs(address), uri, address.uri, address.base)
         try:
             root = Path(uri).expanduser()
-        except RuntimeError as error:
+            is_file = root.exists() and not root.is_dir()
+        except (RuntimeError, OSError) as error:
             raise StoreError(f"no such folder: {error}", where=uri) from error
-        if root.exists() and not root.is_dir():
+        if is_file:
             raise StoreError("the store is a file, not a folder", where=str(root))
         return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
 
@@ -122,8 +123,8 @@ class Store:
     def mark(self) -> str | None:
         """Return what tells this store from every other one, or None where there is none."""
         try:
-            return self.blobs.read(MARKER).decode()
-        except OSError:
+            return self.blobs.read(MARKER).decode(errors="replace")
+        except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
@@ -248,7 +249,7 @@ class Store:
         entry = row["artifacts"][name]
         try:
             content = self.blobs.read(entry["name"])
-        except OSError as error:
+        except FileNotFoundError as error:
             raise ArtifactDamaged(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
                 where=self.address(entry["name"]),

@@ -326,6 +326,11 @@ def test_what_is_torn_or_flipped_is_put_anew(
     assert [m.endswith("it is replaced") for m in caplog.messages] == [True]
 
 
+def test_a_name_too_long_for_a_folder_is_no_store() -> None:
+    with pytest.raises(StoreError, match="no such folder"):
+        Store.open("x" * 5000)
+
+
 def test_opening_a_store_writes_nothing(place: str) -> None:
     opened = Store.open(place)
     assert opened.rows() == {}
