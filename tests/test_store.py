@@ -635,11 +635,16 @@ def test_the_store_keeps_its_promise_over_10_000_steps(
     caplog.set_level(logging.ERROR, logger="lotus_ray.store")
     memory = Path("/dev/shm")
     monkeypatch.setattr(tempfile, "tempdir", str(memory if memory.is_dir() else tmp_path))
-    run_state_machine_as_test(
-        StoreMachine,
-        settings=settings(max_examples=225, stateful_step_count=50, deadline=None),
-    )
-    assert StoreMachine.steps >= 10_000
+    StoreMachine.steps, rounds = 0, 0
+    while StoreMachine.steps < 10_000:  # how many an example takes is drawn
+        rounds += 1
+        assert rounds <= 20, StoreMachine.steps
+        run_state_machine_as_test(
+            StoreMachine,
+            settings=settings(
+                max_examples=225 if rounds == 1 else 25, stateful_step_count=50, deadline=None
+            ),
+        )
 
 
 TWO_DRIVERS = """
