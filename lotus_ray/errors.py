@@ -72,6 +72,10 @@ class StoreUnreachable(StoreError):
     """The metric store did not answer, however often it was asked: no fault of any cell."""
 
 
+class ArtifactDamaged(StoreError):
+    """What a committed row names is gone, or is not what was written."""
+
+
 class ClusterError(LotusRayError):
     """Ray cannot be reached, or could never run what the job asks for."""
 

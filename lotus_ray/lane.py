@@ -24,9 +24,9 @@ from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
 from lotus_ray.errors import (
+    CellError,
     Diverged,
     StoreError,
-    StoreUnreachable,
     UnexpectedOriginal,
 )
 from lotus_ray.expectation import check_accuracy
@@ -166,20 +166,24 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure("diverged", error), {}
     except UnexpectedOriginal as error:  # and the same outputs
         body, artifacts = failure("failed", error), {}
-    except StoreUnreachable:  # no fault of the cell, and its row could not be kept
+    except StoreError:  # no fault of the cell, and its row could not be kept
         raise
     except Exception as error:
         if place.workers.size > 1:
             raise
         body, artifacts = failure(status_of(error), error), {}
+    ours = False
     if attempt is not None:
         used = place.store.workers_by_attempt(cell.cell_id, attempt.generation)
         facts = with_workers(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
-        place.store.commit(attempt, {**known, **body}, artifacts)
+        visible = place.store.commit(attempt, {**known, **body}, artifacts)
+        ours = visible["attempt_id"] == attempt.attempt_id
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
-    if cell == place.lane.original and body["status"] == OK:
+    # Where another driver's row came first, the others start from its weights, not from ours.
+    is_teacher = cell == place.lane.original and body["status"] == OK
+    if is_teacher and _first_says(place.workers, ours, place.device):
         place.teacher = measured.teacher
 
 
@@ -362,7 +366,7 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
     row = place.store.row(cell.cell_id) if place.is_first else None
     usable = row is not None and row["status"] == OK
     if not _first_says(place.workers, usable, place.device):
-        raise StoreError(
+        raise CellError(
             "its original was not trained: that cell failed",
             where=f"{place.todo.store} cell {cell.cell_id}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",

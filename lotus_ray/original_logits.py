@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import StoreError
+from lotus_ray.errors import StoreError, StoreUnreachable
 from lotus_ray.problem import LogitsCache, Split, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.store import Store
@@ -55,7 +55,9 @@ class LogitsFiles:
             logits = torch.cat(shards)
             if len(logits) != len(self.sample_ids):
                 raise ValueError(f"{len(logits)} rows for {len(self.sample_ids)} samples")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except StoreUnreachable:
+            raise
+        except (StoreError, OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("%s is ignored: %s", self.store.address(self.folder), error)
             return None
         return logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from lotus_ray.cells import Plan, plan
 from lotus_ray.data.room import GIB, Room
-from lotus_ray.errors import SOME_CELLS_FAILED, LotusRayError, StoreError
+from lotus_ray.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
 from lotus_ray.packing import efficiency, lanes_a_gpu, longest_first
@@ -29,6 +30,7 @@ from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,10 @@ def room_for(resources: Resources) -> Room:
 
 
 def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[Todo]:
-    """Return the lanes with cells that have no row yet, or whose row is to be superseded."""
+    """Return the lanes with cells that have no row yet, or whose row is to be superseded.
+
+    An original that such cells start from runs again where its artifacts are damaged.
+    """
     rows, next_generations = store.rows(), store.next_generations()
     room = room_for(resources)
     mark = store.mark() or ""
@@ -217,6 +222,9 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
             if _is_missing(rows.get(cell.cell_id), options)
         }
         if generations:
+            original = lane.original.cell_id
+            if original not in generations and _is_damaged(store, rows[original]):
+                generations = {original: next_generations[original], **generations}
             todos.append(
                 Todo(
                     lane,
@@ -325,6 +333,28 @@ def _run_missing(
     lanes = time.perf_counter() - start
     until_first = progress.first_cell_after or lanes
     outcome.stages |= {"start": until_first, "cells": lanes - until_first}
+
+
+def _is_damaged(store: Store, row: Row) -> bool:
+    """Return whether a good row names something that is gone or is not what was written.
+
+    Raises:
+        StoreError: the store refuses, or does not answer.
+    """
+    if row["status"] != OK:
+        return False
+    try:
+        for name in row["artifacts"]:
+            store.artifact(row, name)
+    except ArtifactDamaged as error:
+        _log.warning(
+            "the row of cell %s is ignored, and it runs again: %s: %s",
+            row["cell_id"],
+            error.what,
+            error.where,
+        )
+        return True
+    return False
 
 
 def _is_missing(row: Row | None, options: Options) -> bool:

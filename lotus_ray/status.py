@@ -136,7 +136,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
     outcome = _read(store, OUTCOME)
     rows = store.rows()
     attempts = store.markers()
-    planned = outcome.get("planned") or [_of_row(row) for row in rows.values()]
+    planned = _planned(outcome) or [_of_row(row) for row in rows.values()]
     ids = {entry["cell_id"] for entry in planned}
     markers = _newest_markers(store, {id_: attempts.get(id_, []) for id_ in ids}, rows)
     begun = moment(outcome.get("begun_at"))
@@ -164,10 +164,10 @@ def status(store: Store, now: float | None = None) -> GridStatus:
             for entry in planned
         ),
         others=sum(cell_id not in ids for cell_id in rows),
-        unnamed=max(int(outcome.get("cells", 0)) - len(planned), 0),
+        unnamed=max(_count(outcome) - len(planned), 0),
         begun_seconds=None if begun is None else max(now - begun, 0.0),
         sign_seconds=None if sign is None else max(now - sign, 0.0),
-        error=outcome.get("error"),
+        error=None if outcome.get("error") is None else str(outcome["error"]),
     )
 
 
@@ -239,6 +239,24 @@ def _record(content: bytes | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _planned(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what an outcome file says of each cell; nothing where that is not all there."""
+    found = outcome.get("planned")
+    return found if isinstance(found, list) and all(map(_names_a_cell, found)) else []
+
+
+def _names_a_cell(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("cell_id"), str):
+        return False
+    return {"method", *_LANE} <= entry.keys()
+
+
+def _count(outcome: Mapping[str, Any]) -> int:
+    """Return how many cells an outcome file counts."""
+    found = outcome.get("cells")
+    return found if isinstance(found, int) else 0
 
 
 def _of_row(row: Row) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.errors import StoreError
+from lotus_ray.errors import ArtifactDamaged, StoreError
 from lotus_ray.store_probe import broken_promise
 from lotus_ray.times import utc_now
 
@@ -78,9 +78,10 @@ class Store:
             return cls(_cloud_blobs(address), uri, address.uri, address.base)
         try:
             root = Path(uri).expanduser()
-        except RuntimeError as error:
+            is_file = root.exists() and not root.is_dir()
+        except (RuntimeError, OSError) as error:
             raise StoreError(f"no such folder: {error}", where=uri) from error
-        if root.exists() and not root.is_dir():
+        if is_file:
             raise StoreError("the store is a file, not a folder", where=str(root))
         return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
 
@@ -122,8 +123,8 @@ class Store:
     def mark(self) -> str | None:
         """Return what tells this store from every other one, or None where there is none."""
         try:
-            return self.blobs.read(MARKER).decode()
-        except OSError:
+            return self.blobs.read(MARKER).decode(errors="replace")
+        except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
@@ -243,19 +244,19 @@ class Store:
         """Return an artifact that a row names, its digest checked.
 
         Raises:
-            StoreError: it is missing or differs from what the row says.
+            ArtifactDamaged: it is missing or differs from what the row says.
         """
         entry = row["artifacts"][name]
         try:
             content = self.blobs.read(entry["name"])
-        except OSError as error:
-            raise StoreError(
+        except FileNotFoundError as error:
+            raise ArtifactDamaged(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
                 where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",
             ) from error
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise StoreError(
+            raise ArtifactDamaged(
                 "an artifact of a committed row changed since it was written",
                 where=self.address(entry["name"]),
                 next_command="lotus-ray grid JOB.yaml --force",
@@ -263,9 +264,13 @@ class Store:
         return content
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a file that is named after its content; one that exists already is as good."""
-        if self.blobs.stamp(name) is None:
-            self.blobs.replace(name, content)
+        """Keep a file that is named after its content; one that is torn or flipped is replaced."""
+        found = self.find(name)
+        if found == content:
+            return
+        if found is not None:
+            _log.warning("%s is not what was written there; it is replaced", self.address(name))
+        self.blobs.replace(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""

@@ -23,8 +23,7 @@ def broken_promise(blobs: Blobs) -> str:
     """Return what is wrong with how a place creates objects, or nothing; leave nothing there.
 
     Raises:
-        StoreError: it cannot be written, or does not answer.
-        OSError: it cannot be read.
+        StoreError: it cannot be read or written, or does not answer.
     """
     folder = f"probe-{int(time.time())}-{uuid.uuid4().hex}/"
     answers = True

@@ -15,7 +15,7 @@ import torch
 from lotus_ray import __version__
 from lotus_ray.borders import Border
 from lotus_ray.engine import Clock
-from lotus_ray.errors import StoreError
+from lotus_ray.errors import StoreError, StoreUnreachable
 from lotus_ray.problem import Workers
 from lotus_ray.store import Store
 
@@ -102,7 +102,9 @@ class StoredBorders:
         """Return the border's file without its head, or nothing where it is of no use."""
         try:
             found = self.store.find(self.name)
-        except OSError as error:
+        except StoreUnreachable:
+            raise
+        except (StoreError, OSError) as error:
             _log.warning("%s cannot be read and is ignored: %s", self.name, error)
             return b""
         if found is None:

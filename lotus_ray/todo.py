@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
@@ -63,8 +65,23 @@ def load_roles(todo: Todo) -> Roles:
     Raises:
         DataError: it is not the one that the lane was planned with.
     """
-    name = todo.lane.roles_name
-    roles = Roles.from_parquet(Store.open(todo.store).blobs.read(name))
-    if roles.digest != todo.lane.roles_digest:
-        raise DataError("the table of roles changed since it was written", where=name)
+    store, name = Store.open(todo.store), todo.lane.roles_name
+    content = store.find(name)
+    if content is None:
+        raise _no_roles(store, name, "is gone")
+    try:
+        roles = Roles.from_parquet(content)
+        whole = roles.digest == todo.lane.roles_digest
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_roles(store, name, "is torn, or changed since it was written") from error
+    if not whole:
+        raise _no_roles(store, name, "changed since it was written")
     return roles
+
+
+def _no_roles(store: Store, name: str, what: str) -> DataError:
+    return DataError(
+        f"the table of roles {what}",
+        where=store.address(name),
+        next_command="run the same command again: it writes the table anew",
+    )

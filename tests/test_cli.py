@@ -19,7 +19,9 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import FORMAT
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.errors import ClusterError
+from lotus_ray.lane import WEIGHTS
 from lotus_ray.methods import METHODS
+from lotus_ray.metrics.outputs import TENSORS
 from lotus_ray.store import Store
 
 EMBEDDED = f"digits-{FORMAT}"
@@ -242,6 +244,46 @@ def test_a_flipped_row_runs_again(done: Path) -> None:
     assert result.exit_code == 0
     assert (path.parent / "0001.json").exists()
     assert len(times(done)) == 5
+
+
+def test_a_torn_table_of_roles_is_written_anew(done: Path) -> None:
+    [table] = done.glob("roles/*.parquet")
+    content = table.read_bytes()
+    table.write_bytes(content[: len(content) // 2])
+    [row] = [p for p in done.rglob("rows/*/*.json") if '"LoTUS"' in p.read_text()]
+    row.unlink()
+    assert grid(done).exit_code == 0
+    assert table.read_bytes() == content
+    assert set(statuses(done).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+@pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
+def test_a_damaged_original_runs_again_with_what_starts_from_it(
+    done: Path, damage: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its old row stays as it was, the same command trains it anew as the next generation."""
+    store = Store.open(str(done))
+    rows = {row["method"]: row for row in store.rows().values()}
+    old, lotus = rows["Original"], rows["LoTUS"]
+    file = done / old["artifacts"][name]["name"]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()
+    if damage == "flipped":
+        file.write_bytes(content)
+    assert grid(done).exit_code == 0  # nothing is missing, so nothing starts from it
+    assert store.row(old["cell_id"]) == old
+    (done / "rows" / lotus["cell_id"] / "0000.json").unlink()
+    before = times(done)
+    assert grid(done).exit_code == 0
+    assert any(f"the row of cell {old['cell_id']} is ignored" in m for m in caplog.messages)
+    assert times(done).items() >= before.items()
+    found = {row["method"]: row for row in store.rows().values()}
+    generations = {method: row["generation"] for method, row in found.items()}
+    assert generations == {"Original": 1, "Gold Std": 0, "Finetuning": 0, "LoTUS": 0}
+    assert found["LoTUS"]["metrics"] == lotus["metrics"]
+    assert found["Original"]["metrics"] == old["metrics"]
 
 
 def test_a_diverging_cell_is_a_row_and_the_others_are_done(diverged: tuple[Path, Result]) -> None:

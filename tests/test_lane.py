@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from scipy.spatial.distance import jensenshannon
 
+from lotus_ray import lane as lane_module
 from lotus_ray import local, models
 from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
@@ -19,7 +21,7 @@ from lotus_ray.data import shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError, StoreUnreachable
+from lotus_ray.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
@@ -29,9 +31,9 @@ from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import LogitsCache, Phase, Problem, Split
-from lotus_ray.store import Store
+from lotus_ray.store import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo
+from lotus_ray.todo import Todo, load_roles
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
 QUICK = [
@@ -352,3 +354,91 @@ def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Pa
     with pytest.raises(DataError, match="roles changed"):
         run_todo(todo)
     assert store.rows() == {}
+
+
+def test_a_torn_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
+    """At any length, or gone: the error says what to do, and no cell gets a row."""
+    lane, store, todo = plan_lane(data, tmp_path)
+    table = tmp_path / lane.roles_name
+    content = table.read_bytes()
+    for size in (0, 3, 100, len(content) // 2, len(content) - 9, len(content) - 1):
+        table.write_bytes(content[:size])
+        with pytest.raises(DataError, match="the table of roles is torn") as raised:
+            run_todo(todo)
+        assert raised.value.where == str(table)
+        assert "again" in raised.value.next_command
+    table.unlink()
+    with pytest.raises(DataError, match="the table of roles is gone"):
+        run_todo(todo)
+    assert store.rows() == {}
+
+
+def test_a_table_of_roles_with_a_flipped_byte_is_refused(
+    data: shards.Manifest, tmp_path: Path
+) -> None:
+    """Whatever byte: it says so, or it reads as the same roles."""
+    lane, _, todo = plan_lane(data, tmp_path)
+    table = tmp_path / lane.roles_name
+    content = table.read_bytes()
+    good = Roles.from_parquet(content)
+    for place in range(0, len(content), 23):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x41
+        table.write_bytes(flipped)
+        try:
+            found = load_roles(todo)
+        except DataError:
+            continue
+        assert found.digest == good.digest
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
+def test_a_damaged_original_makes_no_row_of_another_cell(
+    data: shards.Manifest, tmp_path: Path, name: str
+) -> None:
+    """Damaged after the grid was planned: the lane ends with the store's error, exit 5."""
+    lane, store, todo = plan_lane(data, tmp_path)
+    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    [row] = store.rows().values()
+    file = tmp_path / row["artifacts"][name]["name"]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactDamaged, match="changed since it was written") as raised:
+        run_todo(todo)
+    assert raised.value.exit_code == 5
+    assert list(store.rows().values()) == [row]
+
+
+def test_cells_start_from_the_original_in_the_store_where_another_driver_was_first(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row comes between our training and our commit, with other weights than ours."""
+    lane, store, todo = plan_lane(data, tmp_path, "grid.methods=[original, {name: ssd}]")
+    commit, theirs, taught = Store.commit, [], []
+
+    def late(self: Store, attempt: Attempt, row: dict, artifacts: dict) -> dict:  # type: ignore[type-arg]
+        if attempt.cell_id == lane.original.cell_id:
+            weights = weights_from_bytes(artifacts[WEIGHTS])
+            changed = {name: value.clone() for name, value in weights.items()}
+            changed["fc.bias"] += 1
+            other = {**artifacts, WEIGHTS: save(changed)}
+            theirs.append(commit(self, self.begin(attempt.cell_id, 0, {}), row, other))
+        return commit(self, attempt, row, artifacts)
+
+    load = lane_module._load_original
+
+    def loaded(*arguments: Any) -> Any:
+        teacher = load(*arguments)
+        taught.append(teacher.model.state_dict()["fc.bias"])
+        return teacher
+
+    monkeypatch.setattr(Store, "commit", late)
+    monkeypatch.setattr(lane_module, "_load_original", loaded)
+    run_todo(todo)
+    rows = store.rows()
+    assert rows[lane.original.cell_id] == theirs[0]
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    kept = weights_from_bytes(store.artifact(theirs[0], WEIGHTS))
+    assert len(taught) == 1
+    assert torch.equal(taught[0], kept["fc.bias"])

@@ -92,7 +92,10 @@ def lanes_of(store: Store) -> Any:
     for cell_id, row in store.rows().items():
         lanes.setdefault(row["seed"], []).append(SimpleNamespace(cell_id=cell_id, label="x"))
     return SimpleNamespace(
-        lanes=[SimpleNamespace(cells=cells, name=f"seed {seed}") for seed, cells in lanes.items()]
+        lanes=[
+            SimpleNamespace(cells=cells, original=cells[0], name=f"seed {seed}")
+            for seed, cells in lanes.items()
+        ]
     )
 
 

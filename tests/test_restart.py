@@ -201,11 +201,12 @@ def test_a_store_that_refuses_a_border_does_not_stop_the_run(
     assert len(unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)) == 3
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StoreError("broken")])
 def test_a_border_that_cannot_be_read_is_ignored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def broken(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+        raise error
 
     monkeypatch.setattr(Store, "find", broken)
     assert stored(tmp_path, Clock(CPU)).load() is None

@@ -224,3 +224,45 @@ def test_durations_and_moments() -> None:
     assert abs((moment(utc_now()) or 0) - time.time()) < 5
     assert moment("2026-01-01T00:00:00+00:00") == 1_767_225_600
     assert moment(None) is None
+
+
+ENTRY = Grid.entry("a0")
+
+
+@pytest.mark.parametrize(
+    "planned",
+    [
+        [{}],
+        [None],
+        ["a0"],
+        {"cell_id": "a0"},
+        "a0",
+        7,
+        [ENTRY, {**ENTRY, "cell_id": ["a1"]}],
+        *([{k: v for k, v in ENTRY.items() if k != left}] for left in ENTRY if left != "smoke"),
+    ],
+)
+def test_a_malformed_plan_is_as_good_as_none(tmp_path: Path, planned: object) -> None:
+    """What is known then are the rows, and how many cells there are."""
+    grid = Grid(tmp_path)
+    grid.commit("a0", 10)
+    grid.outcome("ended", 60, 5, planned=planned)
+    found = grid.look()
+    assert (grid.states(), found.total, found.unnamed) == ({"a0": "done"}, 6, 5)
+    assert "6 cells: 1 done" in found.to_text()
+
+
+def test_other_malformed_words_of_a_command_are_no_traceback(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    grid.outcome("ended", 60, 5, planned=[{}], cells="many", error={"a": 1}, begun_at=[])
+    assert "0 cells" in grid.look().to_text()
+
+
+def test_an_outcome_that_cannot_be_read_exits_with_5(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    (tmp_path / OUTCOME).mkdir()
+    result = CliRunner().invoke(main, ["status", str(tmp_path)])
+    assert result.exit_code == 5
+    assert "the store cannot be read: Is a directory" in result.stderr
+    assert str(tmp_path / OUTCOME) in result.stderr
+    assert grid.store.exists()

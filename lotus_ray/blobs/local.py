@@ -21,7 +21,9 @@ class LocalBlobs:
 
     def read(self, name: str) -> bytes:
         """Return an object; raises FileNotFoundError."""
-        return (self.root / name).read_bytes()
+        path = self.root / name
+        with _reading(path):
+            return path.read_bytes()
 
     def create(self, name: str, content: bytes) -> bool:
         """Create an object by linking a finished temporary file to its name."""
@@ -46,8 +48,10 @@ class LocalBlobs:
 
     def stamp(self, name: str) -> str | None:
         """Return the inode, time and size of a file: a replaced one is another file."""
+        path = self.root / name
         try:
-            found = (self.root / name).stat()
+            with _reading(path):
+                found = path.stat()
         except FileNotFoundError:
             return None
         return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
@@ -55,17 +59,19 @@ class LocalBlobs:
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names below a folder, temporary files left out."""
         folder = self.root / prefix
-        return sorted(
-            path.relative_to(self.root).as_posix()
-            for path in folder.rglob("*")
-            if not path.name.startswith(".") and path.is_file()
-        )
+        with _reading(folder):
+            return sorted(
+                path.relative_to(self.root).as_posix()
+                for path in folder.rglob("*")
+                if not path.name.startswith(".") and path.is_file()
+            )
 
     def folders(self, prefix: str) -> list[str]:
         """Return the sorted names of the folders right below one."""
         folder = self.root / prefix
-        found = folder.iterdir() if folder.is_dir() else ()
-        return sorted(f"{prefix}{path.name}/" for path in found if path.is_dir())
+        with _reading(folder):
+            found = folder.iterdir() if folder.is_dir() else ()
+            return sorted(f"{prefix}{path.name}/" for path in found if path.is_dir())
 
     @contextmanager
     def _finished(self, path: Path, content: bytes) -> Iterator[Path]:
@@ -84,6 +90,26 @@ class LocalBlobs:
             _sync_folder(path.parent)
         except OSError as error:
             raise _cannot_write(path, len(content), error) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise FileNotFoundError where nothing lies at a path, StoreError for whatever else is wrong.
+
+    Among that are a file of somebody else, a broken disk, and a network disk that went away.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:  # a file lies where a folder of it would
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be read: {error.strerror}",
+            where=str(path),
+            next_command="run the same command again once it can be read: rows are kept",
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

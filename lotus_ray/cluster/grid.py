@@ -23,7 +23,7 @@ from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, LotusRayError, StoreUnreachable
+from lotus_ray.errors import ClusterError, LotusRayError, StoreError
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -128,28 +128,41 @@ def _lane_trial(
     """Run one lane; where it dies at a cell too often, make a failed row of that cell and go on.
 
     Deaths are counted by cell, and anew when it has come further: a lane on machines that come
-    and go may lose its workers often.
+    and go may lose its workers often. A death before any cell began is no cell's fault.
     What it returns is for Tune, which prints a line about a trial that reports nothing.
+
+    Raises:
+        StoreError: the store refuses, or does not answer.
+        ClusterError: its workers died too often before they began a cell.
     """
     todo = todos[config["lane"]]
     store = Store.open(todo.store)
     lane = todo.lane
     before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
     borders: dict[str, str | None] = {}
+    idle = 0  # deaths in a row that left no trace of a cell
     while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
             _fit(todo, resources, scratch)
         except TrainingFailedError as error:
-            _raise_unreachable(error)
-            cell = _culprit(missing, begun, store, todo)
+            _raise_store_error(error)
+            left = [cell for cell in missing if not todo.is_settled(cell, store)]
+            running = [c for c in left if store.attempts(c.cell_id) > begun[c.cell_id]]
+            idle = idle + 1 if left == missing and not running else 0
+            if idle > RESTARTS_AFTER_A_DEATH:
+                died = f"the workers of {lane.name} died before they began a cell, {idle} times"
+                raise _explained(_first_death(error), died) from error
+            if not running:
+                continue
+            cell = running[0]
             name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
             begun_since = store.attempts(cell.cell_id) - before[cell.cell_id]
             tries = begun_since - _grown(store, cell, begun_since)
-            if begun_since and (border := store.stamp(name)) != borders.get(cell.cell_id):
+            if (border := store.stamp(name)) != borders.get(cell.cell_id):
                 borders[cell.cell_id] = border  # it came further than before
                 before[cell.cell_id] += begun_since
-            elif not 0 < tries <= RESTARTS_AFTER_A_DEATH:
+            elif tries > RESTARTS_AFTER_A_DEATH:
                 _fail(todo, store, cell, error)
     return {"cells": len(lane.cells)}
 
@@ -240,24 +253,22 @@ def _per_worker(resources: Resources) -> dict[str, float]:
     return {name: amount for name, amount in need.items() if amount}
 
 
-def _culprit(missing: list[Cell], begun: dict[str, int], store: Store, todo: Todo) -> Cell:
-    """Return the cell that was running when the workers died."""
-    left = [cell for cell in missing if not todo.is_settled(cell, store)] or missing
-    running = [cell for cell in left if store.attempts(cell.cell_id) > begun[cell.cell_id]]
-    return (running or left)[0]
-
-
-def _raise_unreachable(error: TrainingFailedError) -> None:
-    """Raise what the store did not answer: that is no fault of a cell."""
+def _raise_store_error(error: TrainingFailedError) -> None:
+    """Raise what the store said: that is no fault of a cell."""
     for ended in (error, *getattr(error, "worker_failures", {}).values()):
         for cause in _causes(ended):
-            if isinstance(cause, StoreUnreachable):
+            if isinstance(cause, StoreError):
                 raise cause
 
 
+def _first_death(error: TrainingFailedError) -> Exception:
+    """Return what ended the worker of the lowest rank, or the group where no worker says."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return failures[min(failures)] if failures else error
+
+
 def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:
-    failures = getattr(error, "worker_failures", {})
-    cause = failures[min(failures)] if failures else error
+    cause = _first_death(error)
     attempt = store.attempt(cell.cell_id, todo.generations[cell.cell_id])
     store.commit(attempt, {**about(todo.lane, cell), **failure(status_of(cause), cause)}, {})
     store.remove_all(StoredBorders.folder(cell.cell_id))

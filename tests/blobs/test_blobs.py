@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
+from lotus_ray.errors import StoreError
 from lotus_ray.store import Store
 from tests.races import race
 
@@ -153,3 +156,42 @@ def test_a_link_whose_reply_was_lost_is_known_for_our_own(
     assert blobs.create("rows/0.json", b"ours") is True
     assert blobs.create("rows/0.json", b"theirs") is False
     assert files(tmp_path) == ["rows/0.json"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EISDIR])
+@pytest.mark.parametrize(
+    ("inner", "ask"),
+    [
+        ("read_bytes", lambda blobs: blobs.read("rows/a")),
+        ("stat", lambda blobs: blobs.stamp("rows/a")),
+        ("rglob", lambda blobs: blobs.names("rows/")),
+        ("iterdir", lambda blobs: blobs.folders("")),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_an_error_of_the_store(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    inner: str,
+    ask: Callable[[LocalBlobs], object],
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    blobs = LocalBlobs(tmp_path)
+    blobs.create("rows/a", b"row")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, inner, broken)
+        with pytest.raises(StoreError, match=os.strerror(number)) as raised:
+            ask(blobs)
+    assert raised.value.exit_code == 5
+    assert raised.value.where.startswith(str(tmp_path))
+
+
+def test_below_a_file_lies_nothing(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.create("rows", b"a file")
+    with pytest.raises(FileNotFoundError):
+        blobs.read("rows/a/0000.json")
+    assert blobs.stamp("rows/a/0000.json") is None
+    assert blobs.names("rows/a/") == blobs.folders("rows/a/") == []

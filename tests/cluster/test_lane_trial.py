@@ -17,7 +17,7 @@ from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError, DataError, StoreUnreachable
+from lotus_ray.errors import ArtifactDamaged, ClusterError, DataError, StoreError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.store import Store
@@ -140,25 +140,76 @@ def test_growing_is_no_death(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_workers_that_never_start_do_not_loop_for_ever(
     todo: Todo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor are they a fault of the cells: the lane ends, and the same command goes on."""
+    groups = []
+
     def fit(*args: Any) -> None:
-        raise WorkerGroupError("no start", {})
+        groups.append(1)
+        raise WorkerGroupError("no start", {1: OSError("second"), 0: MemoryError("killed\nfirst")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(ClusterError) as raised:
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert raised.value.exit_code == 6
+    assert raised.value.what == (
+        f"the workers of {todo.lane.name} died before they began a cell, 3 times: "
+        "MemoryError: first"
+    )
+    assert "again" in raised.value.next_command
+    assert len(groups) == 3
+    assert Store.open(todo.store).rows() == {}
+
+
+def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups that die twice before each cell, the first time right after the row of another."""
+    store = Store.open(todo.store)
+    groups: list[bool] = [False, False, True] * 3  # whether it begins a cell
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        if groups.pop(0):
+            cell = next(cell for cell in todo.lane.cells if not todo.is_settled(cell, store))
+            attempt = store.begin(cell.cell_id, 0, {})
+            store.commit(attempt, {"status": "ok", "method": cell.label}, {})
+        raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
     grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
-    rows = Store.open(todo.store).rows()
-    assert [row["status"] for row in rows.values()] == ["failed"] * 3
+    assert groups == []
+    assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 1)] * 3
 
 
-def test_a_store_that_does_not_answer_fails_no_cell(
+def test_workers_that_start_no_more_after_a_death_do_not_loop_for_ever(
     todo: Todo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell died once, which is not too often; then no group begins it again."""
+    store, groups = Store.open(todo.store), []
+
+    def fit(todo: Todo, *rest: Any) -> None:
+        groups.append(1)
+        if len(groups) == 1:
+            store.begin(todo.lane.cells[0].cell_id, 0, {})
+        raise WorkerGroupError("died", {0: OSError("killed")})
+
+    monkeypatch.setattr(grid, "_fit", fit)
+    with pytest.raises(ClusterError, match="died before they began a cell, 3 times"):
+        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    assert len(groups) == 4
+    assert store.rows() == {}
+
+
+@pytest.mark.parametrize("kind", [StoreUnreachable, ArtifactDamaged, StoreError])
+def test_a_store_that_does_not_answer_fails_no_cell(
+    todo: Todo, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
 ) -> None:
     """It ends the lane with the store's own error, so that the same command goes on."""
 
     def fit(*args: Any) -> None:
-        raise WorkerGroupError("died", {1: OSError("killed"), 0: StoreUnreachable("HTTP 503")})
+        raise WorkerGroupError("died", {1: OSError("killed"), 0: kind("HTTP 503")})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    with pytest.raises(StoreUnreachable, match="HTTP 503") as caught:
+    with pytest.raises(kind, match="HTTP 503") as caught:
         grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
     assert caught.value.exit_code == 5
     assert Store.open(todo.store).rows() == {}
