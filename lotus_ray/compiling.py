@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -21,6 +21,34 @@ def pays(seconds_an_image: float, images_left: float) -> bool:
         images_left: that will be trained on, each time it is met.
     """
     return SAVED * seconds_an_image * images_left > COMPILE_SECONDS
+
+
+@dataclass
+class Compiling:
+    """Whether a lane compiles: from the first cell on where what is left of it repays that."""
+
+    wanted: bool = False
+    on: bool = False
+    _seconds_an_image: float = 0.0
+
+    def learn(self, seconds: float, images: int) -> None:
+        """Take in how long training on some images of this worker took; compiled ones tell less."""
+        if images and not self.on:
+            self._seconds_an_image = seconds / images
+
+    def workers(self, workers: Workers, images_left: int, device: torch.device) -> Workers:
+        """Return the workers for the next cell, compiling where that pays.
+
+        Args:
+            workers: as they are; all of them ask, and do as the first one finds.
+            images_left: that the lane will train on from here, each time it is met, on all workers.
+            device: of this worker.
+        """
+        if not self.wanted:
+            return workers
+        found = pays(self._seconds_an_image, images_left / workers.size)
+        self.on |= bool(workers.from_first(torch.tensor(float(found), device=device)))
+        return compiling(workers) if self.on else workers
 
 
 def compiling(workers: Workers) -> Workers:

@@ -19,6 +19,7 @@ from torch import nn
 from lotus_ray import models, precision
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
+from lotus_ray.compiling import Compiling
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
@@ -43,6 +44,7 @@ from lotus_ray.models.checkpoints import (
     weights_to_bytes,
 )
 from lotus_ray.original_logits import known_logits
+from lotus_ray.packing import images_left
 from lotus_ray.precision import PRECISIONS
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
@@ -74,6 +76,7 @@ class _Place:
     workers: Workers
     device: torch.device
     facts: Mapping[str, Any]
+    compiling: Compiling
     teacher: _Teacher | None = None
 
     @property
@@ -133,7 +136,8 @@ def run_lane(
         stored=material.stored,
         window=lane.shuffle_window,
     )
-    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts)
+    compiling = Compiling(todo.compile)
+    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts, compiling)
     for cell in lane.cells:
         settled = place.is_first and todo.is_settled(cell, place.store)
         if not _first_says(workers, settled, device):
@@ -178,6 +182,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         facts = with_workers(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
+        known["resources"]["compiled"] = place.compiling.on
         visible = place.store.commit(attempt, {**known, **body}, artifacts)
         ours = visible["attempt_id"] == attempt.attempt_id
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
@@ -240,6 +245,7 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     )
     with clock.measure("unlearn"):
         records = unlearn(method, problem, borders)
+    place.compiling.learn(clock.seconds["unlearn"], forwards.images[STUDENT])
     give_back_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
@@ -354,7 +360,9 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
         pixel_range=place.warm.pixel_range,
         initial_model=place.initial_model,
         random_model=lambda: forwards.watch(place.random_model(), TEACHER),
-        workers=place.workers,
+        workers=place.compiling.workers(
+            place.workers, images_left(place.todo, cell, place.warm.roles), place.device
+        ),
         known=known,
     )
 

@@ -234,6 +234,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
                     room,
                     resources.max_bad_images,
                     mark,
+                    resources.compile,
                 )
             )
     return todos

@@ -12,7 +12,7 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
-from lotus_ray.packing import efficiency, expected_work, lanes_a_gpu, longest_first
+from lotus_ray.packing import efficiency, expected_work, images_left, lanes_a_gpu, longest_first
 from lotus_ray.preview import check_models, networks
 from lotus_ray.todo import Todo
 from tests.toy import table
@@ -47,6 +47,14 @@ def test_work_counts_what_missing_cells_train_and_evaluate(tmp_path: Path) -> No
     assert work == [820, 460, 280, 640]
     assert expected_work(todo_of(lane, "SSD", "SalUn"), roles, 1.0) == 28 + 64
     assert expected_work(todo_of(lane), roles, 1.0) == 0
+
+
+def test_what_is_left_begins_with_the_cell_itself(tmp_path: Path) -> None:
+    """6 images are trained on: Original 4 epochs, Finetuning 2, SSD 1 pass, SalUn 3."""
+    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
+    todo = todo_of(lane, "Original", "Finetuning", "SalUn")
+    left = [images_left(todo, cell, roles) for cell in lane.cells]
+    assert left == [6 * 9, 6 * 5, 6 * 3, 6 * 3]
 
 
 def test_the_longest_lane_begins_first_and_equals_keep_their_order(tmp_path: Path) -> None:
