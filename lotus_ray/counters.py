@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 STUDENT, TEACHER = "student_forwards", "teacher_forwards"
+BACKWARDS = "student_backwards"
 
 
 @dataclass
@@ -27,7 +28,10 @@ class Forwards:
 
         @torch.compiler.disable  # type: ignore[untyped-decorator] # it is Python's to count
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self.images[name] += _count(inputs[0])
+            images = _count(inputs[0])
+            self.images[name] += images
+            if name == STUDENT and torch.is_grad_enabled():  # what is recorded is gone back through
+                self.images[BACKWARDS] += images
 
         self._handles.append(model.register_forward_pre_hook(count))
         return model

@@ -20,7 +20,7 @@ from lotus_ray import models, precision
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.compiling import Compiling
-from lotus_ray.counters import STUDENT, TEACHER, Forwards
+from lotus_ray.counters import BACKWARDS, STUDENT, TEACHER, Forwards
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
@@ -194,10 +194,10 @@ def _run_cell(place: _Place, cell: Cell) -> None:
 
 def _counters(place: _Place, forwards: Forwards) -> dict[str, int]:
     """Return what a cell cost, over all workers: images decoded for it, and forwards by network."""
-    ours = [place.material.newly_decoded(), *(forwards.images[n] for n in (STUDENT, TEACHER))]
+    names = (STUDENT, BACKWARDS, TEACHER)
+    ours = [place.material.newly_decoded(), *(forwards.images[name] for name in names)]
     summed = place.workers.sum(torch.tensor(ours, dtype=torch.float64, device=place.device))
-    names = ("images_decoded", STUDENT, TEACHER)
-    counted = {name: int(value) for name, value in zip(names, summed.tolist(), strict=True)}
+    counted = dict(zip(("images_decoded", *names), map(int, summed.tolist()), strict=True))
     return {**counted, "unique_images": len(place.material.roles)}
 
 

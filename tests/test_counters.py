@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from lotus_ray.counters import STUDENT, TEACHER, Forwards
+from lotus_ray.counters import BACKWARDS, STUDENT, TEACHER, Forwards
 
 
 def test_images_are_counted_by_name_while_watched() -> None:
@@ -16,7 +16,19 @@ def test_images_are_counted_by_name_while_watched() -> None:
         student(torch.zeros(4, 2))
         teacher(torch.zeros(5, 2))
     student(torch.zeros(9, 2))
-    assert forwards.images == {STUDENT: 7, TEACHER: 5}
+    assert forwards.images == {STUDENT: 7, BACKWARDS: 7, TEACHER: 5}
+
+
+def test_only_a_forward_that_is_recorded_has_a_backward() -> None:
+    student = nn.Linear(2, 2)
+    with Forwards().counting() as forwards:
+        forwards.watch(student, STUDENT)
+        student(torch.zeros(3, 2)).sum().backward()
+        with torch.no_grad():
+            student(torch.zeros(4, 2))
+        with torch.inference_mode():
+            student(torch.zeros(5, 2))
+    assert forwards.images == {STUDENT: 12, BACKWARDS: 3}
 
 
 def test_images_under_vmap_are_counted_one_by_one() -> None:

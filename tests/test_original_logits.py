@@ -237,7 +237,9 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
     assert asked == {"Original 1": forget, "Original 2": forget}
     assert counters["Original 1"]["student_forwards"] == 2 * (forget + retain) + 1797
     assert len(rows["LoTUS 1"]["phases"]) == 1
+    assert counters["Original 1"]["student_backwards"] == 2 * (forget + retain)
     trained_on = counters["LoTUS 1"]["student_forwards"] - 1797
+    assert counters["LoTUS 1"]["student_backwards"] == trained_on
     assert trained_on == pytest.approx(forget + 0.3 * retain, abs=10)  # 30 % of each class
     scrub = 1 * forget + 1 * retain  # an epoch of each
     assert counters["SCRUB 1"]["student_forwards"] == scrub + 1797
