@@ -12,7 +12,7 @@ import pytest
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
 
 # Markers of what takes minutes: left out unless -m names them.
-ASKED_FOR = ("memory", "faults", "cluster")
+ASKED_FOR = ("memory", "faults", "cluster", "bench")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

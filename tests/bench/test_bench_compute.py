@@ -15,6 +15,7 @@ from lotus_ray.bench.scoreboard import Figure, to_plain
 from lotus_ray.bench.step_loop import torchrun_step_seconds
 
 
+@pytest.mark.bench
 def test_one_method_alone_is_measured_beside_its_floor() -> None:
     code = "from lotus_ray.cli import main; main()"
     arguments = ["bench", "compute", "--methods", "ssd", "--repeats", "1", "--json"]
@@ -52,13 +53,14 @@ def test_all_of_it_is_measured_and_what_is_not_is_said(monkeypatch: pytest.Monke
     assert notes == ["G1 to G5 need a CUDA GPU, and here is none: not measured"]
 
 
+@pytest.mark.bench
 def test_two_workers_of_torchrun_take_the_steps_that_are_counted() -> None:
     taken = torchrun_step_seconds(steps=3)
     assert len(taken) == 3
     assert statistics.median(taken) > 0
 
 
-@pytest.mark.ray
+@pytest.mark.bench
 def test_two_workers_of_ray_take_the_same_steps() -> None:
     """In a process of its own, as the command: Ray warns of its settings, and here that fails."""
     code = "from lotus_ray.cluster.step_bench import ray_step_seconds; print(*ray_step_seconds(3))"
