@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lotus_ray.cells import Plan, plan
+from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data.room import GIB, Room
 from lotus_ray.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.job import LoadedJob
@@ -22,6 +22,7 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.packing import efficiency, lanes_a_gpu, longest_first
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
+from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
 from lotus_ray.store_data import embedded_folder, share
@@ -146,11 +147,7 @@ class Outcome:
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
             ],
-            "planned": [
-                {"cell_id": cell.cell_id, "method": cell.label, "seed": lane.seed, **lane.labels}
-                for lane in self.planned.lanes
-                for cell in lane.cells
-            ],
+            "planned": _named(self.planned),
             "error": self.error,
         }
         return json.dumps(content, indent=1) + "\n"
@@ -158,6 +155,25 @@ class Outcome:
     def _status(self, cell_id: str) -> str | None:
         row = self.rows.get(cell_id)
         return None if row is None else str(row["status"])
+
+
+def _named(planned: Plan) -> list[dict[str, Any]]:
+    """Return what each cell is, and what a report that has all of them calls it."""
+    rows: list[Row] = [
+        {**lane.labels, **_about(cell, lane.seed), "spec": cell.spec}
+        for lane in planned.lanes
+        for cell in lane.cells
+    ]
+    names = labels_of(rows, {row["cell_id"]: row for row in rows})
+    return [
+        {name: value for name, value in row.items() if name != "spec"}
+        | {"label": names[row["cell_id"]]}
+        for row in rows
+    ]
+
+
+def _about(cell: Cell, seed: int) -> dict[str, Any]:
+    return {"cell_id": cell.cell_id, "method": cell.label, "seed": seed}
 
 
 class Stages:

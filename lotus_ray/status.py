@@ -33,6 +33,7 @@ class CellStatus:
 
     cell_id: str
     method: str
+    label: str  # of the method as a report has it: LoTUS(alpha=8)
     lane: tuple[Any, ...]  # benchmark, model, setting, seed
     state: str  # done, failed, running or missing
     attempts: int
@@ -183,6 +184,7 @@ def _cell(
     return CellStatus(
         cell_id=entry["cell_id"],
         method=entry["method"],
+        label=entry.get("label", entry["method"]),
         lane=tuple(entry[name] for name in _LANE),
         state=state,
         attempts=attempts,
@@ -276,11 +278,9 @@ def _lane_lines(lane: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
     for cell in cells:
         tries = f", attempt {cell.attempts}" if cell.attempts > 1 else ""
         if cell.state == RUNNING:
-            lines.append(
-                f"  running  {cell.method}, for {in_words(cell.since_seconds or 0)}{tries}"
-            )
+            lines.append(f"  running  {cell.label}, for {in_words(cell.since_seconds or 0)}{tries}")
         elif cell.state == FAILED:
-            lines.append(f"  failed   {cell.method} ({cell.cell_id}): {cell.error}{tries}")
+            lines.append(f"  failed   {cell.label} ({cell.cell_id}): {cell.error}{tries}")
         elif cell.state == MISSING and cell.attempts:
-            lines.append(f"  cut off  {cell.method}{tries}")
+            lines.append(f"  cut off  {cell.label}{tries}")
     return lines

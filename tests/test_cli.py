@@ -166,6 +166,19 @@ def test_status_names_every_cell_that_a_grid_planned(finished: tuple[Path, Resul
     assert told["next"] == f"lotus-ray report {finished[0]}"
 
 
+def test_status_calls_variants_as_the_report_does(done: Path) -> None:
+    """Also before there is a row: one of two variants diverges, the other is planned alone."""
+    methods = "{name: finetune, epochs: 2}, {name: finetune, epochs: 2, lr: 1.0e+30}"
+    grid(done, **{"grid.methods": f"[original, {methods}]"})
+    told = run("status", done)
+    assert "  failed   Finetuning(lr=1e+30) (" in told.stdout
+    entries = json.loads(run("report", done, "--format", "json").stdout)
+    reported = {entry["method"] for entry in entries if entry["method"] != "LoTUS"}
+    plain = json.loads(run("status", done, "--json").stdout)
+    assert {cell["label"] for cell in plain["cells"]} == reported - {"Gold Std"}
+    assert [cell["method"] for cell in plain["cells"]] == ["Original", *["Finetuning"] * 2]
+
+
 def test_status_says_which_cells_failed(diverged: tuple[Path, Result]) -> None:
     told = run("status", diverged[0]).stdout
     assert "3 done, 1 failed of 4" in told

@@ -102,6 +102,21 @@ def test_a_running_grid(grid: Grid) -> None:
     assert "running, begun 10 min ago, last sign of life 90 s ago" in found.to_text()
 
 
+def test_cells_go_by_the_label_that_tells_variants_apart(grid: Grid) -> None:
+    """An outcome of an older version has none."""
+    for entry, epochs in zip(grid.planned, (2, 3), strict=False):
+        entry |= {"method": "Finetuning", "label": f"Finetuning(epochs={epochs})"}
+    grid.outcome("running", 600, 600)
+    grid.begin("a0", 90)
+    grid.commit("a1", 400, "diverged", error={"message": "the loss is NaN"})
+    grid.begin("a2", 60)
+    lines = grid.look().to_text().splitlines()
+    assert "  running  Finetuning(epochs=2), for 90 s" in lines
+    assert "  failed   Finetuning(epochs=3) (a1): diverged: the loss is NaN" in lines
+    assert "  running  Method a2, for 60 s" in lines
+    assert grid.look().to_plain()["cells"][0]["method"] == "Finetuning"
+
+
 def test_a_driver_that_died_is_told_from_one_that_is_busy_with_a_long_cell(grid: Grid) -> None:
     grid.outcome("running", 7200, 7200)
     grid.begin("a0", 720)

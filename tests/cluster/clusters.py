@@ -116,13 +116,18 @@ def processes_of_a_cluster() -> Iterator[tuple[Path, dict[str, str]]]:
         try:
             yield folder, environment
         finally:
-            end = time.monotonic() + 60
-            while left := processes(name):
-                assert time.monotonic() < end, f"these processes do not end: {left}"
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                time.sleep(0.1)
+            end_processes(name)
+
+
+def end_processes(name: str) -> None:
+    """Kill the processes of a cluster, known by its folder, and no others."""
+    end = time.monotonic() + 60
+    while left := processes(name):
+        assert time.monotonic() < end, f"these processes do not end: {left}"
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
 
 
 @contextmanager

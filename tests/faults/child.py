@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 CELLS = ("Original", "Gold Std", "Finetuning", "LoTUS")
+METHODS = ("--set", "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]")
 QUICK = (
-    *("grid", str(JOB), "--local", "--set", "epochs=1"),
+    *("grid", str(JOB), "--local", "--set", "epochs=1", *METHODS),
     *("--set", "grid.models.0.train.epochs=2", "--set", "grid.models.0.train.warmup_epochs=1"),
-    *("--set", "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]"),
 )
 SMALL = ("--limit", "20")
 _LAUNCHER = multiprocessing.get_context("forkserver")

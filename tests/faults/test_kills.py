@@ -12,8 +12,8 @@ import pytest
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.run import OUTCOME
-from lotus_ray.store import Row, Store
 from tests.faults.child import CELLS, SMALL, Fault, run, start
+from tests.faults.outcomes import by_method, results, row_files
 
 EMBEDDED = "digits"
 ROW = r"/rows/[^/]+/[^/]+$"
@@ -54,26 +54,6 @@ def undisturbed(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(digits: Path, tmp_path: Path) -> Path:
     shutil.copytree(digits, tmp_path / "store")
     return tmp_path / "store"
-
-
-def by_method(store: Path) -> dict[str, Row]:
-    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
-
-
-def results(store: Path) -> dict[str, tuple[object, ...]]:
-    """Return what must be equal: status, metrics and the digest of every artifact."""
-    return {
-        method: (
-            row["status"],
-            row["metrics"],
-            {name: artifact["sha256"] for name, artifact in row["artifacts"].items()},
-        )
-        for method, row in by_method(store).items()
-    }
-
-
-def row_files(store: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in store.glob("rows/*/[0-9]*.json")}
 
 
 @pytest.mark.parametrize("point", POINTS)
