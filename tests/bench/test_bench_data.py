@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.bench
 
 
 def test_bench_data_measures_the_scoreboard() -> None:

@@ -78,6 +78,7 @@ def test_the_mask_is_of_as_many_weights_as_vit_b_16_has() -> None:
     assert sum(torch.Size(shape).numel() for shape in mask.vit_shapes()) == 86_567_656
 
 
+@pytest.mark.bench
 def test_masks_are_measured_in_processes_of_their_own() -> None:
     figures, rates = mask.measure(1, blocks=2, width=384)
     assert {name: figure.at_least for name, figure in figures.items()} == {

@@ -116,7 +116,7 @@ def test_shared_memory_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     code, found = diagnosis()
     assert (code, found["shared memory"]["status"]) == (3, PROBLEM)
-    assert found["shared memory"]["text"] == "it is full: 0.0 of 0.1 GiB free in /dev/shm"
+    assert found["shared memory"]["text"] == "it is full: 0.0 MiB of 0.1 GiB free in /dev/shm"
     assert "--shm-size" in found["shared memory"]["next"]
 
 
