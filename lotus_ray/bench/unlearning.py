@@ -12,7 +12,7 @@ import torch
 from lotus_ray.bench.floors import Bare, Samples, forwards, needed
 from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
-from lotus_ray.counters import Forwards
+from lotus_ray.counters import STUDENT, TEACHER, Forwards
 from lotus_ray.engine import unlearn
 from lotus_ray.memory import keep_freed_memory
 from lotus_ray.methods import METHODS
@@ -127,7 +127,9 @@ class Bench:
             ratio = self._ratio(
                 name, lambda: self.bare.run(passes), lambda: unlearn(method, problem)
             )
-        self.forward_ratios[name] = sum(counted.images.values()) / forwards(passes)
+        self.forward_ratios[name] = (counted.images[STUDENT] + counted.images[TEACHER]) / forwards(
+            passes
+        )
         return ratio
 
     def evaluation_ratio(self) -> float:
