@@ -305,10 +305,7 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 )
 @click.option("--json", "as_json", is_flag=True)
 def bench(what: str, images: int, repeats: int, methods: str, as_json: bool) -> None:
-    """Measure this machine's data path beside a DataLoader, or its compute path beside its floor.
-
-    The latter takes ten minutes on 2 cores.
-    """
+    """Measure the data path beside a DataLoader, or (ten minutes) compute beside its floor."""
     from lotus_ray.bench import scoreboard
 
     if what == "data":

@@ -37,17 +37,6 @@ class Batch:
         """Return this worker's share of the mean over the global batch of `values` [N]."""
         return values.sum() / self.total
 
-    def select(self, mask: Tensor) -> Batch:
-        """Return the rows where `mask` [N] is true; the global batch stays the same."""
-        return Batch(
-            images=self.images[mask],
-            labels=self.labels[mask],
-            rows=self.rows[mask],
-            keys=self.keys[mask],
-            forget=self.forget[mask],
-            total=self.total,
-        )
-
 
 class Split(Protocol):
     """Samples that can be walked over again and again; len() counts them over all workers."""

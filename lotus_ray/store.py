@@ -161,14 +161,10 @@ class Store:
         """Return the visible row of a cell, or None."""
         return self._latest(self._row_names(f"rows/{cell_id}/"))
 
-    def next_generation(self, cell_id: str) -> int:
-        """Return the generation that a new row of this cell would have."""
-        return _next(self._row_names(f"rows/{cell_id}/"))
-
     def next_generations(self) -> Counter[str]:
         """Return the generation that a new row of each cell would have, by one list: else 0."""
         by_cell = _by_cell(self._row_names("rows/"))
-        return Counter({cell_id: _next(names) for cell_id, names in by_cell.items()})
+        return Counter({cell: 1 + max(map(_generation, names)) for cell, names in by_cell.items()})
 
     def attempt(self, cell_id: str, generation: int) -> Attempt:
         """Return a new try at a cell without recording that it starts."""
@@ -345,10 +341,6 @@ def _by_cell(names: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         found.setdefault(name.split("/")[1], []).append(name)
     return found
-
-
-def _next(names: Iterable[str]) -> int:
-    return 1 + max(map(_generation, names), default=-1)
 
 
 def _generation(name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Method, Problem, Workers
 from lotus_ray.store import Store
 from lotus_ray.stored_borders import StoredBorders
+from tests.gloo import join_two
 from tests.methods.test_contract import SETTINGS, problem
 
 # Early stopping makes the original depend on what it learned, and kept, before the border.
@@ -270,13 +270,7 @@ def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> No
 
 def _rank(rank: int, folder: str, name: str, border: bytes) -> None:
     """Go on from a border with one of two workers, for a phase."""
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+    join_two(rank, folder)
 
     def sum_(tensor: Tensor) -> Tensor:
         total = tensor.clone()

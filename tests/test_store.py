@@ -160,10 +160,10 @@ def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
 
 
 def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store) -> None:
-    assert store.next_generation("cell") == 0
+    assert store.next_generations()["cell"] == 0
     commit(store, status="failed")
     before = store.blobs.read(row_name())
-    assert store.next_generation("cell") == 1
+    assert store.next_generations()["cell"] == 1
     row = commit(store, generation=1)
     assert store.row("cell") == row
     assert (row["status"], row["generation"], row["attempts"]) == (OK, 1, 2)
@@ -175,7 +175,7 @@ def test_generations_are_ordered_as_numbers(store: Store) -> None:
     commit(store, generation=9999)
     assert commit(store, generation=10000)["generation"] == 10000
     assert store.rows()["cell"]["generation"] == 10000
-    assert store.next_generation("cell") == 10001
+    assert store.next_generations()["cell"] == 10001
 
 
 def test_cells_do_not_mix(store: Store) -> None:
@@ -228,7 +228,7 @@ def test_a_file_that_is_not_ours_is_passed_over(
     store.blobs.create(f"rows/cell/{name}", b"{}")
     assert store.rows() == {"cell": row}
     assert store.row("cell") == row
-    assert store.next_generation("cell") == 1
+    assert store.next_generations()["cell"] == 1
     assert caplog.records == []
 
 
@@ -240,13 +240,13 @@ def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
     flip(store, row_name(generation=1), 200)
     assert store.row("cell") == earlier
     assert "rows/cell/0001.json does not match its digest and is ignored" in caplog.text
-    assert store.next_generation("cell") == 2
+    assert store.next_generations()["cell"] == 2
 
 
 def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
     commit(store)
     flip(store, row_name(), 200)
-    row = commit(store, generation=store.next_generation("cell"))
+    row = commit(store, generation=store.next_generations()["cell"])
     assert store.row("cell") == row
     assert row["generation"] == 1
 
@@ -489,7 +489,7 @@ def test_a_full_disk_leaves_no_row(tmp_path: Path, row_bytes: int, artifact_byte
     store = Store.open(str(tmp_path))
     assert store.rows() == {}
     assert not any("/." in name for name in files(tmp_path))
-    row = commit(store, generation=store.next_generation("cell"))
+    row = commit(store, generation=store.next_generations()["cell"])
     assert store.rows() == {"cell": row}
 
 
@@ -530,8 +530,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(target=attempts, cell_id=cells)
     def begin(self, cell_id: str) -> Attempt:
         rows = self.committed.get(cell_id, {})
-        assert self.store.next_generation(cell_id) == max(rows, default=-1) + 1
-        return self._begin(cell_id, self.store.next_generation(cell_id))
+        assert self.store.next_generations()[cell_id] == max(rows, default=-1) + 1
+        return self._begin(cell_id, self.store.next_generations()[cell_id])
 
     @rule(target=attempts, other=attempts)
     def begin_beside(self, other: Attempt) -> Attempt:

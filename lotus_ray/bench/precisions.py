@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from lotus_ray.bench import unlearning
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated
 from lotus_ray.counters import Forwards
@@ -27,16 +29,8 @@ METRICS = (
     "rf_jsd",
 )
 # Images that a small Vision Transformer learns in a few epochs.
-SIZES = Sizes(
-    model="vit_tiny_patch16_224",
-    options={"img_size": 32, "patch_size": 4, "depth": 4},
-    img_size=32,
-    classes=10,
-    forget=20,
-    retain=180,
-    unseen=50,
-    test=50,
-    batch_size=128,
+SIZES = replace(
+    unlearning.SIZES, classes=10, forget=20, retain=180, unseen=50, test=50, batch_size=128
 )
 
 

@@ -75,8 +75,12 @@ def told_what_is_missing(
         thread.join()
 
 
-def _waiting(fit: int, lanes: int, resources: Resources) -> str:
-    need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+def need_text(resources: Resources) -> str:
+    """Return what each worker of a lane needs, for messages."""
     several = resources.workers > 1
     workers = f"each of {resources.workers_text} workers" if several else "a worker"
-    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({workers} needs {need})"
+    return f"{workers} needs {resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+
+
+def _waiting(fit: int, lanes: int, resources: Resources) -> str:
+    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({need_text(resources)})"

@@ -20,7 +20,7 @@ from ray._private.state import state as cluster_state
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
-from lotus_ray.cluster.nodes import alive, needs, workers_on
+from lotus_ray.cluster.nodes import alive, need_text, needs, workers_on
 from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 
@@ -124,7 +124,7 @@ def await_group(
     told: set[str] = set()
     if group.wait(POLL_SECONDS):
         return
-    say(f"waiting for nodes for the first lane: {_need(resources)}")
+    say(f"waiting for nodes for the first lane: {need_text(resources)}")
     while not group.wait(POLL_SECONDS):
         said = word()
         for failure in said.failures:
@@ -209,12 +209,6 @@ def _types_of(config: Mapping[str, Any]) -> list[NodeType]:
     ]
 
 
-def _need(resources: Resources) -> str:
-    need = f"{resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
-    several = resources.workers > 1
-    return f"{f'each of {resources.workers_text} workers' if several else 'a worker'} needs {need}"
-
-
 def _never(
     resources: Resources, nodes: Sequence[Mapping[str, float]], workers: int, why: str = ""
 ) -> ClusterError:
@@ -232,7 +226,7 @@ def _never(
         fits = max(workers, 1)
     return ClusterError(
         f"this cluster has no place for a lane, and {why or 'its autoscaler can add none'}: "
-        f"{_need(resources)}",
+        f"{need_text(resources)}",
         where=f"resources.{field}",
         nearest=f"{fits:g}",
         next_command=f"lotus-ray grid JOB.yaml --set resources.{field}={fits:g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -13,21 +12,16 @@ import torch
 from lotus_ray.bench import compute, mask, overhead, steps, unlearning
 from lotus_ray.bench.scoreboard import Figure, to_plain
 from lotus_ray.bench.step_loop import torchrun_step_seconds
+from tests.bench.command import bench
 
 
 @pytest.mark.bench
 def test_one_method_alone_is_measured_beside_its_floor() -> None:
-    code = "from lotus_ray.cli import main; main()"
-    arguments = ["bench", "compute", "--methods", "ssd", "--repeats", "1", "--json"]
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+    found, said = bench("compute", "--methods", "ssd")
     assert set(found) == {"floor.ssd", "floor.evaluate", "C10.forwards", "machine", "rates"}
     assert found["C10.forwards"]["value"] == 1.0
     assert found["floor.ssd"]["target"] == 1.1
-    assert "bare network" in ended.stderr
+    assert "bare network" in said
 
 
 def test_all_of_it_is_measured_and_what_is_not_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

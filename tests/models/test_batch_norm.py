@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from lotus_ray.errors import JobError
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
+from tests.gloo import join_two
 
 
 def _images() -> Tensor:
@@ -33,13 +33,7 @@ def _step(network: nn.Module, images: Tensor) -> None:
 
 
 def _worker(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+    join_two(rank, folder)
     network = synchronise_batch_norm(_network(), torch.device("cpu"))
     _step(network, _images()[rank::2])
     for parameter in network.parameters():
