@@ -49,7 +49,7 @@ class Grid:
         self.store.blobs.create(name, json.dumps(marker).encode())
 
     def commit(self, cell: str, ago: float, status: str = OK, **more: Any) -> None:
-        attempt = self.store.attempt(cell, self.store.next_generation(cell))
+        attempt = self.store.attempt(cell, self.store.next_generations()[cell])
         body = {**self.entry(cell), "status": status, "committed_at": at(ago)}
         timing = {"unlearn_seconds": 2.0, "evaluate_seconds": 0.5}
         self.store.commit(attempt, {**body, "timing": timing, **more}, {})
