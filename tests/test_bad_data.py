@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lotus_ray.data import preflight
+from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, Shard
 from lotus_ray.data.sources import HELDOUT, TRAIN
@@ -444,7 +444,7 @@ def test_a_start_reads_the_small_columns_once_and_no_shard_as_a_whole(
     made = job.prepare()
     columns: list[str] = []
     whole: list[Path] = []
-    read_small, sha256_of = preflight.read_small, preflight.sha256_of
+    read_small, sha256_of = shards.read_small, shards.sha256_of
 
     def small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Table:
         columns.append(shard.file)

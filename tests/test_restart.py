@@ -306,7 +306,7 @@ def test_a_border_serves_another_number_of_workers(name: str, tmp_path: Path) ->
     assert first.border is not None
     # As bytes: processes would share its tensors, and both would change its momentum.
     arguments = (str(tmp_path), name, first.border.to_bytes())
-    torch.multiprocessing.spawn(_rank, args=arguments, nprocs=2)
+    torch.multiprocessing.spawn(_rank, args=arguments, nprocs=2)  # type: ignore[attr-defined]
     border = Border.from_bytes((tmp_path / "border.pt").read_bytes())
     assert len(border.records) == 2
     stage = problem()

@@ -274,7 +274,7 @@ def test_a_machine_too_small_for_the_fewest_workers_is_refused(
 ) -> None:
     """On two CPUs: 1 to 4 workers fit, 3 to 4 do not. The command it names is a valid job."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(session.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("lotus_ray.cluster.session.os.sched_getaffinity", lambda _: {0, 1})
     session.check_this_machine(Resources(workers=4, min_workers=1))
     with pytest.raises(ClusterError) as raised:
         session.check_this_machine(Resources(workers=4, min_workers=3))

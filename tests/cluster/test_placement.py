@@ -317,7 +317,7 @@ def test_elastic_workers_reach_ray_as_they_stand(
 ) -> None:
     """Where their number is fixed, Ray waits for nodes as it always did."""
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-    monkeypatch.setattr(grid.os, "environ", environment := dict[str, str]())
+    monkeypatch.setattr("lotus_ray.cluster.grid.os.environ", environment := dict[str, str]())
     grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
     assert asked[0].num_workers == workers
     assert environment.get(name) == patience

@@ -97,7 +97,7 @@ def test_scratch_wants_room_and_the_right_to_write(
     assert scratch(new).status == OK
     full = scratch(new, lambda folder: (10 * GIB, GIB - 1))
     assert (full.status, full.exit_code) == (PROBLEM, 3)
-    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("lotus_ray.doctor.machine.os.access", lambda path, mode: False)
     assert scratch(new).text == f"it cannot be written: {new}"
 
 

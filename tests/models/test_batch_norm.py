@@ -46,7 +46,7 @@ def _worker(rank: int, folder: str) -> None:
 
 def test_two_workers_equal_one(tmp_path: Path) -> None:
     """Four and three of seven images: gradients and running statistics of all seven."""
-    torch.multiprocessing.spawn(_worker, args=(str(tmp_path),), nprocs=2)
+    torch.multiprocessing.spawn(_worker, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
     grads, buffers = torch.load(tmp_path / "result.pt")
     alone = _network()
     _step(alone, _images())
