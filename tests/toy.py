@@ -72,11 +72,12 @@ def make_warm(
     workers: Workers | None = None,
     seed: int = 0,
     transform: Transform = PLAIN,
+    dtype: torch.dtype = torch.float64,
 ) -> WarmSet:
-    """Build a warm set in float64 on the CPU."""
+    """Build a warm set on the CPU."""
     device = torch.device("cpu")
     images = Pixels.of(pixels.numpy())
-    return WarmSet(images, roles, transform, seed, device, torch.float64, workers or Workers())
+    return WarmSet(images, roles, transform, seed, device, dtype, workers or Workers())
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ def make_problem(
     initial_model: Callable[[int], nn.Module] | None = None,
 ) -> Problem:
     """Build a problem that starts from `model` as the original."""
-    original = copy.deepcopy(model).double().eval().requires_grad_(False)
+    model = copy.deepcopy(model).to(warm.dtype)
+    original = copy.deepcopy(model).eval().requires_grad_(False)
     return Problem(
-        model=copy.deepcopy(model).double(),
+        model=copy.deepcopy(model),
         original=original,
         forget=warm.split(FORGET),
         retain=warm.split(RETAIN),
@@ -126,7 +128,7 @@ def make_problem(
         device=warm.device,
         image_shape=warm.pixels.shape,
         pixel_range=warm.pixel_range,
-        initial_model=initial_model or (lambda seed: copy.deepcopy(model).double()),
+        initial_model=initial_model or (lambda seed: copy.deepcopy(model)),
         random_model=lambda: _perturbed(model),
         workers=warm.workers,
     )
@@ -135,7 +137,7 @@ def make_problem(
 def _perturbed(model: nn.Module) -> nn.Module:
     """Return a copy with other random weights, frozen: the bad teacher."""
     torch.manual_seed(123)
-    other = copy.deepcopy(model).double().eval().requires_grad_(False)
+    other = copy.deepcopy(model).eval().requires_grad_(False)
     for value in other.parameters():
         value.copy_(torch.randn_like(value) * 0.5)
     return other
