@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
             job = Path(folder) / "job.yaml"
             job.write_text(JOB)
             loaded = load_job(job, ())
-            outcome = run.run_grid(loaded, Store.open(f"{folder}/store"), run.Options())
+            with redirect_stderr(io.StringIO()):  # the grid's progress
+                outcome = run.run_grid(loaded, Store.open(f"{folder}/store"), run.Options())
         stages.update(outcome.stages)
         return seconds_beyond(outcome.rows, outcome.stages)
 
