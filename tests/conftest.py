@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
+
+# Before torch is imported. Two workers of a test would otherwise have as many threads each as there
+# are cores, which spin while they wait for each other: ten times as long on two busy cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Markers of what takes minutes: left out unless -m names them.
 ASKED_FOR = ("memory", "faults", "cluster", "bench")
