@@ -36,6 +36,8 @@ def session() -> Iterator[None]:
     _check_environment()
     if not cluster_address():
         _demand_token()
+        # No node of this machine is taken away; an actor a lane would ask for it all the time.
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -33,8 +33,8 @@ BOTH_MODELS = (
     "--set",
     "grid.models=["
     "{name: test_vit, options: {img_size: 8, patch_size: 2},"
-    " train: {optimizer: adamw, lr: 0.002, epochs: 8, batch_size: 64}},"
-    "{name: resnet18_cifar, options: {width: 2}, train: {epochs: 8, batch_size: 64}}]",
+    " train: {optimizer: adamw, lr: 0.002, epochs: 3, batch_size: 64}},"
+    "{name: resnet18_cifar, options: {width: 2}, train: {epochs: 3, batch_size: 64}}]",
 )
 LOTUS = "{name: lotus, alpha: 8}"
 ALL_METHODS = ("--set", f"grid.methods=[{', '.join(METHODS).replace('lotus', LOTUS)}]")
@@ -114,6 +114,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(undisturbed: Path, tmp_p
     assert again.stdout.splitlines()[0] == "digits, ResNet18, instance_10pct_smoke143"
 
 
+@pytest.mark.faults
 def test_workers_killed_between_phases_go_on_from_the_border(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_workers_killed_between_phases_go_on_from_the_border(
         assert len(rows[method]["phases"]) == len(row["phases"])
 
 
+@pytest.mark.cluster
 def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
     """In float64, from one original: weights to 1e-6 relative, every accuracy exactly.
 
