@@ -24,15 +24,16 @@ from lotus_ray.counters import BACKWARDS, STUDENT, TEACHER, Forwards
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
-from lotus_ray.errors import (
-    CellError,
-    Diverged,
-    StoreError,
-    UnexpectedOriginal,
-)
+from lotus_ray.errors import CellError, Diverged, StoreError, UnexpectedOriginal
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
-from lotus_ray.memory import device_memory, forget_peak, give_back_memory, keep_freed_memory
+from lotus_ray.memory import (
+    device_memory,
+    forget_peak,
+    give_back_memory,
+    keep_freed_memory,
+    outgrew_part,
+)
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
@@ -121,7 +122,8 @@ def run_lane(
 
     Raises:
         Exception: whatever goes wrong on one of several workers, since the others cannot know of
-            it; alone, a worker makes a failed row of it and goes on.
+            it; alone, a worker makes a failed row of it and goes on, but for one that a whole GPU
+            may not meet.
     """
     _warm_up()
     lane = todo.lane
@@ -173,7 +175,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
     except StoreError:  # no fault of the cell, and its row could not be kept
         raise
     except Exception as error:
-        if place.workers.size > 1:
+        if place.workers.size > 1 or outgrew_part(error, place.facts):
             raise
         body, artifacts = failure(status_of(error), error), {}
     ours = False

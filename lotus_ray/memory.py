@@ -1,14 +1,17 @@
-"""How a process holds on to memory."""
+"""How a process holds on to memory, of the machine and of a GPU."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _ONE_GIB = 1 << 30
+USABLE = 0.9  # of a GPU's memory: the rest is what contexts of processes and libraries keep
 
 
 def keep_freed_memory() -> None:
@@ -41,6 +44,23 @@ def device_memory(device: torch.device) -> dict[str, int]:
         "peak_device_bytes": torch.cuda.max_memory_reserved(device),
         "device_bytes": torch.cuda.get_device_properties(device).total_memory,
     }
+
+
+def keep_to_part(device: torch.device, gpus: float) -> None:
+    """Let a process that has a part of a GPU run out of memory before it takes that of others."""
+    if device.type == "cuda" and 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(USABLE * gpus, device)
+
+
+def outgrew_part(error: BaseException, facts: Mapping[str, Any]) -> bool:
+    """Return whether a whole GPU may hold what the part of one that a lane had did not.
+
+    Args:
+        error: what ended a cell.
+        facts: where it ran, as in its row.
+    """
+    on_a_part = facts["resources"].get("gpus_per_worker", 1) < 1
+    return on_a_part and isinstance(error, torch.cuda.OutOfMemoryError)
 
 
 def give_back_memory() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lotus_ray.cells import Cell
 from lotus_ray.data.splits import Roles
 from lotus_ray.roles import FORGET, RETAIN, ROLES
-from lotus_ray.store import Row
 from lotus_ray.todo import Todo
 
 BACKWARD = 2  # a backward, in forwards
-USABLE = 0.9  # of a GPU's memory: the rest is what allocators and libraries keep
 
 
 def longest_first(
@@ -70,20 +68,3 @@ def efficiency(cell_seconds: float, places: int, makespan_seconds: float) -> flo
         makespan_seconds: wall time from the first start to the last end.
     """
     return cell_seconds / (places * makespan_seconds)
-
-
-def lanes_a_gpu(rows: Iterable[Row]) -> int | None:
-    """Return how many lanes the memory of one GPU holds, by the most that any cell needed.
-
-    Args:
-        rows: of cells that ran alike, with the peaks that `memory.device_memory` measured.
-
-    Returns:
-        At least 1; None where no row knows of a GPU.
-    """
-    needs = [
-        row["resources"]["peak_device_bytes"] / row["resources"]["device_bytes"]
-        for row in rows
-        if row.get("resources", {}).get("device_bytes")
-    ]
-    return max(int(USABLE / max(needs)), 1) if needs else None

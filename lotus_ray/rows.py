@@ -48,8 +48,14 @@ def about(lane: Lane, cell: Cell) -> dict[str, Any]:
     }
 
 
-def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
-    """Return where a cell runs: versions, device, workers and threads. No environment, no names."""
+def machine_facts(device: torch.device, workers: int, gpus: float = 1) -> dict[str, Any]:
+    """Return where a cell runs: versions, device, workers and threads. No environment, no names.
+
+    Args:
+        device: of this worker.
+        workers: how many there are.
+        gpus: how many a worker has; recorded where it is a part of one.
+    """
     is_gpu = device.type == "cuda"
     return {
         "resources": {
@@ -57,6 +63,7 @@ def machine_facts(device: torch.device, workers: int) -> dict[str, Any]:
             "device_type": device.type,
             "workers": workers,
             "threads_per_worker": torch.get_num_threads(),
+            **({"gpus_per_worker": gpus} if is_gpu and gpus < 1 else {}),
         },
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

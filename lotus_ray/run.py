@@ -17,11 +17,13 @@ from typing import Any
 from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data.room import GIB, Room
 from lotus_ray.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
+from lotus_ray.gpu_sharing import lanes_a_gpu
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
-from lotus_ray.packing import efficiency, lanes_a_gpu, longest_first
+from lotus_ray.packing import efficiency, longest_first
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
+from lotus_ray.report.entries import shares_gpu
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
@@ -113,11 +115,11 @@ class Outcome:
         if self.efficiency is None:
             return ""
         line = f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
-        fits = lanes_a_gpu(row for cell_id, row in self.rows.items() if cell_id in self.ran)
-        if fits is not None and fits > 1:
+        ran = [row for cell_id, row in self.rows.items() if cell_id in self.ran]
+        fits = lanes_a_gpu(ran)
+        if fits is not None and fits > 1 and not any(map(shares_gpu, ran)):
             line += (
-                f"; the memory of a GPU holds {fits} such lanes"
-                f" (--set resources.gpus_per_worker={1 / fits:.4g})"
+                f"; the memory of a GPU holds {fits} such lanes (--set resources.share_gpus=true)"
             )
         return line
 

@@ -31,6 +31,7 @@ from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import LogitsCache, Phase, Problem, Split
+from lotus_ray.rows import machine_facts
 from lotus_ray.store import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo, load_roles
@@ -250,6 +251,27 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     assert by_method["Finetuning"]["metrics"] == {}
     assert str(error) in by_method["Finetuning"]["error"]["message"]
     assert "Traceback" in by_method["Finetuning"]["error"]["traceback"]
+
+
+def test_a_cell_that_outgrows_its_part_of_a_gpu_leaves_no_row(
+    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole GPU may hold it. Memory of the machine is no such matter."""
+    _, store, todo = plan_lane(data, tmp_path)
+    monkeypatch.setitem(METHODS, "finetune", Broken)
+    monkeypatch.setattr(Broken, "error", torch.cuda.OutOfMemoryError("no device memory"))
+    facts = machine_facts(torch.device("cpu"), workers=1)
+    facts["resources"]["gpus_per_worker"] = 0.25
+    monkeypatch.setattr(local, "machine_facts", lambda *_, **__: facts)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run_todo(todo)
+    assert {row["method"] for row in store.rows().values()} == {"Original", "Gold Std"}
+    monkeypatch.setattr(Broken, "error", MemoryError("no memory"))
+    run_todo(todo)
+    rows = {row["method"]: row for row in store.rows().values()}
+    assert rows["Finetuning"]["status"] == "oom"
+    assert rows["LoTUS"]["status"] == "ok"
+    assert rows["LoTUS"]["resources"]["gpus_per_worker"] == 0.25
 
 
 def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:

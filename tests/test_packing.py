@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
-from lotus_ray.packing import efficiency, expected_work, images_left, lanes_a_gpu, longest_first
+from lotus_ray.packing import efficiency, expected_work, images_left, longest_first
 from lotus_ray.preview import check_models, networks
 from lotus_ray.todo import Todo
 from tests.toy import table
@@ -88,15 +86,3 @@ def test_efficiency_is_one_where_no_place_waited() -> None:
     """Cells of 30 and 20 s in two places within 40 s fill 50 of 80 seconds."""
     assert efficiency(50.0, 2, 40.0) == 0.625
     assert efficiency(80.0, 2, 40.0) == 1
-
-
-@pytest.mark.parametrize(
-    ("peaks", "lanes"),
-    [([], None), ([10], 9), ([10, 24], 3), ([89], 1), ([100], 1), ([45], 2)],
-)
-def test_a_gpu_is_shared_by_as_many_lanes_as_the_largest_cell_allows(
-    peaks: list[int], lanes: int | None
-) -> None:
-    """Of 100 bytes 90 may be used."""
-    rows = [{"resources": {"peak_device_bytes": peak, "device_bytes": 100}} for peak in peaks]
-    assert lanes_a_gpu([{"resources": {"device_type": "cpu"}}, {}, *rows]) == lanes

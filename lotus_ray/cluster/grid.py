@@ -7,7 +7,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import ray
@@ -23,7 +25,8 @@ from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, LotusRayError, StoreError
+from lotus_ray.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
+from lotus_ray.gpu_sharing import HEADROOM, gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -81,8 +84,12 @@ def run_lanes(
         with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
             try:
                 check_every_node(Store.open(todos[0].store), todos[0].mark)
+                run = partial(_run_trials, scratch=scratch, say=say, lanes_left=lanes_left)
                 lanes = concurrent_lanes(resources, say)
-                errors = _run_trials(todos, resources, scratch, say, lanes_left, lanes)
+                if resources.share_gpus and lanes < len(todos):
+                    resources = _sharing(todos, resources, lanes, run, say)
+                    lanes = concurrent_lanes(resources, say)
+                errors = run(todos, resources, lanes)
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -97,15 +104,47 @@ def run_lanes(
     return lanes
 
 
+def _sharing(
+    todos: list[Todo],
+    resources: Resources,
+    gpus: int,
+    run: Callable[[list[Todo], Resources, int], object],
+    say: Callable[[str], None],
+) -> Resources:
+    """Return what a lane needs where as many share a GPU as its memory holds.
+
+    Args:
+        todos: lanes with missing cells, more than there are GPUs.
+        resources: what one lane needs that has a GPU of its own.
+        gpus: how many such lanes run at once.
+        run: runs lanes, so many at once. What ends one of them here ends it again later, and is
+            told then.
+        say: takes a line.
+    """
+    store = Store.open(todos[0].store)
+    if first := to_measure(todos, store.rows(), gpus):
+        say(f"first cells, on GPUs of their own, show how many lanes share one: {len(first)} lanes")
+        run(first, resources, gpus)
+    ours = {cell.cell_id for todo in todos for cell in todo.lane.cells}
+    rows = store.rows()
+    fits = lanes_a_gpu((rows[cell_id] for cell_id in ours & rows.keys()), HEADROOM)
+    if fits is None:
+        say("no cell tells what it needs of a GPU's memory: each lane has one of its own")
+        return resources
+    lanes = min(fits, ceil(len(todos) / gpus))
+    say(f"the memory of a GPU holds {fits} lanes; so many share one from here: {lanes}")
+    return resources.model_copy(update={"gpus_per_worker": gpus_a_lane(lanes)})
+
+
 def _run_trials(
     todos: list[Todo],
     resources: Resources,
+    lanes: int,
     scratch: str,
     say: Callable[[str], None],
     lanes_left: Callable[[], int],
-    lanes: int,
 ) -> list[Exception]:
-    """Run each lane as a trial; return what ended trials early."""
+    """Run each lane as a trial, so many at once; return what ended trials early."""
     trainable = ray.tune.with_parameters(
         _lane_trial, todos=todos, resources=resources, scratch=scratch
     )
@@ -145,6 +184,9 @@ def _lane_trial(
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
             _fit(todo, resources, scratch)
+        except GpuPartTooSmall:  # no death: it goes on from its border with all of a GPU
+            resources = resources.model_copy(update={"gpus_per_worker": 1.0})
+            before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
         except TrainingFailedError as error:
             _raise_store_error(error)
             left = [cell for cell in missing if not todo.is_settled(cell, store)]
@@ -218,13 +260,18 @@ def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
 
     Raises:
         LotusRayError: something is wrong with its images.
+        GpuPartTooSmall: a cell needs more than the part of a GPU that it has.
         TrainingFailedError: its workers died too often.
     """
     if resources.least_workers < resources.workers:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACE_SECONDS))
     result = TorchTrainer(
         lane_loop,
-        train_loop_config={"todo": todo, "threads": resources.cpus_per_worker},
+        train_loop_config={
+            "todo": todo,
+            "threads": resources.cpus_per_worker,
+            "gpus": resources.gpus_per_worker,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=_num_workers(resources),
             elastic_resize_monitor_interval_s=max(GROW_SECONDS, resources.checkpoint_seconds),

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.errors import LotusRayError
+from lotus_ray.errors import GpuPartTooSmall, LotusRayError
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, Material, gather
+from lotus_ray.memory import keep_to_part, outgrew_part
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.precision import use_precision
 from lotus_ray.problem import Workers
@@ -28,11 +29,11 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
     """Run a lane on this worker.
 
     Args:
-        config: `todo`, a Todo; `threads`, CPU threads of this worker.
+        config: `todo`, a Todo; `threads`, CPU threads of this worker; `gpus`, how many it has.
 
     Returns:
-        What was wrong with the images or the device, the same for every attempt; else None.
-        Raised, it would be tried again.
+        What was wrong with the images or the device, the same for every attempt, or that a cell
+        needs more than a part of a GPU; else None. Raised, it would be tried again.
     """
     todo: Todo = config["todo"]
     torch.set_num_threads(config["threads"])
@@ -43,9 +44,15 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
         wrong = [error for error in _from_all(error, workers) if error is not None]
         if material is None or wrong:
             return wrong[0]
-        facts = machine_facts(device, workers.size)
+        facts = machine_facts(device, workers.size, config["gpus"])
         facts["versions"]["ray"] = ray.__version__
-        run_lane(todo, material, workers, device, facts)
+        keep_to_part(device, config["gpus"])
+        try:
+            run_lane(todo, material, workers, device, facts)
+        except torch.cuda.OutOfMemoryError as error:
+            if outgrew_part(error, facts):
+                return GpuPartTooSmall(str(error))
+            raise
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.comparison import Comparisons
-from lotus_ray.report.entries import Entry
+from lotus_ray.report.entries import Entry, shares_gpu
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
 from lotus_ray.store import OK, Row, Store
@@ -85,6 +85,8 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
     resources = row.get("resources", {})
     if "workers_by_attempt" in resources:
         reasons["unlearn_device_seconds"] = "the number of workers changed between attempts"
+    elif shares_gpu(row):
+        reasons["unlearn_device_seconds"] = "its GPU was shared with other lanes"
     else:
         devices = resources.get("workers", 1)
         values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices

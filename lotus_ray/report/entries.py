@@ -20,6 +20,11 @@ def workers_of(row: Row) -> str:
     return " then ".join(str(workers) for workers, _ in groupby(used))
 
 
+def shares_gpu(row: Row) -> bool:
+    """Return whether a cell had a part of a GPU: others may have slowed it."""
+    return bool(row.get("resources", {}).get("gpus_per_worker", 1) < 1)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a table. `values[metric]` holds a value for each seed that has one."""

@@ -11,6 +11,7 @@ from lotus_ray.report.statistics import (
     noise_floor,
     rank_stability,
     ranked,
+    shared_gpus,
     unranked,
 )
 
@@ -109,10 +110,12 @@ def _stability(group: Group, metrics: Sequence[str]) -> list[str]:
 
 def _unlike_hardware(group: Group) -> list[str]:
     found = hardware(group, rivals_only=True)
-    if len(found) < 2:
-        return []
     told = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.items())
-    return [f"times are of unlike hardware, and not ranked: {told}"]
+    if len(found) > 1:
+        return [f"times are of unlike hardware, and not ranked: {told}"]
+    if shared_gpus(group):
+        return [f"times are of GPUs that lanes shared, and not ranked: {told}"]
+    return []
 
 
 def _headings(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
-from lotus_ray.report.entries import Entry, Group, Interval, workers_of
+from lotus_ray.report.entries import Entry, Group, Interval, shares_gpu, workers_of
 from lotus_ray.store import OK, Row
 
 _CONFIDENCE = 0.95
@@ -133,12 +133,18 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
     return found
 
 
+def shared_gpus(group: Group) -> bool:
+    """Return whether a rival ran on a part of a GPU, where others may have slowed it."""
+    return any(shares_gpu(row) for entry in group.rivals for row in entry.rows.values())
+
+
 def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     """Return the unlearning methods that are ranked with their costs by seed, the best first.
 
-    Left out are those that lack a seed that others have; no time of unlike hardware is ranked.
+    Left out are those that lack a seed that others have; no time of unlike hardware is ranked, nor
+    one of a GPU that lanes shared.
     """
-    if metric in TIMES and len(hardware(group, rivals_only=True)) > 1:
+    if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []
     lacking = unranked(group, metric)
     found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
@@ -163,7 +169,8 @@ def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: fl
 
 def _hardware(row: Row) -> str:
     resources = row.get("resources", {})
-    name = f"{workers_of(row)} × {resources.get('device', 'unknown device')}"
+    devices = f"{resources['gpus_per_worker']:g}" if shares_gpu(row) else workers_of(row)
+    name = f"{devices} × {resources.get('device', 'unknown device')}"
     threads = resources.get("threads_per_worker")
     on_cpu = resources.get("device_type") == "cpu" and threads
     return f"{name}, {threads} threads" if on_cpu else name

@@ -180,6 +180,17 @@ def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
     )
 
 
+def test_times_of_a_shared_gpu_are_not_ranked_and_that_is_said() -> None:
+    """Other metrics are."""
+    part = {**GPU, "workers": 1, "gpus_per_worker": 0.25}
+    fast = {"unlearn_seconds": [1.0, 1.1, 1.0], "rf_jsd": [1.0, 1.1, 1.0]}
+    slow = {"unlearn_seconds": [9.0, 9.1, 9.0], "rf_jsd": [9.0, 9.1, 9.0]}
+    shared = group(entry("A", fast, resources=part), entry("B", slow, resources=part))
+    assert marks(shared, "unlearn_seconds") == {}
+    assert marks(shared, "rf_jsd") == {"A": 1}
+    assert "times are of GPUs that lanes shared, and not ranked: 0.25 × H200: A, B" in notes(shared)
+
+
 def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
     changed = {**CPU, "workers": 1, "workers_by_attempt": [2, 2, 1, 2, 1]}
     (found,) = hardware(group(entry("A", {"unlearn_seconds": [1]}, resources=changed)))
