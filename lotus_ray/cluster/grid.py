@@ -123,16 +123,17 @@ def _sharing(
     """
     store = Store.open(todos[0].store)
     if first := to_measure(todos, store.rows(), gpus):
-        say(f"first cells, on GPUs of their own, show how many lanes share one: {len(first)} lanes")
+        say(f"first, cells of {len(first)} of the lanes show how much of a GPU's memory one needs")
         run(first, resources, gpus)
     ours = {cell.cell_id for todo in todos for cell in todo.lane.cells}
     rows = store.rows()
     fits = lanes_a_gpu((rows[cell_id] for cell_id in ours & rows.keys()), HEADROOM)
     if fits is None:
-        say("no cell tells what it needs of a GPU's memory: each lane has one of its own")
+        say("no cell tells how much of a GPU's memory it needs: each lane has a GPU of its own")
         return resources
     lanes = min(fits, ceil(len(todos) / gpus))
-    say(f"the memory of a GPU holds {fits} lanes; so many share one from here: {lanes}")
+    several = f"{lanes} lanes share a GPU, whose memory holds {fits}"
+    say(several if lanes > 1 else "a lane takes most of a GPU's memory: each has one of its own")
     return resources.model_copy(update={"gpus_per_worker": gpus_a_lane(lanes)})
 
 

@@ -103,8 +103,8 @@ def test_first_cells_have_a_gpu_each_and_the_others_share(
     assert Counter(method for _, method, _ in workers.ran) == dict.fromkeys(NEEDS, 5)
     assert all(row["attempts"] == 1 for row in workers.store.rows().values())
     assert said == [
-        "first cells, on GPUs of their own, show how many lanes share one: 2 lanes",
-        "the memory of a GPU holds 3 lanes; so many share one from here: 3",
+        "first, cells of 2 of the lanes show how much of a GPU's memory one needs",
+        "3 lanes share a GPU, whose memory holds 3",
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_lane_that_fills_a_gpu_shares_none(
     lanes, said = run(todos, SHARED, monkeypatch, workers)
     assert lanes == 2
     assert {gpus for *_, gpus in workers.ran} == {1.0}
-    assert said[-1] == "the memory of a GPU holds 1 lanes; so many share one from here: 1"
+    assert said[-1] == "a lane takes most of a GPU's memory: each has one of its own"
 
 
 def test_lanes_that_have_a_gpu_each_share_none(
