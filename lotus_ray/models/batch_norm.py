@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.nn import functional as differentiable
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lotus_ray.errors import JobError
@@ -20,13 +24,10 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         """Normalise [N, C, H, W]; in eval mode exactly BatchNorm2d."""
         if not self.training:
             return super().forward(x)
-        count = _sum(torch.full((1,), x.numel() / x.shape[1], dtype=x.dtype))
-        mean = _sum(x.sum(dim=(0, 2, 3))) / count
-        centred = x - mean[None, :, None, None]
-        variance = _sum(centred.square().sum(dim=(0, 2, 3))) / count
-        self._follow(mean.detach(), (variance * count / (count - 1)).detach())
-        scale: Tensor = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[None, :, None, None] + self.bias[None, :, None, None]
+        answer, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
+        self._follow(mean, variance * count / (count - 1))
+        normalised: Tensor = answer
+        return normalised
 
     def _follow(self, mean: Tensor, unbiased_variance: Tensor) -> None:
         assert self.running_mean is not None
@@ -38,10 +39,64 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased_variance, self.momentum)
 
 
-def _sum(values: Tensor) -> Tensor:
-    """Return the sum over workers; gradients are summed over workers too."""
-    total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
-    return total
+class _Normalise(torch.autograd.Function):
+    """Normalise by the global batch, with one exchange forward and one backward.
+
+    Exchanges gather: over gloo, summing a few numbers takes three times as long (1.7 ms against
+    0.6, two processes on two cores). Every worker adds what it gathered in the same order.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return [N, C, H, W], and the mean [C], biased variance [C] and count of the batch."""
+        channels = x.shape[1]
+        count = x.numel() // channels
+        if count:
+            variance, mean = torch.var_mean(x.to(weight.dtype), dim=_OVER, correction=0)
+        else:
+            variance, mean = torch.zeros_like(weight), torch.zeros_like(weight)
+        told = _gathered(torch.cat([weight.new_tensor([count]), mean, variance]))
+        counts, means, variances = told.tensor_split([1, 1 + channels], dim=1)
+        total = counts.sum()
+        shares = counts / total
+        mean = (shares * means).sum(dim=0)
+        variance = (shares * (variances + (means - mean).square())).sum(dim=0)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt(), total)
+        ctx.mark_non_differentiable(mean, variance, total)
+        answer = functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+        return answer, mean, variance, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Return this worker's part of the gradient to x, and to weight and bias."""
+        x, weight, mean, scale, total = ctx.saved_tensors
+        given = gradient.to(weight.dtype)
+        normalised = (x.to(weight.dtype) - _by_channel(mean)) * _by_channel(scale)
+        to_bias, to_weight = given.sum(dim=_OVER), (given * normalised).sum(dim=_OVER)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            both = _gathered(torch.cat([to_bias, to_weight])).sum(dim=0) / total
+            along_bias, along_weight = map(_by_channel, both.chunk(2))
+            centred = given - along_bias - normalised * along_weight
+            to_x = (centred * _by_channel(weight * scale)).to(x.dtype)
+        return to_x, to_weight, to_bias, None
+
+
+_OVER = (0, 2, 3)
+
+
+def _by_channel(values: Tensor) -> Tensor:
+    return values[None, :, None, None]
+
+
+def _gathered(values: Tensor) -> Tensor:
+    """Return what each worker has to say [workers, n], from its own [n]."""
+    said = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(said, values)
+    return torch.stack(said)
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

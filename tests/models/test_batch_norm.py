@@ -32,10 +32,10 @@ def _step(network: nn.Module, images: Tensor) -> None:
     (network(images).square().sum() / 7).backward()  # type: ignore[no-untyped-call]
 
 
-def _worker(rank: int, folder: str) -> None:
+def _worker(rank: int, folder: str, shares: list[list[int]]) -> None:
     join_two(rank, folder)
     network = synchronise_batch_norm(_network(), torch.device("cpu"))
-    _step(network, _images()[rank::2])
+    _step(network, _images()[shares[rank]])
     for parameter in network.parameters():
         torch.distributed.all_reduce(parameter.grad)
     if rank == 0:
@@ -44,9 +44,10 @@ def _worker(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_equal_one(tmp_path: Path) -> None:
-    """Four and three of seven images: gradients and running statistics of all seven."""
-    torch.multiprocessing.spawn(_worker, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("shares", [[[0, 2, 4, 6], [1, 3, 5]], [[0, 1, 2, 3, 4, 5, 6], []]])
+def test_two_workers_equal_one(tmp_path: Path, shares: list[list[int]]) -> None:
+    """Four and three of seven images, or all and none: gradients and running statistics."""
+    torch.multiprocessing.spawn(_worker, args=(str(tmp_path), shares), nprocs=2)  # type: ignore[attr-defined]
     grads, buffers = torch.load(tmp_path / "result.pt")
     alone = _network()
     _step(alone, _images())
@@ -54,6 +55,27 @@ def test_two_workers_equal_one(tmp_path: Path) -> None:
         assert torch.allclose(found, parameter.grad, rtol=1e-12, atol=1e-13)
     for found, buffer in zip(buffers, alone.buffers(), strict=True):
         assert torch.allclose(found.double(), buffer.double(), rtol=1e-13)
+
+
+def test_half_precision_activations_keep_statistics_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under autocast; torch's own norm answers and follows alike. One worker needs no other."""
+    monkeypatch.setattr("lotus_ray.models.batch_norm._gathered", lambda values: values[None])
+    ours, theirs = CpuSyncBatchNorm2d(3), nn.BatchNorm2d(3)
+    images = _images().bfloat16()
+    given, expected = (images.clone().requires_grad_() for _ in range(2))
+    answer, wanted = ours(given), theirs(expected)
+    assert answer.dtype == wanted.dtype == torch.bfloat16
+    assert torch.equal(answer, wanted)
+    for norm, of in ((ours, answer), (theirs, wanted)):
+        of.float().square().mul(torch.arange(4)).sum().backward()
+        assert norm.running_var.dtype == torch.float32
+    assert given.grad is not None
+    assert given.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(given.grad, expected.grad, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
 def test_parameters_are_the_same_objects_and_eval_is_unchanged() -> None:
