@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lotus_ray.memory import USABLE
-from lotus_ray.store import Row
+from lotus_ray.cells import Cell
+from lotus_ray.memory import CONTEXT_BYTES, USABLE
+from lotus_ray.store import OK, Row
 from lotus_ray.todo import Todo
 
 # What later cells may need beyond the first one measured, whose activations they share: SalUn's
@@ -15,22 +16,22 @@ from lotus_ray.todo import Todo
 HEADROOM = 1.25
 
 
-def lanes_a_gpu(rows: Iterable[Row], headroom: float = 1.0) -> int | None:
-    """Return how many lanes the memory of one GPU holds, by the most that any cell needed.
+def lanes_a_gpu(rows: Iterable[Row]) -> int | None:
+    """Return how many lanes the memory of one GPU holds, with headroom for what no row tells.
 
     Args:
-        rows: of cells that ran alike, with the peaks that `memory.device_memory` measured.
-        headroom: how many times that a lane is to have.
+        rows: of cells, with the peaks that `memory.device_memory` measured. Those that failed, or
+            shared their work, tell nothing.
 
     Returns:
-        At least 1; None where no row knows of a GPU.
+        At least 1, by the largest peak and the smallest GPU; None where no row tells.
     """
-    needs = [
-        row["resources"]["peak_device_bytes"] / row["resources"]["device_bytes"]
-        for row in rows
-        if _knows_gpu(row)
-    ]
-    return max(int(USABLE / (headroom * max(needs))), 1) if needs else None
+    known = [row["resources"] for row in rows if _tells(row)]
+    if not known:
+        return None
+    peak = max(resources["peak_device_bytes"] for resources in known)
+    there = min(resources["device_bytes"] for resources in known)
+    return max(int(USABLE * there / (HEADROOM * peak + CONTEXT_BYTES)), 1)
 
 
 def to_measure(todos: Sequence[Todo], rows: Mapping[str, Row], gpus: int) -> list[Todo]:
@@ -43,11 +44,14 @@ def to_measure(todos: Sequence[Todo], rows: Mapping[str, Row], gpus: int) -> lis
 
     Returns:
         A lane of each network, image size, batch size and precision of which no row tells, then
-        others while there are GPUs; each cut after the first cell that starts from an original,
-        for an original may never have trained. Empty where all is known.
+        others while there are GPUs; each cut to its first cell that unlearns, for an original may
+        be given and never train. Empty where all is known.
     """
     known = {
-        _kind(todo) for todo in todos if any(_knows_gpu(row) for row in _unlearned(todo, rows))
+        _kind(todo)
+        for todo in todos
+        for cell in filter(_unlearns, todo.lane.cells)
+        if _tells(rows.get(cell.cell_id, {}))
     }
     first_of_kind: dict[str, Todo] = {}
     for todo in todos:
@@ -64,8 +68,10 @@ def gpus_a_lane(lanes: int) -> float:
     return 1.0 if lanes == 1 else int(10_000 / lanes) / 10_000
 
 
-def _knows_gpu(row: Row) -> bool:
-    return bool(row.get("resources", {}).get("device_bytes"))
+def _tells(row: Row) -> bool:
+    resources = row.get("resources", {})
+    alone = resources.get("workers") == 1
+    return row.get("status") == OK and alone and "peak_device_bytes" in resources
 
 
 def _kind(todo: Todo) -> str:
@@ -74,17 +80,17 @@ def _kind(todo: Todo) -> str:
     return repr((lane.model, lane.transform, lane.batch_size, lane.precision))
 
 
-def _unlearned(todo: Todo, rows: Mapping[str, Row]) -> list[Row]:
-    ids = [cell.cell_id for cell in todo.lane.cells if cell != todo.lane.original]
-    return [rows[cell_id] for cell_id in ids if cell_id in rows]
+def _unlearns(cell: Cell) -> bool:
+    """Return whether a cell starts from an original: a given one may never train."""
+    return "weights" in cell.spec
 
 
 def _cut(todo: Todo) -> Todo:
-    """Return a lane of which everything after its first cell to unlearn counts as settled."""
-    kept: dict[str, int] = {}
-    for cell in todo.lane.cells:
-        if cell.cell_id in todo.generations:
-            kept[cell.cell_id] = todo.generations[cell.cell_id]
-            if cell != todo.lane.original:
-                break
-    return replace(todo, generations=kept)
+    """Return a lane of which only its first cell to unlearn is missing, and what that starts from.
+
+    Where none unlearns, the first missing one.
+    """
+    missing = [cell for cell in todo.lane.cells if cell.cell_id in todo.generations]
+    measured = next(filter(_unlearns, missing), missing[0])
+    kept = [cell.cell_id for cell in missing if cell in (todo.lane.original, measured)]
+    return replace(todo, generations={cell_id: todo.generations[cell_id] for cell_id in kept})

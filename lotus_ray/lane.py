@@ -49,7 +49,7 @@ from lotus_ray.packing import images_left
 from lotus_ray.precision import PRECISIONS
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.rows import about, failure, phase, status_of, with_workers
+from lotus_ray.rows import about, failure, phase, status_of, with_attempts
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
@@ -122,8 +122,7 @@ def run_lane(
 
     Raises:
         Exception: whatever goes wrong on one of several workers, since the others cannot know of
-            it; alone, a worker makes a failed row of it and goes on, but for one that a whole GPU
-            may not meet.
+            it; alone, a worker makes a failed row of it and goes on, unless a whole GPU may do.
     """
     _warm_up()
     lane = todo.lane
@@ -175,13 +174,14 @@ def _run_cell(place: _Place, cell: Cell) -> None:
     except StoreError:  # no fault of the cell, and its row could not be kept
         raise
     except Exception as error:
-        if place.workers.size > 1 or outgrew_part(error, place.facts):
+        gpus = place.facts["resources"].get("gpus_per_worker", 1)
+        if place.workers.size > 1 or outgrew_part(error, gpus):
             raise
         body, artifacts = failure(status_of(error), error), {}
     ours = False
     if attempt is not None:
-        used = place.store.workers_by_attempt(cell.cell_id, attempt.generation)
-        facts = with_workers(place.facts, used)
+        used = place.store.resources_by_attempt(cell.cell_id, attempt.generation)
+        facts = with_attempts(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
         known["resources"]["compiled"] = place.compiling.on

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _ONE_GIB = 1 << 30
-USABLE = 0.9  # of a GPU's memory: the rest is what contexts of processes and libraries keep
+USABLE = 0.9  # of a GPU's memory
+CONTEXT_BYTES = 600 << 20  # of it, what a process takes beside torch's own: an estimate, CUDA 12
+_FULL = ("out of memory", "ALLOC_FAILED")  # as CUDA and its libraries say it
 
 
 def keep_freed_memory() -> None:
@@ -49,18 +49,19 @@ def device_memory(device: torch.device) -> dict[str, int]:
 def keep_to_part(device: torch.device, gpus: float) -> None:
     """Let a process that has a part of a GPU run out of memory before it takes that of others."""
     if device.type == "cuda" and 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(USABLE * gpus, device)
+        context = CONTEXT_BYTES / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(USABLE * gpus - context, 0.0), device)
 
 
-def outgrew_part(error: BaseException, facts: Mapping[str, Any]) -> bool:
+def outgrew_part(error: BaseException, gpus: float) -> bool:
     """Return whether a whole GPU may hold what the part of one that a lane had did not.
 
     Args:
-        error: what ended a cell.
-        facts: where it ran, as in its row.
+        error: what ended it.
+        gpus: how many it had.
     """
-    on_a_part = facts["resources"].get("gpus_per_worker", 1) < 1
-    return on_a_part and isinstance(error, torch.cuda.OutOfMemoryError)
+    is_full = isinstance(error, RuntimeError) and any(word in str(error) for word in _FULL)
+    return 0 < gpus < 1 and (is_full or isinstance(error, torch.cuda.OutOfMemoryError))
 
 
 def give_back_memory() -> None:

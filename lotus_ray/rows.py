@@ -69,16 +69,20 @@ def machine_facts(device: torch.device, workers: int, gpus: float = 1) -> dict[s
     }
 
 
-def with_workers(facts: Mapping[str, Any], used: Sequence[int]) -> dict[str, Any]:
+def with_attempts(facts: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the facts of a row, whose `workers` are those at its commit.
 
     Args:
         facts: where the last attempt ran.
-        used: how many workers each attempt had; recorded where they were not always as many.
+        used: what each attempt had. The numbers of workers are recorded where they were not always
+            as many, and the smallest part of a GPU: time that was spent on it is the cell's.
     """
     resources = dict(facts.get("resources", {}))
-    if len(set(used)) > 1:
-        resources["workers_by_attempt"] = list(used)
+    workers = [each["workers"] for each in used]
+    if len(set(workers)) > 1:
+        resources["workers_by_attempt"] = workers
+    if parts := [each["gpus_per_worker"] for each in used if "gpus_per_worker" in each]:
+        resources["gpus_per_worker"] = min(parts)
     return {**facts, "resources": resources}
 
 

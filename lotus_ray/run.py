@@ -23,7 +23,6 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.packing import efficiency, longest_first
 from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.progress import Progress
-from lotus_ray.report.entries import shares_gpu
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
@@ -51,7 +50,8 @@ class Outcome:
     """What a grid came to.
 
     `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
-    that it ran, and `places` how many lanes could run at once, None where none did.
+    that it ran, and `places` how many lanes could run at once, None where none did; `could_share`,
+    whether they were lanes on GPUs of their own, fewer at once than there were.
     """
 
     address: str
@@ -60,6 +60,7 @@ class Outcome:
     stages: dict[str, float] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     places: int | None = None
+    could_share: bool = False
     error: str | None = None
     error_code: int = 0
     begun_at: str = field(default_factory=utc_now)
@@ -116,8 +117,8 @@ class Outcome:
             return ""
         line = f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
         ran = [row for cell_id, row in self.rows.items() if cell_id in self.ran]
-        fits = lanes_a_gpu(ran)
-        if fits is not None and fits > 1 and not any(map(shares_gpu, ran)):
+        fits = lanes_a_gpu(ran) if self.could_share else None
+        if fits is not None and fits > 1:
             line += (
                 f"; the memory of a GPU holds {fits} such lanes (--set resources.share_gpus=true)"
             )
@@ -345,6 +346,8 @@ def _run_missing(
     with progress:
         try:
             outcome.places = run_lanes(todos, resources)
+            outcome.could_share = not options.local and _could_share(resources)
+            outcome.could_share &= outcome.places < len(todos)
         except LotusRayError as error:
             if progress.first_cell_after is None:
                 raise
@@ -352,6 +355,11 @@ def _run_missing(
     lanes = time.perf_counter() - start
     until_first = progress.first_cell_after or lanes
     outcome.stages |= {"start": until_first, "cells": lanes - until_first}
+
+
+def _could_share(resources: Resources) -> bool:
+    alone = resources.workers == resources.gpus_per_worker == 1
+    return alone and not resources.share_gpus
 
 
 def _is_damaged(store: Store, row: Row) -> bool:

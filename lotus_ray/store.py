@@ -191,8 +191,10 @@ class Store:
         names = self.blobs.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
         return _by_cell(name for name in names if name.endswith("/begun.json"))
 
-    def workers_by_attempt(self, cell_id: str, generation: int | None = None) -> list[int]:
-        """Return how many workers each try at a cell was begun with, the first try first.
+    def resources_by_attempt(
+        self, cell_id: str, generation: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return what each try at a cell was begun with, as in a row, the first try first.
 
         Args:
             cell_id: the cell.
@@ -201,7 +203,7 @@ class Store:
         markers = [_plain(self.blobs.read(name)) for name in self.markers(cell_id).get(cell_id, ())]
         wanted = [m for m in markers if generation in (None, m.get("generation", generation))]
         wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
-        return [int(marker.get("resources", {}).get("workers", 1)) for marker in wanted]
+        return [{"workers": 1, **marker.get("resources", {})} for marker in wanted]
 
     def commit(
         self, attempt: Attempt, row: Mapping[str, Any], artifacts: Mapping[str, bytes]

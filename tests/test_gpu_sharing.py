@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job import load_job
-from lotus_ray.rows import machine_facts
+from lotus_ray.memory import CONTEXT_BYTES
+from lotus_ray.rows import machine_facts, with_attempts
 from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
@@ -24,7 +26,7 @@ JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
 @pytest.fixture
 def lane(tmp_path: Path) -> Lane:
     data = prepare(SOURCES["digits"], tmp_path / "digits")
-    methods = "grid.methods=[original, finetune, ssd]"
+    methods = "grid.methods=[original, gold, finetune, ssd]"
     return plan(load_job(JOB, [methods, "grid.seeds=[1]"]), [data]).lanes[0]
 
 
@@ -39,8 +41,11 @@ def another(lane: Lane, seed: int, **changed: Any) -> Lane:
     return replace(lane, seed=seed, cells=cells, **changed)
 
 
-def row(peak: int) -> dict[str, Any]:
-    return {"resources": {"peak_device_bytes": peak, "device_bytes": 100}}
+def row(peak: int, there: int = 100, **said: Any) -> dict[str, Any]:
+    """Return a row of a GPU, in units of 20 contexts."""
+    unit = 20 * CONTEXT_BYTES
+    held = {"workers": 1, "peak_device_bytes": peak * unit, "device_bytes": there * unit}
+    return {"status": "ok", "resources": {**held, **said.pop("resources", {})}, **said}
 
 
 def labels(todos: list[Todo]) -> list[tuple[int, list[str]]]:
@@ -51,21 +56,26 @@ def labels(todos: list[Todo]) -> list[tuple[int, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("peaks", "lanes"),
-    [([], None), ([10], 9), ([10, 24], 3), ([89], 1), ([100], 1), ([45], 2)],
+    ("rows", "lanes"),
+    [
+        ([], None),
+        ([row(0)], 1800),  # nothing but contexts, of 1/20 each: 90 · 20
+        ([row(20)], 3),  # 90 ÷ (25 + 1/20)
+        ([row(10), row(20)], 3),
+        ([row(72)], 1),
+        ([row(100)], 1),
+        ([row(20), row(20, 60)], 2),  # 54 ÷ 25.05
+        ([row(20), row(90, status="oom")], 3),
+        ([row(1, status="failed")], None),
+        ([row(5, resources={"workers": 4})], None),
+    ],
 )
 def test_a_gpu_is_shared_by_as_many_lanes_as_the_largest_cell_allows(
-    peaks: list[int], lanes: int | None
+    rows: list[dict[str, Any]], lanes: int | None
 ) -> None:
-    """Of 100 bytes 90 may be used."""
-    rows = [{"resources": {"device_type": "cpu"}}, {}, *map(row, peaks)]
-    assert lanes_a_gpu(rows) == lanes
-
-
-def test_headroom_makes_lanes_fewer() -> None:
-    """20 · 1.25 = 25 of 90: three. 72 · 1.25 = 90: one."""
-    assert [lanes_a_gpu([row(20)], 1.25), lanes_a_gpu([row(72)], 1.25)] == [3, 1]
-    assert lanes_a_gpu([row(20)]) == 4
+    """Of 100 units 90 may be used; a lane has 1.25 of what the largest cell held, and a context."""
+    on_cpu = {"status": "ok", "resources": {"device_type": "cpu", "workers": 1}}
+    assert lanes_a_gpu([on_cpu, {}, *rows]) == lanes
 
 
 @pytest.mark.parametrize(("lanes", "part"), [(1, 1.0), (2, 0.5), (3, 0.3333), (7, 0.1428)])
@@ -85,6 +95,16 @@ def test_a_lane_of_each_kind_runs_to_its_first_cell_that_unlearns(lane: Lane) ->
     assert set(to_measure(todos, {}, 1)[0].generations.values()) == {3}
 
 
+def test_a_gold_standard_is_not_measured(lane: Lane) -> None:
+    """It starts from no original. Where nothing else is missing, the first cell is measured."""
+    todo = todo_of(lane)
+    assert [cell.label for cell in lane.cells] == ["Original", "Gold Std", "Finetuning", "SSD"]
+    assert labels(to_measure([todo], {lane.cells[1].cell_id: row(10)}, 1)) == [
+        (1, ["Original", "Finetuning"])
+    ]
+    assert labels(to_measure([todo_of(lane, "Gold Std")], {}, 1)) == [(1, ["Gold Std"])]
+
+
 def test_an_original_that_has_its_row_is_not_measured_again(lane: Lane) -> None:
     ssd = todo_of(lane, "SSD")
     assert labels(to_measure([ssd], {}, 1)) == [(1, ["SSD"])]
@@ -94,7 +114,7 @@ def test_an_original_that_has_its_row_is_not_measured_again(lane: Lane) -> None:
 
 def test_what_rows_tell_is_not_measured(lane: Lane) -> None:
     """An original's row does not tell: it may have been given, and never have trained."""
-    original, finetune, _ = lane.cells
+    original, _, finetune, _ = lane.cells
     todos = [todo_of(lane), todo_of(another(lane, 2))]
     assert to_measure(todos, {finetune.cell_id: row(10)}, 1) == []
     assert len(to_measure(todos, {original.cell_id: row(10)}, 1)) == 1
@@ -103,23 +123,42 @@ def test_what_rows_tell_is_not_measured(lane: Lane) -> None:
 
 
 def test_a_process_is_kept_to_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four lanes each may hold a quarter of the 90 % that is used."""
+    """Of four lanes each may hold a quarter of the 90 % that is used, less its context of 1 %."""
     kept: list[float] = []
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda part, device: kept.append(part)
     )
+    gpu = SimpleNamespace(total_memory=100 * CONTEXT_BYTES)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    for device, gpus in ((cuda, 0.25), (cuda, 1), (cuda, 2), (cpu, 0), (cpu, 0.25)):
+    for device, gpus in ((cuda, 0.25), (cuda, 1), (cuda, 2), (cpu, 0), (cpu, 0.25), (cuda, 0.01)):
         memory.keep_to_part(device, gpus)
-    assert kept == [0.225]
+    assert kept == [pytest.approx(0.215), 0.0]
 
 
-def test_only_a_gpus_memory_asks_for_a_whole_gpu() -> None:
-    part, whole = {"resources": {"gpus_per_worker": 0.5}}, {"resources": {}}
-    error = torch.cuda.OutOfMemoryError("full")
-    assert memory.outgrew_part(error, part)
-    assert not memory.outgrew_part(error, whole)
-    assert not memory.outgrew_part(MemoryError("full"), part)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("full"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
+)
+def test_a_gpus_memory_asks_for_a_whole_gpu(error: Exception) -> None:
+    assert [memory.outgrew_part(error, gpus) for gpus in (0, 0.5, 1, 2)] == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), RuntimeError("shapes differ")])
+def test_nothing_else_asks_for_a_whole_gpu(error: Exception) -> None:
+    assert not memory.outgrew_part(error, 0.5)
+
+
+def test_time_on_the_smallest_part_is_a_cells_too() -> None:
+    """It went on from its border on a whole GPU; others ran on one all the time, or on none."""
+    whole, part = {"workers": 1}, {"workers": 1, "gpus_per_worker": 0.25}
+    found = with_attempts({"resources": whole}, [{**part, "gpus_per_worker": 0.5}, part, whole])
+    assert found == {"resources": part}
+    assert with_attempts({"resources": whole}, [whole, whole]) == {"resources": whole}
 
 
 def test_a_row_says_which_part_of_a_gpu_it_had(monkeypatch: pytest.MonkeyPatch) -> None:

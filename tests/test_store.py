@@ -130,17 +130,17 @@ def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     }
 
 
-def test_the_workers_of_each_try_are_known_in_order(store: Store) -> None:
+def test_what_each_try_had_is_known_in_order(store: Store) -> None:
     """Two tries for the row before a forced one, then two for that; a torn marker is one worker."""
     for generation, workers in ((0, 4), (0, 2), (1, 2), (1, 3)):
         store.begin("cell", generation, {"resources": {"workers": workers}})
         time.sleep(0.002)  # moments are kept to the millisecond
-    assert store.workers_by_attempt("cell") == [4, 2, 2, 3]
-    assert store.workers_by_attempt("cell", 1) == [2, 3]
-    assert store.workers_by_attempt("other") == []
+    assert [had["workers"] for had in store.resources_by_attempt("cell")] == [4, 2, 2, 3]
+    assert store.resources_by_attempt("cell", 1) == [{"workers": 2}, {"workers": 3}]
+    assert store.resources_by_attempt("other") == []
     torn = store.begin("torn", 0, {"resources": {"workers": 2}})
     store.blobs.replace(f"{torn.folder}/begun.json", b'{"resou')
-    assert store.workers_by_attempt("torn", 0) == [1]
+    assert store.resources_by_attempt("torn", 0) == [{"workers": 1}]
 
 
 def test_the_second_writer_of_a_generation_receives_the_row_of_the_first(store: Store) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
-from math import ceil
 from typing import Any
 
 import ray
@@ -20,13 +19,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cells import Cell
+from lotus_ray.cluster import sharing
 from lotus_ray.cluster.nodes import told_what_is_missing
 from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
 from lotus_ray.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
-from lotus_ray.gpu_sharing import HEADROOM, gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store
@@ -85,11 +84,15 @@ def run_lanes(
             try:
                 check_every_node(Store.open(todos[0].store), todos[0].mark)
                 run = partial(_run_trials, scratch=scratch, say=say, lanes_left=lanes_left)
+                if resources.share_gpus:
+                    resources = sharing.shared(todos, resources, run, say)
                 lanes = concurrent_lanes(resources, say)
-                if resources.share_gpus and lanes < len(todos):
-                    resources = _sharing(todos, resources, lanes, run, say)
-                    lanes = concurrent_lanes(resources, say)
                 errors = run(todos, resources, lanes)
+                if any(isinstance(c, GpuPartTooSmall) for error in errors for c in _causes(error)):
+                    say("lanes that need more than their part of a GPU go on with whole ones")
+                    left = sharing.unsettled(todos, Store.open(todos[0].store))
+                    whole = sharing.whole(resources)
+                    errors = run(left, whole, concurrent_lanes(whole, say))
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -102,39 +105,6 @@ def run_lanes(
     if errors:
         raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
     return lanes
-
-
-def _sharing(
-    todos: list[Todo],
-    resources: Resources,
-    gpus: int,
-    run: Callable[[list[Todo], Resources, int], object],
-    say: Callable[[str], None],
-) -> Resources:
-    """Return what a lane needs where as many share a GPU as its memory holds.
-
-    Args:
-        todos: lanes with missing cells, more than there are GPUs.
-        resources: what one lane needs that has a GPU of its own.
-        gpus: how many such lanes run at once.
-        run: runs lanes, so many at once. What ends one of them here ends it again later, and is
-            told then.
-        say: takes a line.
-    """
-    store = Store.open(todos[0].store)
-    if first := to_measure(todos, store.rows(), gpus):
-        say(f"first, cells of {len(first)} of the lanes show how much of a GPU's memory one needs")
-        run(first, resources, gpus)
-    ours = {cell.cell_id for todo in todos for cell in todo.lane.cells}
-    rows = store.rows()
-    fits = lanes_a_gpu((rows[cell_id] for cell_id in ours & rows.keys()), HEADROOM)
-    if fits is None:
-        say("no cell tells how much of a GPU's memory it needs: each lane has a GPU of its own")
-        return resources
-    lanes = min(fits, ceil(len(todos) / gpus))
-    several = f"{lanes} lanes share a GPU, whose memory holds {fits}"
-    say(several if lanes > 1 else "a lane takes most of a GPU's memory: each has one of its own")
-    return resources.model_copy(update={"gpus_per_worker": gpus_a_lane(lanes)})
 
 
 def _run_trials(
@@ -173,6 +143,7 @@ def _lane_trial(
 
     Raises:
         StoreError: the store refuses, or does not answer.
+        GpuPartTooSmall: a cell needs more than the part of a GPU that the lane has.
         ClusterError: its workers died too often before they began a cell.
     """
     todo = todos[config["lane"]]
@@ -185,9 +156,6 @@ def _lane_trial(
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
             _fit(todo, resources, scratch)
-        except GpuPartTooSmall:  # no death: it goes on from its border with all of a GPU
-            resources = resources.model_copy(update={"gpus_per_worker": 1.0})
-            before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
         except TrainingFailedError as error:
             _raise_store_error(error)
             left = [cell for cell in missing if not todo.is_settled(cell, store)]
@@ -216,8 +184,8 @@ def _grown(store: Store, cell: Cell, tries: int) -> int:
     Ray ends a healthy group to start a larger one. No group grows without end, so a cell that
     kills its workers is given up nevertheless.
     """
-    workers = store.workers_by_attempt(cell.cell_id)[-tries:] if tries else []
-    return sum(later > earlier for earlier, later in pairwise(workers))
+    had = store.resources_by_attempt(cell.cell_id)[-tries:] if tries else []
+    return sum(later["workers"] > earlier["workers"] for earlier, later in pairwise(had))
 
 
 def _explained(error: Exception, what: str) -> LotusRayError:

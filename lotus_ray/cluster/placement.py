@@ -80,9 +80,13 @@ def lanes_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
     lanes = resources.lanes_on(workers)
     if not lanes:
         raise _never(resources, [*nodes, *(kind.resources for kind in types)], workers)
+    return min(lanes, drivers_on_head(nodes))
+
+
+def drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
+    """Return how many lanes' drivers the memory of a cluster's head bears; at least one."""
     heads = [node for node in nodes if "node:__internal_head__" in node]
-    bears = sum(int(node.get("memory", 0) / LANE_DRIVER_BYTES) for node in heads)
-    return min(lanes, max(bears, 1))
+    return max(sum(int(node.get("memory", 0) / LANE_DRIVER_BYTES) for node in heads), 1)
 
 
 def wait_for_one_lane(resources: Resources, say: Callable[[str], None]) -> None:

@@ -35,24 +35,27 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
         What was wrong with the images or the device, the same for every attempt, or that a cell
         needs more than a part of a GPU; else None. Raised, it would be tried again.
     """
-    todo: Todo = config["todo"]
-    torch.set_num_threads(config["threads"])
+    try:
+        return _run(config["todo"], config["threads"], config["gpus"])
+    except RuntimeError as error:
+        if outgrew_part(error, config["gpus"]):
+            return GpuPartTooSmall(str(error))
+        raise
+
+
+def _run(todo: Todo, threads: int, gpus: float) -> LotusRayError | None:
+    torch.set_num_threads(threads)
     device = ray.train.torch.get_device()
     workers = joined_workers(device)
     with todo.room.occupied():
-        material, error = _gathered(todo, config["threads"], device)
+        material, error = _gathered(todo, threads, device)
         wrong = [error for error in _from_all(error, workers) if error is not None]
         if material is None or wrong:
             return wrong[0]
-        facts = machine_facts(device, workers.size, config["gpus"])
+        facts = machine_facts(device, workers.size, gpus)
         facts["versions"]["ray"] = ray.__version__
-        keep_to_part(device, config["gpus"])
-        try:
-            run_lane(todo, material, workers, device, facts)
-        except torch.cuda.OutOfMemoryError as error:
-            if outgrew_part(error, facts):
-                return GpuPartTooSmall(str(error))
-            raise
+        keep_to_part(device, gpus)
+        run_lane(todo, material, workers, device, facts)
     return None
 
 

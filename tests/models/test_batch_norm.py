@@ -78,6 +78,19 @@ def test_half_precision_activations_keep_statistics_in_full(
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
+def test_workers_exchange_once_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latency over gloo is what a step of several CPU workers costs."""
+    exchanged: list[int] = []
+
+    def gathered(values: Tensor) -> Tensor:
+        exchanged.append(len(values))
+        return values[None]
+
+    monkeypatch.setattr("lotus_ray.models.batch_norm._gathered", gathered)
+    _step(synchronise_batch_norm(_network(), torch.device("cpu")), _images())
+    assert exchanged == [1 + 2 + 2, 2 + 2]  # count, means and variances of two channels; their sums
+
+
 def test_parameters_are_the_same_objects_and_eval_is_unchanged() -> None:
     network = _network().eval()
     before = list(network.parameters())

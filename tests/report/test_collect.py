@@ -48,12 +48,14 @@ def test_what_is_undefined_is_known_by_seed(store: Store) -> None:
 
 
 def test_seconds_of_devices_are_unknown_where_their_number_changed(store: Store) -> None:
-    """60 s on two workers are 120; on two and then one, nobody knows."""
+    """60 s on two workers are 120; on two and then one, or on a shared GPU, nobody knows."""
     commit(store, "original", 1, resources={"workers": 2})
     commit(store, "original", 2, resources={"workers": 1, "workers_by_attempt": [2, 1]})
+    commit(store, "original", 3, resources={"workers": 1, "gpus_per_worker": 0.25})
     (found,) = collect(store)
     assert found.values["unlearn_device_seconds"] == {1: 120}
     assert found.undefined["unlearn_device_seconds"] == {
-        2: "the number of workers changed between attempts"
+        2: "the number of workers changed between attempts",
+        3: "its GPU was shared with other lanes",
     }
-    assert set(found.values["unlearn_seconds"]) == {1, 2}
+    assert set(found.values["unlearn_seconds"]) == {1, 2, 3}
