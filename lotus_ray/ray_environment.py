@@ -11,7 +11,10 @@ from lotus_ray.errors import ClusterError
 
 CONNECT_SECONDS = 3
 HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine
-ANOTHER_TOKEN = "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE   (the cluster's token)"
+ANOTHER_TOKEN = (
+    "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
+    "   (the cluster's token; that of a Ray started here is ~/.ray/auth_token)"
+)
 
 
 def cluster_address(environment: Mapping[str, str] = os.environ) -> str:

@@ -23,9 +23,9 @@ from lotus_ray.todo import Todo
 JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
 
 
-@pytest.fixture
-def lane(tmp_path: Path) -> Lane:
-    data = prepare(SOURCES["digits"], tmp_path / "digits")
+@pytest.fixture(scope="module")
+def lane(tmp_path_factory: pytest.TempPathFactory) -> Lane:
+    data = prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
     methods = "grid.methods=[original, gold, finetune, ssd]"
     return plan(load_job(JOB, [methods, "grid.seeds=[1]"]), [data]).lanes[0]
 

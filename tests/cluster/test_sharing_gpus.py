@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("ray")
 
-from lotus_ray.cells import plan
+from lotus_ray.cells import Plan, plan
 from lotus_ray.cluster import grid, worker
 from lotus_ray.cluster.placement import LANE_DRIVER_BYTES
 from lotus_ray.data.prepare import prepare
@@ -73,10 +73,14 @@ class Workers:
         return {gpus for _, method, gpus in self.ran if method in methods}
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    manifest = prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
+    return plan(load_job(JOB, SETTINGS), [manifest])
+
+
 @pytest.fixture
-def todos(tmp_path: Path) -> list[Todo]:
-    manifest = prepare(SOURCES["digits"], tmp_path / "digits")
-    planned = plan(load_job(JOB, SETTINGS), [manifest])
+def todos(planned: Plan, tmp_path: Path) -> list[Todo]:
     store = Store.open(str(tmp_path / "store"))
     return [
         Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, store.location)
