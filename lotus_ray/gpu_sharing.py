@@ -11,8 +11,8 @@ from lotus_ray.store import OK, Row
 from lotus_ray.todo import Todo
 
 # What later cells may need beyond the first one measured, whose activations they share: SalUn's
-# gradients and mask, SSD's importances. Chosen, not measured; a cell that needs yet more runs again
-# on a whole GPU.
+# gradients and mask, SSD's importances. Chosen, not measured; a lane that needs yet more goes on
+# with a whole GPU.
 HEADROOM = 1.25
 
 

@@ -92,7 +92,7 @@ def run_lanes(
                     say("lanes that need more than their part of a GPU go on with whole ones")
                     left = sharing.unsettled(todos, Store.open(todos[0].store))
                     whole = sharing.whole(resources)
-                    errors = run(left, whole, concurrent_lanes(whole, say))
+                    errors = run(left, whole, concurrent_lanes(whole, say)) if left else []
             except KeyboardInterrupt:
                 interrupted()
                 raise
