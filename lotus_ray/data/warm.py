@@ -26,7 +26,8 @@ from lotus_ray.problem import Batch, Workers
 from lotus_ray.roles import FORGET, STORED
 
 EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
-EVALUATION_BYTES = 1 << 27  # of the images in such a batch, at most
+EVALUATION_BYTES = {"cuda": 1 << 27, "cpu": 1 << 25}  # of the images in such a batch, at most
+LARGE_BATCH = 1 << 24  # bytes of images
 LARGE = 3 * 64 * 64  # values in an image, from which on the work is worth a loop
 
 
@@ -175,7 +176,7 @@ class WarmSet:
         """Return how many images a worker evaluates together."""
         of_one = math.prod(self.pixels.shape) * self.dtype.itemsize
         window = self.order.window or EVALUATION_BATCH
-        return max(min(EVALUATION_BATCH, EVALUATION_BYTES // of_one, window), 1)
+        return max(min(EVALUATION_BATCH, EVALUATION_BYTES[self.device.type] // of_one, window), 1)
 
     def batches(
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
@@ -196,12 +197,13 @@ class WarmSet:
             )
 
     def _make_room(self, rows: int) -> None:
-        """Give freed memory back where batches are of another size than those of the last pass.
+        """Give freed memory back where batches are large, or of another size than the last pass's.
 
-        What that left in pieces does not serve these; what batches of this size left does, and
-        the system would have to clear all of it again.
+        What that left in pieces does not serve these. What batches of this size left does, and the
+        system would have to clear all of it again: beside a pass over large ones that is nothing.
         """
-        if not self._last_rows / 2 <= rows <= self._last_rows * 2:
+        is_large = rows * math.prod(self.pixels.shape) * self.dtype.itemsize >= LARGE_BATCH
+        if is_large or not self._last_rows / 2 <= rows <= self._last_rows * 2:
             give_back_memory()
         self._last_rows = rows
 
