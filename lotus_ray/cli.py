@@ -305,7 +305,7 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 )
 @click.option("--json", "as_json", is_flag=True)
 def bench(what: str, images: int, repeats: int, methods: str, as_json: bool) -> None:
-    """Measure the data path beside a DataLoader, or (ten minutes) compute beside its floor."""
+    """Measure the data path beside a DataLoader, or (twelve minutes) compute beside its floor."""
     from lotus_ray.bench import scoreboard
 
     if what == "data":
