@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
 from lotus_ray.problem import Batch
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray import metrics
+from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data.classes import class_number, with_calibration
 from lotus_ray.data.id_files import read_sample_ids
 from lotus_ray.data.images import Transform
@@ -23,7 +24,6 @@ from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.shards import Manifest, read_manifest
 from lotus_ray.data.sources import prepare_command
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
-from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ModelJob
 from lotus_ray.method_specs import describe

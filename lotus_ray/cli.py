@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from lotus_ray import __version__
+from lotus_ray.base.errors import RUN_AGAIN, JobError, LotusRayError
 from lotus_ray.cli_checks import doctor, list_, status_
-from lotus_ray.errors import RUN_AGAIN, JobError, LotusRayError
 
 
 class _Commands(click.Group):

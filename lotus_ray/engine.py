@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import Diverged
 from lotus_ray.borders import KEEP_NOTHING, Border, Keeper, PhaseRecord
-from lotus_ray.errors import Diverged
 from lotus_ray.problem import Method, Phase, Problem
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lotus_ray.base.errors import UnexpectedOriginal
+from lotus_ray.base.roles import TEST, UNSEEN
 from lotus_ray.cells import Lane
-from lotus_ray.errors import UnexpectedOriginal
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.roles import TEST, UNSEEN
 
 
 def check_accuracy(lane: Lane, outputs: Outputs) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lotus_ray.base.errors import CellError, JobError
 from lotus_ray.cells import Lane
-from lotus_ray.errors import CellError, JobError
 from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.run import Options, run_grid

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from lotus_ray.base.memory import CONTEXT_BYTES, USABLE
 from lotus_ray.cells import Cell
-from lotus_ray.memory import CONTEXT_BYTES, USABLE
 from lotus_ray.store import OK, Row
 from lotus_ray.todo import Todo
 

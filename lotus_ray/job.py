@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lotus_ray import models
+from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.data.sources import find, prepare_command
-from lotus_ray.errors import JobError, MethodError, nearest
 from lotus_ray.job_schema import Job
 from lotus_ray.job_yaml import Document, dotted
 from lotus_ray.method_specs import build_method, describe

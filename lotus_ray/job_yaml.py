@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 
 MAX_NODES = 10_000
 MAX_DEPTH = 50

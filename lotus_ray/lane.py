@@ -17,6 +17,15 @@ import torch
 from torch import nn
 
 from lotus_ray import models, precision
+from lotus_ray.base.errors import CellError, Diverged, StoreError, UnexpectedOriginal
+from lotus_ray.base.memory import (
+    device_memory,
+    forget_peak,
+    give_back_memory,
+    keep_freed_memory,
+    outgrew_part,
+)
+from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.compiling import Compiling
@@ -24,16 +33,8 @@ from lotus_ray.counters import BACKWARDS, STUDENT, TEACHER, Forwards
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.engine import Clock, unlearn
-from lotus_ray.errors import CellError, Diverged, StoreError, UnexpectedOriginal
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
-from lotus_ray.memory import (
-    device_memory,
-    forget_peak,
-    give_back_memory,
-    keep_freed_memory,
-    outgrew_part,
-)
 from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
@@ -48,7 +49,6 @@ from lotus_ray.original_logits import known_logits
 from lotus_ray.packing import images_left
 from lotus_ray.precision import PRECISIONS
 from lotus_ray.problem import LogitsCache, Problem, Workers
-from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.rows import about, failure, phase, status_of, with_attempts
 from lotus_ray.store import OK, Store
 from lotus_ray.stored_borders import StoredBorders

@@ -6,9 +6,9 @@ from functools import partial
 
 import torch
 
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.data.decoded import decode_here
 from lotus_ray.data.pixels import stream_here
-from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather

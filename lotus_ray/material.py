@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.cells import Lane
 from lotus_ray.data.decoded import Decode, DecodedFiles
 from lotus_ray.data.pieces import stored_order, wanted_pieces
@@ -15,7 +16,6 @@ from lotus_ray.data.pixels import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.room import Room
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 
 
 @dataclass

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from lotus_ray.base.errors import StoreError, StoreUnreachable
+from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import StoreError, StoreUnreachable
 from lotus_ray.problem import LogitsCache, Split, Workers
-from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.store import Store
 
 SETS = ((UNSEEN, TEST), (FORGET, RETAIN), (CALIBRATION,))

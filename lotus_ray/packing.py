@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lotus_ray.base.roles import FORGET, RETAIN, ROLES
 from lotus_ray.cells import Cell
 from lotus_ray.data.splits import Roles
-from lotus_ray.roles import FORGET, RETAIN, ROLES
 from lotus_ray.todo import Todo
 
 BACKWARD = 2  # a backward, in forwards

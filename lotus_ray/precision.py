@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 
 AMPERE = (8, 0)  # compute capability, from which on a GPU has TF32 and bfloat16
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lotus_ray import seeds
-from lotus_ray.errors import MethodError
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import MethodError
 from lotus_ray.losses import cross_entropy
 
 

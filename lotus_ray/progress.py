@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
+from lotus_ray.base.timestamps import utc_now
 from lotus_ray.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.store import OK, Store
-from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from lotus_ray.errors import ClusterError
+from lotus_ray.base.errors import ClusterError
 
 CONNECT_SECONDS = 3
 HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine

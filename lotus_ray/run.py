@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lotus_ray.base.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
+from lotus_ray.base.timestamps import utc_now
 from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data.room import GIB, Room
-from lotus_ray.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.gpu_sharing import lanes_a_gpu
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
@@ -28,7 +29,6 @@ from lotus_ray.status import OUTCOME
 from lotus_ray.store import OK, Row, Store
 from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.times import utc_now
 from lotus_ray.todo import Todo
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from lotus_ray.base.timestamps import in_words, moment
 from lotus_ray.store import OK, Row, Store
-from lotus_ray.times import in_words, moment
 
 OUTCOME = "outcome.json"
 HEARTBEAT = "heartbeat.json"

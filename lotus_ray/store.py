@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lotus_ray.base.errors import ArtifactDamaged, StoreError
+from lotus_ray.base.timestamps import utc_now
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.address import KINDS, Address
 from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.errors import ArtifactDamaged, StoreError
 from lotus_ray.store_probe import broken_promise
-from lotus_ray.times import utc_now
 
 Row = dict[str, Any]
 OK = "ok"

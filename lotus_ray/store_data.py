@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.data.shards import MANIFEST, Manifest
-from lotus_ray.errors import StoreError
 from lotus_ray.store import Store
 
 _DIGITS = 20  # of a digest, in the name of a folder

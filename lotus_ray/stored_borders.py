@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 
 from lotus_ray import __version__
+from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.borders import Border
 from lotus_ray.engine import Clock
-from lotus_ray.errors import StoreError, StoreUnreachable
 from lotus_ray.problem import Workers
 from lotus_ray.store import Store
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from lotus_ray.base.errors import DataError, StoreError
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError, StoreError
 from lotus_ray.store import Store
 from lotus_ray.store_data import fetch
 

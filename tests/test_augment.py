@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional
 
-from lotus_ray import seeds
 from lotus_ray.augment import crop_and_flip
+from lotus_ray.base import seeds
 from lotus_ray.engine import unlearn
 from lotus_ray.methods.gold import Gold
 from lotus_ray.methods.original import Original

@@ -57,7 +57,8 @@ sys.meta_path.insert(0, Blocker())
 """
 TINY_RUN = """
 import torch
-from lotus_ray import borders, engine, losses, problem, seeds
+from lotus_ray import borders, engine, losses, problem
+from lotus_ray.base import seeds
 from lotus_ray.bench import gpu, mask, step_loop
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated

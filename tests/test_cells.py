@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from lotus_ray import metrics
+from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import DataError, JobError
 from lotus_ray.job import load_job
 from lotus_ray.methods.lotus import Lotus
 from tests.toy import Sample, source

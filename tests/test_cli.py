@@ -14,11 +14,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lotus_ray import __version__
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.cli import main
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import FORMAT
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ClusterError
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.methods import METHODS
 from lotus_ray.metrics.outputs import TENSORS

@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.cells import plan
 from lotus_ray.cli import main
 from lotus_ray.data.shards import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import StoreError
 from lotus_ray.job import load_job
 from lotus_ray.preview import locate_data
 from lotus_ray.store import Store

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.job import load_job
 from tests.rules import Must, leaves, wrong
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from lotus_ray.base.errors import Diverged
 from lotus_ray.engine import Clock, unlearn
-from lotus_ray.errors import Diverged
 from lotus_ray.losses import cross_entropy
 from lotus_ray.methods.bad_teacher import BadTeacher
 from lotus_ray.methods.finetune import Finetune

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from lotus_ray import memory
+from lotus_ray.base import memory
+from lotus_ray.base.memory import CONTEXT_BYTES
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job import load_job
-from lotus_ray.memory import CONTEXT_BYTES
 from lotus_ray.rows import machine_facts, with_attempts
 from lotus_ray.todo import Todo
 

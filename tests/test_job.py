@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lotus_ray.errors import JobError, LotusRayError, MethodError
+from lotus_ray.base.errors import JobError, LotusRayError, MethodError
 from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.job_schema import DatasetJob, Job
 from lotus_ray.job_yaml import MAX_NODES, Document, dotted

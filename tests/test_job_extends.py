@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.errors import JobError, LotusRayError
+from lotus_ray.base.errors import JobError, LotusRayError
 from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.job_yaml import MAX_FILES, Document
 

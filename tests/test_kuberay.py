@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.job import load_job
 from tests.rules import ANY, Must, leaves, wrong
 

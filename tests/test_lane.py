@@ -15,13 +15,13 @@ from scipy.spatial.distance import jensenshannon
 
 from lotus_ray import lane as lane_module
 from lotus_ray import local, models
+from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.borders import Border
 from lotus_ray.cells import Lane, plan
 from lotus_ray.data import shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.cli import main
 from lotus_ray.data.decoded import decode_here
 from lotus_ray.data.pixels import Pixels, StreamedPixels, stream_here
@@ -19,7 +20,6 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.room import Room
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import DataError
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.material import Decoders, gather
 from lotus_ray.store import Row, Store

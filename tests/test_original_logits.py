@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from lotus_ray import local
 from lotus_ray import original_logits as module
+from lotus_ray.base.errors import StoreError
+from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.cells import plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.engine import unlearn
-from lotus_ray.errors import StoreError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.methods import METHODS
 from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.problem import Batch, LogitsCache, Workers
-from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.store import Row, Store
 from lotus_ray.todo import Todo
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from lotus_ray.base.roles import FORGET
 from lotus_ray.cli import main
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
 from lotus_ray.lane import WEIGHTS
-from lotus_ray.roles import FORGET
 from lotus_ray.store import Store
 from tests import standins
 

@@ -13,10 +13,10 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from lotus_ray import local, precision
+from lotus_ray.base.errors import JobError
 from lotus_ray.cells import plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import JobError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.models.resnet_cifar import resnet18_cifar

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from lotus_ray import progress as module
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
+from lotus_ray.base.timestamps import moment
 from lotus_ray.progress import Progress
 from lotus_ray.status import HEARTBEAT
 from lotus_ray.store import Store
-from lotus_ray.times import moment
 from lotus_ray.views import Standing, View, view_for
 
 

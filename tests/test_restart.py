@@ -16,9 +16,9 @@ import torch.multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.borders import Border
 from lotus_ray.engine import Clock, unlearn
-from lotus_ray.errors import StoreError
 from lotus_ray.methods import METHODS
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.original import Original

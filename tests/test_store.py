@@ -25,9 +25,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
+from lotus_ray.base.timestamps import moment
 from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
-from lotus_ray.times import moment
 from tests.races import race
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
@@ -455,7 +455,7 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(
 
 FULL_DISK = """
 import resource, signal, sys
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 from lotus_ray.store import Store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

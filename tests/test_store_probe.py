@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.errors import StoreError
 from lotus_ray.store import Store
 from lotus_ray.store_probe import LEFT_AFTER_SECONDS, broken_promise
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 from lotus_ray.data.pixels import Pixels, stream_here
@@ -25,7 +26,6 @@ from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Batch, Problem, Workers
-from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

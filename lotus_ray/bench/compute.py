@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.bench import gpu, mask, overhead, steps, unlearning
 from lotus_ray.bench.scoreboard import Figure
-from lotus_ray.errors import JobError, nearest
 
 MOST_STARTS = 3  # repeats of what starts a grid, or sorts for half a minute
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from lotus_ray.base.memory import keep_freed_memory
+from lotus_ray.base.roles import RETAIN, STORED
 from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
 from lotus_ray.cluster.pipelines import decode_to_files
@@ -27,9 +29,7 @@ from lotus_ray.data.room import Room
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.memory import keep_freed_memory
 from lotus_ray.problem import Workers
-from lotus_ray.roles import RETAIN, STORED
 
 THREADS = 2
 BATCH = 128

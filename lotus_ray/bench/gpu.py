@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
+from lotus_ray.base.roles import RETAIN
 from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.precisions import compared
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of, to_plain, to_table
@@ -26,7 +27,6 @@ from lotus_ray.losses import cross_entropy
 from lotus_ray.methods.lotus import Lotus
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.problem import Batch, Method, Phase, Problem
-from lotus_ray.roles import RETAIN
 
 # Dense bfloat16 by torch's name of the device, FLOP/s, from its maker's data sheet. A device that
 # is not here has no such figure: nothing is derived from names that are merely alike.

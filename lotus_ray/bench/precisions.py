@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.bench import unlearning
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated
@@ -17,7 +18,6 @@ from lotus_ray.methods.lotus import Lotus
 from lotus_ray.methods.original import Original
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.summary import summarise
-from lotus_ray.roles import ROLES, STORED
 
 SEEDS = (0, 1, 2)
 METRICS = (

@@ -22,10 +22,10 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.counters import Forwards
 from lotus_ray.engine import unlearn
-from lotus_ray.memory import keep_freed_memory
 from lotus_ray.methods.finetune import Finetune
 from lotus_ray.problem import Batch, Split, Workers
 

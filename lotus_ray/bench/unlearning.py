@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from lotus_ray.base.memory import keep_freed_memory
+from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED
 from lotus_ray.bench.floors import Bare, Samples, forwards, needed
 from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
 from lotus_ray.counters import STUDENT, TEACHER, Forwards
 from lotus_ray.engine import unlearn
-from lotus_ray.memory import keep_freed_memory
 from lotus_ray.methods import METHODS
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.problem import Method
-from lotus_ray.roles import FORGET, RETAIN, ROLES, STORED
 
 AT_MOST = 1.10
 MOST_FORWARDS = 1.02

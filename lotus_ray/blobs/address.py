@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 
 SCHEMES = ("s3", "gs")
 KINDS = "a local or shared folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"

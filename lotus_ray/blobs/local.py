@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 
 
 class LocalBlobs:

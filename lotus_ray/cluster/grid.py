@@ -18,6 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lotus_ray.base.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
 from lotus_ray.cells import Cell
 from lotus_ray.cluster import sharing
 from lotus_ray.cluster.nodes import told_what_is_missing
@@ -25,7 +26,6 @@ from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
-from lotus_ray.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store import Store

@@ -20,8 +20,8 @@ from ray._private.state import state as cluster_state
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster.nodes import alive, need_text, needs, workers_on
-from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 
 POLL_SECONDS = 2.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lotus_ray.errors import ClusterError
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.store import Store
 from lotus_ray.todo import unreached
 

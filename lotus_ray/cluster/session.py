@@ -13,9 +13,9 @@ import ray
 from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
-from lotus_ray.errors import ClusterError
 from lotus_ray.job_schema import Resources
 from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 

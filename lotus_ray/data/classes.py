@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lotus_ray.base.errors import DataError, nearest
+from lotus_ray.base.roles import CALIBRATION
 from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.shards import DIGEST, Manifest
-from lotus_ray.errors import DataError, nearest
-from lotus_ray.roles import CALIBRATION
 
 
 def class_number(name: str, manifest: Manifest, where: str) -> int:

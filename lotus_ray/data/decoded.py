@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from lotus_ray.base.errors import DataError
+from lotus_ray.base.roles import FORGET, REST, RETAIN, STORED
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Encoded, Piece
 from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.room import Room, alone
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, REST, RETAIN, STORED
 
 _MAY_STREAM = (RETAIN, REST)  # images of these roles are met once an epoch; of others, more often
 _SUFFIX = ".arrow"

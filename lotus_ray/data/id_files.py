@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lotus_ray.errors import DataError
+from lotus_ray.base.errors import DataError
 
 COLUMN = "sample_id"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.parquet_files import footer_digest, list_parquet, open_parquet
 from lotus_ray.data.shards import Columns, Manifest, Shard, write_manifest
-from lotus_ray.errors import DataError
 
 DATASET = "parquet"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.data.shards import DIGEST
 from lotus_ray.data.splits import Roles
-from lotus_ray.roles import ROLES, STORED
 
 NAMED = 3  # of classes, and of images
 UNCHECKED = "not checked: images that occur twice (files read in place)"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
 
 BLOCKS_A_WINDOW = 8
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from lotus_ray.errors import DataError
+from lotus_ray.base.errors import DataError
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:

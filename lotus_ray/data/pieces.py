@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.images import Transform, decode_all
 from lotus_ray.data.parquet_files import open_parquet, reading
 from lotus_ray.data.shards import DIGEST, Manifest, Shard, read_manifest, read_small
 from lotus_ray.data.spans import read_spans, read_stretches
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 
 ROWS_AT_A_TIME = 64  # read and decoded together: 17 MB of ImageNet's JPEGs and their pixels
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lotus_ray.base.errors import DataError, nearest
 from lotus_ray.data.parquet_files import footer_digest, open_parquet
 from lotus_ray.data.shards import (
     DIGEST,
@@ -29,7 +30,6 @@ from lotus_ray.data.shards import (
     sha256_of,
 )
 from lotus_ray.data.sources import SPLITS, prepare_command
-from lotus_ray.errors import DataError, nearest
 
 _THREADS = 8  # shards looked at together: in a bucket each of them is a wait
 _KEPT = 8  # tables of labels that a process remembers

@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.preflight import count_classes, verify_whole
 from lotus_ray.data.shards import (
     DIGEST,
@@ -38,7 +39,6 @@ from lotus_ray.data.shards import (
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
 from lotus_ray.data.sources.images import Read
 from lotus_ray.data.spans import Probes, spans_path
-from lotus_ray.errors import DataError
 
 ROWS_PER_SHARD = 2048  # of ImageNet: 225 MB
 ROWS_PER_GROUP = 512  # what is read at a time

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from lotus_ray.errors import DataError
+from lotus_ray.base.errors import DataError
 
 GIB = 1 << 30
 IN_MEMORY = Path("/dev/shm")

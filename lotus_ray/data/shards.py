@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.parquet_files import base_name, reading
-from lotus_ray.errors import DataError
 
 MANIFEST = "manifest.json"
 FORGET_IDS = "forget.txt"  # where a data set brings its own forget set

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lotus_ray.errors import DataError
+from lotus_ray.base.errors import DataError
 
 _SUFFIX = ".spans.npy"
 _PROBE = 24  # bytes of either end of an image, by which it is known

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import DataError
+from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import DataError
-from lotus_ray.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
+from lotus_ray.base.memory import give_back_memory
+from lotus_ray.base.roles import FORGET, STORED
 from lotus_ray.data.images import Transform
 from lotus_ray.data.order import Order
 from lotus_ray.data.pixels import Image
 from lotus_ray.data.splits import Roles
-from lotus_ray.memory import give_back_memory
 from lotus_ray.problem import Batch, Workers
-from lotus_ray.roles import FORGET, STORED
 
 EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
 EVALUATION_BYTES = {"cuda": 1 << 27, "cpu": 1 << 25}  # of the images in such a batch, at most

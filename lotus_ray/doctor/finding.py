@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lotus_ray.errors import ClusterError, DataError, LotusRayError, StoreError
+from lotus_ray.base.errors import ClusterError, DataError, LotusRayError, StoreError
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _EXIT_CODES: dict[str, type[LotusRayError]] = {

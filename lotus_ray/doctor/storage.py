@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lotus_ray.base.errors import LotusRayError
 from lotus_ray.blobs import Blobs
 from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.blobs.patience import Patience
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.doctor.machine import GIB, Free, free_bytes, free_of
-from lotus_ray.errors import LotusRayError
 from lotus_ray.store import Store
 from lotus_ray.store_probe import broken_promise
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from lotus_ray.augment import Augmented
-from lotus_ray.errors import MethodError
+from lotus_ray.base.errors import MethodError
 from lotus_ray.losses import cross_entropy
 from lotus_ray.problem import Batch, Method, Phase, Problem, Split
 

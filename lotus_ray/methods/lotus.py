@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from lotus_ray.errors import MethodError
+from lotus_ray.base.errors import MethodError
 from lotus_ray.losses import categorical_one_hot, gumbel_softmax, soft_cross_entropy
 from lotus_ray.problem import Batch, Method, Phase, Problem
 

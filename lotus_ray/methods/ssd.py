@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from lotus_ray.errors import MethodError
+from lotus_ray.base.errors import MethodError
 from lotus_ray.losses import cross_entropy
 from lotus_ray.methods.gradients import gradient_share
 from lotus_ray.problem import Batch, Method, Phase, Problem, Split

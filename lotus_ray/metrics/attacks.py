@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lotus_ray.errors import UndefinedMetric
+from lotus_ray.base.errors import UndefinedMetric
 
 RATES = {"tpr_1pct": 0.01, "tpr_01pct": 0.001}  # of false positives, by name of the figure
 AUC = "auc"

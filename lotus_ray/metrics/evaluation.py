@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lotus_ray.base.roles import FORGET, ROLES
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.problem import LogitsCache, Split, Workers
-from lotus_ray.roles import FORGET, ROLES
 
 _ROWS_AT_A_TIME = 512  # of known logits
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lotus_ray.errors import UndefinedMetric
+from lotus_ray.base.errors import UndefinedMetric
 
 
 def membership_accuracy(retain: Any, nonmember: Any, forget: Any) -> float:

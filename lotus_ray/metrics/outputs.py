@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
-from lotus_ray.roles import ROLES
+from lotus_ray.base.roles import ROLES
 
 SAMPLES = "samples.parquet"
 TENSORS = "tensors.safetensors"

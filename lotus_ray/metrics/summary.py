@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lotus_ray.errors import UndefinedMetric
+from lotus_ray.base.errors import UndefinedMetric
+from lotus_ray.base.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
 from lotus_ray.metrics.attacks import AUC, RATES, attack_auc, attack_intervals, attack_tpr
 from lotus_ray.metrics.divergence import rf_jsd, rf_jsd_compat, zrf
 from lotus_ray.metrics.membership import membership_accuracy
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.roles import FORGET, RETAIN, ROLES, TEST, UNSEEN
 
 Compute = Callable[[], float]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lotus_ray import seeds
-from lotus_ray.errors import JobError, nearest
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.models import pretrained
 from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
 from lotus_ray.models.resnet_cifar import resnet18_cifar

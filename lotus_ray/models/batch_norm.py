@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 
 
 class CpuSyncBatchNorm2d(nn.BatchNorm2d):

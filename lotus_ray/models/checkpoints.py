@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 
 
 def weights_to_bytes(model: nn.Module) -> bytes:

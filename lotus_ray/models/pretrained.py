@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from lotus_ray.errors import JobError, nearest
+from lotus_ray.base.errors import JobError, nearest
 
 CIFAR_RESNET18 = "resnet18_cifar"
 TORCHVISION = "torchvision/"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lotus_ray.errors import JobError, TrackerError
+from lotus_ray.base.errors import JobError, TrackerError
 from lotus_ray.trackers.runs import CellRun, Exported
 from lotus_ray.trackers.secrets import told
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.trackers.runs import CellRun, Exported
 
 NEW, REPLACED = "new", "replaced"

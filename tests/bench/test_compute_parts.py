@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lotus_ray.base.errors import JobError
+from lotus_ray.base.roles import RETAIN, ROLES
 from lotus_ray.bench import gpu, mask, precisions, unlearning
 from lotus_ray.bench.compute import measure
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.overhead import seconds_beyond
 from lotus_ray.counters import Forwards
-from lotus_ray.errors import JobError
-from lotus_ray.roles import RETAIN, ROLES
 
 TINY = Sizes(
     model="resnet18_cifar",

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.blobs.address import Address
-from lotus_ray.errors import StoreError
 
 SECRET = "canary91c4"
 

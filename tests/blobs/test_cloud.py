@@ -19,13 +19,13 @@ pytest.importorskip("moto")
 
 from obstore.exceptions import BaseError
 
+from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.blobs import cloud
 from lotus_ray.blobs.address import Address
 from lotus_ray.blobs.cloud import CloudBlobs
 from lotus_ray.blobs.faults import Fault
 from lotus_ray.blobs.patience import Patience
 from lotus_ray.cli import main
-from lotus_ray.errors import StoreError, StoreUnreachable
 from lotus_ray.store import OK, Store
 from tests.cloud import KEY, SECRET, Proxy, Road, log_in, new_bucket
 

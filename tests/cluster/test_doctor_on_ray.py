@@ -17,7 +17,7 @@ from tests.cluster.clusters import head
 pytestmark = pytest.mark.ray
 REFUSED = """
 from lotus_ray.cluster import placement, session
-from lotus_ray.errors import ClusterError
+from lotus_ray.base.errors import ClusterError
 from lotus_ray.job_schema import Resources
 
 placement.PATIENCE_SECONDS = 5
@@ -30,7 +30,7 @@ with session.session():
 """
 OTHER_TOKEN = """
 from lotus_ray.cluster.session import session
-from lotus_ray.errors import ClusterError
+from lotus_ray.base.errors import ClusterError
 
 try:
     session().__enter__()

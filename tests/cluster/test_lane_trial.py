@@ -13,11 +13,17 @@ pytest.importorskip("ray")
 
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from lotus_ray.base.errors import (
+    ArtifactDamaged,
+    ClusterError,
+    DataError,
+    StoreError,
+    StoreUnreachable,
+)
 from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import ArtifactDamaged, ClusterError, DataError, StoreError, StoreUnreachable
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.store import Store

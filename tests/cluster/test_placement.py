@@ -15,6 +15,7 @@ from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,
 )
 
+from lotus_ray.base.errors import ClusterError, JobError
 from lotus_ray.cluster import grid, placement, session
 from lotus_ray.cluster import nodes as nodes_module
 from lotus_ray.cluster.placement import (
@@ -27,7 +28,6 @@ from lotus_ray.cluster.placement import (
     lanes_to_come,
     workers_at_most,
 )
-from lotus_ray.errors import ClusterError, JobError
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("ray")
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.cluster.preparing import FEW, run_on_cluster
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES, Images, Source
-from lotus_ray.errors import DataError
 
 pytestmark = pytest.mark.ray
 

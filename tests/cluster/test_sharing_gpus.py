@@ -14,15 +14,15 @@ import torch
 
 pytest.importorskip("ray")
 
+from lotus_ray.base.errors import GpuPartTooSmall
+from lotus_ray.base.memory import CONTEXT_BYTES
 from lotus_ray.cells import Plan, plan
 from lotus_ray.cluster import grid, worker
 from lotus_ray.cluster.placement import LANE_DRIVER_BYTES
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.errors import GpuPartTooSmall
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.memory import CONTEXT_BYTES
 from lotus_ray.problem import Workers as Alone
 from lotus_ray.store import Store
 from lotus_ray.todo import Todo

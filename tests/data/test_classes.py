@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from lotus_ray.base.errors import DataError
+from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.classes import class_number, with_calibration
 from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, draw_roles
-from lotus_ray.errors import DataError
-from lotus_ray.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from tests.toy import Sample, source
 
 WNIDS = ("n02012849", "n03126707", "n07873807")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data import room as room_module
 from lotus_ray.data.decoded import DecodedFiles, DecodeTask, decode_here
 from lotus_ray.data.images import Transform
@@ -21,7 +22,6 @@ from lotus_ray.data.room import Room
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 from tests.toy import PLAIN, Sample, png, read_pixels, source, table
 
 IMAGE = PLAIN.image_bytes  # 12

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.id_files import read_sample_ids
-from lotus_ray.errors import DataError
 
 IDS = ("a/1", "b/2", "a/1")
 

@@ -11,8 +11,8 @@ import torchvision.transforms as tv
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.images import Transform, decode, decode_all
-from lotus_ray.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
 

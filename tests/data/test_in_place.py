@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.cli import main
 from lotus_ray.data import preflight, shards
 from lotus_ray.data.in_place import adopt
@@ -23,7 +24,6 @@ from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.shards import Columns, Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 from lotus_ray.store import Store
 from tests.toy import PLAIN, Canary, read_pixels
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lotus_ray.base.roles import FORGET, RETAIN, STORED
 from lotus_ray.data.notes import UNCHECKED, notes_on
 from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import DIGEST_TYPE
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
-from lotus_ray.roles import FORGET, RETAIN, STORED
 from tests.toy import Sample, make_roles, source
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
 from lotus_ray.data.order import BLOCKS_A_WINDOW, Order
 
 small = settings(max_examples=60, deadline=None)

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.pieces import Piece, check_bytes, wanted_pieces
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 from tests.toy import PLAIN, Sample, png, read_pixels, rewrite, source, table
 
 

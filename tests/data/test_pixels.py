@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from lotus_ray.base.roles import FORGET, RETAIN
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 from lotus_ray.data.pixels import Pixels, StreamedPixels
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.problem import Batch, Workers
-from lotus_ray.roles import FORGET, RETAIN
 from tests.toy import PLAIN, table
 
 COUNT, WINDOW, GROUP = 90, 16, 7

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import DataError
 from tests.toy import Sample, reseal, rewrite, source
 
 SAMPLES = [

@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import ShardTask, prepare
 from lotus_ray.data.shards import Manifest, Shard
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, Images, Source
 from lotus_ray.data.spans import spans_path
-from lotus_ray.errors import DataError
 from tests.toy import Sample, source
 
 SAMPLES = [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data import room as room_module
 from lotus_ray.data.room import Room, alone
-from lotus_ray.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.cli import main
 from lotus_ray.data import preflight, shards
 from lotus_ray.data.in_place import adopt
@@ -23,7 +24,6 @@ from lotus_ray.data.pieces import wanted_pieces
 from lotus_ray.data.shards import Columns
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.errors import DataError
 from lotus_ray.store import Store
 from tests.data.test_in_place import write
 from tests.toy import PLAIN, read_pixels

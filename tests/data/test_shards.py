@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data import shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.errors import DataError
 from tests.toy import Sample, source
 
 SAMPLES = [

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, SPLITS, TRAIN, Images, find, mufac
-from lotus_ray.errors import DataError, JobError
 from tests import standins
 from tests.toy import Sample
 

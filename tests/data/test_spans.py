@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.pieces import Piece, wanted_pieces
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import TRAIN
 from lotus_ray.data.spans import read_spans, spans_path
-from lotus_ray.errors import DataError
 from tests.toy import Sample, source, table
 
 RANDOM = np.random.default_rng(0)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lotus_ray.base.errors import DataError
+from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Chosen, Roles, draw_roles
-from lotus_ray.errors import DataError
-from lotus_ray.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
 
 Counts = list[tuple[int, int]]  # training and held-out samples of each class
 COUNTS = st.tuples(

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
+from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data import warm
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet, WarmSplit
 from lotus_ray.problem import Batch, Workers
-from lotus_ray.roles import FORGET, RETAIN, TEST, UNSEEN
 from tests.toy import batch_of, make_warm, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from lotus_ray.base.errors import MethodError
 from lotus_ray.engine import unlearn
-from lotus_ray.errors import MethodError
 from lotus_ray.methods.gold import Gold
 from lotus_ray.methods.original import Original
 from lotus_ray.problem import Method, Phase, Problem, Split

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from lotus_ray.errors import UndefinedMetric
+from lotus_ray.base.errors import UndefinedMetric
 from lotus_ray.metrics import attack_auc, attack_intervals, attack_tpr
 from lotus_ray.metrics.attacks import RATES, _Contest, resamples
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lotus_ray.errors import UndefinedMetric
+from lotus_ray.base.errors import UndefinedMetric
 from lotus_ray.metrics import membership_accuracy
 
 

@@ -12,7 +12,7 @@ import torch.multiprocessing
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 from tests.gloo import join_two
 

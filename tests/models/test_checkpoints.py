@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.models.checkpoints import (
     load_into,
     read_weights,

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from lotus_ray import models
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lotus_ray import models
-from lotus_ray.errors import JobError
+from lotus_ray.base.errors import JobError
 from lotus_ray.models import ModelSpec, pretrained
 from lotus_ray.models.checkpoints import load_into, read_weights
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.store import Store, sealed
 from tests.stores import FIRST, LAST, commit

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 from lotus_ray.report.collect import collect
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.files import to_inline, write_figures

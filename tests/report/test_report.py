@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 from lotus_ray.metrics import jsd_compat
 from lotus_ray.report.collect import METHOD_ORDER, collect
 from lotus_ray.report.columns import METRICS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.data.sources import image_folder, imagenet, mufac, tiny_imagenet
 from lotus_ray.data.sources.cifar import CIFAR10, CIFAR100, opener
 from lotus_ray.data.sources.digits import open_digits
 from lotus_ray.data.sources.images import HELDOUT, SPLITS, TRAIN, Images, Source
-from lotus_ray.errors import JobError, nearest
 
 __all__ = [
     "HELDOUT",

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Item, existing, index_of
-from lotus_ray.errors import DataError
 
 
 @dataclass(frozen=True)

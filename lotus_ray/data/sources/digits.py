@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
 from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Item, index_of
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.sources.images import (
     HELDOUT,
     SPLITS,
@@ -15,7 +16,6 @@ from lotus_ray.data.sources.images import (
     index_of,
     read_bytes,
 )
-from lotus_ray.errors import DataError
 
 NAME = "image_folder"
 LAYOUT = "train/<class>/ and val/<class>/"

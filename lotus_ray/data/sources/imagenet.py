@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.sources.images import (
     HELDOUT,
     TRAIN,
@@ -16,7 +17,6 @@ from lotus_ray.data.sources.images import (
     index_of,
     read_bytes,
 )
-from lotus_ray.errors import DataError
 
 NAME = "imagenet"
 TRAIN_TAR = "ILSVRC2012_img_train.tar"  # a tar of one tar a class

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lotus_ray.errors import DataError
+from lotus_ray.base.errors import DataError
 
 TRAIN = "train"
 HELDOUT = "heldout"

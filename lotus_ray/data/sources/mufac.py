@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.sources.images import (
     HELDOUT,
     TRAIN,
@@ -19,7 +20,6 @@ from lotus_ray.data.sources.images import (
     plain_name,
     read_bytes,
 )
-from lotus_ray.errors import DataError
 
 NAME = "mufac"
 FOLDER = "custom_korean_family_dataset_resolution_128"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lotus_ray.base.errors import DataError
 from lotus_ray.data.sources.images import (
     HELDOUT,
     TRAIN,
@@ -16,7 +17,6 @@ from lotus_ray.data.sources.images import (
     plain_name,
     read_bytes,
 )
-from lotus_ray.errors import DataError
 
 FOLDER = "tiny-imagenet-200"
 LAYOUT = f"{FOLDER}/"

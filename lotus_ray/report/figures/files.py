@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import matplotlib
 from matplotlib.figure import Figure
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.sheet import INK, styled

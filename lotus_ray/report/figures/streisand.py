@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lotus_ray.errors import StoreError
+from lotus_ray.base.errors import StoreError
+from lotus_ray.base.roles import FORGET, RETAIN, TEST
 from lotus_ray.metrics.outputs import SAMPLES
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import GREY
 from lotus_ray.report.figures.rows import put_rows, rows_of, say, why_none
 from lotus_ray.report.figures.sheet import EM, GAP, INK, TEXT, WIDTH, Drawing, number, place, sheet
-from lotus_ray.roles import FORGET, RETAIN, TEST
 from lotus_ray.store import OK, Store
 
 TITLE = "Streisand view: output entropy"

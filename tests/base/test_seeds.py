@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from lotus_ray import seeds
+from lotus_ray.base import seeds
 
 
 def test_seed_is_the_same_on_every_machine() -> None:

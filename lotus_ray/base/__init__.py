@@ -1,0 +1,1 @@
+"""Errors, seeds, role names, memory and times: what every other room may use."""
