@@ -95,7 +95,7 @@ def grid(
     """Run every missing cell of a job, then print its table. Run it again to resume."""
     from lotus_ray import run
     from lotus_ray.job import load_job
-    from lotus_ray.store import Store
+    from lotus_ray.store.results import Store
 
     signal.signal(signal.SIGTERM, _terminated)
     if max_bad_images is not None:
@@ -127,7 +127,7 @@ def unlearn(
     """Unlearn by one method; leave the weights and a run card in the output folder."""
     from lotus_ray.export import CARD, load_one, unlearn_to
     from lotus_ray.run import Options
-    from lotus_ray.store import Store
+    from lotus_ray.store.results import Store
 
     signal.signal(signal.SIGTERM, _terminated)
     loaded = load_one(job, method, overrides)
@@ -193,7 +193,7 @@ def report(
     """Print the rows of STORE."""
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
-    from lotus_ray.store import Store
+    from lotus_ray.store.results import Store
 
     opened = Store.open(store)
     opened.check_exists()
@@ -240,7 +240,7 @@ def export_(store: str, tracker: str, uri: str | None, output: str | None) -> No
 
     Run it again to bring them up to date.
     """
-    from lotus_ray.store import Store
+    from lotus_ray.store.results import Store
     from lotus_ray.trackers import TRACKERS
     from lotus_ray.trackers.runs import runs_of
 

@@ -15,7 +15,7 @@ import click
 def status_(store: str, as_json: bool) -> None:
     """Say how far the last grid of STORE is, running or not."""
     from lotus_ray.status import status
-    from lotus_ray.store import Store
+    from lotus_ray.store.results import Store
 
     found = status(Store.open(store))
     click.echo(json.dumps(found.to_plain(), indent=1) if as_json else found.to_text())

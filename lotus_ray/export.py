@@ -14,7 +14,7 @@ from lotus_ray.cells import Lane
 from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.run import Options, run_grid
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 
 MODEL = "model.safetensors"
 CARD_JSON = "run-card.json"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lotus_ray.base.memory import CONTEXT_BYTES, USABLE
 from lotus_ray.cells import Cell
-from lotus_ray.store import OK, Row
+from lotus_ray.store.results import OK, Row
 from lotus_ray.todo import Todo
 
 # What later cells may need beyond the first one measured, whose activations they share: SalUn's

@@ -50,7 +50,7 @@ from lotus_ray.packing import images_left
 from lotus_ray.precision import PRECISIONS
 from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.rows import about, failure, phase, status_of, with_attempts
-from lotus_ray.store import OK, Store
+from lotus_ray.store.results import OK, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.status import HEARTBEAT, HEARTBEAT_SECONDS
-from lotus_ray.store import OK, Store
+from lotus_ray.store.results import OK, Store
 from lotus_ray.todo import Todo
 from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
 

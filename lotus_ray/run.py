@@ -26,7 +26,7 @@ from lotus_ray.preview import check_here, check_models, locate_data, networks, p
 from lotus_ray.progress import Progress
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo

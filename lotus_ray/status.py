@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any
 
 from lotus_ray.base.timestamps import in_words, moment
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 
 OUTCOME = "outcome.json"
 HEARTBEAT = "heartbeat.json"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.data.shards import MANIFEST, Manifest
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 _DIGITS = 20  # of a digest, in the name of a folder
 

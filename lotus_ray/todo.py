@@ -11,7 +11,7 @@ from lotus_ray.base.errors import DataError, StoreError
 from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.room import Room
 from lotus_ray.data.splits import Roles
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.store_data import fetch
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.store import OK, Store
+from lotus_ray.store.results import OK, Store
 
 EVEN, FIRST, LAST = [[0.5, 0.5]], [[1.0, 0.0]], [[0.0, 1.0]]  # softmax outputs, [N_f, C]
 LABELS = {"original": "Original", "gold": "Gold Std", "finetune": "Finetuning", "lotus": "LoTUS"}

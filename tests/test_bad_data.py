@@ -23,7 +23,7 @@ from lotus_ray.data import preflight, shards
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, Shard
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.store import Row, Store
+from lotus_ray.store.results import Row, Store
 from tests.data.test_images import png_header
 from tests.data.test_preflight import renamed, retyped
 from tests.test_cli import DIGITS, failed, files, options, run

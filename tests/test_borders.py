@@ -13,8 +13,8 @@ from lotus_ray.methods import METHODS
 PACKAGE = Path(__file__).parent.parent / "lotus_ray"
 # Packages that must not be loaded once these modules are imported.
 BORDERS = {
-    "lotus_ray.store": ("ray", "torch", "obstore"),
-    "lotus_ray.blobs.cloud": ("ray", "torch"),
+    "lotus_ray.store.results": ("ray", "torch", "obstore"),
+    "lotus_ray.store.objects.cloud": ("ray", "torch"),
     "lotus_ray.store_data": ("ray", "torch", "obstore"),
     "lotus_ray.status": ("ray", "torch", "pydantic"),
     "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
@@ -91,7 +91,7 @@ def test_module_does_not_load_what_it_must_not(module: str, forbidden: tuple[str
 
 def test_a_bucket_loads_its_package_and_a_folder_does_not() -> None:
     """obstore is an extra: only who opens a store in a bucket needs it."""
-    code = "import sys; from lotus_ray.store import Store; Store.open(sys.argv[1]); "
+    code = "import sys; from lotus_ray.store.results import Store; Store.open(sys.argv[1]); "
     for uri, count in (("runs", 0), ("s3://bucket/runs", 1)):
         shown = subprocess.run(
             [sys.executable, "-c", code + "print(int('obstore' in sys.modules))", uri],

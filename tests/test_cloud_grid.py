@@ -19,7 +19,7 @@ from lotus_ray.data.shards import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job import load_job
 from lotus_ray.preview import locate_data
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.store_data import embedded_folder, fetch, share
 from lotus_ray.todo import Todo, reach
 from tests.cloud import KEY, SECRET, log_in

@@ -22,7 +22,7 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.preview import locate_data
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.todo import Todo
 from tests.standins import picture
 from tests.toy import Sample, source

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lotus_ray.cli import main
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 JOB = str(Path(__file__).parent.parent / "jobs" / "digits.yaml")
 QUICK = (

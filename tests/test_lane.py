@@ -32,7 +32,7 @@ from lotus_ray.models import ModelSpec
 from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
 from lotus_ray.problem import LogitsCache, Phase, Problem, Split
 from lotus_ray.rows import machine_facts
-from lotus_ray.store import Attempt, Store
+from lotus_ray.store.results import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo, load_roles
 

@@ -22,7 +22,7 @@ from lotus_ray.data.shards import Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.material import Decoders, gather
-from lotus_ray.store import Row, Store
+from lotus_ray.store.results import Row, Store
 from tests.toy import PLAIN, Sample, png, reseal, source, table
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"

@@ -25,7 +25,7 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.methods import METHODS
 from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.problem import Batch, LogitsCache, Workers
-from lotus_ray.store import Row, Store
+from lotus_ray.store.results import Row, Store
 from lotus_ray.todo import Todo
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 

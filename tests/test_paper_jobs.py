@@ -15,7 +15,7 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
 from lotus_ray.lane import WEIGHTS
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests import standins
 
 JOBS = Path(__file__).parent.parent / "jobs"

@@ -22,7 +22,7 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.precision import PRECISIONS, use_precision
 from lotus_ray.precision import prepare as prepared
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.todo import Todo
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
 from lotus_ray.progress import Progress
 from lotus_ray.status import HEARTBEAT
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.views import Standing, View, view_for
 
 

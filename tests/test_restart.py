@@ -24,7 +24,7 @@ from lotus_ray.methods.finetune import Finetune
 from lotus_ray.methods.original import Original
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.problem import Method, Problem, Workers
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.stored_borders import StoredBorders
 from tests.gloo import join_two
 from tests.methods.test_contract import SETTINGS, problem

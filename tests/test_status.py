@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotus_ray.base.timestamps import in_words, moment, utc_now
-from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.cli import main
 from lotus_ray.status import HEARTBEAT, OUTCOME, SILENT_SECONDS, GridStatus, status
-from lotus_ray.store import OK, Store
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.results import OK, Store
 
 NOW = 1_800_000_000.0
 LABELS = {"benchmark": "digits", "model": "ResNet18", "setting": "instance_10pct", "smoke": False}

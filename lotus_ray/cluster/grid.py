@@ -28,7 +28,7 @@ from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.room import Room
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 

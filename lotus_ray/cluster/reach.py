@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.todo import unreached
 
 ANSWER_SECONDS = 120  # for a process to start on each node

@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lotus_ray.base.errors import LotusRayError
-from lotus_ray.blobs import Blobs
-from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.blobs.patience import Patience
 from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.doctor.machine import GIB, Free, free_bytes, free_of
-from lotus_ray.store import Store
-from lotus_ray.store_probe import broken_promise
+from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects.retry import Patience
+from lotus_ray.store.probe import broken_promise
+from lotus_ray.store.results import Store
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
 _MAKE_ROOM = "df -h   (free some space, or lotus-ray grid JOB.yaml --store FOLDER of another disk)"
@@ -58,7 +58,7 @@ def _in_haste(blobs: Blobs) -> Blobs:
     """Return the same place, which in a bucket is asked again for a few seconds only."""
     if isinstance(blobs, LocalBlobs):
         return blobs
-    from lotus_ray.blobs.cloud import CloudBlobs
+    from lotus_ray.store.objects.cloud import CloudBlobs
 
     return CloudBlobs(blobs.address, _HASTE) if isinstance(blobs, CloudBlobs) else blobs
 

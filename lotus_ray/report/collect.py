@@ -11,7 +11,7 @@ from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.entries import Entry, shares_gpu
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 
 METHOD_ORDER = (
     "Original",

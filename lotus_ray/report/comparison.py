@@ -18,7 +18,7 @@ import numpy as np
 from lotus_ray.base.errors import StoreError
 from lotus_ray.metrics import VERSION, jsd, jsd_compat
 from lotus_ray.metrics.outputs import TENSORS, forget_probs
-from lotus_ray.store import Row, Store, sealed, unsealed
+from lotus_ray.store.results import Row, Store, sealed, unsealed
 
 
 @dataclass

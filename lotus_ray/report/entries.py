@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lotus_ray.store import OK, Row
+from lotus_ray.store.results import OK, Row
 
 Interval = tuple[float, float]
 

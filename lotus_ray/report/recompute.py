@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Summary, summarise
-from lotus_ray.store import OK, Row, Store
+from lotus_ray.store.results import OK, Row, Store
 
 
 def recompute(row: Row, original: Row | None, store: Store) -> Summary:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.cluster.clusters import ROOT, Head, ended, free_port, head, processes, wait_until
 
 pytestmark = pytest.mark.cluster

@@ -26,7 +26,7 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 

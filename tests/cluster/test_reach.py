@@ -21,7 +21,7 @@ import ray
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import ENVIRONMENT, reach
 from lotus_ray.cluster.reach import check_every_node, look_from_every_node, look_here
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_many_blind_nodes_are_counted(store: Store) -> None:
 
 
 def test_what_a_node_lacks_for_a_bucket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lotus_ray.blobs.cloud", raising=False)
+    monkeypatch.delitem(sys.modules, "lotus_ray.store.objects.cloud", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     assert "needs the package obstore" in look_here("s3://bucket/runs", "mark")
 

@@ -24,7 +24,7 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.problem import Workers as Alone
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.cluster.clusters import ROOT, Head, head, wait_until
 
 pytestmark = pytest.mark.cluster

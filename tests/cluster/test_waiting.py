@@ -16,7 +16,7 @@ from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import nodes
 from lotus_ray.job_schema import Resources
 from lotus_ray.run import check_store_stays
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 
 def wait_for(lines: list[str], count: int) -> None:

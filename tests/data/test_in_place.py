@@ -24,7 +24,7 @@ from lotus_ray.data.preflight import read_labels
 from lotus_ray.data.shards import Columns, Manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.toy import PLAIN, Canary, read_pixels
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"

@@ -24,7 +24,7 @@ from lotus_ray.data.pieces import wanted_pieces
 from lotus_ray.data.shards import Columns
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.data.splits import Roles
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.data.test_in_place import write
 from tests.toy import PLAIN, read_pixels
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lotus_ray.blobs.local import LocalBlobs
 from lotus_ray.cli import main
 from lotus_ray.doctor import examine as module
 from lotus_ray.doctor.exposure import RayPort, exposure
@@ -19,7 +18,8 @@ from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding, exit_code
 from lotus_ray.doctor.machine import GIB, shared_memory
 from lotus_ray.doctor.ray_address import reachability
 from lotus_ray.doctor.storage import storage
-from lotus_ray.store import Store
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.results import Store
 
 DIGITS = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 

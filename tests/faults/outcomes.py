@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lotus_ray.store import Row, Store
+from lotus_ray.store.results import Row, Store
 
 
 def by_method(store: Path) -> dict[str, Row]:

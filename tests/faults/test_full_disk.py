@@ -10,7 +10,7 @@ import pytest
 
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.faults.child import CELLS, SMALL, Fault, run
 
 # Which write comes next on a disk that is full after this one; cells whose row is visible then.

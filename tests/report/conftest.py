@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.made_up import three_seeds
 
 

@@ -13,7 +13,7 @@ from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Group, groups
 from lotus_ray.report.figures import draw
-from lotus_ray.store import OK, Store
+from lotus_ray.store.results import OK, Store
 
 LABELS = {
     "original": "Original",

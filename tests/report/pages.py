@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 from lotus_ray.report.collect import collect
 from lotus_ray.report.page import to_page
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 LOADS = {"src", "srcset", "data", "poster", "action", "formaction", "background", "ping"}

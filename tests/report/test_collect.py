@@ -5,7 +5,7 @@ import math
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import groups
 from lotus_ray.report.notes import notes
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.stores import FIRST, LAST, commit
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.report.comparison import Comparisons
-from lotus_ray.store import Store, sealed
+from lotus_ray.store.results import Store, sealed
 from tests.stores import FIRST, LAST, commit
 
 

@@ -14,7 +14,7 @@ from lotus_ray.report.collect import collect
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.files import to_inline, write_figures
 from lotus_ray.report.figures.sheet import WIDTH
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.made_up import HOSTILE, commit, figure_of, group_of
 
 

@@ -16,7 +16,7 @@ from lotus_ray.report.figures.looks import COLOURS, GREY, looks
 from lotus_ray.report.figures.losses import curves
 from lotus_ray.report.figures.sheet import WIDTH, cut, lines_of, number
 from lotus_ray.report.figures.streisand import BINS, FLOOR, FOOT, SHARE
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.made_up import commit, figure_of, group_of, lotus_phases, outputs
 
 

@@ -19,7 +19,7 @@ from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import FORMATS, to_csv, to_json, to_table
 from lotus_ray.report.formats.shown import Figure, Table, one_line, tables
 from lotus_ray.report.published import SOURCES
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.test_statistics import CPU, GPU, entry, gold
 from tests.stores import commit
 

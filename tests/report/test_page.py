@@ -17,7 +17,7 @@ from lotus_ray.report.entries import groups
 from lotus_ray.report.figures import FIGURES
 from lotus_ray.report.page.tables import table_of
 from lotus_ray.report.statistics import marks
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.made_up import HOSTILE, commit, outputs, three_seeds
 from tests.report.pages import Page, check_is_alone, check_links, html_of
 from tests.test_cli import grid
@@ -326,7 +326,7 @@ def test_making_a_page_loads_neither_torch_nor_ray_nor_pyplot(store: Store) -> N
         "import sys\n"
         "from lotus_ray.report.collect import collect\n"
         "from lotus_ray.report.page import to_page\n"
-        "from lotus_ray.store import Store\n"
+        "from lotus_ray.store.results import Store\n"
         "store = Store.open(sys.argv[1])\n"
         "text = to_page(collect(store), store)\n"
         "names = ('torch', 'ray', 'matplotlib.pyplot')\n"

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from lotus_ray.report.collect import collect
 from lotus_ray.report.page import to_page
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.report.made_up import HOSTILE, commit, three_seeds
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -20,7 +20,7 @@ from lotus_ray.metrics.outputs import SAMPLES, TENSORS
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.recompute import recompute
-from lotus_ray.store import Row, Store, sealed
+from lotus_ray.store.results import Row, Store, sealed
 from tests.test_lane import plan_lane, run_todo
 
 WRONG = 0.123
@@ -157,7 +157,7 @@ def test_it_loads_neither_torch_nor_ray(store: Store) -> None:
     code = (
         "import sys\n"
         "from lotus_ray.report.collect import collect\n"
-        "from lotus_ray.store import Store\n"
+        "from lotus_ray.store.results import Store\n"
         "found = collect(Store.open(sys.argv[1]), recompute=True)\n"
         "(lotus,) = [entry for entry in found if entry.method == 'LoTUS']\n"
         "loaded = [name for name in ('torch', 'ray') if name in sys.modules]\n"

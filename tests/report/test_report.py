@@ -17,7 +17,7 @@ from lotus_ray.report.collect import METHOD_ORDER, collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import COLUMNS, FORMATS, to_csv, to_json, to_table
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from tests.stores import EVEN, FIGURES, FIRST, LAST, commit
 
 
@@ -366,7 +366,7 @@ def test_making_a_report_loads_neither_torch_nor_ray(store: Store) -> None:
         "import sys\n"
         "from lotus_ray.report.collect import collect\n"
         "from lotus_ray.report.formats import FORMATS\n"
-        "from lotus_ray.store import Store\n"
+        "from lotus_ray.store.results import Store\n"
         "entries = collect(Store.open(sys.argv[1]))\n"
         "text = ''.join(form(entries) for form in FORMATS.values())\n"
         "print('Gold Std' in text, [name for name in ('torch', 'ray') if name in sys.modules])\n"

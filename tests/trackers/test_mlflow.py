@@ -16,7 +16,7 @@ import pytest
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import JobError, TrackerError
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.trackers import mlflow as tracker
 from lotus_ray.trackers.runs import runs_of
 from tests.stores import FIRST, LAST, commit

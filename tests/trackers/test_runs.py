@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 from lotus_ray.trackers.runs import CellRun, runs_of
 from lotus_ray.trackers.secrets import told, told_value
 from tests.stores import FIRST, LAST, commit

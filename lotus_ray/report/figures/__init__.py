@@ -15,7 +15,7 @@ from lotus_ray.report.figures import (
     trade_off,
 )
 from lotus_ray.report.figures.sheet import Drawing, styled
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 FIGURES: dict[str, Callable[[Group, Store], Drawing]] = {
     "rf-jsd": rf_jsd.draw,

@@ -9,7 +9,7 @@ from statistics import fmean
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import key_height, looks, put_key
 from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 _BOTH = ("rf_jsd", "jsd")
 TITLE = "RF-JSD beside JSD"

@@ -16,7 +16,7 @@ from lotus_ray.base.errors import StoreError
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.sheet import INK, styled
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _NOT_OURS = ("metadata", "style")

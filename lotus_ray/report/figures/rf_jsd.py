@@ -5,7 +5,7 @@ from __future__ import annotations
 from lotus_ray.report.entries import Group
 from lotus_ray.report.figures.rows import put_dots, put_rows, rows_of
 from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, scale, sheet
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 TITLE = "RF-JSD"
 _TOP = 8.0

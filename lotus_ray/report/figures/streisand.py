@@ -19,7 +19,7 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import GREY
 from lotus_ray.report.figures.rows import put_rows, rows_of, say, why_none
 from lotus_ray.report.figures.sheet import EM, GAP, INK, TEXT, WIDTH, Drawing, number, place, sheet
-from lotus_ray.store import OK, Store
+from lotus_ray.store.results import OK, Store
 
 TITLE = "Streisand view: output entropy"
 FLOOR = 1e-10  # nats

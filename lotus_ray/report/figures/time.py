@@ -6,7 +6,7 @@ from lotus_ray.report.entries import Group
 from lotus_ray.report.figures.rows import put_dots, put_rows, rows_of
 from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, Drawing, lines_of, scale, sheet
 from lotus_ray.report.statistics import hardware
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 TITLE = "Time"
 PARTS = {"unlearn_seconds": "unlearn", "prepare_seconds": "prepare", "evaluate_seconds": "evaluate"}

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import Look, key_height, looks, put_key
 from lotus_ray.report.figures.sheet import GAP, INK, WIDTH, Drawing, place, scale, sheet
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 TITLE = "Forgetting against retention"
 X, Y = "retain_acc", "forget_acc"

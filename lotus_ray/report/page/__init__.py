@@ -20,7 +20,7 @@ from lotus_ray.report.formats import shown
 from lotus_ray.report.page.cells import Cell, cells_of
 from lotus_ray.report.page.head import facts, legend, smoke
 from lotus_ray.report.page.tables import Table, table_of
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 PAGE = "report.html"  # in the store
 REPLACEMENT = "\ufffd"  # of what must not stand in HTML

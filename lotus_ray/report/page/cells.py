@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lotus_ray.report.entries import Entry, Group
-from lotus_ray.store import OK, Row
+from lotus_ray.store.results import OK, Row
 
 _AGAINST_GOLD = ("jsd", "avg_gap", "jsd_x1e4")  # these are not part of the row
 _SIMPLE = ("counters", "resources", "versions", "bad_images")

@@ -20,13 +20,13 @@ pytest.importorskip("moto")
 from obstore.exceptions import BaseError
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.blobs import cloud
-from lotus_ray.blobs.address import Address
-from lotus_ray.blobs.cloud import CloudBlobs
-from lotus_ray.blobs.faults import Fault
-from lotus_ray.blobs.patience import Patience
 from lotus_ray.cli import main
-from lotus_ray.store import OK, Store
+from lotus_ray.store.objects import cloud
+from lotus_ray.store.objects.address import Address
+from lotus_ray.store.objects.cloud import CloudBlobs
+from lotus_ray.store.objects.errors import Fault
+from lotus_ray.store.objects.retry import Patience
+from lotus_ray.store.results import OK, Store
 from tests.cloud import KEY, SECRET, Proxy, Road, log_in, new_bucket
 
 QUICK = Patience(first_seconds=0.01, longest_seconds=0.1, total_seconds=20, request_seconds=2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.blobs.address import Address
+from lotus_ray.store.objects.address import Address
 
 SECRET = "canary91c4"
 

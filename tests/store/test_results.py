@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
-from lotus_ray.store import MARKER, OK, Attempt, Row, Store, unsealed
+from lotus_ray.store.results import MARKER, OK, Attempt, Row, Store, unsealed
 from tests.races import race
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
@@ -399,7 +399,7 @@ def test_a_kind_of_store_that_does_not_exist_is_refused(uri: str) -> None:
 def test_a_bucket_without_its_package_says_what_to_install(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "lotus_ray.blobs.cloud", raising=False)
+    monkeypatch.delitem(sys.modules, "lotus_ray.store.objects.cloud", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(StoreError) as caught:
         Store.open(uri)
@@ -456,7 +456,7 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(
 FULL_DISK = """
 import resource, signal, sys
 from lotus_ray.base.errors import StoreError
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -632,7 +632,7 @@ def test_the_store_keeps_its_promise_over_10_000_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At most one visible row a cell, all that it names whole, and nothing else collected."""
-    caplog.set_level(logging.ERROR, logger="lotus_ray.store")
+    caplog.set_level(logging.ERROR, logger="lotus_ray.store.results")
     memory = Path("/dev/shm")
     monkeypatch.setattr(tempfile, "tempdir", str(memory if memory.is_dir() else tmp_path))
     StoreMachine.steps, rounds = 0, 0
@@ -650,7 +650,7 @@ def test_the_store_keeps_its_promise_over_10_000_steps(
 TWO_DRIVERS = """
 import json, sys, time
 from pathlib import Path
-from lotus_ray.store import Store
+from lotus_ray.store.results import Store
 
 folder, me, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 store, won = Store.open(str(folder / "store")), 0

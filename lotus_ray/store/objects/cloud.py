@@ -22,9 +22,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.blobs.address import Address
-from lotus_ray.blobs.faults import LOGIN, Fault, no_bucket
-from lotus_ray.blobs.patience import PATIENCE, Patience
+from lotus_ray.store.objects.address import Address
+from lotus_ray.store.objects.errors import LOGIN, Fault, no_bucket
+from lotus_ray.store.objects.retry import PATIENCE, Patience
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetOptions

@@ -28,10 +28,10 @@ from typing import Any
 
 from lotus_ray.base.errors import ArtifactDamaged, StoreError
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.blobs import Blobs
-from lotus_ray.blobs.address import KINDS, Address
-from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.store_probe import broken_promise
+from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects.address import KINDS, Address
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.probe import broken_promise
 
 Row = dict[str, Any]
 OK = "ok"
@@ -322,7 +322,7 @@ class Store:
 
 def _cloud_blobs(address: Address) -> Blobs:
     try:
-        from lotus_ray.blobs.cloud import CloudBlobs
+        from lotus_ray.store.objects.cloud import CloudBlobs
     except ImportError as error:
         raise StoreError(
             f"a store in a bucket needs the package {error.name}, which is not installed",

@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.blobs import Blobs
+from lotus_ray.store.objects import Blobs
 
 LEFT_AFTER_SECONDS = 3600  # longer than patience with a slow server, and clocks that differ
 _PROBE = re.compile(r"probe-(?:([0-9]+)-)?[0-9a-f]{32}/")  # an older version told no time

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.blobs import Blobs
-from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.store import Store
-from lotus_ray.store_probe import LEFT_AFTER_SECONDS, broken_promise
+from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.probe import LEFT_AFTER_SECONDS, broken_promise
+from lotus_ray.store.results import Store
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def test_leftovers_that_cannot_be_listed_hinder_nobody(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.store_probe import broken_promise
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.probe import broken_promise
 
 LocalBlobs.read = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 broken_promise(LocalBlobs(Path(sys.argv[1])))

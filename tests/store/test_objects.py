@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.blobs import Blobs
-from lotus_ray.blobs.local import LocalBlobs
-from lotus_ray.store import Store
+from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.results import Store
 from tests.races import race
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.blobs.address import Address
+from lotus_ray.store.objects.address import Address
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")

@@ -1,0 +1,1 @@
+"""Durable rows, in a folder or a bucket."""
