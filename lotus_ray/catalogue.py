@@ -9,7 +9,7 @@ Items = list[dict[str, str]]
 
 
 def _methods() -> Items:
-    from lotus_ray.methods import METHODS
+    from lotus_ray.unlearning.methods import METHODS
 
     return [
         {

@@ -15,11 +15,11 @@ from lotus_ray.data.sources import find, prepare_command
 from lotus_ray.job_schema import Job
 from lotus_ray.job_yaml import Document, dotted
 from lotus_ray.method_specs import build_method, describe
-from lotus_ray.methods import METHODS
-from lotus_ray.methods.from_scratch import FromScratch
-from lotus_ray.methods.salun import Salun
 from lotus_ray.models import pretrained
-from lotus_ray.problem import Method
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods.from_scratch import FromScratch
+from lotus_ray.unlearning.methods.salun import Salun
+from lotus_ray.unlearning.problem import Method
 
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
 

@@ -26,13 +26,9 @@ from lotus_ray.base.memory import (
     outgrew_part,
 )
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.borders import PhaseRecord
 from lotus_ray.cells import Cell, Lane
-from lotus_ray.compiling import Compiling
-from lotus_ray.counters import BACKWARDS, STUDENT, TEACHER, Forwards
 from lotus_ray.data.shards import read_manifest
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.engine import Clock, unlearn
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
 from lotus_ray.method_specs import build_method
@@ -48,11 +44,15 @@ from lotus_ray.models.checkpoints import (
 from lotus_ray.original_logits import known_logits
 from lotus_ray.packing import images_left
 from lotus_ray.precision import PRECISIONS
-from lotus_ray.problem import LogitsCache, Problem, Workers
 from lotus_ray.rows import about, failure, phase, status_of, with_attempts
 from lotus_ray.store.results import OK, Store
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
+from lotus_ray.unlearning.checkpoint import PhaseRecord
+from lotus_ray.unlearning.compile import Compiling
+from lotus_ray.unlearning.engine import Clock, unlearn
+from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
 
 WEIGHTS = "weights.safetensors"
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.splits import Roles
-from lotus_ray.problem import LogitsCache, Split, Workers
 from lotus_ray.store.results import Store
+from lotus_ray.unlearning.problem import LogitsCache, Split, Workers
 
 SETS = ((UNSEEN, TEST), (FORGET, RETAIN), (CALIBRATION,))
 _ROWS_A_SHARD = 65_536  # of 1,000 classes in float32: 262 MB

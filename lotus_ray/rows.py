@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lotus_ray.base.errors import LotusRayError
-from lotus_ray.borders import PhaseRecord
+from lotus_ray.unlearning.checkpoint import PhaseRecord
 
 if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
     from lotus_ray.cells import Cell, Lane

@@ -14,10 +14,10 @@ import torch
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.borders import Border
-from lotus_ray.engine import Clock
-from lotus_ray.problem import Workers
 from lotus_ray.store.results import Store
+from lotus_ray.unlearning.checkpoint import Border
+from lotus_ray.unlearning.engine import Clock
+from lotus_ray.unlearning.problem import Workers
 
 _log = logging.getLogger(__name__)
 _VERSIONS = f"lotus-ray {__version__}, torch {torch.__version__}, timm {version('timm')}"

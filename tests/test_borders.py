@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.methods import METHODS
+from lotus_ray.unlearning.methods import METHODS
 
 PACKAGE = Path(__file__).parent.parent / "lotus_ray"
 # Packages that must not be loaded once these modules are imported.
@@ -28,13 +28,13 @@ BORDERS = {
     "lotus_ray.report.recompute": ("ray", "torch"),
     "lotus_ray.metrics.summary": ("ray", "torch"),
     "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
-    "lotus_ray.problem": ("ray", "pydantic"),
-    "lotus_ray.engine": ("ray", "pydantic"),
-    "lotus_ray.losses": ("ray", "pydantic"),
-    "lotus_ray.methods": ("ray", "pydantic"),
+    "lotus_ray.unlearning.problem": ("ray", "pydantic"),
+    "lotus_ray.unlearning.engine": ("ray", "pydantic"),
+    "lotus_ray.unlearning.losses": ("ray", "pydantic"),
+    "lotus_ray.unlearning.methods": ("ray", "pydantic"),
     "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
     "lotus_ray.models": ("ray", "pydantic"),
-    "lotus_ray.borders": ("ray", "pydantic"),
+    "lotus_ray.unlearning.checkpoint": ("ray", "pydantic"),
     "lotus_ray.data.warm": ("ray", "pydantic"),
     "lotus_ray.bench.unlearning": ("ray", "pydantic"),
     "lotus_ray.bench.mask": ("ray", "pydantic"),
@@ -57,13 +57,16 @@ sys.meta_path.insert(0, Blocker())
 """
 TINY_RUN = """
 import torch
-from lotus_ray import borders, engine, losses, problem
+from lotus_ray.unlearning import checkpoint as borders
+from lotus_ray.unlearning import engine
+from lotus_ray.unlearning import losses
+from lotus_ray.unlearning import problem
 from lotus_ray.base import seeds
 from lotus_ray.bench import gpu, mask, step_loop
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated
-from lotus_ray.counters import Forwards
-from lotus_ray.methods import METHODS
+from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.metrics.summary import summarise
 sizes = Sizes("resnet18_cifar", {"width": 2}, 8, 3, 4, 8, 4, 4, 8)
 stage = build(sizes, torch.device("cpu")).fill()
@@ -106,7 +109,7 @@ def test_a_bucket_loads_its_package_and_a_folder_does_not() -> None:
 def test_the_border_test_can_fail() -> None:
     """The cluster package does load Ray, and the engine does load torch."""
     assert loaded("lotus_ray.cluster.session", ("ray", "torch"))[0] == "ray"
-    assert loaded("lotus_ray.engine", ("torch",)) == ["torch"]
+    assert loaded("lotus_ray.unlearning.engine", ("torch",)) == ["torch"]
 
 
 def run_blocked(code: str) -> subprocess.CompletedProcess[str]:
@@ -151,7 +154,8 @@ def test_no_method_imports_another() -> None:
         (name, other)
         for name in methods
         for other in methods - {name}
-        if f"lotus_ray.methods.{other} " in (PACKAGE / "methods" / f"{name}.py").read_text()
+        if f"lotus_ray.unlearning.methods.{other} "
+        in (PACKAGE / "methods" / f"{name}.py").read_text()
     ]
     assert len(methods) == len(METHODS)
     assert guilty == []

@@ -13,7 +13,7 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import Manifest, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job import load_job
-from lotus_ray.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.lotus import Lotus
 from tests.toy import Sample, source
 
 JOB = """\

@@ -20,9 +20,9 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.shards import FORMAT
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.lane import WEIGHTS
-from lotus_ray.methods import METHODS
 from lotus_ray.metrics.outputs import TENSORS
 from lotus_ray.store.results import Store
+from lotus_ray.unlearning.methods import METHODS
 
 EMBEDDED = f"digits-{FORMAT}"
 DIGITS = Path(__file__).parent.parent / "jobs" / "digits.yaml"

@@ -13,13 +13,13 @@ from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.job_schema import DatasetJob, Job
 from lotus_ray.job_yaml import MAX_NODES, Document, dotted
 from lotus_ray.method_specs import build_method, describe
-from lotus_ray.methods import METHODS
-from lotus_ray.methods.finetune import Finetune
-from lotus_ray.methods.gold import Gold
-from lotus_ray.methods.lotus import Lotus
-from lotus_ray.methods.original import Original
-from lotus_ray.methods.salun import Salun
 from lotus_ray.models import ModelSpec
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.gold import Gold
+from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.original import Original
+from lotus_ray.unlearning.methods.salun import Salun
 
 GOOD = """\
 store: runs/x

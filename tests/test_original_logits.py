@@ -19,14 +19,14 @@ from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.cells import plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.engine import unlearn
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.methods import METHODS
 from lotus_ray.original_logits import LogitsFiles, known_logits
-from lotus_ray.problem import Batch, LogitsCache, Workers
 from lotus_ray.store.results import Row, Store
 from lotus_ray.todo import Todo
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.problem import Batch, LogitsCache, Workers
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
@@ -190,7 +190,7 @@ def test_a_constant_teacher_is_not_run(disturb: Callable[[Tensor], object], aske
 def test_torchvisions_fresh_vision_transformer_is_constant() -> None:
     from torchvision.models import VisionTransformer
 
-    from lotus_ray.problem import _constant_answer
+    from lotus_ray.unlearning.problem import _constant_answer
 
     network = VisionTransformer(8, 4, 1, 1, 8, 16, num_classes=3).eval()
     answer = _constant_answer(network, torch.rand(1, 3, 8, 8))

@@ -25,7 +25,7 @@ from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.problem import Batch, Problem, Workers
+from lotus_ray.unlearning.problem import Batch, Problem, Workers
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

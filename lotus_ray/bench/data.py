@@ -29,7 +29,7 @@ from lotus_ray.data.room import Room
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.problem import Workers
+from lotus_ray.unlearning.problem import Workers
 
 THREADS = 2
 BATCH = 128

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lotus_ray.methods.bad_teacher import BadTeacher
-from lotus_ray.methods.finetune import Finetune
-from lotus_ray.methods.lotus import Lotus
-from lotus_ray.methods.neggrad_plus import NegGradPlus
-from lotus_ray.methods.relabel import Relabel
-from lotus_ray.methods.salun import Salun
-from lotus_ray.methods.scrub import Scrub
-from lotus_ray.methods.ssd import Ssd
-from lotus_ray.methods.unsir import Unsir
-from lotus_ray.problem import Method
+from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
+from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
+from lotus_ray.unlearning.methods.relabel import Relabel
+from lotus_ray.unlearning.methods.salun import Salun
+from lotus_ray.unlearning.methods.scrub import Scrub
+from lotus_ray.unlearning.methods.ssd import Ssd
+from lotus_ray.unlearning.methods.unsir import Unsir
+from lotus_ray.unlearning.problem import Method
 
 TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
 UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1}

@@ -14,14 +14,14 @@ from torch import nn
 
 from lotus_ray import models
 from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
-from lotus_ray.counters import STUDENT, TEACHER, Forwards
 from lotus_ray.data.images import Transform
 from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.models import ModelSpec
 from lotus_ray.precision import PRECISIONS, prepare, use_precision
-from lotus_ray.problem import LogitsCache, Problem, Workers
+from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
 
 NOISE = 40  # of 255 levels, either way, around the image of a class
 

@@ -21,12 +21,12 @@ from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.precisions import compared
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of, to_plain, to_table
 from lotus_ray.bench.unlearning import evaluated
-from lotus_ray.counters import Forwards
-from lotus_ray.engine import unlearn
-from lotus_ray.losses import cross_entropy
-from lotus_ray.methods.lotus import Lotus
 from lotus_ray.metrics.summary import summarise
-from lotus_ray.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
 
 # Dense bfloat16 by torch's name of the device, FLOP/s, from its maker's data sheet. A device that
 # is not here has no such figure: nothing is derived from names that are merely alike.

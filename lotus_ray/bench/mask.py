@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts, seconds_of
-from lotus_ray.methods.selection import largest
+from lotus_ray.unlearning.methods.selection import largest
 
 DENSITY = 0.1
 FASTER, MEMORY = 15.0, 0.25

@@ -12,12 +12,12 @@ from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.bench import unlearning
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated
-from lotus_ray.counters import Forwards
-from lotus_ray.engine import unlearn
-from lotus_ray.methods.lotus import Lotus
-from lotus_ray.methods.original import Original
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.summary import summarise
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.original import Original
 
 SEEDS = (0, 1, 2)
 METRICS = (

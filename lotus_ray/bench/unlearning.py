@@ -14,13 +14,13 @@ from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED
 from lotus_ray.bench.floors import Bare, Samples, forwards, needed
 from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
-from lotus_ray.counters import STUDENT, TEACHER, Forwards
-from lotus_ray.engine import unlearn
-from lotus_ray.methods import METHODS
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
-from lotus_ray.problem import Method
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.problem import Method
 
 AT_MOST = 1.10
 MOST_FORWARDS = 1.02

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lotus_ray.base.roles import FORGET, ROLES
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.problem import LogitsCache, Split, Workers
+from lotus_ray.unlearning.problem import LogitsCache, Split, Workers
 
 _ROWS_AT_A_TIME = 512  # of known logits
 

@@ -11,7 +11,7 @@ from lotus_ray.bench import gpu, mask, precisions, unlearning
 from lotus_ray.bench.compute import measure
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.overhead import seconds_beyond
-from lotus_ray.counters import Forwards
+from lotus_ray.unlearning.forward_counter import Forwards
 
 TINY = Sizes(
     model="resnet18_cifar",

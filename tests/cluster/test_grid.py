@@ -17,9 +17,9 @@ import torch
 
 from lotus_ray.data.splits import Roles
 from lotus_ray.lane import WEIGHTS
-from lotus_ray.methods import METHODS
 from lotus_ray.models.checkpoints import weights_from_bytes
 from lotus_ray.store.results import Row, Store
+from lotus_ray.unlearning.methods import METHODS
 
 pytestmark = pytest.mark.ray
 JOBS = Path(__file__).parent.parent.parent / "jobs"

@@ -23,9 +23,9 @@ from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
-from lotus_ray.problem import Workers as Alone
 from lotus_ray.store.results import Store
 from lotus_ray.todo import Todo
+from lotus_ray.unlearning.problem import Workers as Alone
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 SETTINGS = ["grid.methods=[original, gold, finetune, ssd]", "grid.seeds=[0, 1, 2, 3, 4]"]

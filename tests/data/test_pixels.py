@@ -14,7 +14,7 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.pieces import Piece
 from lotus_ray.data.pixels import Pixels, StreamedPixels
 from lotus_ray.data.warm import WarmSet
-from lotus_ray.problem import Batch, Workers
+from lotus_ray.unlearning.problem import Batch, Workers
 from tests.toy import PLAIN, table
 
 COUNT, WINDOW, GROUP = 90, 16, 7

@@ -17,7 +17,7 @@ from lotus_ray.data.images import Transform
 from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet, WarmSplit
-from lotus_ray.problem import Batch, Workers
+from lotus_ray.unlearning.problem import Batch, Workers
 from tests.toy import batch_of, make_warm, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -16,8 +16,8 @@ from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.problem import Workers
 from lotus_ray.report.columns import METRICS
+from lotus_ray.unlearning.problem import Workers
 from tests.toy import Linear, blobs, make_roles, make_warm
 
 SCORES = ("entropy", "loss", "confidence", "margin")

@@ -11,7 +11,6 @@ import pytest
 
 from lotus_ray.job import LoadedJob, load_job
 from lotus_ray.method_specs import describe
-from lotus_ray.problem import Method
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.published import SOURCES, TABLE, nearest_key, published_lines
 from lotus_ray.report.published.configurations import (
@@ -22,6 +21,7 @@ from lotus_ray.report.published.configurations import (
     settings_of,
 )
 from lotus_ray.report.published.defects import DEFECTS
+from lotus_ray.unlearning.problem import Method
 from tests.test_paper_jobs import FILES, JOBS
 
 PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]

@@ -1,0 +1,1 @@
+"""The contract of a method, the engine that runs it, and the methods."""

@@ -1,0 +1,127 @@
+"""The only training step and the only clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import Diverged
+from lotus_ray.unlearning.checkpoint import KEEP_NOTHING, Border, Keeper, PhaseRecord
+from lotus_ray.unlearning.problem import Method, Phase, Problem
+
+
+@dataclass
+class Clock:
+    """Wall seconds by name. On a GPU the queue is drained before the clock is read.
+
+    A block inside another one counts under its own name alone.
+    """
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
+    _since: float = 0.0
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to `seconds[name]`."""
+        self.settle()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self.settle()
+            self._running.pop()
+
+    def settle(self) -> None:
+        """Count the time until now under the block that runs."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        if self._running:
+            self.add({self._running[-1]: now - self._since})
+        self._since = now
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Add seconds that were spent before, by name."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
+
+def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> list[PhaseRecord]:
+    """Change `problem.model` in place as `method` says.
+
+    Args:
+        method: an entry of METHODS with its hyper-parameters.
+        problem: models, splits and workers; every worker calls this with its own share.
+        keeper: where a run that was cut off left its last border, and where this one leaves its
+            own; the default keeps none.
+
+    Returns:
+        One record a phase. A method that yields no phase returns none.
+
+    Raises:
+        Diverged: a loss, or a weight at the end, is NaN or infinite.
+    """
+    records: list[PhaseRecord] = []
+    optimizers: list[Optimizer] = []
+    replica: nn.Module | None = None
+    reached = keeper.load()
+    if reached:
+        reached.begin(problem)
+    for index, phase in enumerate(method.phases(problem)):
+        if not any(phase.optimizer is known for known in optimizers):
+            optimizers.append(phase.optimizer)
+        if reached and index < len(reached.records):
+            records.append(reached.records[index])
+            if len(records) == len(reached.records):
+                reached.reach(problem, optimizers)
+                reached = None  # its weights need no second place in memory
+                keeper.reached()
+            continue
+        if replica is None:
+            replica = problem.workers.replicate(problem.model)
+        records.append(_train(phase, replica, problem, index))
+        keeper.offer(lambda: Border.of(problem, optimizers, records))
+    problem.model.eval()
+    _check_finite(problem.model)
+    return records
+
+
+def _check_finite(model: nn.Module) -> None:
+    """Raise Diverged where a weight is NaN or infinite: the last step's loss cannot show it."""
+    state = [value for value in model.state_dict().values() if value.is_floating_point()]
+    if not bool(torch.stack([value.isfinite().all() for value in state]).all()):
+        raise Diverged("weights are NaN or infinite after the last step")
+
+
+def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
+    # By phase, so that any phase can be the first one of a resumed run.
+    names = ("stochastic layers", problem.workers.rank, index)
+    torch.manual_seed(seeds.seed_for(problem.seed, *names))
+    replica.train()
+    shares: list[Tensor] = []
+    for batch in phase.batches:
+        phase.optimizer.zero_grad(set_to_none=True)
+        share = phase.loss(replica, batch)
+        # A replica averages gradients over workers; a share is already divided by the global batch.
+        (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
+        phase.edit_gradients(problem.model)
+        phase.optimizer.step()
+        shares.append(share.detach())
+    losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
+    for step, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"loss became {loss} at step {step} of phase {index}", where=f"phase {index}"
+            )
+    return PhaseRecord(losses=losses, notes=dict(phase.notes))

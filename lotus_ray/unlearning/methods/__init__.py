@@ -1,0 +1,34 @@
+"""The rows of the table, by the names that jobs use. One file a method."""
+
+from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
+from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.gold import Gold
+from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
+from lotus_ray.unlearning.methods.original import Original
+from lotus_ray.unlearning.methods.relabel import Relabel
+from lotus_ray.unlearning.methods.salun import Salun
+from lotus_ray.unlearning.methods.scrub import Scrub
+from lotus_ray.unlearning.methods.ssd import Ssd
+from lotus_ray.unlearning.methods.unsir import Unsir
+from lotus_ray.unlearning.problem import Method
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Original,
+        Gold,
+        Finetune,
+        NegGradPlus,
+        Relabel,
+        BadTeacher,
+        Scrub,
+        Ssd,
+        Unsir,
+        Salun,
+        Lotus,
+    )
+}
+Salun.default_inner = Relabel  # the table's row; a job may name any other
+
+__all__ = ["METHODS"]

@@ -1,0 +1,142 @@
+"""LoTUS: make the model as uncertain on the forget set as the original is on unseen images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.losses import categorical_one_hot, gumbel_softmax, soft_cross_entropy
+from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+
+STOP_AT = -0.01  # of forget accuracy minus unseen accuracy
+
+
+@dataclass(frozen=True)
+class Lotus(Method):
+    """Distil the original into the student, smoothing its forget-set outputs by τ_d.
+
+    Once an epoch τ_d = exp(α·(Acc(student, D_f) − Acc(original, D_u))), from unrounded
+    accuracies; training stops when the difference is at most −0.01. L = −mean Σ target · log s(z_s)
+    over D_f and a fixed random part of D_r; see `targets`.
+
+    Args:
+        epochs: at most so many.
+        lr: learning rate of AdamW.
+        weight_decay: of AdamW.
+        alpha: α, how strongly the accuracy difference sets the temperature.
+        retain_fraction: part of D_r that is used.
+        variant: "gumbel", or "softmax" for the ablation without noise.
+        class_unlearning: take Acc(original, D_u) as 0, where whole classes are forgotten.
+
+    Source: Spartalis et al. 2025. Deviation: none.
+    """
+
+    name: ClassVar[str] = "lotus"
+    label: ClassVar[str] = "LoTUS"
+
+    epochs: int = 10
+    lr: float = 1e-4
+    weight_decay: float = 5e-4
+    alpha: float = 2.0
+    retain_fraction: float = 0.3
+    variant: str = "gumbel"
+    class_unlearning: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in VARIANTS:
+            raise MethodError(f"variant '{self.variant}' is neither gumbel nor softmax")
+
+    def temperature(self, forget_accuracy: float, unseen_accuracy: float) -> float:
+        """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy))."""
+        return math.exp(self.alpha * (forget_accuracy - unseen_accuracy))
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
+        """Yield one phase an epoch until the student is as inaccurate as on unseen images."""
+        optimizer = AdamW(
+            problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
+        samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
+        problem.original_logits.fill(samples)
+        unseen_accuracy = 0.0
+        if not self.class_unlearning:
+            unseen_accuracy = problem.accuracy(problem.original, problem.calibration)
+        for epoch in range(self.epochs):
+            # The student starts as the original, whose logits are known.
+            student = problem.model if epoch else problem.original
+            forget_accuracy = problem.accuracy(student, problem.forget)
+            if forget_accuracy - unseen_accuracy <= STOP_AT:
+                return
+            tau = self.temperature(forget_accuracy, unseen_accuracy)
+            yield Phase(
+                batches=samples.shuffled(problem.batch_size, "lotus", epoch),
+                loss=_loss(problem, VARIANTS[self.variant], tau, epoch),
+                optimizer=optimizer,
+                notes={
+                    "tau": tau,
+                    "forget_accuracy": forget_accuracy,
+                    "unseen_accuracy": unseen_accuracy,
+                },
+            )
+
+
+def targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor) -> Tensor:
+    """Return what the student should answer.
+
+    Forget rows: Gumbel-softmax of the teacher's logits at temperature τ_d. Retain rows: a one-hot
+    sample of the teacher's distribution (its limit as τ → 0⁺).
+
+    Args:
+        teacher_logits: z_t, float [N, C].
+        forget: bool [N].
+        tau: τ_d.
+        uniform: noise, float64 [N, C] in (0, 1).
+
+    Returns:
+        float [N, C], row-stochastic.
+
+    Source: Spartalis et al. 2025. Deviation: none.
+    """
+    smoothed = gumbel_softmax(teacher_logits, tau, uniform)
+    sampled = categorical_one_hot(teacher_logits, uniform)
+    return torch.where(forget[:, None], smoothed, sampled)
+
+
+def softmax_targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor) -> Tensor:
+    """Return `targets` without noise: softmax at τ_d on forget rows, the argmax on retain rows.
+
+    Args:
+        teacher_logits: z_t, float [N, C].
+        forget: bool [N].
+        tau: τ_d.
+        uniform: not used.
+
+    Returns:
+        float [N, C], row-stochastic.
+
+    Source: Spartalis et al. 2025, the ablation of Gumbel-softmax. Deviation: none.
+    """
+    still = torch.full_like(uniform, 0.5)  # equal noise in every class leaves a softmax as it is
+    return targets(teacher_logits, forget, tau, still)
+
+
+Targets = Callable[[Tensor, Tensor, float, Tensor], Tensor]
+VARIANTS: dict[str, Targets] = {"gumbel": targets, "softmax": softmax_targets}
+
+
+def _loss(
+    problem: Problem, targets_of: Targets, tau: float, epoch: int
+) -> Callable[[nn.Module, Batch], Tensor]:
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        uniform = problem.uniform(batch, problem.num_classes, "lotus", epoch)
+        wanted = targets_of(problem.original_logits(batch), batch.forget, tau, uniform)
+        return batch.mean(soft_cross_entropy(model(batch.images), wanted))
+
+    return loss

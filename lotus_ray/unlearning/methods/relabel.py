@@ -1,0 +1,73 @@
+"""Rnd Labeling: teach the forget set wrong labels, then the retain set its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from lotus_ray.unlearning.losses import cross_entropy, wrong_labels
+from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+
+
+@dataclass(frozen=True)
+class Relabel(Method):
+    """Minimise CE(f(x), ỹ) over D_f, then CE(f(x), y) over D_r, each epoch.
+
+    ỹ is redrawn each epoch, uniformly from the K − 1 wrong classes, keyed by (seed, epoch,
+    sample id).
+
+    Args:
+        epochs: each is a pass over the forget set and one over the retain set.
+        lr: learning rate of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+
+    Source: Golatkar et al. 2020; Graves et al. 2021; defaults of Spartalis et al. 2025.
+    Deviation: none.
+    """
+
+    name: ClassVar[str] = "relabel"
+    label: ClassVar[str] = "Rnd Labeling"
+
+    epochs: int = 10
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
+        """Yield two phases an epoch: forget set, retain set."""
+        optimizer = SGD(
+            problem.model.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+        for epoch in range(self.epochs):
+            yield Phase(
+                batches=problem.forget.shuffled(problem.batch_size, self.name, "forget", epoch),
+                loss=_wrong(problem, epoch),
+                optimizer=optimizer,
+            )
+            yield Phase(
+                batches=problem.retain.shuffled(problem.batch_size, self.name, "retain", epoch),
+                loss=_right,
+                optimizer=optimizer,
+            )
+
+
+def _wrong(problem: Problem, epoch: int) -> Callable[[nn.Module, Batch], Tensor]:
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        uniform = problem.uniform(batch, 1, "relabel", epoch)[:, 0]
+        labels = wrong_labels(batch.labels, uniform, problem.num_classes)
+        return batch.mean(cross_entropy(model(batch.images), labels))
+
+    return loss
+
+
+def _right(model: nn.Module, batch: Batch) -> Tensor:
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))

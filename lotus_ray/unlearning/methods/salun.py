@@ -1,0 +1,79 @@
+"""SalUn: let another method move only the weights that matter most to the forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lotus_ray.unlearning.methods.gradients import gradient_share
+from lotus_ray.unlearning.methods.selection import largest
+from lotus_ray.unlearning.problem import Method, Phase, Problem
+
+
+@dataclass(frozen=True)
+class Salun(Method):
+    """Run an inner method in which weights outside the mask do not move at all.
+
+    The mask holds the top `density` of |Σ_batches ∇CE(D_f)| over all parameters together, from the
+    original in eval mode. After each step, and each edit of the inner method, the other weights
+    get the original's values back: neither gradient, momentum nor weight decay moves them.
+
+    Args:
+        density: part of the weights that may move: .1 in the paper's comparison, .5 the authors'.
+        inner: the method that trains; Rnd Labeling in the table.
+
+    Source: Fan et al. 2024; defaults of Spartalis et al. 2025. Deviation: none.
+    """
+
+    name: ClassVar[str] = "salun"
+    label: ClassVar[str] = "SalUn"
+    default_inner: ClassVar[Callable[[], Method]]  # set where methods are registered
+
+    density: float = 0.1
+    inner: Method = field(default_factory=lambda: Salun.default_inner())
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
+        """Yield the phases of the inner method."""
+        masks = saliency_masks(problem, self.density)
+        originals = list(problem.original.parameters())
+        hooked: set[int] = set()
+
+        def restore(*_: Any) -> None:
+            with torch.no_grad():
+                for value, mask, original in zip(
+                    problem.model.parameters(), masks, originals, strict=True
+                ):
+                    torch.where(mask, value, original, out=value)
+
+        for phase in self.inner.phases(problem):
+            restore()  # what the inner method edits between phases
+            if id(phase.optimizer) not in hooked:
+                phase.optimizer.register_step_post_hook(restore)
+                hooked.add(id(phase.optimizer))
+            yield phase
+        restore()
+
+
+def saliency_masks(problem: Problem, density: float) -> list[Tensor]:
+    """Select the weights with the largest |Σ_batches ∇CE(D_f)|.
+
+    Args:
+        problem: its model has the original's weights.
+        density: part of all weights, of all parameters together.
+
+    Returns:
+        bool tensors in the order and shapes of the parameters; exactly round(density · weights)
+        entries are true, the first ones where several are equal.
+
+    Source: Fan et al. 2024, eq. 4. Deviation: none.
+    """
+    total = [torch.zeros_like(value) for value in problem.model.parameters()]
+    for batch in problem.forget.shuffled(problem.batch_size, "salun mask"):
+        for sum_, share in zip(total, gradient_share(problem, batch), strict=True):
+            sum_ += share
+    magnitudes = [problem.workers.sum(sum_).abs_() for sum_ in total]
+    return largest(magnitudes, round(density * sum(sum_.numel() for sum_ in total)))

@@ -1,0 +1,196 @@
+"""What every entry of METHODS keeps to, and proof that a no-op or a wrong sign would be noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lotus_ray.models.resnet_cifar import resnet18_cifar
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus, Pair
+from lotus_ray.unlearning.methods.original import Original
+from lotus_ray.unlearning.problem import Method, Phase, Problem, Workers
+from tests.toy import blobs, make_problem, make_roles, make_warm
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "original": {"epochs": 11, "lr": 0.05, "batch_size": 16},
+    "gold": {"epochs": 12, "lr": 0.05, "batch_size": 16},
+    "finetune": {"epochs": 2, "lr": 0.01},
+    "neggrad_plus": {"epochs": 10, "lr": 0.02, "retain_weight": 0.7},
+    "relabel": {"epochs": 2, "lr": 0.003},
+    "bad_teacher": {"epochs": 4, "lr": 0.001},
+    "scrub": {"epochs": 2, "msteps": 2, "lr": 0.005},
+    "ssd": {"alpha": 3.0},
+    "unsir": {"epochs": 2, "lr": 0.01},
+    "salun": {"density": 0.5},
+    "lotus": {"epochs": 3, "lr": 0.002},
+}
+RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
+LEAST_RETAIN_ACCURACY = 0.75
+LABELS = [place % 3 for place in range(96)]
+IMAGES = blobs(96, 3, noise=100)
+ROLES = make_roles("f" * 24 + "r" * 48 + "u" * 12 + "t" * 12, LABELS, 3)
+# Some unseen samples carry a wrong label, so that the original is less accurate there.
+ROLES.labels[72:76] = (ROLES.labels[72:76] + 1) % 3
+
+
+@cache
+def trained() -> dict[str, Tensor]:
+    """Train a small ResNet with batch normalisation on forget and retain set.
+
+    The images are so noisy that it learns many of them by heart: there is something to forget.
+    """
+    torch.manual_seed(0)
+    model = resnet18_cifar(num_classes=3, width=4)
+    stage = make_problem(model, make_warm(IMAGES, ROLES, seed=5))
+    unlearn(Original(epochs=12, lr=0.05, batch_size=16), stage)
+    return stage.model.state_dict()
+
+
+def problem(workers: Workers | None = None) -> Problem:
+    """Build the problem of unlearning from the trained model."""
+    torch.manual_seed(0)
+    fresh = resnet18_cifar(num_classes=3, width=4)
+    model = resnet18_cifar(num_classes=3, width=4).double()
+    model.load_state_dict(trained())
+    warm = make_warm(IMAGES, ROLES, workers, seed=5)
+    return make_problem(model, warm, batch_size=16, initial_model=lambda seed: fresh.double())
+
+
+def after(method: Method) -> Problem:
+    """Unlearn, and return the problem with the unlearned model."""
+    stage = problem()
+    unlearn(method, stage)
+    return stage
+
+
+def forget_loss(model: nn.Module, stage: Problem) -> float:
+    """Return the mean cross-entropy on the forget set."""
+    with torch.no_grad():
+        shares = [b.mean(cross_entropy(model(b.images), b.labels)) for b in stage.forget]
+    return float(sum(shares))
+
+
+def check_that_weights_move(method: Method) -> None:
+    """Fail where no parameter differs from the original's, or one is not finite."""
+    stage = after(method)
+    pairs = zip(stage.model.parameters(), stage.original.parameters(), strict=True)
+    assert not all(torch.equal(ours, before) for ours, before in pairs)
+    assert all(bool(value.isfinite().all()) for value in stage.model.state_dict().values())
+
+
+def check_that_forget_loss_rises(method: Method) -> None:
+    """Fail where the forget loss is not clearly above that of leaving the model as it is."""
+    stage = after(method)
+    assert forget_loss(stage.model, stage) > 1.2 * forget_loss(stage.original, stage)
+
+
+@dataclass(frozen=True)
+class NoOp(Method):
+    """Yields a phase of nothing."""
+
+    name: ClassVar[str] = "no_op"
+    label: ClassVar[str] = "No-op"
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
+        optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
+        yield Phase(batches=[], loss=lambda model, batch: batch.images.sum(), optimizer=optimizer)
+
+
+@dataclass(frozen=True)
+class FlippedNegGrad(NegGradPlus):
+    """Trains on the forget set instead of away from it, as the published code does."""
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
+        def flipped(phase: Phase[Pair]) -> Callable[[nn.Module, Pair], Tensor]:
+            def loss(model: nn.Module, pair: Pair) -> Tensor:
+                forgotten = pair[1].mean(cross_entropy(model(pair[1].images), pair[1].labels))
+                return phase.loss(model, pair) + 2 * (1 - self.retain_weight) * forgotten
+
+            return loss
+
+        for phase in super().phases(problem):
+            yield Phase(phase.batches, flipped(phase), phase.optimizer)
+
+
+def test_every_method_has_settings_here() -> None:
+    assert SETTINGS.keys() == METHODS.keys()
+
+
+def test_names_and_labels_are_those_of_the_table() -> None:
+    labels = {name: method.label for name, method in METHODS.items()}
+    assert (
+        labels.items()
+        >= {
+            "original": "Original",
+            "gold": "Gold Std",
+            "finetune": "Finetuning",
+            "neggrad_plus": "NegGrad+",
+            "relabel": "Rnd Labeling",
+            "bad_teacher": "Bad Teacher",
+            "scrub": "SCRUB",
+            "ssd": "SSD",
+            "unsir": "UNSIR",
+            "salun": "SalUn",
+            "lotus": "LoTUS",
+        }.items()
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_move_and_stay_finite(name: str) -> None:
+    check_that_weights_move(METHODS[name](**SETTINGS[name]))
+
+
+@pytest.mark.parametrize("name", RAISES_FORGET_LOSS)
+def test_forget_loss_moves_as_the_method_claims(name: str) -> None:
+    check_that_forget_loss_rises(METHODS[name](**SETTINGS[name]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_retain_accuracy_stays_within_bounds(name: str) -> None:
+    stage = after(METHODS[name](**SETTINGS[name]))
+    assert stage.accuracy(stage.original, stage.retain) > 0.95
+    assert stage.accuracy(stage.model, stage.retain) >= LEAST_RETAIN_ACCURACY
+
+
+def test_a_no_op_fails_these_tests() -> None:
+    with pytest.raises(AssertionError):
+        check_that_weights_move(NoOp())
+    with pytest.raises(AssertionError):
+        check_that_forget_loss_rises(NoOp())
+
+
+def test_a_flipped_sign_fails_these_tests() -> None:
+    check_that_weights_move(FlippedNegGrad(**SETTINGS["neggrad_plus"]))  # it does move
+    with pytest.raises(AssertionError):
+        check_that_forget_loss_rises(FlippedNegGrad(**SETTINGS["neggrad_plus"]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_teacher_and_its_buffers_do_not_move(name: str) -> None:
+    stage = after(METHODS[name](**SETTINGS[name]))
+    kept = stage.original.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in trained().items())
+    assert not stage.original.training
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_weights(name: str) -> None:
+    first = after(METHODS[name](**SETTINGS[name])).model.state_dict()
+    torch.manual_seed(99)  # the global generator plays no part
+    second = after(METHODS[name](**SETTINGS[name])).model.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_model_is_left_in_eval_mode(name: str) -> None:
+    assert not after(METHODS[name](**SETTINGS[name])).model.training
