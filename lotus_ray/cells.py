@@ -28,7 +28,7 @@ from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ModelJob
 from lotus_ray.method_specs import describe
 from lotus_ray.models import ModelSpec
-from lotus_ray.models.checkpoints import file_digest
+from lotus_ray.models.weights import file_digest
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 from lotus_ray.unlearning.problem import Method
 

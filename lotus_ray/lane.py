@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lotus_ray import models, precision
+from lotus_ray import models
 from lotus_ray.base.errors import CellError, Diverged, StoreError, UnexpectedOriginal
 from lotus_ray.base.memory import (
     device_memory,
@@ -35,7 +35,9 @@ from lotus_ray.method_specs import build_method
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
 from lotus_ray.metrics.summary import Summary, summarise
-from lotus_ray.models.checkpoints import (
+from lotus_ray.models import precision
+from lotus_ray.models.precision import PRECISIONS
+from lotus_ray.models.weights import (
     load_into,
     read_weights,
     weights_from_bytes,
@@ -43,7 +45,6 @@ from lotus_ray.models.checkpoints import (
 )
 from lotus_ray.original_logits import known_logits
 from lotus_ray.packing import images_left
-from lotus_ray.precision import PRECISIONS
 from lotus_ray.rows import about, failure, phase, status_of, with_attempts
 from lotus_ray.store.results import OK, Store
 from lotus_ray.stored_borders import StoredBorders

@@ -12,7 +12,7 @@ from lotus_ray.data.pixels import stream_here
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather
-from lotus_ray.precision import use_precision
+from lotus_ray.models.precision import use_precision
 from lotus_ray.rows import machine_facts
 from lotus_ray.todo import Todo, load_roles, reach
 from lotus_ray.unlearning.problem import Workers

@@ -22,7 +22,7 @@ from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ParquetFiles
 from lotus_ray.models import ModelSpec, build, pretrained
-from lotus_ray.models.checkpoints import load_into, read_weights
+from lotus_ray.models.weights import load_into, read_weights
 from lotus_ray.store.results import Row
 from lotus_ray.todo import Todo
 

@@ -26,7 +26,7 @@ from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
-from lotus_ray.models.checkpoints import weights_from_bytes, weights_to_bytes
+from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
 from lotus_ray.rows import machine_facts
 from lotus_ray.store.results import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders

@@ -19,7 +19,7 @@ from lotus_ray.data.pixels import Pixels
 from lotus_ray.data.splits import Roles
 from lotus_ray.data.warm import WarmSet
 from lotus_ray.models import ModelSpec
-from lotus_ray.precision import PRECISIONS, prepare, use_precision
+from lotus_ray.models.precision import PRECISIONS, prepare, use_precision
 from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
 from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
 

@@ -17,7 +17,7 @@ import torch
 
 from lotus_ray.data.splits import Roles
 from lotus_ray.lane import WEIGHTS
-from lotus_ray.models.checkpoints import weights_from_bytes
+from lotus_ray.models.weights import weights_from_bytes
 from lotus_ray.store.results import Row, Store
 from lotus_ray.unlearning.methods import METHODS
 

@@ -12,21 +12,22 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from lotus_ray import local, precision
+from lotus_ray import local
 from lotus_ray.base.errors import JobError
 from lotus_ray.cells import plan
 from lotus_ray.data.prepare import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
+from lotus_ray.models import precision
+from lotus_ray.models.precision import PRECISIONS, use_precision
+from lotus_ray.models.precision import prepare as prepared
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.precision import PRECISIONS, use_precision
-from lotus_ray.precision import prepare as prepared
 from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.todo import Todo
 
 CPU = torch.device("cpu")
-JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
+JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 
 
 @pytest.fixture(autouse=True)
