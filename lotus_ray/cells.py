@@ -16,14 +16,14 @@ from typing import Any
 
 from lotus_ray import metrics
 from lotus_ray.base.errors import DataError, JobError
-from lotus_ray.data.classes import class_number, with_calibration
-from lotus_ray.data.id_files import read_sample_ids
-from lotus_ray.data.images import Transform
-from lotus_ray.data.notes import notes_on
-from lotus_ray.data.preflight import read_labels
-from lotus_ray.data.shards import Manifest, read_manifest
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.prepared.check import read_labels
+from lotus_ray.data.prepared.manifest import Manifest, read_manifest
+from lotus_ray.data.roles.assign import Chosen, Roles, draw_roles
+from lotus_ray.data.roles.class_names import class_number, with_calibration
+from lotus_ray.data.roles.id_files import read_sample_ids
+from lotus_ray.data.roles.warnings import notes_on
 from lotus_ray.data.sources import prepare_command
-from lotus_ray.data.splits import Chosen, Roles, draw_roles
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ModelJob
 from lotus_ray.method_specs import describe

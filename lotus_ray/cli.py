@@ -147,7 +147,7 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
     Run it again to resume.
     """
     from lotus_ray.countdown import Countdown
-    from lotus_ray.data.prepare import prepare, run_here
+    from lotus_ray.data.prepared.write import prepare, run_here
     from lotus_ray.data.sources import SPLITS, find
 
     if local:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lotus_ray.data.images import Transform
+from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.models import ModelSpec
 
 Positive = Annotated[int, Field(ge=1, strict=True)]

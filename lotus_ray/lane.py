@@ -27,8 +27,8 @@ from lotus_ray.base.memory import (
 )
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.cells import Cell, Lane
-from lotus_ray.data.shards import read_manifest
-from lotus_ray.data.warm import WarmSet
+from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.material import Material
 from lotus_ray.method_specs import build_method

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.data.decoded import decode_here
-from lotus_ray.data.pixels import stream_here
+from lotus_ray.data.pixels.cache import decode_here
+from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import run_lane
 from lotus_ray.material import Decoders, gather

@@ -10,12 +10,12 @@ import numpy as np
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cells import Lane
-from lotus_ray.data.decoded import Decode, DecodedFiles
-from lotus_ray.data.pieces import stored_order, wanted_pieces
-from lotus_ray.data.pixels import Decoded, Pixels, StreamedPixels
-from lotus_ray.data.room import Room
-from lotus_ray.data.shards import read_manifest
-from lotus_ray.data.splits import Roles
+from lotus_ray.data.pixels.cache import Decode, DecodedFiles
+from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
+from lotus_ray.data.pixels.row_groups import stored_order, wanted_pieces
+from lotus_ray.data.prepared.manifest import read_manifest
+from lotus_ray.data.roles.assign import Roles
 
 
 @dataclass

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
-from lotus_ray.data.splits import Roles
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.store.results import Store
 from lotus_ray.unlearning.problem import LogitsCache, Split, Workers
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES
 from lotus_ray.cells import Cell
-from lotus_ray.data.splits import Roles
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.todo import Todo
 
 BACKWARD = 2  # a backward, in forwards

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.cells import Lane, Plan, plan
-from lotus_ray.data import shards
-from lotus_ray.data.in_place import DATASET, adopt
-from lotus_ray.data.preflight import verify
-from lotus_ray.data.prepare import prepare
-from lotus_ray.data.shards import Columns, Manifest
+from lotus_ray.data.prepared import manifest as shards
+from lotus_ray.data.prepared.check import verify
+from lotus_ray.data.prepared.external import DATASET, adopt
+from lotus_ray.data.prepared.manifest import Columns, Manifest
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import DatasetJob, ParquetFiles

@@ -17,7 +17,8 @@ from typing import Any
 from lotus_ray.base.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.cells import Cell, Plan, plan
-from lotus_ray.data.room import GIB, Room
+from lotus_ray.data.pixels.cache_space import GIB, Room
+from lotus_ray.data.prepared.embedded import embedded_folder, share
 from lotus_ray.gpu_sharing import lanes_a_gpu
 from lotus_ray.job import LoadedJob
 from lotus_ray.job_schema import Resources
@@ -27,7 +28,6 @@ from lotus_ray.progress import Progress
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store.results import OK, Row, Store
-from lotus_ray.store_data import embedded_folder, share
 from lotus_ray.stored_borders import StoredBorders
 from lotus_ray.todo import Todo
 

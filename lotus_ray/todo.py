@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from lotus_ray.base.errors import DataError, StoreError
 from lotus_ray.cells import Cell, Lane
-from lotus_ray.data.room import Room
-from lotus_ray.data.splits import Roles
+from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.prepared.embedded import fetch
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.store.results import Store
-from lotus_ray.store_data import fetch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "lotus_ray"
 BORDERS = {
     "lotus_ray.store.results": ("ray", "torch", "obstore"),
     "lotus_ray.store.objects.cloud": ("ray", "torch"),
-    "lotus_ray.store_data": ("ray", "torch", "obstore"),
+    "lotus_ray.data.prepared.embedded": ("ray", "torch", "obstore"),
     "lotus_ray.status": ("ray", "torch", "pydantic"),
     "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
@@ -35,7 +35,7 @@ BORDERS = {
     "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
     "lotus_ray.models": ("ray", "pydantic"),
     "lotus_ray.unlearning.checkpoint": ("ray", "pydantic"),
-    "lotus_ray.data.warm": ("ray", "pydantic"),
+    "lotus_ray.data.batches.dataset": ("ray", "pydantic"),
     "lotus_ray.bench.unlearning": ("ray", "pydantic"),
     "lotus_ray.bench.mask": ("ray", "pydantic"),
     "lotus_ray.bench.gpu": ("ray", "pydantic"),

@@ -9,8 +9,8 @@ import pytest
 from lotus_ray import metrics
 from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.cells import Cell, Plan, plan
-from lotus_ray.data.prepare import prepare
-from lotus_ray.data.shards import Manifest, read_manifest
+from lotus_ray.data.prepared.manifest import Manifest, read_manifest
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job import load_job
 from lotus_ray.unlearning.methods.lotus import Lotus

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from lotus_ray import __version__
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cli import main
-from lotus_ray.data.prepare import prepare
-from lotus_ray.data.shards import FORMAT
+from lotus_ray.data.prepared.manifest import FORMAT
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import TENSORS

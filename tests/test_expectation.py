@@ -14,7 +14,7 @@ from PIL import Image
 from lotus_ray import local
 from lotus_ray.base.errors import DataError
 from lotus_ray.cells import Lane, plan
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.expectation import check_accuracy
 from lotus_ray.job import load_job

@@ -17,10 +17,10 @@ from lotus_ray import lane as lane_module
 from lotus_ray import local, models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.cells import Lane, plan
-from lotus_ray.data import shards
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared import manifest as shards
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.lane import WEIGHTS

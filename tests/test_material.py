@@ -14,11 +14,11 @@ from click.testing import CliRunner, Result
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli import main
-from lotus_ray.data.decoded import decode_here
-from lotus_ray.data.pixels import Pixels, StreamedPixels, stream_here
-from lotus_ray.data.prepare import prepare
-from lotus_ray.data.room import Room
-from lotus_ray.data.shards import Manifest
+from lotus_ray.data.pixels.cache import decode_here
+from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here
+from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.material import Decoders, gather

@@ -17,7 +17,7 @@ from lotus_ray import original_logits as module
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.cells import plan
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources

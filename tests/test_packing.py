@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lotus_ray.cells import Lane, plan
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources
 from lotus_ray.packing import efficiency, expected_work, images_left, longest_first

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 
 from lotus_ray.base.roles import FORGET
 from lotus_ray.cli import main
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.data.splits import Roles
 from lotus_ray.job import load_job
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.store.results import Store

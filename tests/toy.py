@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.data.images import Transform
-from lotus_ray.data.pieces import Piece
-from lotus_ray.data.pixels import Pixels, stream_here
-from lotus_ray.data.shards import Manifest, content_digest, sha256_of, write_manifest
+from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.pixels.lookup import Pixels, stream_here
+from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of, write_manifest
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
-from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import WarmSet
 from lotus_ray.unlearning.problem import Batch, Problem, Workers
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.

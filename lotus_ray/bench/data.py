@@ -20,15 +20,15 @@ from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
 from lotus_ray.cluster.pipelines import decode_to_files
 from lotus_ray.cluster.session import session
-from lotus_ray.data.decoded import DecodedFiles
-from lotus_ray.data.images import Transform, decode_all
-from lotus_ray.data.pieces import Piece, wanted_pieces
-from lotus_ray.data.preflight import read_labels
-from lotus_ray.data.prepare import prepare
-from lotus_ray.data.room import Room
+from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.pixels.cache import DecodedFiles
+from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
+from lotus_ray.data.pixels.transform import Transform, decode_all
+from lotus_ray.data.prepared.check import read_labels
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import WarmSet
 from lotus_ray.unlearning.problem import Workers
 
 THREADS = 2

@@ -14,10 +14,10 @@ from torch import nn
 
 from lotus_ray import models
 from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
-from lotus_ray.data.images import Transform
-from lotus_ray.data.pixels import Pixels
-from lotus_ray.data.splits import Roles
-from lotus_ray.data.warm import WarmSet
+from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.pixels.lookup import Pixels
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.precision import PRECISIONS, prepare, use_precision
 from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards

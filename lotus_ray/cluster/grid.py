@@ -25,7 +25,7 @@ from lotus_ray.cluster.nodes import told_what_is_missing
 from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
-from lotus_ray.data.room import Room
+from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.job_schema import Resources
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store.results import Store

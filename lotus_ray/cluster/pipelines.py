@@ -17,10 +17,10 @@ import ray.data
 import torch
 
 from lotus_ray.base.memory import give_back_memory, keep_freed_memory
-from lotus_ray.data.decoded import DecodeTask
-from lotus_ray.data.images import Transform
-from lotus_ray.data.pieces import Piece
-from lotus_ray.data.pixels import Decoded
+from lotus_ray.data.pixels.cache import DecodeTask
+from lotus_ray.data.pixels.lookup import Decoded
+from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.transform import Transform
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -8,8 +8,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from lotus_ray.cluster.session import session
-from lotus_ray.data.prepare import ShardTask, run_here
-from lotus_ray.data.shards import Shard
+from lotus_ray.data.prepared.manifest import Shard
+from lotus_ray.data.prepared.write import ShardTask, run_here
 
 FEW = 4  # shards, which are written before Ray has started
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lotus_ray.data.images import Transform
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from tests.toy import Sample, source
 

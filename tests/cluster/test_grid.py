@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lotus_ray.data.splits import Roles
+from lotus_ray.data.roles.assign import Roles
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.models.weights import weights_from_bytes
 from lotus_ray.store.results import Row, Store

@@ -22,7 +22,7 @@ from lotus_ray.base.errors import (
 )
 from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, nodes, session
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources

@@ -11,7 +11,7 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cluster.preparing import FEW, run_on_cluster
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES, Images, Source
 
 pytestmark = pytest.mark.ray
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ray
 def test_many_shards_are_written_by_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a relative path, though tasks run in another folder; an error arrives as itself."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lotus_ray.data.prepare.ROWS_PER_SHARD", 200)
+    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_SHARD", 200)
     told: list[int] = []
     made = prepare(
         SOURCES["digits"],

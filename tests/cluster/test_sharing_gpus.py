@@ -19,7 +19,7 @@ from lotus_ray.base.memory import CONTEXT_BYTES
 from lotus_ray.cells import Plan, plan
 from lotus_ray.cluster import grid, worker
 from lotus_ray.cluster.placement import LANE_DRIVER_BYTES
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources

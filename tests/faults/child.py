@@ -91,7 +91,7 @@ def _run(arguments: tuple[str, ...], output: str, faults: tuple[Fault, ...], lie
     for fault in faults:
         _arm(fault)
     if lie:
-        from lotus_ray.data.room import Room
+        from lotus_ray.data.pixels.cache_space import Room
 
         Room.disk_left = lambda self: 1 << 30  # type: ignore[method-assign]
     from lotus_ray.cli import main

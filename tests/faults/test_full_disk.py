@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.store.results import Store
 from tests.faults.child import CELLS, SMALL, Fault, run

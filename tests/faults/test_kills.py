@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.status import OUTCOME
 from tests.faults.child import CELLS, SMALL, Fault, run, start

@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from lotus_ray import local
 from lotus_ray.base.errors import JobError
 from lotus_ray.cells import plan
-from lotus_ray.data.prepare import prepare
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job import load_job
 from lotus_ray.job_schema import Resources

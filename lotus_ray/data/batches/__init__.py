@@ -1,0 +1,1 @@
+"""Batches of pixels, in an order that a seed gives."""

@@ -1,0 +1,1 @@
+"""From bytes of images to pixels, decoded once a node."""

@@ -1,0 +1,285 @@
+"""Decoded images of a node in Arrow files mapped into memory: each decoded once, read by all.
+
+The files of one transform lie in folders of the command's `Room`: in memory as far as that goes,
+else on the local disk. Every worker of the node, every lane, method and seed reads the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+
+from lotus_ray.base.errors import DataError
+from lotus_ray.base.roles import FORGET, REST, RETAIN, STORED
+from lotus_ray.data.pixels.cache_space import Room, alone
+from lotus_ray.data.pixels.lookup import Pixels
+from lotus_ray.data.pixels.row_groups import Encoded, Piece
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.roles.assign import Roles
+
+_MAY_STREAM = (RETAIN, REST)  # images of these roles are met once an epoch; of others, more often
+_SUFFIX = ".arrow"
+WINDOWS_HELD = 3  # two that a batch may span, and what is decoded ahead
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """One file to write: the images of a piece.
+
+    Its columns are `sample_id`, `pixels` (3·H·W bytes, channels first), and `error`, which says
+    why an image cannot be decoded and is null otherwise.
+    """
+
+    piece: Piece
+    path: Path
+    transform: Transform
+    keep_going: bool  # past images that cannot be decoded
+
+    def run(self, threads: int = 1) -> int:
+        """Write the file, which appears whole or not at all; return how many images it holds.
+
+        Raises:
+            DataError: an image cannot be decoded, or the disk refuses the file.
+        """
+        schema = pa.schema(
+            [
+                ("sample_id", pa.string()),
+                ("pixels", pa.binary(self.transform.image_bytes)),
+                ("error", pa.string()),
+            ]
+        )
+        temporary = self.path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+                for encoded in self.piece.read():
+                    writer.write_batch(self._batch(encoded, schema, threads))
+            temporary.rename(self.path)
+        except OSError as error:
+            raise DataError(
+                f"decoded images cannot be written: {error.strerror or error}; "
+                f"{len(self.piece) * self.transform.image_bytes} bytes are needed",
+                where=str(self.path.parent),
+                next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER",
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return len(self.piece)
+
+    def _batch(self, encoded: Encoded, schema: pa.Schema, threads: int) -> pa.RecordBatch:
+        errors: list[str | None] = [None] * len(encoded)
+        try:
+            pixels = encoded.decode(self.transform, threads)
+        except DataError:
+            if not self.keep_going:
+                raise
+            pixels, errors = self._what_can_be(encoded)
+        column = pa.FixedSizeBinaryArray.from_buffers(
+            schema.field("pixels").type, len(encoded), [None, pa.py_buffer(pixels)]
+        )
+        return pa.record_batch(
+            [pa.array(encoded.sample_ids), column, pa.array(errors, pa.string())], schema=schema
+        )
+
+    def _what_can_be(self, encoded: Encoded) -> tuple[np.ndarray, list[str | None]]:
+        """Decode one by one; the pixels of what cannot be decoded are 0."""
+        pixels = np.zeros((len(encoded), *self.transform.shape), dtype=np.uint8)
+        errors: list[str | None] = []
+        for place in range(len(encoded)):
+            try:
+                pixels[place] = encoded.part(slice(place, place + 1)).decode(self.transform)[0]
+                errors.append(None)
+            except DataError as error:
+                errors.append(str(error))
+        return pixels, errors
+
+
+def _that_stay_and_that_may_stream(pieces: Sequence[Piece], roles: Roles) -> list[list[Piece]]:
+    may = np.isin(roles.roles, [STORED.index(role) for role in _MAY_STREAM])
+    return [
+        [piece.only(may[piece.rows] == streams) for piece in pieces] for streams in (False, True)
+    ]
+
+
+def _new_file(folder: Path) -> Path:
+    return folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+
+
+Decode = Callable[[Sequence[DecodeTask]], Iterable[int]]  # yields images, file by file
+
+
+def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
+    """Run tasks in this process, one after another, each on some threads."""
+    return (task.run(threads) for task in tasks)
+
+
+@dataclass
+class DecodedFiles:
+    """The decoded images of some data sets by one transform, on this node.
+
+    `content` identifies the data sets: sample ids are unique in them alone. `decoded` counts the
+    images that this object decoded, not those it found; `bad` says by sample id why an image
+    cannot be decoded.
+    """
+
+    room: Room
+    transform: Transform
+    content: str = ""
+    decoded: int = 0
+    bad: dict[str, str] = field(default_factory=dict)
+    _opened: set[Path] = field(default_factory=set)
+    _blocks: list[np.ndarray] = field(default_factory=list)  # uint8 [n, 3, H, W] each, read-only
+    _ids: list[pa.Array] = field(default_factory=list)  # of each block
+
+    def ensure(
+        self,
+        pieces: Sequence[Piece],
+        roles: Roles,
+        decode: Decode,
+        max_bad: int = 0,
+        window: int | None = None,
+    ) -> None:
+        """Decode what is wanted and not here yet; other processes of the node wait meanwhile.
+
+        Args:
+            pieces: of all images in the table of roles.
+            roles: the table of roles.
+            decode: runs tasks, here or on Ray.
+            max_bad: pass over so many images that cannot be decoded.
+            window: leave retained images out that there is no room for, since they may stream in
+                windows of so many; memory is kept free for those.
+
+        Raises:
+            DataError: there is no room; more images cannot be decoded, or one to forget.
+        """
+        memory, disk = self._folders()
+        for folder in (memory, disk):
+            folder.mkdir(exist_ok=True)
+        with alone(self.room.memory):  # all lanes of the node share its budgets
+            for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
+                unfinished.unlink(missing_ok=True)  # of a process that was killed
+            self._open()
+            places = self._places(roles)
+            missing = [
+                p for p in (piece.only(places[piece.rows] < 0) for piece in pieces) if len(p)
+            ]
+            tasks = [
+                DecodeTask(piece, _new_file(folder), self.transform, keep_going=max_bad > 0)
+                for piece, folder in self._placed(missing, roles, window)
+            ]
+            self.decoded += sum(decode(tasks))
+            self._open()
+        self._check_bad(roles, max_bad)
+
+    def bad_among(self, roles: Roles) -> dict[str, str]:
+        """Return why samples of a table of roles cannot be decoded, by id."""
+        names = set(roles.sample_ids) if self.bad else set()
+        return {name: reason for name, reason in self.bad.items() if name in names}
+
+    def pixels(self, roles: Roles) -> Pixels:
+        """Return the pixels of a table of roles, as far as they are here."""
+        starts = np.cumsum([0, *(len(block) for block in self._blocks)])
+        places = self._places(roles)
+        block = np.searchsorted(starts, places, side="right") - 1  # −1 where places are
+        return Pixels(self._blocks, block, places - starts[block], self.transform.shape)
+
+    def _folders(self) -> tuple[Path, Path]:
+        key = json.dumps([self.content, self.transform.spec()], sort_keys=True)
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return self.room.memory / name, self.room.disk / name
+
+    def _open(self) -> None:
+        """Map the files that are not yet mapped."""
+        for path in sorted(p for f in self._folders() for p in f.glob(f"*{_SUFFIX}")):
+            if path in self._opened:
+                continue
+            self._opened.add(path)
+            with pa.memory_map(str(path)) as file:
+                reader = pa.ipc.open_file(file)
+                for number in range(reader.num_record_batches):
+                    batch = reader.get_batch(number)
+                    buffer = batch.column("pixels").buffers()[1]
+                    pixels = np.frombuffer(
+                        buffer, np.uint8, len(batch) * self.transform.image_bytes
+                    )
+                    self._blocks.append(pixels.reshape(len(batch), *self.transform.shape))
+                    # A copy, so that what is searched does not lie between the pixels.
+                    self._ids.append(pa.array(batch.column("sample_id").to_pylist(), pa.string()))
+                    self._note_bad(batch)
+
+    def _note_bad(self, batch: pa.RecordBatch) -> None:
+        errors = batch.column("error")
+        if errors.null_count < len(batch):
+            named = zip(batch.column("sample_id").to_pylist(), errors.to_pylist(), strict=True)
+            self.bad.update({sample_id: error for sample_id, error in named if error})
+
+    def _places(self, roles: Roles) -> np.ndarray:
+        """Return the place of each sample among those here, int64 [N]; −1 where it is not."""
+        here = pa.chunked_array(self._ids, pa.string())
+        found = pc.index_in(
+            pa.array(roles.sample_ids, pa.string()), value_set=here.combine_chunks()
+        )
+        places: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return places
+
+    def _placed(
+        self, pieces: list[Piece], roles: Roles, window: int | None
+    ) -> list[tuple[Piece, Path]]:
+        """Choose the folder of each piece: in memory first, then the disk; what may stream last.
+
+        Raises:
+            DataError: what cannot be left out does not fit.
+        """
+        memory, disk = self._folders()
+        room = {memory: self.room.memory_left(), disk: self.room.disk_left()}
+        need = sum(map(len, pieces)) * self.transform.image_bytes
+        groups = [pieces]
+        if window is not None and need > sum(room.values()):
+            windows = window * WINDOWS_HELD * self.transform.image_bytes
+            if windows > self.room.memory_bytes:
+                raise self._no_room(need, 0, room[disk], window)
+            room[memory] = max(room[memory] - windows, 0)
+            groups = _that_stay_and_that_may_stream(pieces, roles)
+        left = dict(room)
+        placed = []
+        for streams, group in enumerate(groups):
+            for piece in (piece for piece in group if len(piece)):
+                size = len(piece) * self.transform.image_bytes
+                folder = next((folder for folder in left if size <= left[folder]), None)
+                if folder is None and not streams:
+                    raise self._no_room(need, room[memory], room[disk], window)
+                if folder is not None:
+                    left[folder] -= size
+                    placed.append((piece, folder))
+        return placed
+
+    def _no_room(self, need: int, memory: int, disk: int, window: int | None) -> DataError:
+        kept = "" if window is None else f", beside {WINDOWS_HELD} windows of {window} images"
+        advice = (
+            "resources.scratch=FOLDER (on a larger disk)"
+            if window is not None
+            else "dataset.shuffle_window=4096 (lets retained images stream)"
+        )
+        return DataError(
+            f"decoded images need {need} bytes; there is room for {memory} in memory"
+            f"{kept}, and for {disk} on the disk",
+            where=f"{self.room.memory.parent} and {self.room.scratch}",
+            nearest="resources.decoded_memory_gb, resources.decoded_disk_gb, resources.scratch",
+            next_command=f"lotus-ray grid JOB.yaml --set {advice}",
+        )
+
+    def _check_bad(self, roles: Roles, max_bad: int) -> None:
+        found = self.bad_among(roles)
+        forgotten = set(found) & {roles.sample_ids[row] for row in roles.rows(FORGET)}
+        if forgotten or len(found) > max_bad:
+            what = "one to forget is among them" if forgotten else f"{max_bad} are allowed"
+            shown = "\n".join(found[i] for i in [*sorted(forgotten), *found][:5])
+            raise DataError(f"{len(found)} images cannot be decoded; {what}:\n{shown}")

@@ -1,0 +1,153 @@
+"""Where pixels come from: blocks that are here, and images that stream past, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Self
+
+import numpy as np
+
+from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.transform import Transform
+
+Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
+Decoded = tuple[np.ndarray, np.ndarray]  # rows [n] and pixels [n, 3, H, W]
+Stream = Callable[[Sequence[Piece], Transform], Iterable[Decoded]]  # in the order of the pieces
+
+
+def stream_here(
+    pieces: Sequence[Piece], transform: Transform, threads: int = 1, ahead_bytes: int = 0
+) -> Iterator[Decoded]:
+    """Decode pieces in this process, on some threads, as they are asked for."""
+    for piece in pieces:
+        for encoded in piece.read():
+            yield encoded.rows, encoded.decode(transform, threads)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Decoded images by row of the table of roles, each in a block of images. Nothing is copied."""
+
+    blocks: Sequence[np.ndarray]  # uint8 [n, 3, H, W] each
+    block: np.ndarray  # int64 [N]: place in `blocks`; −1 where an image is not here
+    place: np.ndarray  # int64 [N]: place in the block
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Self:
+        """Return the pixels of an array of all images, uint8 [N, 3, H, W]."""
+        count, *shape = images.shape
+        return cls([images], np.zeros(count, np.int64), np.arange(count), tuple(shape))
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every image is here."""
+        return bool((self.block >= 0).all())
+
+    def image(self, row: int) -> np.ndarray:
+        """Return one image that is here, uint8 [3, H, W]."""
+        found: np.ndarray = self.blocks[self.block[row]][self.place[row]]
+        return found
+
+    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+        """Yield, for each share of rows in turn, what gives its images."""
+        return repeat(self.image, len(shares))
+
+
+@dataclass
+class StreamedPixels:
+    """Pixels of which some are not here: those are decoded each time they are met, in windows.
+
+    Held are the windows of one share of a batch, and what the stream has decoded ahead.
+    """
+
+    here: Pixels
+    pieces: Sequence[Piece]
+    transform: Transform
+    stream: Stream
+    decoded: int = 0
+    _piece_of: np.ndarray = field(init=False)  # int64 [N]
+    _place_of: np.ndarray = field(init=False)  # int64 [N]: place in the piece
+
+    def __post_init__(self) -> None:
+        self._piece_of = np.full(len(self.here.block), -1)
+        self._place_of = np.full(len(self.here.block), -1)
+        for number, piece in enumerate(self.pieces):
+            self._piece_of[piece.rows] = number
+            self._place_of[piece.rows] = np.arange(len(piece))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of an image."""
+        return self.here.shape
+
+    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+        """Yield, for each share of rows in turn, what gives its images.
+
+        Args:
+            shares: rows [n] each, in the order of windows.
+            window_of: the window of each row of the table of roles.
+        """
+        cold = [share[self.here.block[share] < 0] for share in shares]
+        if window_of is None or not any(map(len, cold)):
+            yield from self.here.along(shares, window_of)
+            return
+        windows = _windows(np.unique(np.concatenate(cold)), window_of)
+        parts = [list(self._pieces_of(rows)) for rows in windows]
+        stream = iter(self.stream([piece for part in parts for piece in part], self.transform))
+        held: dict[int, _Window] = {}
+        free = [np.empty((max(map(len, windows)), *self.shape), np.uint8) for _ in range(2)]
+        following = iter(windows)
+        for share in cold:
+            needed = window_of[share]
+            for number in [n for n in held if n < min(needed, default=0)]:
+                free.append(held.pop(number).images)  # written again, not given back and asked for
+            while len(share) and max(held, default=-1) < max(needed):
+                rows = next(following)
+                images = free.pop() if free else np.empty_like(next(iter(held.values())).images)
+                held[int(window_of[rows[0]])] = self._load(stream, len(rows), images)
+            yield self._among(list(held.values()))
+
+    def _pieces_of(self, rows: np.ndarray) -> Iterator[Piece]:
+        """Yield the parts of pieces that hold `rows`, in the order of storage."""
+        numbers = self._piece_of[rows]
+        for number in np.unique(numbers):
+            yield self.pieces[number].only(np.sort(self._place_of[rows[numbers == number]]))
+
+    def _load(self, stream: Iterator[Decoded], count: int, images: np.ndarray) -> _Window:
+        """Take `count` images from the stream into `images`."""
+        place_of: dict[int, int] = {}
+        while len(place_of) < count:
+            rows, pixels = next(stream)
+            start = len(place_of)
+            images[start : start + len(rows)] = pixels
+            place_of.update(zip(rows.tolist(), range(start, start + len(rows)), strict=True))
+        self.decoded += count
+        return _Window(images, place_of)
+
+    def _among(self, windows: Sequence[_Window]) -> Image:
+        def image(row: int) -> np.ndarray:
+            for window in windows:
+                place = window.place_of.get(row)
+                if place is not None:
+                    found: np.ndarray = window.images[place]
+                    return found
+            return self.here.image(row)
+
+        return image
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Images that are held for a while: their places in `images` by row."""
+
+    images: np.ndarray  # uint8 [n, 3, H, W]
+    place_of: dict[int, int]
+
+
+def _windows(rows: np.ndarray, window_of: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each window that has any, in the order of windows."""
+    rows = rows[np.argsort(window_of[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(window_of[rows])) + 1)

@@ -1,0 +1,1 @@
+"""Images on disk: Parquet shards, their manifest, and checks of both."""

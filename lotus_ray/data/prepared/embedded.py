@@ -1,0 +1,110 @@
+"""Small data that a grid makes itself, where its store is in a bucket: embedded images, manifests.
+
+    data/<digest>/...    a prepared data set or the manifest of files read in place, by content
+
+A store that is a folder holds them as they are, and every node that sees the store sees them. From
+a bucket each node copies what its lanes need to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lotus_ray.base.errors import StoreError
+from lotus_ray.data.prepared.manifest import MANIFEST, Manifest
+from lotus_ray.store.results import Store
+
+_DIGITS = 20  # of a digest, in the name of a folder
+
+
+def embedded_folder(store: Store) -> Path:
+    """Return the folder in which a grid makes such data: the store's own, or one of this user."""
+    return store.folder / "data" if store.folder is not None else _cache() / "made"
+
+
+def share(store: Store, manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Put data that a grid made on this machine alone into the store.
+
+    Args:
+        store: where other nodes find them. A folder holds them already.
+        manifests: of all data sets; those that lie elsewhere stay as they are.
+
+    Returns:
+        The manifests, of folders that `fetch` makes on any node.
+
+    Raises:
+        StoreError: the store, or the folder of this user, cannot be written.
+    """
+    if store.folder is not None:
+        return list(manifests)
+    return [
+        _shared(store, manifest) if manifest.directory.is_relative_to(_cache()) else manifest
+        for manifest in manifests
+    ]
+
+
+def _shared(store: Store, manifest: Manifest) -> Manifest:
+    digest = _digest((manifest.directory / MANIFEST).read_bytes())
+    files = [path for path in manifest.directory.rglob("*") if path.is_file()]
+    names = {path.relative_to(manifest.directory).as_posix() for path in files} - {MANIFEST}
+    for name in (*sorted(names), MANIFEST):  # which comes last: where it is, all is
+        store.put(f"data/{digest}/{name}", (manifest.directory / name).read_bytes())
+    folder = _cache() / digest
+    fetch(store, [folder])
+    return replace(manifest, directory=folder)
+
+
+def fetch(store: Store, folders: Iterable[Path]) -> None:
+    """Copy to this node what the store holds of some folders and what is not here yet.
+
+    Raises:
+        StoreError: it differs from what was put there, or cannot be written here.
+    """
+    for folder in folders:
+        if store.folder is not None or (folder / MANIFEST).exists():
+            continue
+        if store.find(f"data/{folder.name}/{MANIFEST}") is not None:
+            _copy(store, folder)
+
+
+def _copy(store: Store, folder: Path) -> None:
+    """Make a folder whole, in one step; another process of this node may do the same."""
+    prefix = f"data/{folder.name}/"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
+        try:
+            for name in store.blobs.names(prefix):
+                path = partial / name.removeprefix(prefix)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(store.blobs.read(name))
+            if _digest((partial / MANIFEST).read_bytes()) != folder.name:
+                raise StoreError("data in the store changed", where=store.address(prefix))
+            if not folder.exists():
+                partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        if (folder / MANIFEST).exists():  # by the other one
+            return
+        raise StoreError(
+            f"data of the store cannot be copied to this machine: {error.strerror}",
+            where=str(folder),
+            next_command="export XDG_CACHE_HOME=FOLDER (on every node)",
+        ) from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def _cache() -> Path:
+    """Return this user's folder for such copies."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser().absolute() / "lotus-ray"

@@ -1,0 +1,200 @@
+"""Parquet shards in Hugging Face image layout, and the manifest that vouches for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lotus_ray.base.errors import DataError
+from lotus_ray.data.prepared.parquet import base_name, reading
+
+MANIFEST = "manifest.json"
+FORGET_IDS = "forget.txt"  # where a data set brings its own forget set
+FORMAT = 4
+DIGEST = "sha256"  # the column of our own shards that vouches for their images
+DIGEST_TYPE = pa.binary(32)
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("label", pa.int64()),
+        (DIGEST, DIGEST_TYPE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of a data set. `file` is relative to the manifest.
+
+    `content` is what `content_digest` says of it, `sha256` the SHA-256 of the file.
+    """
+
+    file: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a data set are called. Without ids, a row is known by file and place."""
+
+    image: str = "image"
+    label: str = "label"
+    sample_id: str | None = "sample_id"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: classes and shards. `digest` identifies the content, not the place.
+
+    `titles` are what people call the classes, or empty; `notes` say what was left out;
+    `counts[split]` are the images of each class. Files of somebody else that are read in place
+    have no sample ids, no counts, and addresses of their own.
+    """
+
+    directory: Path
+    dataset: str
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    titles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    columns: Columns = Columns()
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def in_place(self) -> bool:
+        """Return whether the files are somebody else's."""
+        return self.columns.sample_id is None
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of classes and contents; the version of Parquet plays no part."""
+        content = [list(self.classes), [[s.split, s.rows, s.content] for s in self.shards]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the path of every shard."""
+        return [self.uri(shard) for shard in self.shards]
+
+    def uri(self, shard: Shard) -> str:
+        """Return the address of a shard."""
+        return shard.file if self.in_place else str(self.directory / shard.file)
+
+    def rows(self, split: str) -> int:
+        """Return the number of images in a split."""
+        return sum(shard.rows for shard in self.shards if shard.split == split)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest of a prepared data set.
+
+    Raises:
+        DataError: there is none, or it is not one of ours.
+    """
+    path = directory / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        return Manifest(
+            directory=directory,
+            dataset=content["dataset"],
+            classes=tuple(content["classes"]),
+            shards=tuple(Shard(**shard) for shard in content["shards"]),
+            titles=tuple(content["titles"]),
+            notes=tuple(content["notes"]),
+            columns=Columns(**content["columns"]),
+            counts={split: tuple(counts) for split, counts in content["counts"].items()},
+        )
+    except FileNotFoundError as error:
+        raise DataError(
+            "no prepared data set here: manifest.json is missing",
+            where=str(directory),
+            next_command=f"lotus-ray prepare SOURCE {directory}",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"the manifest cannot be read: {reason}",
+            where=str(path),
+            next_command=f"lotus-ray prepare SOURCE {directory}-new",
+        ) from error
+
+
+def read_small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Table:
+    """Return sample_id, label and sha256 of a shard's rows, in their order, without the images.
+
+    Of files read in place an id is made of file and row, and sha256 is null.
+
+    Raises:
+        DataError: a column cannot be read; the text names the file.
+    """
+    columns, uri = manifest.columns, manifest.uri(shard)
+    with reading(uri):
+        if columns.sample_id is not None:
+            table = file.read(columns=[columns.sample_id, columns.label, DIGEST])
+            ids, digests = table[columns.sample_id], table[DIGEST]
+        else:
+            table = file.read(columns=[columns.label])
+            stem = base_name(shard.file)
+            ids = pa.array([f"{shard.split}/{stem}:{row}" for row in range(len(table))])
+            digests = pa.nulls(len(table), DIGEST_TYPE)
+        labels = table[columns.label].cast(pa.int64())
+        return pa.table({"sample_id": ids, "label": labels, DIGEST: digests})
+
+
+def content_digest(small: pa.Table) -> str:
+    """Hash ids, labels and digests of images. How Parquet and Arrow hold them plays no part.
+
+    Args:
+        small: sample_id, label and sha256 of a shard, without nulls.
+
+    Returns:
+        The SHA-256, in hexadecimal, of the number of rows, the length of each id in bytes, the
+        labels (int64, little-endian), the ids and the digests.
+    """
+    ids, labels, digests = small["sample_id"], small["label"], small[DIGEST]
+    lengths = pc.binary_length(ids).to_numpy()
+    numbers = np.concatenate([[len(small)], lengths, labels.to_numpy()]).astype("<i8")
+    found = hashlib.sha256(numbers.tobytes())
+    found.update("".join(ids.to_pylist()).encode())
+    found.update(b"".join(digests.to_pylist()))
+    return found.hexdigest()
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Write the manifest into its directory."""
+    content = {
+        "format": FORMAT,
+        "dataset": manifest.dataset,
+        "classes": list(manifest.classes),
+        "titles": list(manifest.titles),
+        "notes": list(manifest.notes),
+        "columns": asdict(manifest.columns),
+        "counts": {split: list(counts) for split, counts in manifest.counts.items()},
+        "shards": [vars(shard) for shard in manifest.shards],
+    }
+    temporary = manifest.directory / f".{MANIFEST}.{uuid.uuid4().hex}"
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.rename(manifest.directory / MANIFEST)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Which sample plays which role."""

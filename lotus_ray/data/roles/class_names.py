@@ -1,0 +1,79 @@
+"""Classes by name: what people call them, and how two data sets' classes match."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lotus_ray.base.errors import DataError, nearest
+from lotus_ray.base.roles import CALIBRATION
+from lotus_ray.data.prepared.check import read_labels
+from lotus_ray.data.prepared.manifest import DIGEST, Manifest
+
+
+def class_number(name: str, manifest: Manifest, where: str) -> int:
+    """Return the label of a class.
+
+    Args:
+        name: its name in the data set, or one of its titles where no other class has that one.
+        manifest: the prepared data set.
+        where: of the job, for the error.
+
+    Raises:
+        DataError: there is no such class, or there are several.
+    """
+    if name in manifest.classes:
+        return manifest.classes.index(name)
+    synonyms = [[s.strip() for s in title.split(",")] for title in manifest.titles]
+    found = [label for label, titles in enumerate(synonyms) if name in titles]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(
+            f"{len(found)} classes are called '{name}'",
+            where=where,
+            nearest=" or ".join(manifest.classes[label] for label in found),
+        )
+    known = [*manifest.classes, *(title for titles in synonyms for title in titles if title)]
+    raise DataError(
+        f"there is no class '{name}' in {manifest.directory}",
+        where=where,
+        nearest=nearest(name, known),
+    )
+
+
+def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest) -> pa.Table:
+    """Add the images of a calibration set, whose classes have the same names, to a table of labels.
+
+    Args:
+        labels: sample_id, label, split, sha256 of the data set: `preflight.read_labels`.
+        manifest: the data set.
+        calibration: the other one; all of its images are taken, whatever their split.
+
+    Returns:
+        Both, sorted by sample_id; the added rows have the split "calibration".
+
+    Raises:
+        DataError: a class of the calibration set is unknown, or the two share sample ids.
+    """
+    where = str(calibration.directory)
+    numbers = [class_number(name, manifest, where) for name in calibration.classes]
+    table = read_labels(calibration)
+    ids = table["sample_id"]
+    shared = ids.filter(pc.is_in(ids, value_set=labels["sample_id"]))
+    if len(shared):
+        raise DataError(
+            f"{len(shared)} sample ids are in {manifest.directory} too: "
+            f"{', '.join(shared[:5].to_pylist())}",
+            where=where,
+        )
+    added = pa.table(
+        {
+            "sample_id": table["sample_id"],
+            "label": [numbers[label] for label in table["label"].to_pylist()],
+            "split": [CALIBRATION] * len(table),
+            DIGEST: table[DIGEST],
+        },
+        schema=labels.schema,
+    )
+    return pa.concat_tables([labels, added]).sort_by("sample_id")

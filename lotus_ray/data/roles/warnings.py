@@ -1,0 +1,76 @@
+"""What is odd about the images that play the roles, and is no error: for people and for rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lotus_ray.base.roles import ROLES, STORED
+from lotus_ray.data.prepared.manifest import DIGEST
+from lotus_ray.data.roles.assign import Roles
+
+NAMED = 3  # of classes, and of images
+UNCHECKED = "not checked: images that occur twice (files read in place)"
+
+
+def notes_on(roles: Roles, labels: pa.Table, classes: Sequence[str]) -> tuple[str, ...]:
+    """Say which classes a role lacks, and which images play two roles.
+
+    Args:
+        roles: as drawn.
+        labels: sample_id, label, split, sha256 of at least their samples.
+        classes: names in the order of labels.
+
+    Returns:
+        One line for each role that lacks classes, and for each two roles that share an image.
+    """
+    return (*_absent(roles, classes), *_shared(roles, labels))
+
+
+def _absent(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
+    for role in ROLES:
+        counts = np.bincount(roles.labels[roles.rows(role)], minlength=len(classes))
+        absent = np.flatnonzero(counts == 0)
+        if len(absent):
+            yield (
+                f"{role} holds no image of {len(absent)} of {len(classes)} classes, which metrics "
+                f"by class leave out: {_listed(classes[label] for label in absent[: NAMED + 1])}"
+            )
+
+
+def _shared(roles: Roles, labels: pa.Table) -> Iterator[str]:
+    """Compare the digests of images: equal bytes are one image, whatever its ids."""
+    places = pc.index_in(pa.array(roles.sample_ids, pa.string()), value_set=labels["sample_id"])
+    digests = pc.take(labels[DIGEST], places)
+    known = np.flatnonzero(digests.is_valid().to_numpy())
+    if len(known) < len(roles):
+        yield UNCHECKED
+    codes = np.full(len(roles), -1)
+    encoded = pc.dictionary_encode(digests.drop_null().combine_chunks())
+    codes[known] = encoded.indices.to_numpy()
+    played = np.zeros((len(STORED), len(encoded.dictionary)), dtype=bool)  # [role, image]
+    played[roles.roles[known], codes[known]] = True
+    for first, second in combinations(range(len(STORED)), 2):
+        both = played[first] & played[second]
+        if both.any():
+            pairs = (
+                " = ".join(_first_id(roles, codes, role, code) for role in (first, second))
+                for code in np.flatnonzero(both)[: NAMED + 1]
+            )
+            images = "image" if both.sum() == 1 else "images"
+            yield f"{STORED[first]} and {STORED[second]} share {both.sum()} {images}: " + _listed(
+                pairs
+            )
+
+
+def _first_id(roles: Roles, codes: np.ndarray, role: int, code: int) -> str:
+    return roles.sample_ids[int(np.flatnonzero((codes == code) & (roles.roles == role))[0])]
+
+
+def _listed(names: Iterator[str]) -> str:
+    found = list(names)
+    return ", ".join([*found[:NAMED], *(["…"] if len(found) > NAMED else [])])

@@ -1,0 +1,227 @@
+"""Decoded images in files of a node: each once, within its budgets, whole or not at all."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lotus_ray.base.errors import DataError
+from lotus_ray.data.pixels.cache import DecodedFiles, DecodeTask, decode_here
+from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.lookup import cache_space as room_module
+from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.sources import TRAIN
+from tests.toy import PLAIN, Sample, png, read_pixels, source, table
+
+IMAGE = PLAIN.image_bytes  # 12
+
+
+class Counting:
+    """Decodes here, and counts."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def __call__(self, tasks: Sequence[DecodeTask]) -> Iterable[int]:
+        self.ids += [sample_id for task in tasks for sample_id in task.piece.sample_ids]
+        return decode_here(tasks)
+
+
+@pytest.fixture(autouse=True)
+def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(room_module, "IN_MEMORY", folder)
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Twelve images s000 … s011 in row groups of three."""
+    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 3)
+    noise = np.random.default_rng(0).integers(0, 256, (12, 2, 2, 3), dtype=np.uint8)
+    samples = [Sample(f"s{n:03d}", TRAIN, png(image), "", 0) for n, image in enumerate(noise)]
+    return prepare(source(samples, ("a",)), tmp_path / "data")
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(10_000, 10_000, str(tmp_path))
+    with made.occupied():
+        yield made
+
+
+def pieces(manifest: Manifest, roles: Roles) -> list[Piece]:
+    return wanted_pieces([manifest.directory], roles)
+
+
+def ensure(
+    manifest: Manifest, room: Room, roles: Roles, max_bad: int = 0, window: int | None = None
+) -> tuple[DecodedFiles, list[str]]:
+    """Return the files, and the ids of what was decoded for them."""
+    files, counting = DecodedFiles(room, PLAIN), Counting()
+    files.ensure(pieces(manifest, roles), roles, counting, max_bad, window)
+    assert files.decoded == len(counting.ids)
+    return files, sorted(counting.ids)
+
+
+def images(files: DecodedFiles, roles: Roles) -> np.ndarray:
+    pixels = files.pixels(roles)
+    assert pixels.complete
+    return np.stack([pixels.image(row) for row in range(len(roles))])
+
+
+def test_pixels_are_those_of_the_decoder(manifest: Manifest, room: Room) -> None:
+    roles = table("ffrrrruuuttt")
+    files, _ = ensure(manifest, room, roles)
+    expected = read_pixels(pieces(manifest, roles), roles, PLAIN).numpy()
+    assert np.array_equal(images(files, roles), expected)
+
+
+def test_each_image_is_decoded_once_for_all_tables_and_processes(
+    manifest: Manifest, room: Room
+) -> None:
+    """A second table shares four of its six images with the first one: two are decoded."""
+    first, second = table("ffrrut"), table("ffrrut")
+    second = replace(second, sample_ids=[f"s{n:03d}" for n in (2, 3, 4, 5, 6, 7)])
+    assert ensure(manifest, room, first)[1] == first.sample_ids
+    files, decoded = ensure(manifest, room, second)
+    assert decoded == ["s006", "s007"]
+    assert np.array_equal(
+        images(files, second), read_pixels(pieces(manifest, second), second, PLAIN).numpy()
+    )
+    assert ensure(manifest, room, second)[1] == []
+
+
+def test_another_transform_is_decoded_anew(manifest: Manifest, room: Room) -> None:
+    roles = table("frut")
+    ensure(manifest, room, roles)
+    other = DecodedFiles(room, Transform(1))
+    other.ensure(pieces(manifest, roles), roles, decode_here)
+    assert other.decoded == 4
+    assert images(other, roles).shape == (4, 3, 1, 1)
+
+
+def test_workers_that_ask_at_once_decode_each_image_once(manifest: Manifest, room: Room) -> None:
+    roles = table("ffrrrruuuttt")
+    counts: list[int] = []
+
+    def ask() -> None:
+        files = DecodedFiles(room, PLAIN)
+        files.ensure(pieces(manifest, roles), roles, decode_here)
+        assert files.pixels(roles).complete
+        counts.append(files.decoded)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(counts) == [0, 0, 0, 12]
+
+
+def test_memory_is_filled_first_and_the_disk_takes_the_rest(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """Pieces of 3 images are 36 bytes: two of the four fit into 80 bytes of memory."""
+    room = Room(80, 10_000, str(tmp_path))
+    with room.occupied():
+        files, _ = ensure(manifest, room, table("ffrrrruuuttt"))
+        assert len(list(room.memory.rglob("*.arrow"))) == 2
+        assert len(list(room.disk.rglob("*.arrow"))) == 2
+        assert files.pixels(table("ffrrrruuuttt")).complete
+
+
+def test_without_room_nothing_is_decoded_and_the_error_says_how_much_is_needed(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    room = Room(80, 40, str(tmp_path))
+    with room.occupied():
+        with pytest.raises(DataError) as caught:
+            ensure(manifest, room, table("ffrrrruuuttt"))
+        assert caught.value.what == (
+            "decoded images need 144 bytes; there is room for 80 in memory, and for 40 on the disk"
+        )
+        assert "shuffle_window" in caught.value.next_command
+        assert list(room.memory.rglob("*.arrow")) == []
+
+
+def test_what_may_stream_is_left_out_last(manifest: Manifest, tmp_path: Path) -> None:
+    """8 images are not retained, 96 bytes: they fit beside 3 windows of 1, and not all others."""
+    roles = table("ffrrrruuuttt")
+    room = Room(136, 0, str(tmp_path))
+    with room.occupied():
+        files, _ = ensure(manifest, room, roles, window=1)
+        here = files.pixels(roles).block >= 0
+        retained = np.zeros(12, bool)
+        retained[roles.rows("retain")] = True
+        assert here[~retained].all()
+        assert 0 < (~here).sum() <= 4
+    small = Room(80, 0, str(tmp_path))
+    with small.occupied(), pytest.raises(DataError, match="need 144 bytes") as caught:
+        ensure(manifest, small, roles, window=1)
+    assert "room for 44 in memory, beside 3 windows of 1 images" in caught.value.what
+    with small.occupied(), pytest.raises(DataError, match="room for 0 in memory, beside 3 windows"):
+        ensure(manifest, small, roles, window=3)
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Manifest:
+    """Six images, of which s001 and s004 are none."""
+    content = [png(np.full((2, 2, 3), n, np.uint8)) for n in range(6)]
+    content[1], content[4] = b"torn", b""
+    samples = [Sample(f"s{n:03d}", TRAIN, one, "", 0) for n, one in enumerate(content)]
+    return prepare(source(samples, ("a",)), tmp_path / "torn")
+
+
+def test_bad_images_are_counted_and_listed_up_to_a_number(torn: Manifest, room: Room) -> None:
+    roles = table("frrurt")
+    files, _ = ensure(torn, room, roles, max_bad=2)
+    assert sorted(files.bad_among(roles)) == ["s001", "s004"]
+    assert "cannot be decoded" in files.bad["s001"]
+    assert "row " in files.bad["s004"]
+    assert images(files, roles)[[0, 2, 3, 5], 0, 0, 0].tolist() == [0, 2, 3, 5]
+    with pytest.raises(DataError, match="2 images cannot be decoded; 1 are allowed"):
+        ensure(torn, room, roles, max_bad=1)
+
+
+def test_none_is_allowed_by_default(torn: Manifest, room: Room) -> None:
+    with pytest.raises(DataError, match="an image cannot be decoded"):
+        ensure(torn, room, table("frrurt"))
+    assert list(room.memory.rglob("*.arrow")) == []
+
+
+def test_an_image_to_forget_is_never_left_out(torn: Manifest, room: Room) -> None:
+    with pytest.raises(DataError, match="one to forget is among them") as caught:
+        ensure(torn, room, table("rfrurt"), max_bad=100)
+    assert "s001" in caught.value.what
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(
+    manifest: Manifest, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system refuses files above 200 bytes; with room again the same call succeeds."""
+    roles = table("ffrrrruuuttt")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+        with pytest.raises(DataError, match="decoded images cannot be written") as caught:
+            ensure(manifest, room, roles)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "36 bytes are needed" in caught.value.what
+    assert [p for p in room.memory.rglob("*") if p.is_file() and p.stat().st_size] == []
+    assert ensure(manifest, room, roles)[0].pixels(roles).complete

@@ -1,0 +1,126 @@
+"""A few images of a shard are read without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lotus_ray.base.errors import DataError
+from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
+from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.data.prepared.offsets import read_spans, spans_path
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.sources import TRAIN
+from tests.toy import Sample, source, table
+
+RANDOM = np.random.default_rng(0)
+# Of all sizes, some alike, some above the size of a page of Parquet.
+SIZES = [0, 3, 3, 40, 70_000, 1_500_000, 24, 25, 48, 0, 2_000_000, 5, 40, 900, 1]
+CONTENT = [RANDOM.bytes(size) for size in SIZES]
+CONTENT[12] = CONTENT[3]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Fifteen images in row groups of seven."""
+    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 7)
+    samples = [Sample(f"s{n:03d}", TRAIN, image, "", 0) for n, image in enumerate(CONTENT)]
+    return prepare(source(samples, ("a",)), tmp_path / "data")
+
+
+def pieces(manifest: Manifest, *rows: int) -> list[Piece]:
+    roles = replace(table("f" * len(rows)), sample_ids=[f"s{row:03d}" for row in rows])
+    return wanted_pieces([manifest.directory], roles)
+
+
+def read(found: list[Piece]) -> dict[str, bytes]:
+    return {
+        sample_id: image
+        for piece in found
+        for encoded in piece.read()
+        for sample_id, image in zip(encoded.sample_ids, encoded.images, strict=True)
+    }
+
+
+def test_each_image_lies_where_its_span_says(manifest: Manifest) -> None:
+    """Order of storage is the order of the rows, which the pieces of all images tell."""
+    (shard,) = manifest.paths
+    spans = read_spans(Path(shard), len(CONTENT))
+    assert spans is not None
+    whole = Path(shard).read_bytes()
+    order = [int(sample_id[1:]) for p in pieces(manifest, *range(15)) for sample_id in p.sample_ids]
+    assert [whole[offset : offset + size] for offset, size in spans.tolist()] == [
+        CONTENT[row] for row in order
+    ]
+
+
+def test_both_ways_read_the_same(manifest: Manifest) -> None:
+    expected = {f"s{row:03d}": image for row, image in enumerate(CONTENT)}
+    assert read(pieces(manifest, *range(15))) == expected
+    for row in range(15):
+        assert read(pieces(manifest, row)) == {f"s{row:03d}": CONTENT[row]}
+
+
+def test_a_few_are_read_alone_and_many_by_the_group(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven images in a group three are few and four are not."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the whole group is read")
+
+    (whole, *_) = pieces(manifest, *range(15))
+    assert len(whole) == 7
+    monkeypatch.setattr(Piece, "_read_group", refuse)
+    assert len(read([whole.only(np.array([0, 2, 6]))])) == 3
+    with pytest.raises(AssertionError):
+        read([whole.only(np.array([0, 2, 5, 6]))])
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def shorten(path: Path) -> None:
+    np.save(path, np.zeros((3, 2), np.int64))  # its name ends in .npy
+
+
+@pytest.mark.parametrize("damage", [remove, tear, shorten])
+def test_without_spans_the_group_is_read(
+    manifest: Manifest, damage: Callable[[Path], None]
+) -> None:
+    damage(spans_path(Path(manifest.paths[0])))
+    (piece,) = pieces(manifest, 4)
+    assert piece.spans is None
+    assert read([piece]) == {"s004": CONTENT[4]}
+
+
+def test_where_a_span_leads_elsewhere_the_group_is_read(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images at a time: the second two are looked for in vain."""
+    monkeypatch.setattr("lotus_ray.data.pixels.row_groups.ROWS_AT_A_TIME", 2)
+    (whole, *_) = pieces(manifest, *range(15))
+    piece = whole.only(np.array([0, 3, 5]))
+    assert piece.spans is not None
+    piece.spans[2] += 1
+    assert read([piece]) == {name: CONTENT[int(name[1:])] for name in piece.sample_ids}
+
+
+def test_a_changed_image_is_noticed(manifest: Manifest) -> None:
+    (piece,) = pieces(manifest, 5)
+    assert piece.spans is not None
+    path = Path(piece.uri)
+    content = bytearray(path.read_bytes())
+    content[int(piece.spans[0, 0]) + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="an image changed"):
+        read([piece])
