@@ -240,9 +240,9 @@ def export_(store: str, tracker: str, uri: str | None, output: str | None) -> No
 
     Run it again to bring them up to date.
     """
+    from lotus_ray.report.export import TRACKERS
+    from lotus_ray.report.export.runs import runs_of
     from lotus_ray.store.results import Store
-    from lotus_ray.trackers import TRACKERS
-    from lotus_ray.trackers.runs import runs_of
 
     place = _place_of_runs(tracker, uri, output)
     opened = Store.open(store)

@@ -27,7 +27,7 @@ BORDERS = {
     "lotus_ray.report.published": ("ray", "torch"),
     "lotus_ray.report.recompute": ("ray", "torch"),
     "lotus_ray.metrics.summary": ("ray", "torch"),
-    "lotus_ray.trackers": ("ray", "torch", "mlflow", "tensorboardX"),
+    "lotus_ray.report.export": ("ray", "torch", "mlflow", "tensorboardX"),
     "lotus_ray.unlearning.problem": ("ray", "pydantic"),
     "lotus_ray.unlearning.engine": ("ray", "pydantic"),
     "lotus_ray.unlearning.losses": ("ray", "pydantic"),

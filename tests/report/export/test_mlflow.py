@@ -16,9 +16,9 @@ import pytest
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import JobError, TrackerError
+from lotus_ray.report.export import mlflow as tracker
+from lotus_ray.report.export.runs import runs_of
 from lotus_ray.store.results import Store
-from lotus_ray.trackers import mlflow as tracker
-from lotus_ray.trackers.runs import runs_of
 from tests.stores import FIRST, LAST, commit
 
 # MLflow and what it stands on warn of their own future when they are imported.

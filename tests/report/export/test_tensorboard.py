@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lotus_ray.base.errors import JobError
+from lotus_ray.report.export import tensorboard as tracker
+from lotus_ray.report.export.runs import CellRun, runs_of
 from lotus_ray.store.results import Store
-from lotus_ray.trackers import tensorboard as tracker
-from lotus_ray.trackers.runs import CellRun, runs_of
 from tests.stores import FIRST, LAST, commit
 
 # TensorBoard's reader warns of its own future; the writer is not its own.

@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lotus_ray.base.errors import JobError, TrackerError
-from lotus_ray.trackers.runs import CellRun, Exported
-from lotus_ray.trackers.secrets import told
+from lotus_ray.report.export.runs import CellRun, Exported
+from lotus_ray.report.export.secrets import told
 
 NEW, UPDATED, UNCHANGED = "new", "updated", "unchanged"
 PHASE = "phase/"  # before the names of figures that every phase has

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from lotus_ray.report.export.runs import CellRun, runs_of
+from lotus_ray.report.export.secrets import told, told_value
 from lotus_ray.store.results import Store
-from lotus_ray.trackers.runs import CellRun, runs_of
-from lotus_ray.trackers.secrets import told, told_value
 from tests.stores import FIRST, LAST, commit
 
 AT = "2026-01-02T00:00:00+00:00"  # 1767312000 s since 1970

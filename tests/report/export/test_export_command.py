@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotus_ray.cli import export_, main
+from lotus_ray.report.export import TRACKERS
+from lotus_ray.report.export.runs import CellRun, Exported
 from lotus_ray.store.results import Store
-from lotus_ray.trackers import TRACKERS
-from lotus_ray.trackers.runs import CellRun, Exported
 from tests.stores import commit
 
 

@@ -5,8 +5,8 @@ Nothing here is needed for a run: the store is the record, and what is exported 
 
 from collections.abc import Callable, Sequence
 
-from lotus_ray.trackers import mlflow, tensorboard
-from lotus_ray.trackers.runs import CellRun, Exported
+from lotus_ray.report.export import mlflow, tensorboard
+from lotus_ray.report.export.runs import CellRun, Exported
 
 # Each is given the runs and where they go: a tracking URI, a folder.
 TRACKERS: dict[str, Callable[[Sequence[CellRun], str], Exported]] = {

@@ -13,8 +13,8 @@ from lotus_ray import __version__
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
+from lotus_ray.report.export.secrets import told, told_value
 from lotus_ray.store.results import OK, Row, Store
-from lotus_ray.trackers.secrets import told, told_value
 
 _SHOWN = {metric.figure for metric in METRICS.values()}
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lotus_ray.base.errors import JobError
-from lotus_ray.trackers.runs import CellRun, Exported
+from lotus_ray.report.export.runs import CellRun, Exported
 
 NEW, REPLACED = "new", "replaced"
 _ENDING = ".lotus-ray"
