@@ -94,7 +94,7 @@ def grid(
 ) -> None:
     """Run every missing cell of a job, then print its table. Run it again to resume."""
     from lotus_ray import run
-    from lotus_ray.job import load_job
+    from lotus_ray.job.load import load_job
     from lotus_ray.store.results import Store
 
     signal.signal(signal.SIGTERM, _terminated)
@@ -266,7 +266,7 @@ def _place_of_runs(tracker: str, uri: str | None, output: str | None) -> str:
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from lotus_ray.job_schema import Job
+        from lotus_ray.job.schema import Job
 
         click.echo(json.dumps(Job.model_json_schema(), indent=1))
         ctx.exit()
@@ -284,8 +284,8 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 )
 def validate(job: Path, overrides: tuple[str, ...]) -> None:
     """Check all of a job that can be known without running it."""
-    from lotus_ray.job import load_job
-    from lotus_ray.preview import absent_notes, preview
+    from lotus_ray.job.load import load_job
+    from lotus_ray.job.preview import absent_notes, preview
 
     found = preview(load_job(job, overrides))
     cells = len(found.planned.cells) + len(found.absent_cells)
@@ -329,7 +329,8 @@ def _measured_compute(repeats: int, methods: list[str]) -> Any:
 
 
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
-    from lotus_ray import preview, run
+    from lotus_ray import run
+    from lotus_ray.job.load import preview
 
     found = preview.preview(loaded, options.limit)
     todos = run.missing(found.planned, store, options, loaded.job.resources)

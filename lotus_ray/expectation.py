@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lotus_ray.base.errors import UnexpectedOriginal
 from lotus_ray.base.roles import TEST, UNSEEN
-from lotus_ray.cells import Lane
+from lotus_ray.job.cells import Lane
 from lotus_ray.metrics.outputs import Outputs
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import CellError, JobError
-from lotus_ray.cells import Lane
-from lotus_ray.job import LoadedJob, load_job
+from lotus_ray.job.cells import Lane
+from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.run import Options, run_grid
 from lotus_ray.store.results import OK, Row, Store

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lotus_ray.base.memory import CONTEXT_BYTES, USABLE
-from lotus_ray.cells import Cell
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.work_order import Todo
 from lotus_ray.store.results import OK, Row
-from lotus_ray.todo import Todo
 
 # What later cells may need beyond the first one measured, whose activations they share: SalUn's
 # gradients and mask, SSD's importances. Chosen, not measured; a lane that needs yet more goes on

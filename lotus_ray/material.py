@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.cells import Lane
 from lotus_ray.data.pixels.cache import Decode, DecodedFiles
 from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.pixels.row_groups import stored_order, wanted_pieces
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.data.roles.assign import Roles
+from lotus_ray.job.cells import Lane
 
 
 @dataclass

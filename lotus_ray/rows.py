@@ -15,7 +15,7 @@ from lotus_ray.base.errors import LotusRayError
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 
 if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
-    from lotus_ray.cells import Cell, Lane
+    from lotus_ray.job.cells import Cell, Lane
 
 
 def failure(status: str, error: BaseException) -> dict[str, Any]:

@@ -16,20 +16,20 @@ from typing import Any
 
 from lotus_ray.base.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.cells import Cell, Plan, plan
 from lotus_ray.data.pixels.cache_space import GIB, Room
 from lotus_ray.data.prepared.embedded import embedded_folder, share
 from lotus_ray.gpu_sharing import lanes_a_gpu
-from lotus_ray.job import LoadedJob
-from lotus_ray.job_schema import Resources
-from lotus_ray.packing import efficiency, longest_first
-from lotus_ray.preview import check_here, check_models, locate_data, networks, preview
+from lotus_ray.job.cells import Cell, Plan, plan
+from lotus_ray.job.cost import efficiency, longest_first
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.preview import check_here, check_models, locate_data, networks, preview
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.progress import Progress
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from lotus_ray.cells import Cell
-from lotus_ray.todo import Todo
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.work_order import Todo
 
 
 @dataclass

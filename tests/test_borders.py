@@ -129,7 +129,7 @@ def test_unlearning_and_evaluation_run_where_there_is_torch_alone() -> None:
 
 @pytest.mark.parametrize("package", ["ray.train", "pydantic"])
 def test_what_is_blocked_cannot_be_imported(package: str) -> None:
-    for code in (f"import {package}", "import lotus_ray.cluster.session, lotus_ray.job"):
+    for code in (f"import {package}", "import lotus_ray.cluster.session, lotus_ray.job.load"):
         ended = run_blocked(code)
         assert ended.returncode == 1
         assert "is blocked" in ended.stderr

@@ -15,15 +15,15 @@ pytest.importorskip("moto")
 from tests.data.test_in_place import write
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.cells import plan
 from lotus_ray.cli import main
 from lotus_ray.data.prepared.embedded import embedded_folder, fetch, share
 from lotus_ray.data.prepared.manifest import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.job import load_job
-from lotus_ray.preview import locate_data
+from lotus_ray.job.cells import plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.preview import locate_data
+from lotus_ray.job.work_order import Todo, reach
 from lotus_ray.store.results import Store
-from lotus_ray.todo import Todo, reach
 from tests.cloud import KEY, SECRET, log_in
 
 JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"

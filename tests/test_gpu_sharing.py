@@ -12,13 +12,13 @@ import torch
 
 from lotus_ray.base import memory
 from lotus_ray.base.memory import CONTEXT_BYTES
-from lotus_ray.cells import Lane, plan
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
-from lotus_ray.job import load_job
+from lotus_ray.job.cells import Lane, plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.work_order import Todo
 from lotus_ray.rows import machine_facts, with_attempts
-from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
 

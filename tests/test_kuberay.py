@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lotus_ray.base.errors import JobError
-from lotus_ray.job import load_job
+from lotus_ray.job.load import load_job
 from tests.rules import ANY, Must, leaves, wrong
 
 ROOT = Path(__file__).parent.parent

@@ -16,13 +16,14 @@ from scipy.spatial.distance import jensenshannon
 from lotus_ray import lane as lane_module
 from lotus_ray import local, models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
-from lotus_ray.cells import Lane, plan
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import Lane, plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo, load_roles
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
@@ -30,7 +31,6 @@ from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
 from lotus_ray.rows import machine_facts
 from lotus_ray.store.results import Attempt, Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo, load_roles
 from lotus_ray.unlearning.checkpoint import Border
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune

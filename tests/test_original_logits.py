@@ -16,14 +16,14 @@ from lotus_ray import local
 from lotus_ray import original_logits as module
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
-from lotus_ray.cells import plan
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.store.results import Row, Store
-from lotus_ray.todo import Todo
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.problem import Batch, LogitsCache, Workers

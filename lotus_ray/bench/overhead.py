@@ -11,7 +11,7 @@ from typing import Any
 
 from lotus_ray import run
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts
-from lotus_ray.job import load_job
+from lotus_ray.job.load import load_job
 from lotus_ray.store.results import OK, Store
 
 AT_MOST_SECONDS = 3.0

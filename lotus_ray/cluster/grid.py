@@ -19,18 +19,18 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
-from lotus_ray.cells import Cell
 from lotus_ray.cluster import sharing
 from lotus_ray.cluster.nodes import told_what_is_missing
 from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.pixels.cache_space import Room
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store.results import Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo
 
 RESTARTS_AFTER_A_DEATH = 2
 # Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for a group

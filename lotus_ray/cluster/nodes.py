@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ray
 
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.schema import Resources
 
 POLL_SECONDS = 1.0
 

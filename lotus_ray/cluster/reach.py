@@ -9,8 +9,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.job.work_order import unreached
 from lotus_ray.store.results import Store
-from lotus_ray.todo import unreached
 
 ANSWER_SECONDS = 120  # for a process to start on each node
 SHOW_SECONDS = 5.0  # until what one node wrote to a shared folder shows on another

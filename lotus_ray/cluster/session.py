@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError, RayError
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import environment_of_workers, placement
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.schema import Resources
 from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")

@@ -9,9 +9,9 @@ from lotus_ray.cluster.nodes import alive
 from lotus_ray.cluster.placement import drivers_on_head
 from lotus_ray.cluster.session import concurrent_lanes
 from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.store.results import Store
-from lotus_ray.todo import Todo
 
 _HARDLY_ANY = 0.001  # of a GPU
 

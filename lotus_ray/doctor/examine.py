@@ -26,7 +26,7 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
     """
     memory_gb, scratch_folder = DECODED_MEMORY_GB, None
     if job is not None:
-        from lotus_ray.job import load_job
+        from lotus_ray.job.load import load_job
 
         loaded = load_job(job).job
         store = store or loaded.store

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ray
 REFUSED = """
 from lotus_ray.cluster import placement, session
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.schema import Resources
 
 placement.PATIENCE_SECONDS = 5
 with session.session():

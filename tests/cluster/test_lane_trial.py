@@ -20,15 +20,15 @@ from lotus_ray.base.errors import (
     StoreError,
     StoreUnreachable,
 )
-from lotus_ray.cells import plan
 from lotus_ray.cluster import grid, nodes, session
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.store.results import Store
 from lotus_ray.stored_borders import StoredBorders
-from lotus_ray.todo import Todo
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 

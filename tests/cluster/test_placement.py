@@ -28,8 +28,8 @@ from lotus_ray.cluster.placement import (
     lanes_to_come,
     workers_at_most,
 )
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
 
 GIB = float(1 << 30)
 HEAD = {"node:__internal_head__": 1.0, "memory": 30 * GIB}

@@ -16,15 +16,15 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import GpuPartTooSmall
 from lotus_ray.base.memory import CONTEXT_BYTES
-from lotus_ray.cells import Plan, plan
 from lotus_ray.cluster import grid, worker
 from lotus_ray.cluster.placement import LANE_DRIVER_BYTES
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import Plan, plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.store.results import Store
-from lotus_ray.todo import Todo
 from lotus_ray.unlearning.problem import Workers as Alone
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"

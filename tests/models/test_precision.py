@@ -14,17 +14,17 @@ from torch.func import functional_call, grad, vmap
 
 from lotus_ray import local
 from lotus_ray.base.errors import JobError
-from lotus_ray.cells import plan
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.cells import plan
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.models import precision
 from lotus_ray.models.precision import PRECISIONS, use_precision
 from lotus_ray.models.precision import prepare as prepared
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.store.results import OK, Row, Store
-from lotus_ray.todo import Todo
 
 CPU = torch.device("cpu")
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"

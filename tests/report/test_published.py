@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.test_paper_jobs import FILES, JOBS
 
-from lotus_ray.job import LoadedJob, load_job
-from lotus_ray.method_specs import describe
+from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.job.method_spec import describe
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.published import SOURCES, TABLE, nearest_key, published_lines
 from lotus_ray.report.published.configurations import (
@@ -22,7 +23,6 @@ from lotus_ray.report.published.configurations import (
 )
 from lotus_ray.report.published.defects import DEFECTS
 from lotus_ray.unlearning.problem import Method
-from tests.test_paper_jobs import FILES, JOBS
 
 PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]
 IMAGENET = ("ImageNet-1K", "ViT-B/16", "instance_5perclass_retain45")

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.job_schema import Resources
+from lotus_ray.job.schema import Resources
+from lotus_ray.job.work_order import Todo
 from lotus_ray.progress import MANY_LANES, Progress
 from lotus_ray.report.collect import collect
 from lotus_ray.run import Options, missing
 from lotus_ray.status import OUTCOME, status
 from lotus_ray.store.objects import Blobs
 from lotus_ray.store.results import Store
-from lotus_ray.todo import Todo
 from tests.cloud import Google, log_in
 from tests.stores import commit
 

@@ -13,12 +13,12 @@ from lotus_ray.cli import main
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job import load_job
+from lotus_ray.job.load import load_job
 from lotus_ray.lane import WEIGHTS
 from lotus_ray.store.results import Store
 from tests import standins
 
-JOBS = Path(__file__).parent.parent / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 NO_JOBS = (JOBS / "shared", JOBS / "clusters")  # what jobs extend, and what they run on
 FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent not in NO_JOBS)
 NAMES = [path.relative_to(JOBS).with_suffix("").as_posix() for path in FILES]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.base.errors import JobError, LotusRayError, MethodError
-from lotus_ray.job import LoadedJob, load_job
-from lotus_ray.job_schema import DatasetJob, Job
-from lotus_ray.job_yaml import MAX_NODES, Document, dotted
-from lotus_ray.method_specs import build_method, describe
+from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.job.method_spec import build_method, describe
+from lotus_ray.job.schema import DatasetJob, Job
+from lotus_ray.job.yaml_document import MAX_NODES, Document, dotted
 from lotus_ray.models import ModelSpec
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune

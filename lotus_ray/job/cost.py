@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES
-from lotus_ray.cells import Cell
 from lotus_ray.data.roles.assign import Roles
-from lotus_ray.todo import Todo
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.work_order import Todo
 
 BACKWARD = 2  # a backward, in forwards
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from lotus_ray import models
 from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.data.sources import find, prepare_command
-from lotus_ray.job_schema import Job
-from lotus_ray.job_yaml import Document, dotted
-from lotus_ray.method_specs import build_method, describe
+from lotus_ray.job.method_spec import build_method, describe
+from lotus_ray.job.schema import Job
+from lotus_ray.job.yaml_document import Document, dotted
 from lotus_ray.models import pretrained
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.from_scratch import FromScratch

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from lotus_ray.base.errors import DataError, StoreError
-from lotus_ray.cells import Cell, Lane
 from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.data.prepared.embedded import fetch
 from lotus_ray.data.roles.assign import Roles
+from lotus_ray.job.cells import Cell, Lane
 from lotus_ray.store.results import Store
 
 

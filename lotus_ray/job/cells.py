@@ -24,9 +24,9 @@ from lotus_ray.data.roles.class_names import class_number, with_calibration
 from lotus_ray.data.roles.id_files import read_sample_ids
 from lotus_ray.data.roles.warnings import notes_on
 from lotus_ray.data.sources import prepare_command
-from lotus_ray.job import LoadedJob
-from lotus_ray.job_schema import DatasetJob, ModelJob
-from lotus_ray.method_specs import describe
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.method_spec import describe
+from lotus_ray.job.schema import DatasetJob, ModelJob
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import file_digest
 from lotus_ray.unlearning.methods.from_scratch import FromScratch

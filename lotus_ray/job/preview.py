@@ -12,19 +12,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lotus_ray.base.errors import DataError, JobError
-from lotus_ray.cells import Lane, Plan, plan
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.check import verify
 from lotus_ray.data.prepared.external import DATASET, adopt
 from lotus_ray.data.prepared.manifest import Columns, Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
-from lotus_ray.job import LoadedJob
-from lotus_ray.job_schema import DatasetJob, ParquetFiles
+from lotus_ray.job.cells import Lane, Plan, plan
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.schema import DatasetJob, ParquetFiles
+from lotus_ray.job.work_order import Todo
 from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.weights import load_into, read_weights
 from lotus_ray.store.results import Row
-from lotus_ray.todo import Todo
 
 
 def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:

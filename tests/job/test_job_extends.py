@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import JobError, LotusRayError
-from lotus_ray.job import LoadedJob, load_job
-from lotus_ray.job_yaml import MAX_FILES, Document
+from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.job.yaml_document import MAX_FILES, Document
 
 BASE = """\
 store: runs/x

@@ -1,0 +1,1 @@
+"""A job file to cells, and cells to work orders."""
