@@ -11,10 +11,10 @@ from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo, load_roles, reach
-from lotus_ray.lane import run_lane
-from lotus_ray.material import Decoders, gather
 from lotus_ray.models.precision import use_precision
-from lotus_ray.rows import machine_facts
+from lotus_ray.trial.images import Decoders, gather
+from lotus_ray.trial.row import machine_facts
+from lotus_ray.trial.run import run_lane
 from lotus_ray.unlearning.problem import Workers
 
 

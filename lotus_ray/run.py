@@ -29,7 +29,7 @@ from lotus_ray.progress import Progress
 from lotus_ray.report.labels import labels_of
 from lotus_ray.status import OUTCOME
 from lotus_ray.store.results import OK, Row, Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial.checkpoints import StoredBorders
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 _log = logging.getLogger(__name__)

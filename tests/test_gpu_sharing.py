@@ -18,7 +18,7 @@ from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.work_order import Todo
-from lotus_ray.rows import machine_facts, with_attempts
+from lotus_ray.trial.row import machine_facts, with_attempts
 
 JOB = Path(__file__).parents[1] / "jobs" / "digits.yaml"
 

@@ -28,9 +28,9 @@ from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.rows import about, failure, status_of
 from lotus_ray.store.results import Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.row import about, failure, status_of
 
 RESTARTS_AFTER_A_DEATH = 2
 # Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for a group

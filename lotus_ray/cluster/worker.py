@@ -17,11 +17,11 @@ from lotus_ray.base.errors import GpuPartTooSmall, LotusRayError
 from lotus_ray.base.memory import keep_to_part, outgrew_part
 from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.job.work_order import Todo, load_roles, reach
-from lotus_ray.lane import run_lane
-from lotus_ray.material import Decoders, Material, gather
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.models.precision import use_precision
-from lotus_ray.rows import machine_facts
+from lotus_ray.trial.images import Decoders, Material, gather
+from lotus_ray.trial.row import machine_facts
+from lotus_ray.trial.run import run_lane
 from lotus_ray.unlearning.problem import Workers
 
 

@@ -28,7 +28,7 @@ from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
 from lotus_ray.store.results import Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial.checkpoints import StoredBorders
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 

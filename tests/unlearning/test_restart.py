@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lotus_ray.base.errors import StoreError
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.store.results import Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial.checkpoints import StoredBorders
 from lotus_ray.unlearning.checkpoint import Border
 from lotus_ray.unlearning.engine import Clock, unlearn
 from lotus_ray.unlearning.methods import METHODS

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save
 from scipy.spatial.distance import jensenshannon
 
-from lotus_ray import lane as lane_module
 from lotus_ray import local, models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.data.prepared import manifest as shards
@@ -24,19 +23,20 @@ from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo, load_roles
-from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
-from lotus_ray.rows import machine_facts
 from lotus_ray.store.results import Attempt, Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial import run as lane_module
+from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.row import machine_facts
+from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.checkpoint import Border
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.problem import LogitsCache, Phase, Problem, Split
 
-JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = [
     "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]",
     "epochs=1",
@@ -126,7 +126,7 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     def refuse(place: object) -> None:
         raise AssertionError("a random network was built")
 
-    monkeypatch.setattr("lotus_ray.lane._Place.random_model", refuse)
+    monkeypatch.setattr("lotus_ray.trial.run._Place.random_model", refuse)
     run_todo(todo)
     rows = store.rows()
     original = store.artifact(rows[lane.original.cell_id], TENSORS)
@@ -360,7 +360,7 @@ def test_an_original_that_fails_after_training_feeds_nobody(
     def no_memory(model: torch.nn.Module) -> bytes:
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("lotus_ray.lane.weights_to_bytes", no_memory)
+    monkeypatch.setattr("lotus_ray.trial.run.weights_to_bytes", no_memory)
     run_todo(todo)
     rows = {row["method"]: row for row in store.rows().values()}
     assert rows["Original"]["status"] == "oom"

@@ -15,15 +15,15 @@ from lotus_ray import local
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.expectation import check_accuracy
 from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import locate_data
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.lane import WEIGHTS
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.store.results import Store
+from lotus_ray.trial.expectation import check_accuracy
+from lotus_ray.trial.run import WEIGHTS
 from tests.standins import picture
 from tests.toy import Sample, source
 

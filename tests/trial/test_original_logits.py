@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray import local
-from lotus_ray import original_logits as module
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.data.prepared.write import prepare
@@ -22,14 +21,15 @@ from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.original_logits import LogitsFiles, known_logits
 from lotus_ray.store.results import Row, Store
+from lotus_ray.trial import original_logits as module
+from lotus_ray.trial.original_logits import LogitsFiles, known_logits
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.problem import Batch, LogitsCache, Workers
 from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
 
-JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 KEY = {"weights": "abc", "data": "def"}
 TABLE = make_roles("ffrrrrrruuutt", [n % 2 for n in range(13)], 2)
 

@@ -28,12 +28,10 @@ from lotus_ray.base.memory import (
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.data.batches.dataset import WarmSet
 from lotus_ray.data.prepared.manifest import read_manifest
-from lotus_ray.expectation import check_accuracy
 from lotus_ray.job.cells import Cell, Lane
 from lotus_ray.job.cost import images_left
 from lotus_ray.job.method_spec import build_method
 from lotus_ray.job.work_order import Todo
-from lotus_ray.material import Material
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
 from lotus_ray.metrics.summary import Summary, summarise
@@ -45,10 +43,12 @@ from lotus_ray.models.weights import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from lotus_ray.original_logits import known_logits
-from lotus_ray.rows import about, failure, phase, status_of, with_attempts
 from lotus_ray.store.results import OK, Store
-from lotus_ray.stored_borders import StoredBorders
+from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.expectation import check_accuracy
+from lotus_ray.trial.images import Material
+from lotus_ray.trial.original_logits import known_logits
+from lotus_ray.trial.row import about, failure, phase, status_of, with_attempts
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 from lotus_ray.unlearning.compile import Compiling
 from lotus_ray.unlearning.engine import Clock, unlearn
