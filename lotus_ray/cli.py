@@ -153,7 +153,7 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
     if local:
         run = run_here
     else:
-        from lotus_ray.cluster.preparing import run_on_cluster as run
+        from lotus_ray.cluster.prepare import run_on_cluster as run
     signal.signal(signal.SIGTERM, _terminated)
     manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
     for note in manifest.notes:

@@ -334,7 +334,7 @@ def _run_missing(
         from lotus_ray.local import run_lanes
     else:
         check_this_machine(resources)
-        from lotus_ray.cluster import grid
+        from lotus_ray.cluster import trials as grid
 
         run_lanes = partial(
             grid.run_lanes,

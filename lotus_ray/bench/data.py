@@ -18,7 +18,7 @@ from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import RETAIN, STORED
 from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
-from lotus_ray.cluster.pipelines import decode_to_files
+from lotus_ray.cluster.decode import decode_to_files
 from lotus_ray.cluster.session import session
 from lotus_ray.data.batches.dataset import WarmSet
 from lotus_ray.data.pixels.cache import DecodedFiles

@@ -14,10 +14,11 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.cluster import environment_of_workers, placement
+from lotus_ray.cluster import autoscaler as placement
+from lotus_ray.cluster import environment_of_workers
+from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
 from lotus_ray.job.schema import Resources
-from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}

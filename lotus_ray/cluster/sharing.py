@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
+from lotus_ray.cluster.autoscaler import drivers_on_head
 from lotus_ray.cluster.nodes import alive
-from lotus_ray.cluster.placement import drivers_on_head
 from lotus_ray.cluster.session import concurrent_lanes
 from lotus_ray.gpu_sharing import gpus_a_lane, lanes_a_gpu, to_measure
 from lotus_ray.job.schema import Resources

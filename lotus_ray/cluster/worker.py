@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.base.errors import GpuPartTooSmall, LotusRayError
 from lotus_ray.base.memory import keep_to_part, outgrew_part
-from lotus_ray.cluster.pipelines import decode_to_files, node_cpus, stream_pixels
+from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.job.work_order import Todo, load_roles, reach
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.models.precision import use_precision

@@ -7,16 +7,17 @@ import sys
 
 import pytest
 
+from lotus_ray.cluster.environment import ANOTHER_TOKEN
 from lotus_ray.doctor import exposure as exposed
 from lotus_ray.doctor.exposure import RayPort, asks_for_token
 from lotus_ray.doctor.finding import OK, PROBLEM
 from lotus_ray.doctor.ray_address import reachability, wants_token
-from lotus_ray.ray_environment import ANOTHER_TOKEN
 from tests.cluster.clusters import head
 
 pytestmark = pytest.mark.ray
 REFUSED = """
-from lotus_ray.cluster import placement, session
+from lotus_ray.cluster import session
+from lotus_ray.cluster import autoscaler as placement
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.job.schema import Resources
 

@@ -20,7 +20,8 @@ from lotus_ray.base.errors import (
     StoreError,
     StoreUnreachable,
 )
-from lotus_ray.cluster import grid, nodes, session
+from lotus_ray.cluster import nodes, session
+from lotus_ray.cluster import trials as grid
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import plan

@@ -16,8 +16,9 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import GpuPartTooSmall
 from lotus_ray.base.memory import CONTEXT_BYTES
-from lotus_ray.cluster import grid, worker
-from lotus_ray.cluster.placement import LANE_DRIVER_BYTES
+from lotus_ray.cluster import trials as grid
+from lotus_ray.cluster import worker
+from lotus_ray.cluster.autoscaler import LANE_DRIVER_BYTES
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import Plan, plan

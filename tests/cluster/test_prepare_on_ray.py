@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.cluster.preparing import FEW, run_on_cluster
+from lotus_ray.cluster.prepare import FEW, run_on_cluster
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES, Images, Source
 

@@ -22,7 +22,7 @@ from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.methods import METHODS
 
 pytestmark = pytest.mark.ray
-JOBS = Path(__file__).parent.parent.parent / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 QUICK = (
     *("--limit", "143", "--set", "epochs=2"),
     *("--set", "grid.models.0.train.epochs=4", "--set", "grid.models.0.train.warmup_epochs=1"),

@@ -16,9 +16,11 @@ from ray.core.generated.autoscaler_pb2 import (
 )
 
 from lotus_ray.base.errors import ClusterError, JobError
-from lotus_ray.cluster import grid, placement, session
+from lotus_ray.cluster import autoscaler as placement
 from lotus_ray.cluster import nodes as nodes_module
-from lotus_ray.cluster.placement import (
+from lotus_ray.cluster import session
+from lotus_ray.cluster import trials as grid
+from lotus_ray.cluster.autoscaler import (
     PATIENCE_SECONDS,
     REFUSED_SECONDS,
     NodeType,
@@ -317,7 +319,7 @@ def test_elastic_workers_reach_ray_as_they_stand(
 ) -> None:
     """Where their number is fixed, Ray waits for nodes as it always did."""
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-    monkeypatch.setattr("lotus_ray.cluster.grid.os.environ", environment := dict[str, str]())
+    monkeypatch.setattr("lotus_ray.cluster.trials.os.environ", environment := dict[str, str]())
     grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
     assert asked[0].num_workers == workers
     assert environment.get(name) == patience
@@ -356,7 +358,7 @@ def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingCon
 def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
     settings: str, words: str
 ) -> None:
-    job = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
+    job = Path(__file__).parents[2] / "jobs" / "digits.yaml"
     with pytest.raises(JobError) as raised:
         load_job(job, [settings])
     assert words in str(raised.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.ray_environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
+from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
 SESSION = """
 from lotus_ray.cluster import session

@@ -20,7 +20,7 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.job.load import load_job
 from tests.rules import ANY, Must, leaves, wrong
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILE = ROOT / "jobs" / "clusters" / "kuberay-rayjob.yaml"
 Manifest = dict[str, Any]
 

@@ -23,7 +23,7 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.job.load import load_job
 from tests.rules import Must, leaves, wrong
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILES = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "jobs" / "clusters" / "gcp.yaml"}
 Config = dict[str, Any]
 

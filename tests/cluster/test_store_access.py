@@ -19,8 +19,9 @@ pytest.importorskip("ray")
 import ray
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.cluster import ENVIRONMENT, reach
-from lotus_ray.cluster.reach import check_every_node, look_from_every_node, look_here
+from lotus_ray.cluster import ENVIRONMENT
+from lotus_ray.cluster import store_access as reach
+from lotus_ray.cluster.store_access import check_every_node, look_from_every_node, look_here
 from lotus_ray.store.results import Store
 
 

@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lotus_ray.base.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
 from lotus_ray.cluster import sharing
 from lotus_ray.cluster.nodes import told_what_is_missing
-from lotus_ray.cluster.reach import check_every_node
 from lotus_ray.cluster.session import concurrent_lanes, session
+from lotus_ray.cluster.store_access import check_every_node
 from lotus_ray.cluster.worker import lane_loop
 from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.job.cells import Cell
