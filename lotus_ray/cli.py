@@ -93,7 +93,7 @@ def grid(
     **options: Any,
 ) -> None:
     """Run every missing cell of a job, then print its table. Run it again to resume."""
-    from lotus_ray import run
+    from lotus_ray.grid import run
     from lotus_ray.job.load import load_job
     from lotus_ray.store.results import Store
 
@@ -125,8 +125,8 @@ def unlearn(
     local: bool,
 ) -> None:
     """Unlearn by one method; leave the weights and a run card in the output folder."""
-    from lotus_ray.export import CARD, load_one, unlearn_to
-    from lotus_ray.run import Options
+    from lotus_ray.grid.run import Options
+    from lotus_ray.grid.single_cell import CARD, load_one, unlearn_to
     from lotus_ray.store.results import Store
 
     signal.signal(signal.SIGTERM, _terminated)
@@ -329,7 +329,7 @@ def _measured_compute(repeats: int, methods: list[str]) -> Any:
 
 
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
-    from lotus_ray import run
+    from lotus_ray.grid import run
     from lotus_ray.job.load import preview
 
     found = preview.preview(loaded, options.limit)
@@ -351,10 +351,10 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
 
 
 def _print_outcome(outcome: Any, store: Any, form: str) -> None:
-    from lotus_ray import run
+    from lotus_ray.grid import run
+    from lotus_ray.grid.status import OUTCOME
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS
-    from lotus_ray.status import OUTCOME
 
     stages = run.Stages()
     stages.seconds = outcome.stages

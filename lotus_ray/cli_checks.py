@@ -14,7 +14,7 @@ import click
 @click.option("--json", "as_json", is_flag=True)
 def status_(store: str, as_json: bool) -> None:
     """Say how far the last grid of STORE is, running or not."""
-    from lotus_ray.status import status
+    from lotus_ray.grid.status import status
     from lotus_ray.store.results import Store
 
     found = status(Store.open(store))

@@ -16,7 +16,7 @@ BORDERS = {
     "lotus_ray.store.results": ("ray", "torch", "obstore"),
     "lotus_ray.store.objects.cloud": ("ray", "torch"),
     "lotus_ray.data.prepared.embedded": ("ray", "torch", "obstore"),
-    "lotus_ray.status": ("ray", "torch", "pydantic"),
+    "lotus_ray.grid.status": ("ray", "torch", "pydantic"),
     "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
@@ -39,8 +39,8 @@ BORDERS = {
     "lotus_ray.bench.unlearning": ("ray", "pydantic"),
     "lotus_ray.bench.mask": ("ray", "pydantic"),
     "lotus_ray.bench.gpu": ("ray", "pydantic"),
-    "lotus_ray.run": ("ray", "rich"),
-    "lotus_ray.local": ("ray",),
+    "lotus_ray.grid.run": ("ray", "rich"),
+    "lotus_ray.grid.local": ("ray",),
     "lotus_ray.cli": ("ray", "rich", "torch"),
 }
 

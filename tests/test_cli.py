@@ -714,7 +714,7 @@ def test_a_command_that_ends_early_says_so_in_its_outcome(
         assert (outcome["state"], outcome["exit_code"]) == ("running", None)
         raise raised
 
-    monkeypatch.setattr("lotus_ray.local.run_lanes", run_lanes)
+    monkeypatch.setattr("lotus_ray.grid.local.run_lanes", run_lanes)
     result = run("grid", DIGITS, "--local", "--store", tmp_path, *options(QUICK))
     assert result.exit_code == exits
     outcome = json.loads((tmp_path / "outcome.json").read_text())

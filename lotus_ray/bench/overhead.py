@@ -9,8 +9,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from lotus_ray import run
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts
+from lotus_ray.grid import run
 from lotus_ray.job.load import load_job
 from lotus_ray.store.results import OK, Store
 

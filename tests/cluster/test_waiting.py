@@ -14,8 +14,8 @@ pytest.importorskip("ray")
 from lotus_ray import cluster
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import nodes
+from lotus_ray.grid.run import check_store_stays
 from lotus_ray.job.schema import Resources
-from lotus_ray.run import check_store_stays
 from lotus_ray.store.results import Store
 
 

@@ -24,7 +24,7 @@ QUICK = (
 )
 SMALL = ("--limit", "20")
 _LAUNCHER = multiprocessing.get_context("forkserver")
-_IMPORTED_ONCE = ["timm", "sklearn.linear_model", "lotus_ray.local", "lotus_ray.run"]
+_IMPORTED_ONCE = ["timm", "sklearn.linear_model", "lotus_ray.grid.local", "lotus_ray.grid.run"]
 _LAUNCHER.set_forkserver_preload([*_IMPORTED_ONCE, "tests.faults.child"])
 
 

@@ -12,13 +12,13 @@ import pytest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.grid.run import Outcome, _could_share
 from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.cost import efficiency, expected_work, images_left, longest_first
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import check_models, networks
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.run import Outcome, _could_share
 from tests.toy import table
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"

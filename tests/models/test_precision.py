@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from lotus_ray import local
 from lotus_ray.base.errors import JobError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.grid import local
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from lotus_ray.grid.run import Options, missing
+from lotus_ray.grid.status import OUTCOME, status
+from lotus_ray.grid.watch import MANY_LANES, Progress
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.progress import MANY_LANES, Progress
 from lotus_ray.report.collect import collect
-from lotus_ray.run import Options, missing
-from lotus_ray.status import OUTCOME, status
 from lotus_ray.store.objects import Blobs
 from lotus_ray.store.results import Store
 from tests.cloud import Google, log_in

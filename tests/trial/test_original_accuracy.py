@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lotus_ray import local
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
+from lotus_ray.grid import local
 from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import locate_data

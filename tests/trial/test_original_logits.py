@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lotus_ray import local
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.grid import local
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save
 from scipy.spatial.distance import jensenshannon
 
-from lotus_ray import local, models
+from lotus_ray import models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
+from lotus_ray.grid import local
 from lotus_ray.job.cells import Lane, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lotus_ray.picture import clean, picture
-from lotus_ray.views import Standing
+from lotus_ray.grid.display.table import clean, picture
+from lotus_ray.grid.display.view import Standing
 
 
 class LiveTable:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-
-from lotus_ray.live import LiveTable
-from lotus_ray.views import Standing
-from tests.test_cli import DIGITS, QUICK, options
 from tests.test_picture import BUSY, THROUGH
+
+from lotus_ray.grid.display.live import LiveTable
+from lotus_ray.grid.display.view import Standing
+from tests.test_cli import DIGITS, QUICK, options
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[[0-9;]*?\b(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
@@ -171,7 +171,8 @@ def test_a_grid_on_a_terminal(tmp_path: Path) -> None:
 
 def test_a_signal_leaves_the_terminal_in_order(tmp_path: Path) -> None:
     waiting = (
-        "import time, lotus_ray.local as local; local.run_lanes = lambda *_: time.sleep(60);" + CLI
+        "import time, lotus_ray.grid.local as local; local.run_lanes = lambda *_: time.sleep(60);"
+        + CLI
     )
     runs = {
         number: Run("-c", waiting, *GRID, "--store", tmp_path / number.name)

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from lotus_ray.base.timestamps import utc_now
+from lotus_ray.grid.display.view import LaneState, PlainLines, Standing, View, view_for
+from lotus_ray.grid.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.job.work_order import Todo
-from lotus_ray.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.store.results import OK, Store
-from lotus_ray.views import LaneState, PlainLines, Standing, View, view_for
 
 MANY_LANES = 8  # from then on a list of the whole store is less than lists of each lane's cell
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from lotus_ray import progress as module
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
-from lotus_ray.progress import Progress
-from lotus_ray.status import HEARTBEAT
+from lotus_ray.grid import watch as module
+from lotus_ray.grid.display.view import Standing, View, view_for
+from lotus_ray.grid.status import HEARTBEAT
+from lotus_ray.grid.watch import Progress
 from lotus_ray.store.results import Store
-from lotus_ray.views import Standing, View, view_for
 
 
 class Book:
@@ -154,7 +154,7 @@ def test_a_view_that_raises_gives_way_to_plain_lines(
 ) -> None:
     """The event at which it raises is told all the same."""
     book, stream, failing = Book(), io.StringIO(), Failing(*calls)
-    monkeypatch.setattr("lotus_ray.progress.view_for", lambda stream: failing)
+    monkeypatch.setattr("lotus_ray.grid.watch.view_for", lambda stream: failing)
     with Progress([_todo(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
         book.begun["Xa"] = 1
         progress._look()
@@ -177,7 +177,7 @@ def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(stream: object) -> View:
         raise ImportError("no rich here")
 
-    monkeypatch.setattr("lotus_ray.progress.view_for", broken)
+    monkeypatch.setattr("lotus_ray.grid.watch.view_for", broken)
     book, stream = Book(), io.StringIO()
     with Progress([_todo(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
         book.status["Xa"] = "ok"

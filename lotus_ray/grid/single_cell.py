@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import CellError, JobError
+from lotus_ray.grid.run import Options, run_grid
 from lotus_ray.job.cells import Lane
 from lotus_ray.job.load import LoadedJob, load_job
-from lotus_ray.run import Options, run_grid
 from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.trial.run import WEIGHTS
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lotus_ray.views import LaneState, Standing
+from lotus_ray.grid.display.view import LaneState, Standing
 
 NARROW = 60  # columns, below which everything is said shorter
 NAME, BAR, CLOCK = 16, 12, 6  # columns: the least of a long name; a bar; a space and minutes

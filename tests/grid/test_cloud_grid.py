@@ -26,7 +26,7 @@ from lotus_ray.job.work_order import Todo, reach
 from lotus_ray.store.results import Store
 from tests.cloud import KEY, SECRET, log_in
 
-JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = (
     *("--limit", "20", "--set", "epochs=1", "--set", "grid.methods=[original, gold, finetune]"),
     *("--set", "grid.models.0.train={epochs: 1}", "--set", "grid.models.0.options={width: 2}"),

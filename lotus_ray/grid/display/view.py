@@ -78,7 +78,7 @@ def view_for(stream: TextIO) -> View:
     can_append_only = os.environ.get("TERM", "dumb") in ("dumb", "unknown")
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     if stream.isatty() and not can_append_only and not in_ci:
-        from lotus_ray.live import LiveTable
+        from lotus_ray.grid.display.live import LiveTable
 
         return LiveTable.on(stream) or PlainLines(stream)
     return PlainLines(stream)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lotus_ray.picture import clean, picture
-from lotus_ray.views import LaneState, Standing
+from lotus_ray.grid.display.table import clean, picture
+from lotus_ray.grid.display.view import LaneState, Standing
 
 LABELS = ("Original", "Gold Std", "SalUn", "LoTUS")
 

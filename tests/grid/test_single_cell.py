@@ -14,7 +14,7 @@ from lotus_ray.cli import main
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.store.results import Store
 
-JOB = str(Path(__file__).parent.parent / "jobs" / "digits.yaml")
+JOB = str(Path(__file__).parents[2] / "jobs" / "digits.yaml")
 QUICK = (
     *("--set", "epochs=1", "--set", "grid.models.0.options={width: 2}"),
     *("--set", "grid.models.0.train={epochs: 2, batch_size: 64}"),

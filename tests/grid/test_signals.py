@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-JOB = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 IN_JOB = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}  # as Ray's source has it, in and out of quotes
 PATIENCE = 120  # seconds
 

@@ -19,15 +19,15 @@ from lotus_ray.base.timestamps import utc_now
 from lotus_ray.data.pixels.cache_space import GIB, Room
 from lotus_ray.data.prepared.embedded import embedded_folder, share
 from lotus_ray.gpu_sharing import lanes_a_gpu
+from lotus_ray.grid.status import OUTCOME
+from lotus_ray.grid.watch import Progress
 from lotus_ray.job.cells import Cell, Plan, plan
 from lotus_ray.job.cost import efficiency, longest_first
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
-from lotus_ray.progress import Progress
 from lotus_ray.report.labels import labels_of
-from lotus_ray.status import OUTCOME
 from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.trial.checkpoints import StoredBorders
 
@@ -331,7 +331,7 @@ def _run_missing(
     poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
     progress = Progress(todos, store, sys.stderr, poll_seconds)
     if options.local:
-        from lotus_ray.local import run_lanes
+        from lotus_ray.grid.local import run_lanes
     else:
         check_this_machine(resources)
         from lotus_ray.cluster import trials as grid

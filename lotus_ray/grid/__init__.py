@@ -1,0 +1,1 @@
+"""Run all cells of a job."""
