@@ -17,7 +17,7 @@ BORDERS = {
     "lotus_ray.store.objects.cloud": ("ray", "torch"),
     "lotus_ray.data.prepared.embedded": ("ray", "torch", "obstore"),
     "lotus_ray.grid.status": ("ray", "torch", "pydantic"),
-    "lotus_ray.doctor.examine": ("ray", "torch", "pydantic"),
+    "lotus_ray.cli.doctor.examine": ("ray", "torch", "pydantic"),
     "lotus_ray.report.collect": ("ray", "torch"),
     "lotus_ray.report.formats": ("ray", "torch"),
     "lotus_ray.report.figures": ("ray", "torch", "matplotlib.pyplot"),
@@ -41,7 +41,7 @@ BORDERS = {
     "lotus_ray.bench.gpu": ("ray", "pydantic"),
     "lotus_ray.grid.run": ("ray", "rich"),
     "lotus_ray.grid.local": ("ray",),
-    "lotus_ray.cli": ("ray", "rich", "torch"),
+    "lotus_ray.cli.main": ("ray", "rich", "torch"),
 }
 
 

@@ -110,7 +110,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path, where: tuple[str, ...
         options = ["--set", gib, "--store", str(tmp_path / f"s{name}")]
         if name == "ten":
             options += where
-        code = "from lotus_ray.cli import main; main()"
+        code = "from lotus_ray.cli.main import main; main()"
         peaks.append(
             peak_bytes([sys.executable, "-c", code, "grid", str(job), "--local", *options])
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 def bench(*arguments: str) -> tuple[dict[str, Any], str]:
     """Run `lotus-ray bench … --repeats 1 --json`; return what it found, and its stderr."""
-    code = "from lotus_ray.cli import main; main()"
+    code = "from lotus_ray.cli.main import main; main()"
     command = [sys.executable, "-c", code, "bench", *arguments, "--repeats", "1", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

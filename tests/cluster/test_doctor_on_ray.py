@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+from lotus_ray.cli.doctor import exposure as exposed
+from lotus_ray.cli.doctor.exposure import RayPort, asks_for_token
+from lotus_ray.cli.doctor.finding import OK, PROBLEM
+from lotus_ray.cli.doctor.ray_address import reachability, wants_token
 from lotus_ray.cluster.environment import ANOTHER_TOKEN
-from lotus_ray.doctor import exposure as exposed
-from lotus_ray.doctor.exposure import RayPort, asks_for_token
-from lotus_ray.doctor.finding import OK, PROBLEM
-from lotus_ray.doctor.ray_address import reachability, wants_token
 from tests.cluster.clusters import head
 
 pytestmark = pytest.mark.ray

@@ -43,7 +43,7 @@ PATIENCE = 240  # seconds
 
 
 def command(job: str, store: Path, *options: str) -> list[str]:
-    code = "from lotus_ray.cli import main; main()"
+    code = "from lotus_ray.cli.main import main; main()"
     arguments = ["grid", str(JOBS / job), "--store", str(store), *QUICK, *FOUR, *options]
     return [sys.executable, "-c", code, *arguments]
 

@@ -94,7 +94,7 @@ def _run(arguments: tuple[str, ...], output: str, faults: tuple[Fault, ...], lie
         from lotus_ray.data.pixels.cache_space import Room
 
         Room.disk_left = lambda self: 1 << 30  # type: ignore[method-assign]
-    from lotus_ray.cli import main
+    from lotus_ray.cli.main import main
 
     main(list(arguments))
 

@@ -15,7 +15,7 @@ pytest.importorskip("moto")
 from tests.data.test_in_place import write
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.embedded import embedded_folder, fetch, share
 from lotus_ray.data.prepared.manifest import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN

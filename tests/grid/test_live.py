@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.test_cli import DIGITS, QUICK, options
 from tests.test_picture import BUSY, THROUGH
 
 from lotus_ray.grid.display.live import LiveTable
 from lotus_ray.grid.display.view import Standing
-from tests.test_cli import DIGITS, QUICK, options
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[[0-9;]*?\b(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
@@ -147,7 +147,7 @@ class Run:
             os.close(self._terminal)
 
 
-CLI = "from lotus_ray.cli import main; main()"
+CLI = "from lotus_ray.cli.main import main; main()"
 GRID = ("grid", DIGITS, "--local", "--limit", "20", *options(QUICK))
 
 

@@ -30,7 +30,7 @@ def test_a_signal_ends_the_command_and_its_outcome_says_so(
     environment: dict[str, str], number: int, exits: int, tmp_path: Path
 ) -> None:
     """While the first of two cells trains for hours."""
-    code = "from lotus_ray.cli import main; main()"
+    code = "from lotus_ray.cli.main import main; main()"
     job = [str(JOB), "--store", str(tmp_path), "--local"]
     long = ["--set", "grid.models.0.train.epochs=100000", "--set", "grid.methods=[original, gold]"]
     driver = subprocess.Popen(

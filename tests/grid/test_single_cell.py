@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.store.results import Store
 

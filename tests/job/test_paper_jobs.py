@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotus_ray.base.roles import FORGET
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.test_cli import grid
 
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.report import page
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import IN_TABLES
@@ -20,7 +21,6 @@ from lotus_ray.report.statistics import marks
 from lotus_ray.store.results import Store
 from tests.report.made_up import HOSTILE, commit, outputs, three_seeds
 from tests.report.pages import Page, check_is_alone, check_links, html_of
-from tests.test_cli import grid
 
 
 @pytest.fixture

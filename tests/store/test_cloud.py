@@ -20,7 +20,7 @@ pytest.importorskip("moto")
 from obstore.exceptions import BaseError
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.store.objects import cloud
 from lotus_ray.store.objects.address import Address
 from lotus_ray.store.objects.cloud import CloudBlobs

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.cache_space import Room
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tests.data.test_in_place import write
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.data.pixels.row_groups import wanted_pieces
 from lotus_ray.data.prepared import check as preflight
 from lotus_ray.data.prepared import manifest as shards

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lotus_ray.cli import export_, main
+from lotus_ray.cli.main import export_, main
 from lotus_ray.report.export import TRACKERS
 from lotus_ray.report.export.runs import CellRun, Exported
 from lotus_ray.store.results import Store

@@ -36,7 +36,7 @@ def refuse(*address, **options):
     pathlib.Path("called").write_text(repr(address))
     raise OSError
 socket.socket.connect = socket.getaddrinfo = refuse
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 main()
 """
 PHASES = [{"loss": 0.5, "tau": 1.25, "steps": 2}, {"loss": None, "tau": 1.5, "steps": 0}]

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.cli import main
+from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.manifest import FORMAT
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
@@ -25,7 +25,7 @@ from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.methods import METHODS
 
 EMBEDDED = f"digits-{FORMAT}"
-DIGITS = Path(__file__).parent.parent / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 # One epoch of each, on a network small enough to be quick.
 QUICK = {
     "epochs": "1",

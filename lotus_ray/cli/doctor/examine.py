@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lotus_ray.doctor.exposure import exposure
-from lotus_ray.doctor.finding import Check, Finding
-from lotus_ray.doctor.machine import devices, scratch, shared_memory, versions
-from lotus_ray.doctor.ray_address import reachability
-from lotus_ray.doctor.storage import storage
+from lotus_ray.cli.doctor.exposure import exposure
+from lotus_ray.cli.doctor.finding import Check, Finding
+from lotus_ray.cli.doctor.machine import devices, scratch, shared_memory, versions
+from lotus_ray.cli.doctor.ray_address import reachability
+from lotus_ray.cli.doctor.storage import storage
 
 DECODED_MEMORY_GB = 8.0  # of a job that does not say
 

@@ -27,8 +27,8 @@ def status_(store: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def doctor(store: str | None, job: Path | None, as_json: bool) -> None:
     """Check this machine, its Ray and a store; say the next command for each problem."""
-    from lotus_ray.doctor import finding
-    from lotus_ray.doctor.examine import checks, examine
+    from lotus_ray.cli.doctor import finding
+    from lotus_ray.cli.doctor.examine import checks, examine
 
     found = examine(checks(store, job))
     code = finding.exit_code(found)
@@ -42,7 +42,7 @@ def doctor(store: str | None, job: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def list_(kind: str, as_json: bool) -> None:
     """List the names that jobs and reports use."""
-    from lotus_ray.catalogue import CATALOGUE
+    from lotus_ray.cli.catalogue import CATALOGUE
 
     items = CATALOGUE[kind]()
     width = max(len(item["name"]) for item in items)

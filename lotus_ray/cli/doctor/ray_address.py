@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 PROBE_SECONDS = 15  # of which the import of Ray takes most
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

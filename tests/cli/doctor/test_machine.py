@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.doctor import machine
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING
-from lotus_ray.doctor.machine import GIB, devices, free_bytes, memory, scratch, shared_memory
+from lotus_ray.cli.doctor import machine
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING
+from lotus_ray.cli.doctor.machine import GIB, devices, free_bytes, memory, scratch, shared_memory
 
 
 def test_a_package_that_does_not_load_is_a_problem() -> None:
@@ -97,7 +97,7 @@ def test_scratch_wants_room_and_the_right_to_write(
     assert scratch(new).status == OK
     full = scratch(new, lambda folder: (10 * GIB, GIB - 1))
     assert (full.status, full.exit_code) == (PROBLEM, 3)
-    monkeypatch.setattr("lotus_ray.doctor.machine.os.access", lambda path, mode: False)
+    monkeypatch.setattr("lotus_ray.cli.doctor.machine.os.access", lambda path, mode: False)
     assert scratch(new).text == f"it cannot be written: {new}"
 
 

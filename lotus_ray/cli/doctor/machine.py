@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 GIB = 1 << 30
 SHARED_MEMORY = Path("/dev/shm")

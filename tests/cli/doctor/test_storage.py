@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.machine import GIB
-from lotus_ray.doctor.storage import storage
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.cli.doctor.machine import GIB
+from lotus_ray.cli.doctor.storage import storage
 from lotus_ray.store.objects.local import LocalBlobs
 from lotus_ray.store.results import Store
 

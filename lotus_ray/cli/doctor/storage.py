@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lotus_ray.base.errors import LotusRayError
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.machine import GIB, Free, free_bytes, free_of
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.cli.doctor.machine import GIB, Free, free_bytes, free_of
 from lotus_ray.store.objects import Blobs
 from lotus_ray.store.objects.local import LocalBlobs
 from lotus_ray.store.objects.retry import Patience

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lotus_ray.cli import main
-from lotus_ray.doctor import examine as module
-from lotus_ray.doctor.exposure import RayPort, exposure
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding, exit_code
-from lotus_ray.doctor.machine import GIB, shared_memory
-from lotus_ray.doctor.ray_address import reachability
-from lotus_ray.doctor.storage import storage
+from lotus_ray.cli.doctor import examine as module
+from lotus_ray.cli.doctor.exposure import RayPort, exposure
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding, exit_code
+from lotus_ray.cli.doctor.machine import GIB, shared_memory
+from lotus_ray.cli.doctor.ray_address import reachability
+from lotus_ray.cli.doctor.storage import storage
+from lotus_ray.cli.main import main
 from lotus_ray.store.objects.local import LocalBlobs
 from lotus_ray.store.results import Store
 
-DIGITS = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
+DIGITS = Path(__file__).parents[3] / "jobs" / "digits.yaml"
 
 
 class Twice(LocalBlobs):
@@ -145,7 +145,7 @@ def test_the_gravest_problem_gives_the_exit_code() -> None:
 def test_it_takes_seconds_where_no_ray_runs() -> None:
     """Ten of them on an idle machine; processor time is what another process cannot take."""
     code = (
-        "import time; from lotus_ray.doctor.examine import checks, examine;"
+        "import time; from lotus_ray.cli.doctor.examine import checks, examine;"
         "examine(checks(None, None)); print(time.process_time())"
     )
     done = subprocess.run(

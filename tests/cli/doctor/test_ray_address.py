@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.doctor import ray_address
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.ray_address import cause, probe, reachability, wants_token
+from lotus_ray.cli.doctor import ray_address
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.cli.doctor.ray_address import cause, probe, reachability, wants_token
 
 NODES = [
     {"address": "10.0.0.1", "resources": {"memory": 1e9}},
@@ -96,7 +96,7 @@ def test_a_cluster_that_never_answers_is_waited_for_so_long_and_no_longer(
     answer = probe("127.0.0.1:1", {})
     assert answer == {"error": "unreachable", "message": "no answer in 1 s"}
     monkeypatch.setattr(ray_address, "PROBE_SECONDS", 60)
-    monkeypatch.setattr("lotus_ray.doctor.ray_address.sys.executable", "/bin/false")
+    monkeypatch.setattr("lotus_ray.cli.doctor.ray_address.sys.executable", "/bin/false")
     assert probe("127.0.0.1:1", {}) == {"error": "unreachable", "message": "no answer"}
     assert wants_token("127.0.0.1:1", {}) is None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lotus_ray.doctor.exposure import (
+from lotus_ray.cli.doctor.exposure import (
     DEFAULTS,
     RayPort,
     asks_for_token,
@@ -19,7 +19,7 @@ from lotus_ray.doctor.exposure import (
     listeners,
     ray_ports,
 )
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING
 
 DASHBOARD, GCS, CLIENT, AGENT = DEFAULTS
 

@@ -17,7 +17,7 @@ import click
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import RUN_AGAIN, JobError, LotusRayError
-from lotus_ray.cli_checks import doctor, list_, status_
+from lotus_ray.cli.checks import doctor, list_, status_
 
 
 class _Commands(click.Group):
@@ -146,7 +146,7 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
 
     Run it again to resume.
     """
-    from lotus_ray.countdown import Countdown
+    from lotus_ray.cli.countdown import Countdown
     from lotus_ray.data.prepared.write import prepare, run_here
     from lotus_ray.data.sources import SPLITS, find
 

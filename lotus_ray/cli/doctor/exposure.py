@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from lotus_ray.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.doctor.ray_address import wants_token
+from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
+from lotus_ray.cli.doctor.ray_address import wants_token
 
 REPLY_SECONDS = 2
 _LISTENING = "0A"
