@@ -8,7 +8,6 @@ LotusRayError        1   a bug, if nothing more precise is raised
   CellError          4   the cell that `unlearn` was asked for
   ClusterError       6   Ray, its resources or its authentication
   TrackerError       6   MLflow: not installed, not reached, or it refuses what is exported
-  GpuPartTooSmall    -   a cell needs more of a GPU: it runs again on a whole one
   Diverged           -   a cell's loss became NaN or infinite: a row, not an exit
   UndefinedMetric    -   a metric has no value here: null with a reason
 """
@@ -81,10 +80,6 @@ class ClusterError(LotusRayError):
     """Ray cannot be reached, or could never run what the job asks for."""
 
     exit_code = 6
-
-
-class GpuPartTooSmall(LotusRayError):
-    """A cell needs more memory than the part of a GPU that its lane has: it runs on a whole one."""
 
 
 class TrackerError(LotusRayError):

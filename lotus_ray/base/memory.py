@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _ONE_GIB = 1 << 30
 USABLE = 0.9  # of a GPU's memory
 CONTEXT_BYTES = 600 << 20  # of it, what a process takes beside torch's own: an estimate, CUDA 12
-_FULL = ("out of memory", "ALLOC_FAILED")  # as CUDA and its libraries say it
+_CUDA_FULL = ("CUDA error: out of memory", "ALLOC_FAILED")  # errors that torch does not type
 
 
 def keep_freed_memory() -> None:
@@ -53,15 +53,11 @@ def keep_to_part(device: torch.device, gpus: float) -> None:
         torch.cuda.set_per_process_memory_fraction(max(USABLE * gpus - context, 0.0), device)
 
 
-def outgrew_part(error: BaseException, gpus: float) -> bool:
-    """Return whether a whole GPU may hold what the part of one that a lane had did not.
-
-    Args:
-        error: what ended it.
-        gpus: how many it had.
-    """
-    is_full = isinstance(error, RuntimeError) and any(word in str(error) for word in _FULL)
-    return 0 < gpus < 1 and (is_full or isinstance(error, torch.cuda.OutOfMemoryError))
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if the machine or a GPU ran out of memory."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _CUDA_FULL)
 
 
 def give_back_memory() -> None:

@@ -330,7 +330,7 @@ def _measured_compute(repeats: int, methods: list[str]) -> Any:
 
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
     from lotus_ray.grid import run
-    from lotus_ray.job.load import preview
+    from lotus_ray.job import preview
 
     found = preview.preview(loaded, options.limit)
     todos = run.missing(found.planned, store, options, loaded.job.resources)

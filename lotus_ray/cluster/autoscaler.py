@@ -80,10 +80,10 @@ def lanes_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
     lanes = resources.lanes_on(workers)
     if not lanes:
         raise _never(resources, [*nodes, *(kind.resources for kind in types)], workers)
-    return min(lanes, drivers_on_head(nodes))
+    return min(lanes, _drivers_on_head(nodes))
 
 
-def drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
+def _drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
     """Return how many lanes' drivers the memory of a cluster's head bears; at least one."""
     heads = [node for node in nodes if "node:__internal_head__" in node]
     return max(sum(int(node.get("memory", 0) / LANE_DRIVER_BYTES) for node in heads), 1)

@@ -7,7 +7,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lotus_ray.base.errors import ClusterError, GpuPartTooSmall, LotusRayError, StoreError
-from lotus_ray.cluster import sharing
+from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
 from lotus_ray.cluster.nodes import told_what_is_missing
 from lotus_ray.cluster.session import concurrent_lanes, session
 from lotus_ray.cluster.store_access import check_every_node
@@ -83,16 +81,8 @@ def run_lanes(
         with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
             try:
                 check_every_node(Store.open(todos[0].store), todos[0].mark)
-                run = partial(_run_trials, scratch=scratch, say=say, lanes_left=lanes_left)
-                if resources.share_gpus:
-                    resources = sharing.shared(todos, resources, run, say)
                 lanes = concurrent_lanes(resources, say)
-                errors = run(todos, resources, lanes)
-                if any(isinstance(c, GpuPartTooSmall) for error in errors for c in _causes(error)):
-                    say("lanes that need more than their part of a GPU go on with whole ones")
-                    left = sharing.unsettled(todos, Store.open(todos[0].store))
-                    whole = sharing.whole(resources)
-                    errors = run(left, whole, concurrent_lanes(whole, say)) if left else []
+                errors = _run_trials(todos, resources, lanes, scratch, say, lanes_left)
             except KeyboardInterrupt:
                 interrupted()
                 raise
@@ -143,7 +133,6 @@ def _lane_trial(
 
     Raises:
         StoreError: the store refuses, or does not answer.
-        GpuPartTooSmall: a cell needs more than the part of a GPU that the lane has.
         ClusterError: its workers died too often before they began a cell.
     """
     todo = todos[config["lane"]]
@@ -229,7 +218,6 @@ def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
 
     Raises:
         LotusRayError: something is wrong with its images.
-        GpuPartTooSmall: a cell needs more than the part of a GPU that it has.
         TrainingFailedError: its workers died too often.
     """
     if resources.least_workers < resources.workers:

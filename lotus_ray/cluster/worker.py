@@ -13,8 +13,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lotus_ray.base.errors import GpuPartTooSmall, LotusRayError
-from lotus_ray.base.memory import keep_to_part, outgrew_part
+from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.memory import keep_to_part
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.job.work_order import Todo, load_roles, reach
 from lotus_ray.models.batch_norm import synchronise_batch_norm
@@ -32,18 +32,10 @@ def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
         config: `todo`, a Todo; `threads`, CPU threads of this worker; `gpus`, how many it has.
 
     Returns:
-        What was wrong with the images or the device, the same for every attempt, or that a cell
-        needs more than a part of a GPU; else None. Raised, it would be tried again.
+        What is wrong with the images or the device, or None. Every attempt would meet the same
+        error, so it is returned: raised, it would be tried again.
     """
-    try:
-        return _run(config["todo"], config["threads"], config["gpus"])
-    except RuntimeError as error:
-        if outgrew_part(error, config["gpus"]):
-            return GpuPartTooSmall(str(error))
-        raise
-
-
-def _run(todo: Todo, threads: int, gpus: float) -> LotusRayError | None:
+    todo, threads, gpus = config["todo"], config["threads"], config["gpus"]
     torch.set_num_threads(threads)
     device = ray.train.torch.get_device()
     workers = joined_workers(device)

@@ -18,7 +18,6 @@ from lotus_ray.base.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayEr
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.data.pixels.cache_space import GIB, Room
 from lotus_ray.data.prepared.embedded import embedded_folder, share
-from lotus_ray.gpu_sharing import lanes_a_gpu
 from lotus_ray.grid.status import OUTCOME
 from lotus_ray.grid.watch import Progress
 from lotus_ray.job.cells import Cell, Plan, plan
@@ -50,8 +49,7 @@ class Outcome:
     """What a grid came to.
 
     `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
-    that it ran, and `places` how many lanes could run at once, None where none did; `could_share`,
-    whether they were lanes on GPUs of their own, fewer at once than there were.
+    that it ran, and `places` how many lanes could run at once, None where none did.
     """
 
     address: str
@@ -60,7 +58,6 @@ class Outcome:
     stages: dict[str, float] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     places: int | None = None
-    could_share: bool = False
     error: str | None = None
     error_code: int = 0
     begun_at: str = field(default_factory=utc_now)
@@ -112,17 +109,10 @@ class Outcome:
 
     @property
     def packing_line(self) -> str:
-        """Return how well the places were filled, and what would fill GPUs better; or nothing."""
+        """Return how well the lanes' time was filled; empty where no cell ran."""
         if self.efficiency is None:
             return ""
-        line = f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
-        ran = [row for cell_id, row in self.rows.items() if cell_id in self.ran]
-        fits = lanes_a_gpu(ran) if self.could_share else None
-        if fits is not None and fits > 1:
-            line += (
-                f"; the memory of a GPU holds {fits} such lanes (--set resources.share_gpus=true)"
-            )
-        return line
+        return f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
 
     @property
     def last_line(self) -> str:
@@ -346,8 +336,6 @@ def _run_missing(
     with progress:
         try:
             outcome.places = run_lanes(todos, resources)
-            outcome.could_share = not options.local and _could_share(resources)
-            outcome.could_share &= outcome.places < len(todos)
         except LotusRayError as error:
             if progress.first_cell_after is None:
                 raise
@@ -355,11 +343,6 @@ def _run_missing(
     lanes = time.perf_counter() - start
     until_first = progress.first_cell_after or lanes
     outcome.stages |= {"start": until_first, "cells": lanes - until_first}
-
-
-def _could_share(resources: Resources) -> bool:
-    alone = resources.workers == resources.gpus_per_worker == 1
-    return alone and not resources.share_gpus
 
 
 def _is_damaged(store: Store, row: Row) -> bool:

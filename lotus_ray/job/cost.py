@@ -46,13 +46,6 @@ def expected_work(todo: Todo, roles: Roles, flops: float) -> float:
     return flops * sum((1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in missing)
 
 
-def images_left(todo: Todo, cell: Cell, roles: Roles) -> int:
-    """Return how many images a lane is still to train on from a cell on, each time it is met."""
-    left = todo.lane.cells[todo.lane.cells.index(cell) :]
-    epochs = sum(_epochs(each) for each in left if each.cell_id in todo.generations)
-    return epochs * len(roles.rows(FORGET, RETAIN))
-
-
 def _epochs(cell: Cell) -> int:
     """Return how many epochs a cell trains; a method without any passes over its data once."""
     method: Mapping[str, Any] = cell.spec["method"]

@@ -219,13 +219,6 @@ class Resources(_Strict):
     gpus_per_worker: Annotated[
         float, Field(ge=0, description="0.25 puts four lanes on one GPU; above 1, whole ones")
     ] = 0
-    share_gpus: Annotated[
-        bool,
-        Field(
-            description="after a first cell on a GPU of its own, as many lanes on each as its "
-            "memory holds; times are then not ranked"
-        ),
-    ] = False
     lanes_at_once: Annotated[
         Positive | None,
         Field(
@@ -248,7 +241,7 @@ class Resources(_Strict):
     )
     compile: Annotated[
         bool,
-        Field(description="compile networks that train, once what is left of a lane repays it"),
+        Field(description="compile networks that train; rows say so"),
     ] = False
     max_bad_images: Annotated[
         int, Field(ge=0, description="leave out so many that cannot be decoded; none to forget")
@@ -295,8 +288,6 @@ class Resources(_Strict):
             raise ValueError("gpus_per_worker above 1 is a whole number")
         if 0 < gpus < 1 and self.workers > 1:
             raise ValueError("workers of one lane cannot share a GPU: several take whole ones")
-        if self.share_gpus and (gpus != 1 or self.workers > 1):
-            raise ValueError("share_gpus is for lanes of one worker with gpus_per_worker: 1")
         return self
 
 

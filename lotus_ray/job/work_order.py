@@ -26,7 +26,7 @@ class Todo:
     room: Room = field(default_factory=Room)  # for decoded images, on each node
     max_bad_images: int = 0  # that are left out because they cannot be decoded
     mark: str = ""  # of the store; empty is any
-    compile: bool = False  # networks that train, once what is left repays it
+    compile: bool = False  # networks that train
 
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return whether nothing is left to do for a cell."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.memory import is_out_of_memory
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 
 if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
@@ -97,8 +98,7 @@ def _cpu_name() -> str:
 
 def status_of(error: Exception) -> str:
     """Return the status of a cell that an error ended."""
-    is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return "oom" if is_memory else "failed"
+    return "oom" if is_out_of_memory(error) else "failed"
 
 
 def phase(record: PhaseRecord) -> dict[str, Any]:

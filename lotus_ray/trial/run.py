@@ -23,13 +23,11 @@ from lotus_ray.base.memory import (
     forget_peak,
     give_back_memory,
     keep_freed_memory,
-    outgrew_part,
 )
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.data.batches.dataset import WarmSet
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.cells import Cell, Lane
-from lotus_ray.job.cost import images_left
 from lotus_ray.job.method_spec import build_method
 from lotus_ray.job.work_order import Todo
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
@@ -50,7 +48,7 @@ from lotus_ray.trial.images import Material
 from lotus_ray.trial.original_logits import known_logits
 from lotus_ray.trial.row import about, failure, phase, status_of, with_attempts
 from lotus_ray.unlearning.checkpoint import PhaseRecord
-from lotus_ray.unlearning.compile import Compiling
+from lotus_ray.unlearning.compile import compiling
 from lotus_ray.unlearning.engine import Clock, unlearn
 from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, Forwards
 from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
@@ -78,7 +76,6 @@ class _Place:
     workers: Workers
     device: torch.device
     facts: Mapping[str, Any]
-    compiling: Compiling
     teacher: _Teacher | None = None
 
     @property
@@ -123,7 +120,7 @@ def run_lane(
 
     Raises:
         Exception: whatever goes wrong on one of several workers, since the others cannot know of
-            it; alone, a worker makes a failed row of it and goes on, unless a whole GPU may do.
+            it; alone, a worker makes a failed row of it and goes on.
     """
     _warm_up()
     lane = todo.lane
@@ -138,8 +135,7 @@ def run_lane(
         stored=material.stored,
         window=lane.shuffle_window,
     )
-    compiling = Compiling(todo.compile)
-    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts, compiling)
+    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts)
     for cell in lane.cells:
         settled = place.is_first and todo.is_settled(cell, place.store)
         if not _first_says(workers, settled, device):
@@ -175,8 +171,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
     except StoreError:  # no fault of the cell, and its row could not be kept
         raise
     except Exception as error:
-        gpus = place.facts["resources"].get("gpus_per_worker", 1)
-        if place.workers.size > 1 or outgrew_part(error, gpus):
+        if place.workers.size > 1:
             raise
         body, artifacts = failure(status_of(error), error), {}
     ours = False
@@ -185,7 +180,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         facts = with_attempts(place.facts, used)
         known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
-        known["resources"]["compiled"] = place.compiling.on
+        known["resources"]["compiled"] = place.todo.compile
         visible = place.store.commit(attempt, {**known, **body}, artifacts)
         ours = visible["attempt_id"] == attempt.attempt_id
         place.store.remove_all(StoredBorders.folder(cell.cell_id))
@@ -248,7 +243,6 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     )
     with clock.measure("unlearn"):
         records = unlearn(method, problem, borders)
-    place.compiling.learn(clock.seconds["unlearn"], forwards.images[STUDENT])
     give_back_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
@@ -363,9 +357,7 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
         pixel_range=place.warm.pixel_range,
         initial_model=place.initial_model,
         random_model=lambda: forwards.watch(place.random_model(), TEACHER),
-        workers=place.compiling.workers(
-            place.workers, images_left(place.todo, cell, place.warm.roles), place.device
-        ),
+        workers=compiling(place.workers) if place.todo.compile else place.workers,
         known=known,
     )
 

@@ -350,9 +350,6 @@ def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingCon
     [
         ("resources.gpus_per_worker=1.5", "above 1 is a whole number"),
         ("resources={workers: 2, gpus_per_worker: 0.5}", "cannot share a GPU"),
-        ("resources.share_gpus=true", "share_gpus is for lanes of one worker"),
-        ("resources={share_gpus: true, gpus_per_worker: 0.5}", "with gpus_per_worker: 1"),
-        ("resources={share_gpus: true, gpus_per_worker: 1, workers: 2}", "of one worker"),
     ],
 )
 def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
@@ -364,7 +361,6 @@ def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
     assert words in str(raised.value)
     load_job(job, ["resources={workers: 2, gpus_per_worker: 2}"])
     load_job(job, ["resources.gpus_per_worker=0.25", "resources.workers=1"])
-    load_job(job, ["resources={gpus_per_worker: 1, share_gpus: true}"])
 
 
 @pytest.mark.parametrize(("gpus", "refused"), [(1, False), (2, True)])

@@ -18,8 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.data.test_images import png_header
-from tests.data.test_preflight import renamed, retyped
 
 from lotus_ray.data.prepared import check as preflight
 from lotus_ray.data.prepared import manifest as shards
@@ -27,7 +25,9 @@ from lotus_ray.data.prepared.manifest import Manifest, Shard
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Row, Store
-from tests.test_cli import DIGITS, failed, files, options, run
+from tests.cli.test_cli import DIGITS, failed, files, options, run
+from tests.data.pixels.test_transform import png_header
+from tests.data.prepared.test_check import renamed, retyped
 from tests.toy import Canary, Sample, reseal, rewrite, source
 
 CLASSES = ("cat", "dog", "cow")

@@ -12,8 +12,6 @@ from click.testing import CliRunner, Result
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
-from tests.data.test_in_place import write
-
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.embedded import embedded_folder, fetch, share
@@ -25,6 +23,7 @@ from lotus_ray.job.preview import locate_data
 from lotus_ray.job.work_order import Todo, reach
 from lotus_ray.store.results import Store
 from tests.cloud import KEY, SECRET, log_in
+from tests.data.prepared.test_external import write
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = (

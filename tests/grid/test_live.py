@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.test_cli import DIGITS, QUICK, options
-from tests.test_picture import BUSY, THROUGH
 
 from lotus_ray.grid.display.live import LiveTable
 from lotus_ray.grid.display.view import Standing
+from tests.cli.test_cli import DIGITS, QUICK, options
+from tests.grid.test_table import BUSY, THROUGH
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[[0-9;]*?\b(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")

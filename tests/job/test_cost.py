@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import pytest
 
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.grid.run import Outcome, _could_share
 from lotus_ray.job.cells import Lane, plan
-from lotus_ray.job.cost import efficiency, expected_work, images_left, longest_first
+from lotus_ray.job.cost import efficiency, expected_work, longest_first
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import check_models, networks
-from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import Todo
 from tests.toy import table
 
@@ -53,14 +47,6 @@ def test_work_counts_what_missing_cells_train_and_evaluate(tmp_path: Path) -> No
     assert expected_work(todo_of(lane), roles, 1.0) == 0
 
 
-def test_what_is_left_begins_with_the_cell_itself(tmp_path: Path) -> None:
-    """6 images are trained on: Original 4 epochs, Finetuning 2, SSD 1 pass, SalUn 3."""
-    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
-    todo = todo_of(lane, "Original", "Finetuning", "SalUn")
-    left = [images_left(todo, cell, roles) for cell in lane.cells]
-    assert left == [6 * 9, 6 * 5, 6 * 3, 6 * 3]
-
-
 def test_the_longest_lane_begins_first_and_equals_keep_their_order(tmp_path: Path) -> None:
     lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
     short, long = todo_of(lane, "SSD"), todo_of(lane, "Original")
@@ -92,33 +78,3 @@ def test_efficiency_is_one_where_no_place_waited() -> None:
     """Cells of 30 and 20 s in two places within 40 s fill 50 of 80 seconds."""
     assert efficiency(50.0, 2, 40.0) == 0.625
     assert efficiency(80.0, 2, 40.0) == 1
-
-
-def test_what_would_fill_gpus_is_said_where_lanes_waited_for_them() -> None:
-    """A cell of 10 GiB and its context, with a quarter to spare, fits 72 GiB five times."""
-    held = {"workers": 1, "peak_device_bytes": 10 << 30, "device_bytes": 80 << 30}
-    planned: Any = SimpleNamespace(lanes=[])
-    rows = {"a": {"status": "ok", "resources": held}}
-    outcome = Outcome("store", planned, rows, {"start": 1.0, "cells": 1.0}, {"a"}, places=2)
-    assert outcome.packing_line == "cells filled 0% of 2 lanes' time"
-    outcome.could_share = True
-    assert outcome.packing_line.endswith(
-        "; the memory of a GPU holds 5 such lanes (--set resources.share_gpus=true)"
-    )
-    outcome.rows = {"a": {"status": "ok", "resources": {**held, "peak_device_bytes": 60 << 30}}}
-    assert outcome.packing_line == "cells filled 0% of 2 lanes' time"
-
-
-@pytest.mark.parametrize(
-    ("resources", "could"),
-    [
-        ({"gpus_per_worker": 1}, True),
-        ({"gpus_per_worker": 1, "share_gpus": True}, False),
-        ({"gpus_per_worker": 1, "workers": 2}, False),
-        ({"gpus_per_worker": 2}, False),
-        ({"gpus_per_worker": 0.5}, False),
-        ({}, False),
-    ],
-)
-def test_lanes_could_share_where_each_has_one_gpu(resources: dict[str, Any], could: bool) -> None:
-    assert _could_share(Resources(**resources)) == could

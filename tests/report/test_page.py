@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.test_cli import grid
 
 from lotus_ray.cli.main import main
 from lotus_ray.report import page
@@ -19,6 +18,7 @@ from lotus_ray.report.figures import FIGURES
 from lotus_ray.report.page.tables import table_of
 from lotus_ray.report.statistics import marks
 from lotus_ray.store.results import Store
+from tests.cli.test_cli import grid
 from tests.report.made_up import HOSTILE, commit, outputs, three_seeds
 from tests.report.pages import Page, check_is_alone, check_links, html_of
 

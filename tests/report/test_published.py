@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_paper_jobs import FILES, JOBS
 
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.job.method_spec import describe
@@ -23,6 +22,7 @@ from lotus_ray.report.published.configurations import (
 )
 from lotus_ray.report.published.defects import DEFECTS
 from lotus_ray.unlearning.problem import Method
+from tests.job.test_paper_jobs import FILES, JOBS
 
 PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]
 IMAGENET = ("ImageNet-1K", "ViT-B/16", "instance_5perclass_retain45")

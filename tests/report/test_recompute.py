@@ -21,7 +21,7 @@ from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.recompute import recompute
 from lotus_ray.store.results import Row, Store, sealed
-from tests.test_lane import plan_lane, run_todo
+from tests.trial.test_run_cells import plan_lane, run_todo
 
 WRONG = 0.123
 

@@ -1,17 +1,10 @@
-"""Compiling where it pays: the rule by hand, and the same training but for rounding."""
+"""A compiled network trains as a plain one does."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-
-import pytest
-import torch
-
-from lotus_ray.unlearning.compile import Compiling, pays
-from lotus_ray.unlearning.problem import Workers
 
 ROOT = Path(__file__).parents[2]
 # In a process of its own: torch's compiler warns of itself, and here warnings are errors.
@@ -48,42 +41,9 @@ assert yes and not no
 """
 
 
-@pytest.mark.parametrize(
-    ("seconds_an_image", "images_left", "expected"),
-    [(0.001, 600_001, True), (0.001, 599_999, False), (0.0, 1e12, False), (1.0, 0, False)],
-)
-def test_compiling_pays_where_a_fifth_of_what_is_left_exceeds_two_minutes(
-    seconds_an_image: float, images_left: float, expected: bool
-) -> None:
-    """0.2 · 0.001 s · 600,000 images = 120 s."""
-    assert pays(seconds_an_image, images_left) is expected
-
-
 def test_a_compiled_replica_trains_likewise_and_is_counted() -> None:
     """8 images twice; the graphs are seen by a backend that runs them as they are."""
     ended = subprocess.run(
         [sys.executable, "-c", SAME_TRAINING], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-
-
-def test_a_lane_compiles_from_where_it_pays_and_then_stays_so() -> None:
-    """A second for an image: 600 more repay it, 599 do not; two workers share what is left."""
-    cpu, alone = torch.device("cpu"), Workers()
-    lane = Compiling(wanted=True)
-    assert lane.workers(alone, 10**9, cpu) is alone  # nobody knows yet how long an image takes
-    lane.learn(30.0, 30)
-    assert lane.workers(alone, 600, cpu) is alone
-    assert lane.workers(replace(alone, size=2), 1200, cpu).replicate is alone.replicate
-    assert not lane.on
-    assert lane.workers(alone, 601, cpu).replicate is not alone.replicate
-    lane.learn(1.0, 1000)
-    assert lane.workers(alone, 1, cpu).replicate is not alone.replicate
-    unasked = Compiling()
-    unasked.learn(30.0, 30)
-    assert unasked.workers(alone, 10**9, cpu) is alone
-
-
-def test_another_worker_does_as_the_first_one_finds() -> None:
-    says_yes = Workers(rank=1, size=2, sum=lambda share: share + 1)
-    assert Compiling(wanted=True).workers(says_yes, 0, torch.device("cpu")) is not says_yes

@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-from tests.methods.test_contract import SETTINGS, problem
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,6 +27,7 @@ from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Method, Problem, Workers
 from tests.gloo import join_two
+from tests.unlearning.methods.test_contract import SETTINGS, problem
 
 # Early stopping makes the original depend on what it learned, and kept, before the border.
 METHOD_LIST: dict[str, Method] = {

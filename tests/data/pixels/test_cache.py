@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.pixels import cache_space as room_module
 from lotus_ray.data.pixels.cache import DecodedFiles, DecodeTask, decode_here
 from lotus_ray.data.pixels.cache_space import Room
-from lotus_ray.data.pixels.lookup import cache_space as room_module
 from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.prepared.manifest import Manifest

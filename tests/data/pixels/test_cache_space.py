@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.pixels import cache_space as room_module
 from lotus_ray.data.pixels.cache_space import Room, alone
-from lotus_ray.data.pixels.lookup import cache_space as room_module
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_cleared_room_leaves_nothing(tmp_path: Path, in_memory: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from lotus_ray.data.pixels.lookup import cache_space as room
+from lotus_ray.data.pixels import cache_space as room
 room.IN_MEMORY = Path(sys.argv[1])
 made = room.Room(100, 100, sys.argv[2], session="0123456789ab")
 with made.occupied():
@@ -151,7 +151,7 @@ def test_two_that_share_a_session_hold_it_together(tmp_path: Path) -> None:
 def test_one_at_a_time(tmp_path: Path) -> None:
     """A second process waits until the first has left the block."""
     code = (
-        "import sys; from pathlib import Path; from lotus_ray.data.pixels.cache_space import alone\n"
+        "import sys; from pathlib import Path\nfrom lotus_ray.data.pixels.cache_space import alone\n"
         "with alone(Path(sys.argv[1])): print('in', flush=True)"
     )
     with alone(tmp_path):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.data.test_in_place import write
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
@@ -27,6 +26,7 @@ from lotus_ray.data.prepared.parquet import list_parquet
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Store
+from tests.data.prepared.test_external import write
 from tests.toy import PLAIN, read_pixels
 
 pytest.importorskip("moto")
