@@ -207,10 +207,10 @@ class Google(_Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self.objects: dict[str, tuple[bytes, int]] = {}  # content and generation
+        self.objects: dict[str, tuple[bytes, int]] = {}  # content and row version
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.conditions: list[str] = []
-        self._generation = 0
+        self._row_version = 0
         self._lock = threading.Lock()
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
@@ -243,19 +243,19 @@ class Google(_Server):
             return self._give(method, *found, sent)
 
     def _keep(self, name: str, body: bytes) -> Answer:
-        self._generation += 1
-        self.objects[name] = (body, self._generation)
-        return 200, self._about(body, self._generation), b""
+        self._row_version += 1
+        self.objects[name] = (body, self._row_version)
+        return 200, self._about(body, self._row_version), b""
 
-    def _about(self, body: bytes, generation: int) -> dict[str, str]:
+    def _about(self, body: bytes, row_version: int) -> dict[str, str]:
         return {
             "ETag": f'"{hashlib.md5(body).hexdigest()}"',
-            "x-goog-generation": str(generation),
+            "x-goog-generation": str(row_version),
             "Last-Modified": "Tue, 24 Nov 2026 10:00:00 GMT",
         }
 
-    def _give(self, method: str, body: bytes, generation: int, sent: dict[str, str]) -> Answer:
-        about = self._about(body, generation)
+    def _give(self, method: str, body: bytes, row_version: int, sent: dict[str, str]) -> Answer:
+        about = self._about(body, row_version)
         if method == "HEAD":
             return 200, {**about, "Content-Length": str(len(body))}, b""
         if sent.get("if-match", about["ETag"]).strip('"') != about["ETag"].strip('"'):

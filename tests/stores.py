@@ -1,4 +1,4 @@
-"""Small stores, their rows committed as a lane would."""
+"""Small stores, their rows committed as a group would."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def commit(
     metrics: dict[str, float | None] | None = None,
     seconds: float = 60.0,
     error: str | None = None,
-    generation: int = 0,
+    row_version: int = 0,
     version: int | None = None,
     **row: Any,
 ) -> str:
-    """Commit the row of a cell as a lane would, of a version of metrics; return the cell's id."""
+    """Commit the row of a cell as a group would, of a version of metrics; return the cell's id."""
     versioned = [] if version is None else [{"metrics": version}]
     recipe: dict[str, Any] = {"epochs": 5} if method in ("original", "gold") else {}
     if method == "gold":
@@ -95,6 +95,6 @@ def commit(
     if error:
         body |= {"status": "diverged", "metrics": {}, "timing": {}}
         body |= {"error": {"type": "Diverged", "message": error, "traceback": ""}}
-    attempt = store.begin(cell_id, generation, {})
+    attempt = store.begin(cell_id, row_version, {})
     store.commit(attempt, body, {} if error else outputs(probs))
     return cell_id

@@ -57,7 +57,7 @@ sys.meta_path.insert(0, Blocker())
 """
 TINY_RUN = """
 import torch
-from lotus_ray.unlearning import checkpoint as borders
+from lotus_ray.unlearning import checkpoint as checkpoints
 from lotus_ray.unlearning import engine
 from lotus_ray.unlearning import losses
 from lotus_ray.unlearning import problem
@@ -106,7 +106,7 @@ def test_a_bucket_loads_its_package_and_a_folder_does_not() -> None:
         assert int(shown.stdout) == count
 
 
-def test_the_border_test_can_fail() -> None:
+def test_the_checkpoint_test_can_fail() -> None:
     """The cluster package does load Ray, and the engine does load torch."""
     assert loaded("lotus_ray.cluster.session", ("ray", "torch"))[0] == "ray"
     assert loaded("lotus_ray.unlearning.engine", ("torch",)) == ["torch"]

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, stream_here
 from lotus_ray.data.pixels.row_groups import Piece
 from lotus_ray.data.pixels.transform import Transform
@@ -66,18 +66,18 @@ def table(letters: str, classes: int = 3, prefix: str = "s") -> Roles:
     )
 
 
-def make_warm(
+def make_dataset(
     pixels: Tensor,
     roles: Roles,
     workers: Workers | None = None,
     seed: int = 0,
     transform: Transform = PLAIN,
     dtype: torch.dtype = torch.float64,
-) -> WarmSet:
-    """Build a warm set on the CPU."""
+) -> ImageDataset:
+    """Build a image dataset on the CPU."""
     device = torch.device("cpu")
     images = Pixels.of(pixels.numpy())
-    return WarmSet(images, roles, transform, seed, device, dtype, workers or Workers())
+    return ImageDataset(images, roles, transform, seed, device, dtype, workers or Workers())
 
 
 @dataclass(frozen=True)
@@ -106,31 +106,31 @@ def source(samples: list[Sample], classes: tuple[str, ...] = ("cat", "dog")) -> 
 
 def make_problem(
     model: nn.Module,
-    warm: WarmSet,
+    dataset: ImageDataset,
     batch_size: int = 100,
     initial_model: Callable[[int], nn.Module] | None = None,
 ) -> Problem:
     """Build a problem that starts from `model` as the original."""
-    model = copy.deepcopy(model).to(warm.dtype)
+    model = copy.deepcopy(model).to(dataset.dtype)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     return Problem(
         model=copy.deepcopy(model),
         original=original,
-        forget=warm.split(FORGET),
-        retain=warm.split(RETAIN),
-        rest=warm.split(REST),
-        unseen=warm.split(UNSEEN),
-        calibration=warm.split(CALIBRATION) or warm.split(UNSEEN),
-        num_classes=warm.roles.num_classes,
-        num_rows=len(warm.roles),
+        forget=dataset.split(FORGET),
+        retain=dataset.split(RETAIN),
+        rest=dataset.split(REST),
+        unseen=dataset.split(UNSEEN),
+        calibration=dataset.split(CALIBRATION) or dataset.split(UNSEEN),
+        num_classes=dataset.roles.num_classes,
+        num_rows=len(dataset.roles),
         batch_size=batch_size,
-        seed=warm.seed,
-        device=warm.device,
-        image_shape=warm.pixels.shape,
-        pixel_range=warm.pixel_range,
+        seed=dataset.seed,
+        device=dataset.device,
+        image_shape=dataset.pixels.shape,
+        pixel_range=dataset.pixel_range,
         initial_model=initial_model or (lambda seed: copy.deepcopy(model)),
         random_model=lambda: _perturbed(model),
-        workers=warm.workers,
+        workers=dataset.workers,
     )
 
 
@@ -159,9 +159,9 @@ def read_pixels(pieces: Sequence[Piece], roles: Roles, transform: Transform) -> 
     return pixels
 
 
-def batch_of(warm: WarmSet, rows: list[int]) -> Batch:
+def batch_of(dataset: ImageDataset, rows: list[int]) -> Batch:
     """Return the samples at `rows` as one batch."""
-    return next(warm.batches([np.array(rows)], [len(rows)], None))
+    return next(dataset.batches([np.array(rows)], [len(rows)], None))
 
 
 def rewrite(path: str, kind: pa.DataType | None = None, /, **columns: list[Any]) -> None:

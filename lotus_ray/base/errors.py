@@ -58,7 +58,7 @@ class DataError(LotusRayError):
     exit_code = 3
 
 
-class UnexpectedOriginal(DataError):
+class OriginalAccuracyError(DataError):
     """An original is not as accurate as it is known to be."""
 
 

@@ -20,9 +20,9 @@ from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
 from lotus_ray.cluster.decode import decode_to_files
 from lotus_ray.cluster.session import session
-from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.cache import DecodedFiles
-from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
 from lotus_ray.data.pixels.transform import Transform, decode_all
 from lotus_ray.data.prepared.check import read_labels
@@ -78,12 +78,12 @@ def _measure(
     encoded = [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
     keep_freed_memory()
     photographs = _Photographs(root, roles, wanted_pieces([shards], roles), encoded)
-    with _warm_set(photographs, FAST) as (warm, decodes):
-        return _compared(photographs, warm, decodes, repeats)
+    with _image_dataset(photographs, FAST) as (dataset, decodes):
+        return _compared(photographs, dataset, decodes, repeats)
 
 
 def _compared(
-    photographs: _Photographs, warm: WarmSet, decodes: int, repeats: int
+    photographs: _Photographs, dataset: ImageDataset, decodes: int, repeats: int
 ) -> tuple[dict[str, Figure], dict[str, float]]:
     count, encoded, root = len(photographs.roles), photographs.encoded, photographs.root
     loader = _loader(root, persistent=True)
@@ -98,7 +98,7 @@ def _compared(
             "Ray stage, exact decoder": rate(lambda: _ray_stage(photographs, EXACT)),
             "bare loop, fast decoder": rate(lambda: _bare_loop(encoded, FAST)),
             "bare loop, exact decoder": rate(lambda: _bare_loop(encoded, EXACT)),
-            "warm epoch": rate(lambda: _walk(warm.split(RETAIN).shuffled(BATCH, 0))),
+            "warm epoch": rate(lambda: _walk(dataset.split(RETAIN).shuffled(BATCH, 0))),
             "DataLoader, 2 workers": rate(lambda: _walk(loader)),
         },
     )
@@ -130,30 +130,32 @@ def _bare_loop(encoded: list[bytes], transform: Transform) -> None:
 
 
 @contextmanager
-def _warm_set(photographs: _Photographs, transform: Transform) -> Iterator[tuple[WarmSet, int]]:
+def _image_dataset(
+    photographs: _Photographs, transform: Transform
+) -> Iterator[tuple[ImageDataset, int]]:
     """Decode all images on Ray into files; give them, and how many decodes that took."""
-    room, roles = Room(), photographs.roles
-    with room.occupied():
+    cache_space, roles = CacheSpace(), photographs.roles
+    with cache_space.locked():
         try:
-            files = DecodedFiles(room, transform)
+            files = DecodedFiles(cache_space, transform)
             decode = partial(decode_to_files, cpus=THREADS)
             files.ensure(photographs.pieces, roles, decode)
             device, dtype = torch.device("cpu"), torch.float32
             pixels = files.pixels(roles)
-            yield WarmSet(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded
+            yield ImageDataset(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded
         finally:
-            room.clear()
+            cache_space.clear()
 
 
 def _ray_stage(photographs: _Photographs, transform: Transform) -> None:
-    with _warm_set(photographs, transform):
+    with _image_dataset(photographs, transform):
         pass
 
 
 def _first_batch(photographs: _Photographs) -> None:
     """Decode all images on Ray, which runs already, and make a batch of them."""
-    with _warm_set(photographs, FAST) as (warm, _):
-        next(iter(warm.split(RETAIN).shuffled(BATCH, 0)))
+    with _image_dataset(photographs, FAST) as (dataset, _):
+        next(iter(dataset.split(RETAIN).shuffled(BATCH, 0)))
 
 
 def _walk(batches: Iterable[object]) -> None:

@@ -1,7 +1,7 @@
 """What a method cannot do without: forwards and backwards of the bare network, by its definition.
 
 1 U is a forward of one image. A backward to the weights is taken for 2 U and one to the image
-alone for 1 U, so that training on an image is 3 U. What the original answers is known: a lane
+alone for 1 U, so that training on an image is 3 U. What the original answers is known: a group
 computes it once for all of its cells, and keeps it.
 """
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from lotus_ray import models
 from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
-from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
@@ -61,7 +61,7 @@ class Stage:
     """Problems that are alike: samples, an original, and its logits where they are known."""
 
     sizes: Sizes
-    warm: WarmSet
+    dataset: ImageDataset
     original: nn.Module  # frozen, in eval mode
     random: nn.Module  # likewise
     known: LogitsCache = field(init=False)
@@ -70,8 +70,8 @@ class Stage:
         self.known = self._logits()
 
     def fill(self) -> Stage:
-        """Compute the original's logits on every sample, which a lane does once for its cells."""
-        self.known.fill(self.warm.split(*ROLES))
+        """Compute the original's logits on every sample, which a group does once for its cells."""
+        self.known.fill(self.dataset.split(*ROLES))
         return self
 
     def bare(self) -> nn.Module:
@@ -79,30 +79,30 @@ class Stage:
         return copy.deepcopy(self.original).requires_grad_(True)
 
     def problem(self, forwards: Forwards) -> Problem:
-        """Return a problem that starts from the original, its forwards counted as in a lane."""
+        """Return a problem that starts from the original, its forwards counted as in a group."""
         return Problem(
             model=forwards.watch(self.bare(), STUDENT),
             original=forwards.watch(self.original, TEACHER),
-            forget=self.warm.split(FORGET),
-            retain=self.warm.split(RETAIN),
-            rest=self.warm.split(REST),
-            unseen=self.warm.split(UNSEEN),
-            calibration=self.warm.split(UNSEEN),
+            forget=self.dataset.split(FORGET),
+            retain=self.dataset.split(RETAIN),
+            rest=self.dataset.split(REST),
+            unseen=self.dataset.split(UNSEEN),
+            calibration=self.dataset.split(UNSEEN),
             num_classes=self.sizes.classes,
-            num_rows=len(self.warm.roles),
+            num_rows=len(self.dataset.roles),
             batch_size=self.sizes.batch_size,
-            seed=self.warm.seed,
-            device=self.warm.device,
-            image_shape=self.warm.pixels.shape,
-            pixel_range=self.warm.pixel_range,
+            seed=self.dataset.seed,
+            device=self.dataset.device,
+            image_shape=self.dataset.pixels.shape,
+            pixel_range=self.dataset.pixel_range,
             initial_model=lambda seed: self.bare(),
             random_model=lambda: forwards.watch(self.random, TEACHER),
-            workers=self.warm.workers,
+            workers=self.dataset.workers,
             known=self.known,
         )
 
     def _logits(self) -> LogitsCache:
-        rows, workers = len(self.warm.roles), self.warm.workers
+        rows, workers = len(self.dataset.roles), self.dataset.workers
         return LogitsCache(self.original, rows, self.sizes.classes, workers)
 
 
@@ -124,7 +124,7 @@ def build(
     """
     use_precision(precision, device)
     transform = Transform(sizes.img_size)
-    warm = WarmSet(
+    dataset = ImageDataset(
         _pixels(sizes, seed),
         _roles(sizes),
         transform,
@@ -137,7 +137,7 @@ def build(
         prepare(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
         for name in ("initial weights", "random weights")
     )
-    return Stage(sizes, warm, original, random)
+    return Stage(sizes, dataset, original, random)
 
 
 def _roles(sizes: Sizes) -> Roles:

@@ -152,12 +152,12 @@ def _utilisation(
 
 
 def _train_on_one_batch(stage: Stage, steps: int) -> None:
-    batch = next(iter(stage.warm.split(RETAIN).shuffled(stage.sizes.batch_size, "bench")))
+    batch = next(iter(stage.dataset.split(RETAIN).shuffled(stage.sizes.batch_size, "bench")))
     _train(stage, [batch] * steps)
 
 
 def _train_from_cache(stage: Stage, steps: int) -> None:
-    split = stage.warm.split(RETAIN)
+    split = stage.dataset.split(RETAIN)
     few = replace(split, rows=split.rows[: steps * stage.sizes.batch_size])
     _train(stage, few.shuffled(stage.sizes.batch_size, "bench"))
 

@@ -49,7 +49,7 @@ def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
 
     found = medians_of_starts(repeats, overhead=once)["overhead"]
     about = (
-        f"seconds a cell beyond its own compute, digits, {len(METHODS)} cells in one lane: "
+        f"seconds a cell beyond its own compute, digits, {len(METHODS)} cells in one group: "
         "(from the first cell's start to Ray's end − unlearning − evaluation of all) ÷ cells; "
         "the start of Ray is no part of it"
     )

@@ -79,12 +79,12 @@ def _metrics(
         unlearn(Lotus(epochs=3), problem)
     outputs = evaluate(
         problem.model,
-        {role: stage.warm.split(role) for role in ROLES},
-        roles=np.array(STORED)[stage.warm.roles.roles],
-        labels=stage.warm.roles.labels,
+        {role: stage.dataset.split(role) for role in ROLES},
+        roles=np.array(STORED)[stage.dataset.roles.roles],
+        labels=stage.dataset.roles.labels,
         num_classes=sizes.classes,
         device=device,
-        workers=stage.warm.workers,
+        workers=stage.dataset.workers,
     )
     found = summarise(outputs, original).values
     return {name: float(found[name] or 0.0) for name in METRICS}

@@ -27,7 +27,7 @@ from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import Forwards
 from lotus_ray.unlearning.methods.finetune import Finetune
-from lotus_ray.unlearning.problem import Batch, Split, Workers
+from lotus_ray.unlearning.problem import Batch, SampleSet, Workers
 
 WORKERS = 2
 WARM_UP = 10  # steps that are not counted
@@ -39,7 +39,7 @@ SLOWEST_SECONDS = 120
 class _Timed:
     """A split that writes down when each of its batches is asked for: once a step."""
 
-    split: Split
+    split: SampleSet
     at: list[float] = field(default_factory=list)
 
     def shuffled(self, batch_size: int, *names: object) -> Iterator[Batch]:
@@ -52,7 +52,7 @@ def step_seconds(workers: Workers, steps: int) -> list[float]:
     """Finetune for some steps on this worker, on one thread; return the seconds of each.
 
     A step makes a batch, goes forward and backward with the gradients averaged, and moves the
-    weights: our engine and method, as in a lane.
+    weights: our engine and method, as in a group.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -60,7 +60,7 @@ def step_seconds(workers: Workers, steps: int) -> list[float]:
     with Forwards().counting() as counted:
         problem = stage.problem(counted)
         timed = _Timed(problem.retain)
-        problem.retain = cast(Split, timed)
+        problem.retain = cast(SampleSet, timed)
         unlearn(Finetune(epochs=1), problem)
     return [after - before for before, after in zip(timed.at, timed.at[1:], strict=False)][WARM_UP:]
 

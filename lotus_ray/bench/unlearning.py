@@ -103,20 +103,20 @@ class Bench:
     bare: Bare = field(init=False)
 
     def __post_init__(self) -> None:
-        warm = self.stage.warm
-        [batch] = warm.batches([np.arange(len(warm.roles))], [len(warm.roles)], None)
+        dataset = self.stage.dataset
+        [batch] = dataset.batches([np.arange(len(dataset.roles))], [len(dataset.roles)], None)
         self.bare = Bare(self.stage.bare(), batch.images, batch.labels)
 
     @property
     def samples(self) -> Samples:
         """Return how many samples there are."""
-        sizes, warm = self.stage.sizes, self.stage.warm
+        sizes, dataset = self.stage.sizes, self.stage.dataset
         return Samples(
             sizes.classes,
-            len(warm.split(FORGET)),
-            len(warm.split(RETAIN)),
+            len(dataset.split(FORGET)),
+            len(dataset.split(RETAIN)),
             sizes.batch_size,
-            warm.evaluation_rows,
+            dataset.evaluation_rows,
         )
 
     def ratio(self, name: str, method: Method) -> float:
@@ -134,8 +134,8 @@ class Bench:
 
     def evaluation_ratio(self) -> float:
         """Run a bare forward pass over all splits, then the evaluation; return the ratio."""
-        warm = self.stage.warm
-        passes = [self.samples.look(len(warm.split(role))) for role in ROLES]
+        dataset = self.stage.dataset
+        passes = [self.samples.look(len(dataset.split(role))) for role in ROLES]
         found: list[Outputs] = []
         ratio = self._ratio(
             "evaluate",
@@ -160,14 +160,14 @@ class Bench:
 
 
 def evaluated(stage: Stage) -> Outputs:
-    """Evaluate a stage's original over all splits, as a lane does a cell's model."""
-    warm = stage.warm
+    """Evaluate a stage's original over all splits, as a group does a cell's model."""
+    dataset = stage.dataset
     return evaluate(
         stage.original,
-        {role: warm.split(role) for role in ROLES},
-        roles=np.array(STORED)[warm.roles.roles],
-        labels=warm.roles.labels,
+        {role: dataset.split(role) for role in ROLES},
+        roles=np.array(STORED)[dataset.roles.roles],
+        labels=dataset.roles.labels,
         num_classes=stage.sizes.classes,
-        device=warm.device,
-        workers=warm.workers,
+        device=dataset.device,
+        workers=dataset.workers,
     )

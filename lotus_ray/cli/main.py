@@ -333,16 +333,16 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
     from lotus_ray.job import preview
 
     found = preview.preview(loaded, options.limit)
-    todos = run.missing(found.planned, store, options, loaded.job.resources)
-    for line in preview.describe(found, todos, store.rows()):
+    work_orders = run.missing(found.planned, store, options, loaded.job.resources)
+    for line in preview.describe(found, work_orders, store.rows()):
         click.echo(line)
     need = loaded.job.resources
-    left = sum(len(todo.generations) for todo in todos)
+    left = sum(len(work_order.row_versions) for work_order in work_orders)
     lacking = len(found.absent_cells)
     click.echo(
         f"{len(found.planned.cells) + lacking} cells, "
         + (f"{lacking} without data, " if lacking else "")
-        + f"{left} missing in {len(todos)} lanes; a lane needs "
+        + f"{left} missing in {len(work_orders)} groups; a group needs "
         f"{need.workers_text} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
         f"store {store.uri}"
     )

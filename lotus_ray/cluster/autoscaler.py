@@ -27,7 +27,7 @@ from lotus_ray.job.schema import Resources
 POLL_SECONDS = 2.0
 REFUSED_SECONDS = 30.0  # of an autoscaler; one that is at its limit says no only for a moment
 PATIENCE_SECONDS = 600.0  # with a cluster that has no autoscaler, to which somebody may add a node
-LANE_DRIVER_BYTES = 3 << 29  # of the head: a trial, its Train controller and helpers (1.3 GiB)
+TRIAL_DRIVER_BYTES = 3 << 29  # of the head: a trial, its Train controller and helpers (1.3 GiB)
 _UNBOUNDED = 1_000_000  # nodes of a type that says no limit
 _NODE_GROUP = "ray.io/node-group"  # what an autoscaler calls the type of a node that it started
 
@@ -69,28 +69,28 @@ def workers_at_most(
     return max(here, added)
 
 
-def lanes_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
-    """Return how many lanes a cluster can grow to run at once, whose drivers its head bears.
+def trials_to_come(resources: Resources, types: Sequence[NodeType]) -> int:
+    """Return how many trials a cluster can grow to run at once, whose drivers its head bears.
 
     Raises:
         ClusterError: not even one fits, however far it grows.
     """
     nodes = alive()
     workers = workers_at_most(resources, nodes, types)
-    lanes = resources.lanes_on(workers)
-    if not lanes:
+    trials = resources.trials_on(workers)
+    if not trials:
         raise _never(resources, [*nodes, *(kind.resources for kind in types)], workers)
-    return min(lanes, _drivers_on_head(nodes))
+    return min(trials, _drivers_on_head(nodes))
 
 
 def _drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
-    """Return how many lanes' drivers the memory of a cluster's head bears; at least one."""
+    """Return how many trials' drivers the memory of a cluster's head bears; at least one."""
     heads = [node for node in nodes if "node:__internal_head__" in node]
-    return max(sum(int(node.get("memory", 0) / LANE_DRIVER_BYTES) for node in heads), 1)
+    return max(sum(int(node.get("memory", 0) / TRIAL_DRIVER_BYTES) for node in heads), 1)
 
 
-def wait_for_one_lane(resources: Resources, say: Callable[[str], None]) -> None:
-    """Have nodes added for a lane, and wait until they are there.
+def wait_for_one_trial(resources: Resources, say: Callable[[str], None]) -> None:
+    """Have nodes added for a trial, and wait until they are there.
 
     Raises:
         ClusterError: the autoscaler can add none that fits, or nobody adds one.
@@ -113,8 +113,8 @@ def await_group(
     """Wait until a placement group is placed; say what keeps it.
 
     Args:
-        group: of one lane.
-        resources: what a lane needs.
+        group: of one trial.
+        resources: what a trial needs.
         say: takes a line.
         word: asks the autoscaler.
         clock: seconds.
@@ -128,7 +128,7 @@ def await_group(
     told: set[str] = set()
     if group.wait(POLL_SECONDS):
         return
-    say(f"waiting for nodes for the first lane: {need_text(resources)}")
+    say(f"waiting for nodes for the first trial: {need_text(resources)}")
     while not group.wait(POLL_SECONDS):
         said = word()
         for failure in said.failures:
@@ -216,7 +216,7 @@ def _types_of(config: Mapping[str, Any]) -> list[NodeType]:
 def _never(
     resources: Resources, nodes: Sequence[Mapping[str, float]], workers: int, why: str = ""
 ) -> ClusterError:
-    """Say that a lane has no place, and which of its needs to lower for it to have one."""
+    """Say that a trial has no place, and which of its needs to lower for it to have one."""
     need = needs(resources)
     most_gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
     enough_gpus = [node for node in nodes if node.get("GPU", 0.0) >= need["GPU"]]
@@ -229,7 +229,7 @@ def _never(
         field = "workers" if resources.min_workers is None else "min_workers"
         fits = max(workers, 1)
     return ClusterError(
-        f"this cluster has no place for a lane, and {why or 'its autoscaler can add none'}: "
+        f"this cluster has no place for a trial, and {why or 'its autoscaler can add none'}: "
         f"{need_text(resources)}",
         where=f"resources.{field}",
         nearest=f"{fits:g}",

@@ -2,7 +2,7 @@
 
 Tasks run on the node of the process that asks, and take no CPU from Ray: where images are decoded
 into files the workers that own the CPUs wait for them; where they stream, `cpus` says how many the
-workers leave. So a lane that reserves every CPU of a node still reads.
+workers leave. So a group that reserves every CPU of a node still reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many lanes the nodes of a cluster can run at once, and what a grid waits for meanwhile."""
+"""How many trials the nodes of a cluster can run at once, and what a grid waits for meanwhile."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def alive() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def fitting_lanes(resources: Resources) -> int:
-    """Return how many lanes fit on the nodes that are there; a worker's needs must fit one node."""
+def fitting_trials(resources: Resources) -> int:
+    """Return how many trials fit on the nodes that are there now."""
     need = needs(resources)
-    return resources.lanes_on(sum(workers_on(node, need) for node in alive()))
+    return resources.trials_on(sum(workers_on(node, need) for node in alive()))
 
 
 def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
@@ -43,25 +43,25 @@ def _times(have: float, need: float) -> int:
 
 @contextmanager
 def told_what_is_missing(
-    lanes: int, resources: Resources, say: Callable[[str], None], lanes_left: Callable[[], int]
+    trials: int, resources: Resources, say: Callable[[str], None], groups_left: Callable[[], int]
 ) -> Iterator[None]:
-    """Say in one line how many of some lanes have their nodes, whenever that changes.
+    """Say in one line how many of some trials have their nodes, whenever that changes.
 
     Args:
-        lanes: how many are to run at once.
-        resources: what one lane needs.
-        say: takes a line; nothing is said while no lane has to wait.
+        trials: how many are to run at once.
+        resources: what one trial needs.
+        say: takes a line; nothing is said while no trial has to wait.
         lanes_left: returns how many are not finished.
     """
     stop = threading.Event()
 
     def watch() -> None:
         said = ""
-        while wanted := min(lanes, lanes_left()):
-            fit = fitting_lanes(resources)
+        while wanted := min(trials, groups_left()):
+            fit = fitting_trials(resources)
             line = _waiting(fit, wanted, resources) if fit < wanted else ""
             if line != said:
-                say(line or "all lanes have their nodes")
+                say(line or "all trials have their nodes")
             said = line
             if stop.wait(POLL_SECONDS):
                 return
@@ -76,11 +76,11 @@ def told_what_is_missing(
 
 
 def need_text(resources: Resources) -> str:
-    """Return what each worker of a lane needs, for messages."""
+    """Return what each worker of a trial needs, for messages."""
     several = resources.workers > 1
     workers = f"each of {resources.workers_text} workers" if several else "a worker"
     return f"{workers} needs {resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
 
 
-def _waiting(fit: int, lanes: int, resources: Resources) -> str:
-    return f"waiting for nodes: {fit} of {lanes} lanes have theirs ({need_text(resources)})"
+def _waiting(fit: int, trials: int, resources: Resources) -> str:
+    return f"waiting for nodes: {fit} of {trials} trials have theirs ({need_text(resources)})"

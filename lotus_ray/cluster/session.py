@@ -17,7 +17,7 @@ from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import autoscaler as placement
 from lotus_ray.cluster import environment_of_workers
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
-from lotus_ray.cluster.nodes import alive, fitting_lanes, needs
+from lotus_ray.cluster.nodes import alive, fitting_trials, needs
 from lotus_ray.job.schema import Resources
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
@@ -37,7 +37,7 @@ def session() -> Iterator[None]:
     _check_environment()
     if not cluster_address():
         _demand_token()
-        # No node of this machine is taken away; an actor a lane would ask for it all the time.
+        # No node of this machine is taken away; an actor a trial would ask for it all the time.
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
@@ -102,30 +102,30 @@ def _say_nothing(*_: object, **__: object) -> None:
     """Take the place of a function of Ray that prints."""
 
 
-def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
-    """Return how many lanes to run at once: as many as fit, or as the job says.
+def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
+    """Return how many trials to run at once: as many as fit, or as the job says.
 
     A cluster that this command joined may still be growing: there, as many as the job says wait for
     their nodes, or as many as the autoscaler can add nodes for, where that is known.
 
     Args:
-        resources: what one lane needs.
+        resources: what one trial needs.
         say: takes a line about what is waited for.
 
     Raises:
-        ClusterError: not even one lane fits, and no node will be added that changes it.
+        ClusterError: not even one trial fits, and no node will be added that changes it.
     """
-    lanes = fitting_lanes(resources)
+    trials = fitting_trials(resources)
     if cluster_address():
         types = placement.node_types()
         if types is not None:
-            lanes = max(lanes, placement.lanes_to_come(resources, types))
-        elif not lanes:
-            placement.wait_for_one_lane(resources, say)
-            lanes = max(fitting_lanes(resources), 1)
-        return resources.lanes_at_once or lanes
-    if lanes:
-        return min(resources.lanes_at_once or lanes, lanes)
+            trials = max(trials, placement.trials_to_come(resources, types))
+        elif not trials:
+            placement.wait_for_one_trial(resources, say)
+            trials = max(fitting_trials(resources), 1)
+        return resources.lanes_at_once or trials
+    if trials:
+        return min(resources.lanes_at_once or trials, trials)
     need, nodes = needs(resources), alive()
     largest = {name: max(node.get(name, 0.0) for node in nodes) for name in need}
     scarce = min(need, key=lambda name: largest[name] / (need[name] or 1e-9))
@@ -133,10 +133,10 @@ def concurrent_lanes(resources: Resources, say: Callable[[str], None]) -> int:
 
 
 def check_this_machine(resources: Resources) -> None:
-    """Raise ClusterError where no lane can run, as far as this machine can tell at once.
+    """Raise ClusterError where no trial can run, as far as this machine can tell at once.
 
     Nothing listens at RAY_ADDRESS; or Ray would start here, and this machine is too small for one
-    lane. Cheap, and before anything is written; `concurrent_lanes` is the full check.
+    trial. Cheap, and before anything is written; `concurrent_lanes` is the full check.
     """
     _check_environment()
     if cluster_address():
@@ -154,10 +154,10 @@ def _too_small(name: str, resources: Resources, largest: float) -> ClusterError:
         "" if resources.min_workers is None else " --set resources.min_workers=1"
     )
     return ClusterError(
-        f"one worker needs {need:g} {name}s and one lane {resources.workers_text} workers; "
+        f"one worker needs {need:g} {name}s and one trial {resources.workers_text} workers; "
         f"the largest node has {largest:g} {name}s",
         where=f"resources.{workers} × resources.{field}",
-        nearest=f"at most {largest:g} {name}s a lane",
+        nearest=f"at most {largest:g} {name}s a trial",
         next_command=f"lotus-ray grid JOB.yaml {one} --set resources.{field}="
         + ("1" if name == "CPU" else "0"),
     )

@@ -1,4 +1,4 @@
-"""Seconds of a training step inside Ray Train, as a lane of two workers takes it."""
+"""Seconds of a training step inside Ray Train, as a group of two workers takes it."""
 
 from __future__ import annotations
 

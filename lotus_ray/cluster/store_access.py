@@ -89,7 +89,7 @@ def check_every_node(store: Store, mark: str, look: Look = look_from_every_node)
 
 def _hindrance(location: str, mark: str) -> str:
     try:
-        return Store.open(location).hindrance(mark)
+        return Store.open(location).access_error(mark)
     except Exception as error:  # whatever it is, it hinders, and is to be told, not raised there
         return str(error).splitlines()[0]
 

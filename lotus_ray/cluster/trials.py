@@ -1,4 +1,4 @@
-"""Ray Tune fans out lanes; each lane is one Ray Train run that works through its cells."""
+"""Ray Tune fans out groups; each group is one Ray Train run that works through its cells."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
 from lotus_ray.cluster.nodes import told_what_is_missing
-from lotus_ray.cluster.session import concurrent_lanes, session
+from lotus_ray.cluster.session import concurrent_trials, session
 from lotus_ray.cluster.store_access import check_every_node
-from lotus_ray.cluster.worker import lane_loop
-from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.cluster.worker import group_loop
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
-from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.row import about, failure, status_of
 
 RESTARTS_AFTER_A_DEATH = 2
@@ -36,10 +36,10 @@ RESTARTS_AFTER_A_DEATH = 2
 # the worker that is left ran: 36 and 51 s with 10 s of waiting, 76 s with the default of 60 s; 16 s
 # of each are the death and the start of a group.
 PLACE_SECONDS = 10
-GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start anew from their border
+GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start anew from their checkpoint
 CLEAR_SECONDS = 30
 SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait so long for one whose node decodes
-ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a lane's driver computes nothing
+ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a group's driver computes nothing
 
 
 class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
@@ -52,82 +52,82 @@ class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
         return None
 
 
-def run_lanes(
-    todos: list[Todo],
+def run_groups(
+    work_orders: list[WorkOrder],
     resources: Resources,
     say: Callable[[str], None],
-    lanes_left: Callable[[], int],
+    groups_left: Callable[[], int],
     interrupted: Callable[[], None],
 ) -> int:
-    """Run lanes on Ray until every cell of them has a row.
+    """Run groups on Ray until every cell of them has a row.
 
     Args:
-        todos: lanes with missing cells.
-        resources: what one lane needs.
+        work orders: groups with missing cells.
+        resources: what one group needs.
         say: takes a line about what is waited for.
-        lanes_left: returns how many lanes are not finished.
+        lanes_left: returns how many groups are not finished.
         interrupted: is called at once when a signal ends the command. Ray kills a job 3 s after it
             was told to stop, and leaving a cluster may take longer.
 
     Returns:
-        How many lanes could run at once.
+        How many groups could run at once.
 
     Raises:
-        ClusterError: Ray cannot be reached, is too small, or a lane ended without its rows.
+        ClusterError: Ray cannot be reached, is too small, or a group ended without its rows.
         StoreError: a node of the cluster does not see the store.
     """
-    room = todos[0].room
+    cache_space = work_orders[0].cache_space
     try:
-        with room.occupied(), tempfile.TemporaryDirectory() as scratch, session():
+        with cache_space.locked(), tempfile.TemporaryDirectory() as scratch, session():
             try:
-                check_every_node(Store.open(todos[0].store), todos[0].mark)
-                lanes = concurrent_lanes(resources, say)
-                errors = _run_trials(todos, resources, lanes, scratch, say, lanes_left)
+                check_every_node(Store.open(work_orders[0].store), work_orders[0].mark)
+                groups = concurrent_trials(resources, say)
+                errors = _run_trials(work_orders, resources, groups, scratch, say, groups_left)
             except KeyboardInterrupt:
                 interrupted()
                 raise
             except Exception:
-                _clear(room)
+                _clear(cache_space)
                 raise
-            _clear(room)
+            _clear(cache_space)
     finally:
-        room.clear()
+        cache_space.clear()
     if errors:
-        raise _explained(errors[0], f"{len(errors)} of {len(todos)} lanes ended early")
-    return lanes
+        raise _explained(errors[0], f"{len(errors)} of {len(work_orders)} groups ended early")
+    return groups
 
 
 def _run_trials(
-    todos: list[Todo],
+    work_orders: list[WorkOrder],
     resources: Resources,
-    lanes: int,
+    groups: int,
     scratch: str,
     say: Callable[[str], None],
-    lanes_left: Callable[[], int],
+    groups_left: Callable[[], int],
 ) -> list[Exception]:
-    """Run each lane as a trial, so many at once; return what ended trials early."""
+    """Run each group as a trial, so many at once; return what ended trials early."""
     trainable = ray.tune.with_parameters(
-        _lane_trial, todos=todos, resources=resources, scratch=scratch
+        _run_group_trial, work_orders=work_orders, resources=resources, scratch=scratch
     )
-    lanes = min(lanes, len(todos))
+    groups = min(groups, len(work_orders))
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trainable, ON_THE_HEAD),
-        param_space={"lane": ray.tune.grid_search(list(range(len(todos))))},
-        tune_config=ray.tune.TuneConfig(max_concurrent_trials=lanes),
+        param_space={"group": ray.tune.grid_search(list(range(len(work_orders))))},
+        tune_config=ray.tune.TuneConfig(max_concurrent_trials=groups),
         run_config=ray.tune.RunConfig(
             storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
         ),
     )
-    with told_what_is_missing(lanes, resources, say, lanes_left):
+    with told_what_is_missing(groups, resources, say, groups_left):
         return list(tuner.fit().errors)
 
 
-def _lane_trial(
-    config: dict[str, Any], todos: list[Todo], resources: Resources, scratch: str
+def _run_group_trial(
+    config: dict[str, Any], work_orders: list[WorkOrder], resources: Resources, scratch: str
 ) -> dict[str, int]:
-    """Run one lane; where it dies at a cell too often, make a failed row of that cell and go on.
+    """Run one group; where it dies at a cell too often, make a failed row of that cell and go on.
 
-    Deaths are counted by cell, and anew when it has come further: a lane on machines that come
+    Deaths are counted by cell, and anew when it has come further: a group on machines that come
     and go may lose its workers often. A death before any cell began is no cell's fault.
     What it returns is for Tune, which prints a line about a trial that reports nothing.
 
@@ -135,36 +135,36 @@ def _lane_trial(
         StoreError: the store refuses, or does not answer.
         ClusterError: its workers died too often before they began a cell.
     """
-    todo = todos[config["lane"]]
-    store = Store.open(todo.store)
-    lane = todo.lane
-    before = {cell.cell_id: store.attempts(cell.cell_id) for cell in lane.cells}
-    borders: dict[str, str | None] = {}
+    work_order = work_orders[config["group"]]
+    store = Store.open(work_order.store)
+    group = work_order.group
+    before = {cell.cell_id: store.attempts(cell.cell_id) for cell in group.cells}
+    checkpoints: dict[str, str | None] = {}
     idle = 0  # deaths in a row that left no trace of a cell
-    while missing := [cell for cell in lane.cells if not todo.is_settled(cell, store)]:
+    while missing := [cell for cell in group.cells if not work_order.is_settled(cell, store)]:
         begun = {cell.cell_id: store.attempts(cell.cell_id) for cell in missing}
         try:
-            _fit(todo, resources, scratch)
+            _fit(work_order, resources, scratch)
         except TrainingFailedError as error:
             _raise_store_error(error)
-            left = [cell for cell in missing if not todo.is_settled(cell, store)]
+            left = [cell for cell in missing if not work_order.is_settled(cell, store)]
             running = [c for c in left if store.attempts(c.cell_id) > begun[c.cell_id]]
             idle = idle + 1 if left == missing and not running else 0
             if idle > RESTARTS_AFTER_A_DEATH:
-                died = f"the workers of {lane.name} died before they began a cell, {idle} times"
+                died = f"the workers of {group.name} died before they began a cell, {idle} times"
                 raise _explained(_first_death(error), died) from error
             if not running:
                 continue
             cell = running[0]
-            name = StoredBorders.place(cell.cell_id, todo.generations[cell.cell_id])
+            name = StoredCheckpoints.place(cell.cell_id, work_order.row_versions[cell.cell_id])
             begun_since = store.attempts(cell.cell_id) - before[cell.cell_id]
             tries = begun_since - _grown(store, cell, begun_since)
-            if (border := store.stamp(name)) != borders.get(cell.cell_id):
-                borders[cell.cell_id] = border  # it came further than before
+            if (checkpoint := store.etag(name)) != checkpoints.get(cell.cell_id):
+                checkpoints[cell.cell_id] = checkpoint  # it came further than before
                 before[cell.cell_id] += begun_since
             elif tries > RESTARTS_AFTER_A_DEATH:
-                _fail(todo, store, cell, error)
-    return {"cells": len(lane.cells)}
+                _fail(work_order, store, cell, error)
+    return {"cells": len(group.cells)}
 
 
 def _grown(store: Store, cell: Cell, tries: int) -> int:
@@ -178,7 +178,7 @@ def _grown(store: Store, cell: Cell, tries: int) -> int:
 
 
 def _explained(error: Exception, what: str) -> LotusRayError:
-    """Return our own error where a lane ended by one, or say what ended it."""
+    """Return our own error where a group ended by one, or say what ended it."""
     causes = list(_causes(error))
     ours = [cause for cause in causes if isinstance(cause, LotusRayError)]
     if ours:
@@ -199,10 +199,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def _clear(room: Room) -> None:
+def _clear(cache_space: CacheSpace) -> None:
     """Remove decoded images from every other node."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    clear = ray.remote(Room.clear)
+    clear = ray.remote(CacheSpace.clear)
     tasks = [
         clear.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
@@ -210,11 +210,11 @@ def _clear(room: Room) -> None:
         for node in nodes
     ]
     with suppress(ray.exceptions.RayError):  # what stays, the next command on the node removes
-        ray.get([task.remote(room) for task in tasks], timeout=CLEAR_SECONDS)
+        ray.get([task.remote(cache_space) for task in tasks], timeout=CLEAR_SECONDS)
 
 
-def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
-    """Run a lane on a group of workers.
+def _fit(work_order: WorkOrder, resources: Resources, scratch: str) -> None:
+    """Run a group on a group of workers.
 
     Raises:
         LotusRayError: something is wrong with its images.
@@ -223,9 +223,9 @@ def _fit(todo: Todo, resources: Resources, scratch: str) -> None:
     if resources.least_workers < resources.workers:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACE_SECONDS))
     result = TorchTrainer(
-        lane_loop,
+        group_loop,
         train_loop_config={
-            "todo": todo,
+            "work_order": work_order,
             "threads": resources.cpus_per_worker,
             "gpus": resources.gpus_per_worker,
         },
@@ -271,8 +271,8 @@ def _first_death(error: TrainingFailedError) -> Exception:
     return failures[min(failures)] if failures else error
 
 
-def _fail(todo: Todo, store: Store, cell: Cell, error: TrainingFailedError) -> None:
+def _fail(work_order: WorkOrder, store: Store, cell: Cell, error: TrainingFailedError) -> None:
     cause = _first_death(error)
-    attempt = store.attempt(cell.cell_id, todo.generations[cell.cell_id])
-    store.commit(attempt, {**about(todo.lane, cell), **failure(status_of(cause), cause)}, {})
-    store.remove_all(StoredBorders.folder(cell.cell_id))
+    attempt = store.attempt(cell.cell_id, work_order.row_versions[cell.cell_id])
+    store.commit(attempt, {**about(work_order.group, cell), **failure(status_of(cause), cause)}, {})
+    store.remove_all(StoredCheckpoints.folder(cell.cell_id))

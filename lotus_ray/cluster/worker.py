@@ -1,4 +1,4 @@
-"""What runs in each Ray Train worker: join the others, gather the pixels, run the lane."""
+"""What runs in each Ray Train worker: join the others, gather the pixels, run the group."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from torch.nn.parallel import DistributedDataParallel
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.memory import keep_to_part
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.job.work_order import Todo, load_roles, reach
+from lotus_ray.job.work_order import WorkOrder, ensure_access, load_roles
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.models.precision import use_precision
-from lotus_ray.trial.images import Decoders, Material, gather
+from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
 from lotus_ray.trial.row import machine_facts
-from lotus_ray.trial.run import run_lane
+from lotus_ray.trial.run import run_group
 from lotus_ray.unlearning.problem import Workers
 
 
-def lane_loop(config: dict[str, Any]) -> LotusRayError | None:
-    """Run a lane on this worker.
+def group_loop(config: dict[str, Any]) -> LotusRayError | None:
+    """Run a group on this worker.
 
     Args:
-        config: `todo`, a Todo; `threads`, CPU threads of this worker; `gpus`, how many it has.
+        config: `work_order`; `threads`, CPU threads of this worker; `gpus`, how many it has.
 
     Returns:
         What is wrong with the images or the device, or None. Every attempt would meet the same
         error, so it is returned: raised, it would be tried again.
     """
-    todo, threads, gpus = config["todo"], config["threads"], config["gpus"]
+    work_order, threads, gpus = config["work_order"], config["threads"], config["gpus"]
     torch.set_num_threads(threads)
     device = ray.train.torch.get_device()
     workers = joined_workers(device)
-    with todo.room.occupied():
-        material, error = _gathered(todo, threads, device)
+    with work_order.cache_space.locked():
+        trial_images, error = _gathered(work_order, threads, device)
         wrong = [error for error in _from_all(error, workers) if error is not None]
-        if material is None or wrong:
+        if trial_images is None or wrong:
             return wrong[0]
         facts = machine_facts(device, workers.size, gpus)
         facts["versions"]["ray"] = ray.__version__
         keep_to_part(device, gpus)
-        run_lane(todo, material, workers, device, facts)
+        run_group(work_order, trial_images, workers, device, facts)
     return None
 
 
@@ -60,9 +60,9 @@ def _from_all(error: LotusRayError | None, workers: Workers) -> list[LotusRayErr
 
 
 def _gathered(
-    todo: Todo, threads: int, device: torch.device
-) -> tuple[Material | None, LotusRayError | None]:
-    """Return the images of a lane, or what is wrong with them or with the device."""
+    work_order: WorkOrder, threads: int, device: torch.device
+) -> tuple[TrialImages | None, LotusRayError | None]:
+    """Return the images of a group, or what is wrong with them or with the device."""
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # a worker's part of what is left
@@ -71,10 +71,12 @@ def _gathered(
         partial(stream_pixels, cpus=spare),
     )
     try:
-        use_precision(todo.lane.precision, device)
-        reach(todo)
-        roles = load_roles(todo)
-        return gather(todo.lane, roles, todo.room, decoders, todo.max_bad_images), None
+        use_precision(work_order.group.precision, device)
+        ensure_access(work_order)
+        roles = load_roles(work_order)
+        return prepare_images(
+            work_order.group, roles, work_order.cache_space, decoders, work_order.max_bad_images
+        ), None
     except LotusRayError as error:
         return None, error
 

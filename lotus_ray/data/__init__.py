@@ -1,1 +1,1 @@
-"""Images on disk and in memory: sources, shards, roles, decoding, the warm set."""
+"""Images on disk and in memory: sources, shards, roles, decoding, the image dataset."""

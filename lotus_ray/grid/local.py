@@ -1,4 +1,4 @@
-"""Run lanes in this process, one after another, without Ray: breakpoints work."""
+"""Run groups in this process, one after another, without Ray: breakpoints work."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from lotus_ray.base.errors import ClusterError
 from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo, load_roles, reach
+from lotus_ray.job.work_order import WorkOrder, ensure_access, load_roles
 from lotus_ray.models.precision import use_precision
-from lotus_ray.trial.images import Decoders, gather
+from lotus_ray.trial.images import Decoders, prepare_images
 from lotus_ray.trial.row import machine_facts
-from lotus_ray.trial.run import run_lane
+from lotus_ray.trial.run import run_group
 from lotus_ray.unlearning.problem import Workers
 
 
-def run_lanes(todos: list[Todo], resources: Resources) -> int:
-    """Run every missing cell of some lanes here, on one worker.
+def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:
+    """Run every missing cell of some groups here, on one worker.
 
     Args:
-        todos: lanes with missing cells.
+        work orders: groups with missing cells.
         resources: its CPUs a worker become threads; a GPU is used where one is asked for. How
-            many workers and lanes a cluster is to run plays no part here.
+            many workers and groups a cluster is to run plays no part here.
 
     Returns:
-        1, the lanes that ran at once.
+        1, the groups that ran at once.
     """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)
@@ -41,15 +41,19 @@ def run_lanes(todos: list[Todo], resources: Resources) -> int:
     decoders = Decoders(
         partial(decode_here, threads=threads), partial(stream_here, threads=threads)
     )
-    room = todos[0].room
-    with room.occupied():
+    cache_space = work_orders[0].cache_space
+    with cache_space.locked():
         try:
-            for todo in todos:
-                use_precision(todo.lane.precision, device)
-                reach(todo)
-                roles = load_roles(todo)
-                material = gather(todo.lane, roles, room, decoders, todo.max_bad_images)
-                run_lane(todo, material, Workers(), device, machine_facts(device, workers=1))
+            for work_order in work_orders:
+                use_precision(work_order.group.precision, device)
+                ensure_access(work_order)
+                roles = load_roles(work_order)
+                trial_images = prepare_images(
+                    work_order.group, roles, cache_space, decoders, work_order.max_bad_images
+                )
+                run_group(
+                    work_order, trial_images, Workers(), device, machine_facts(device, workers=1)
+                )
         finally:
-            room.clear()
+            cache_space.clear()
     return 1

@@ -16,7 +16,7 @@ from typing import Any
 
 from lotus_ray.base.errors import SOME_CELLS_FAILED, ArtifactDamaged, LotusRayError, StoreError
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.data.pixels.cache_space import GIB, Room
+from lotus_ray.data.pixels.cache_space import GIB, CacheSpace
 from lotus_ray.data.prepared.embedded import embedded_folder, share
 from lotus_ray.grid.status import OUTCOME
 from lotus_ray.grid.watch import Progress
@@ -25,10 +25,10 @@ from lotus_ray.job.cost import efficiency, longest_first
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.preview import check_here, check_models, locate_data, networks, preview
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.labels import labels_of
 from lotus_ray.store.results import OK, Row, Store
-from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.checkpoints import StoredCheckpoints
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Outcome:
     """What a grid came to.
 
     `address` is that of its file; `stages` are wall seconds of this command; `ran` are the cells
-    that it ran, and `places` how many lanes could run at once, None where none did.
+    that it ran, and `places` how many groups could run at once, None where none did.
     """
 
     address: str
@@ -70,15 +70,15 @@ class Outcome:
     @property
     def labels(self) -> dict[str, dict[str, Any]]:
         """Return what this job calls each cell, which older rows may call otherwise."""
-        return {cell.cell_id: lane.labels for lane in self.planned.lanes for cell in lane.cells}
+        return {cell.cell_id: group.labels for group in self.planned.groups for cell in group.cells}
 
     @property
     def cell_seconds(self) -> list[tuple[str, str, float]]:
         """Return id, name and seconds of each cell that this command ran."""
         return [
-            (cell.cell_id, f"{cell.label}, {lane.name}", sum(row["timing"].values()))
-            for lane in self.planned.lanes
-            for cell in lane.cells
+            (cell.cell_id, f"{cell.label}, {group.name}", sum(row["timing"].values()))
+            for group in self.planned.groups
+            for cell in group.cells
             if cell.cell_id in self.ran and (row := self.rows.get(cell.cell_id)) is not None
         ]
 
@@ -109,10 +109,10 @@ class Outcome:
 
     @property
     def packing_line(self) -> str:
-        """Return how well the lanes' time was filled; empty where no cell ran."""
+        """Return how well the groups' time was filled; empty where no cell ran."""
         if self.efficiency is None:
             return ""
-        return f"cells filled {self.efficiency:.0%} of {self.places} lanes' time"
+        return f"cells filled {self.efficiency:.0%} of {self.places} groups' time"
 
     @property
     def last_line(self) -> str:
@@ -153,9 +153,9 @@ class Outcome:
 def _named(planned: Plan) -> list[dict[str, Any]]:
     """Return what each cell is, and what a report that has all of them calls it."""
     rows: list[Row] = [
-        {**lane.labels, **_about(cell, lane.seed), "spec": cell.spec}
-        for lane in planned.lanes
-        for cell in lane.cells
+        {**group.labels, **_about(cell, group.seed), "spec": cell.spec}
+        for group in planned.groups
+        for cell in group.cells
     ]
     names = labels_of(rows, {row["cell_id"]: row for row in rows})
     return [
@@ -184,7 +184,7 @@ class Stages:
 
 
 def check_this_machine(resources: Resources) -> None:
-    """Raise ClusterError where Ray would start here and this machine is too small for one lane."""
+    """Raise ClusterError where Ray would start here and this machine is too small for one group."""
     from lotus_ray.cluster import session
 
     session.check_this_machine(resources)
@@ -205,48 +205,48 @@ def check_store_stays(store: Store) -> None:
         )
 
 
-def room_for(resources: Resources) -> Room:
+def cache_space_for(resources: Resources) -> CacheSpace:
     """Return the room that one command has for decoded images on each node."""
     disk = resources.decoded_disk_gb
-    return Room(
+    return CacheSpace(
         memory_bytes=int(resources.decoded_memory_gb * GIB),
         disk_bytes=None if disk is None else int(disk * GIB),
         scratch=str(Path(resources.scratch or tempfile.gettempdir()).absolute()),
     )
 
 
-def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[Todo]:
-    """Return the lanes with cells that have no row yet, or whose row is to be superseded.
+def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[WorkOrder]:
+    """Return the groups with cells that have no row yet, or whose row is to be superseded.
 
     An original that such cells start from runs again where its artifacts are damaged.
     """
-    rows, next_generations = store.rows(), store.next_generations()
-    room = room_for(resources)
+    rows, next_row_versions = store.rows(), store.next_row_versions()
+    cache_space = cache_space_for(resources)
     mark = store.mark() or ""
-    todos = []
-    for lane in planned.lanes:
-        generations = {
-            cell.cell_id: next_generations[cell.cell_id]
-            for cell in lane.cells
+    work_orders = []
+    for group in planned.groups:
+        row_versions = {
+            cell.cell_id: next_row_versions[cell.cell_id]
+            for cell in group.cells
             if _is_missing(rows.get(cell.cell_id), options)
         }
-        if generations:
-            original = lane.original.cell_id
-            if original not in generations and _is_damaged(store, rows[original]):
-                generations = {original: next_generations[original], **generations}
-            todos.append(
-                Todo(
-                    lane,
-                    generations,
+        if row_versions:
+            original = group.original.cell_id
+            if original not in row_versions and _is_damaged(store, rows[original]):
+                row_versions = {original: next_row_versions[original], **row_versions}
+            work_orders.append(
+                WorkOrder(
+                    group,
+                    row_versions,
                     store.location,
                     resources.checkpoint_seconds,
-                    room,
+                    cache_space,
                     resources.max_bad_images,
                     mark,
                     resources.compile,
                 )
             )
-    return todos
+    return work_orders
 
 
 def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
@@ -272,24 +272,30 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         manifests = share(store, locate_data(loaded, embedded_folder(store)))
     with stages.measure("plan"):
         planned = plan(loaded, manifests, options.limit)
-        todos = missing(planned, store, options, resources)
-        todos = longest_first(
-            todos, planned.roles, check_models(networks(todo.lane for todo in todos))
+        work_orders = missing(planned, store, options, resources)
+        work_orders = longest_first(
+            work_orders,
+            planned.roles,
+            check_models(networks(work_order.group for work_order in work_orders)),
         )
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     if options.force:
-        given_up = {StoredBorders.folder(cell_id) for todo in todos for cell_id in todo.generations}
-        for folder in given_up.intersection(store.folders(StoredBorders.all_of_them)):
+        given_up = {
+            StoredCheckpoints.folder(cell_id)
+            for work_order in work_orders
+            for cell_id in work_order.row_versions
+        }
+        for folder in given_up.intersection(store.folders(StoredCheckpoints.all_of_them)):
             store.remove_all(folder)  # of a forced run given up
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
-    to_run = {cell_id for todo in todos for cell_id in todo.generations}
+    to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
     outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
     store.replace(OUTCOME, outcome.to_json(state="running").encode())
     try:
-        if todos:
-            _run_missing(todos, resources, store, options, outcome)
+        if work_orders:
+            _run_missing(work_orders, resources, store, options, outcome)
     except KeyboardInterrupt:
         with suppress(StoreError):
             _record_interruption(store, outcome)
@@ -315,34 +321,38 @@ def _record_interruption(store: Store, outcome: Outcome) -> None:
 
 
 def _run_missing(
-    todos: list[Todo], resources: Resources, store: Store, options: Options, outcome: Outcome
+    work_orders: list[WorkOrder],
+    resources: Resources,
+    store: Store,
+    options: Options,
+    outcome: Outcome,
 ) -> None:
-    run_lanes: Callable[[list[Todo], Resources], int]
+    run_groups: Callable[[list[WorkOrder], Resources], int]
     poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
-    progress = Progress(todos, store, sys.stderr, poll_seconds)
+    progress = Progress(work_orders, store, sys.stderr, poll_seconds)
     if options.local:
-        from lotus_ray.grid.local import run_lanes
+        from lotus_ray.grid.local import run_groups
     else:
         check_this_machine(resources)
         from lotus_ray.cluster import trials as grid
 
-        run_lanes = partial(
-            grid.run_lanes,
+        run_groups = partial(
+            grid.run_groups,
             say=progress.say,
-            lanes_left=progress.lanes_left,
+            groups_left=progress.groups_left,
             interrupted=partial(_record_interruption, store, outcome),
         )
     start = time.perf_counter()
     with progress:
         try:
-            outcome.places = run_lanes(todos, resources)
+            outcome.places = run_groups(work_orders, resources)
         except LotusRayError as error:
             if progress.first_cell_after is None:
                 raise
             outcome.error, outcome.error_code = str(error), error.exit_code
-    lanes = time.perf_counter() - start
-    until_first = progress.first_cell_after or lanes
-    outcome.stages |= {"start": until_first, "cells": lanes - until_first}
+    groups = time.perf_counter() - start
+    until_first = progress.first_cell_after or groups
+    outcome.stages |= {"start": until_first, "cells": groups - until_first}
 
 
 def _is_damaged(store: Store, row: Row) -> bool:

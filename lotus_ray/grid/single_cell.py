@@ -11,7 +11,7 @@ from typing import Any
 
 from lotus_ray.base.errors import CellError, JobError
 from lotus_ray.grid.run import Options, run_grid
-from lotus_ray.job.cells import Lane
+from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.store.results import OK, Row, Store
 from lotus_ray.trial.run import WEIGHTS
@@ -25,7 +25,7 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
     """Read a job reduced to one method, with the hyper-parameters that the job gives it.
 
     Raises:
-        JobError: the job is wrong, lists the method in several variants, or holds several lanes.
+        JobError: the job is wrong, lists the method in several variants, or holds several groups.
     """
     methods = load_job(path, overrides).job.grid.methods
     listed = [m for m in methods if method == (m if isinstance(m, str) else m.get("name"))]
@@ -70,19 +70,19 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
             "the output exists", where=str(output), next_command=f"choose another than {output}"
         )
     outcome = run_grid(loaded, store, options)
-    lane = outcome.planned.lanes[0]
-    row = outcome.rows.get(lane.cells[-1].cell_id)
+    group = outcome.planned.groups[0]
+    row = outcome.rows.get(group.cells[-1].cell_id)
     if row is None or row["status"] != OK:
         what = row["error"]["message"] if row else outcome.error or "the cell did not run"
         raise CellError(
             what,
-            where=f"{lane.cells[-1].label}, {lane.name}",
+            where=f"{group.cells[-1].label}, {group.name}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".unlearn-", dir=output.parent))
     try:
-        card = _card(row, lane, store)
+        card = _card(row, group, store)
         (partial / MODEL).write_bytes(store.artifact(row, WEIGHTS))
         (partial / CARD_JSON).write_text(json.dumps(card, indent=1) + "\n")
         (partial / CARD).write_text(_text(card))
@@ -93,11 +93,11 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
     return row
 
 
-def _card(row: Row, lane: Lane, store: Store) -> dict[str, Any]:
+def _card(row: Row, group: CellGroup, store: Store) -> dict[str, Any]:
     """Return what was done, on which samples, with what, and how it was measured."""
     return {
         "method": row["spec"]["method"],
-        "model": {**row["spec"]["model"], "num_classes": lane.model.num_classes},
+        "model": {**row["spec"]["model"], "num_classes": group.model.num_classes},
         "data": {
             "name": row["benchmark"],
             "setting": row["setting"],

@@ -24,7 +24,7 @@ HEARTBEAT_SECONDS = 30
 SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # from then on a command that says it runs is believed dead
 DONE, FAILED, RUNNING, MISSING = "done", "failed", "running", "missing"
 _STATES = (DONE, FAILED, RUNNING, MISSING)
-_LANE = ("benchmark", "model", "setting", "seed")
+_GROUP_FIELDS = ("benchmark", "model", "setting", "seed")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CellStatus:
     cell_id: str
     method: str
     label: str  # of the method as a report has it: LoTUS(alpha=8)
-    lane: tuple[Any, ...]  # benchmark, model, setting, seed
+    group: tuple[Any, ...]  # benchmark, model, setting, seed
     state: str  # done, failed, running or missing
     attempts: int
     since_seconds: float | None = None  # a running one
@@ -43,8 +43,8 @@ class CellStatus:
 
     def to_plain(self) -> dict[str, Any]:
         """Return what `--json` prints of it."""
-        own = {name: value for name, value in vars(self).items() if name != "lane"}
-        return dict(zip(_LANE, self.lane, strict=True)) | own
+        own = {name: value for name, value in vars(self).items() if name != "group"}
+        return dict(zip(_GROUP_FIELDS, self.group, strict=True)) | own
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class GridStatus:
     def to_text(self) -> str:
         """Return what people read."""
         lines = [f"{self.store}: {self._said()}"]
-        for lane, members in groupby(self.cells, key=lambda cell: cell.lane):
-            lines += _lane_lines(lane, list(members))
+        for group, members in groupby(self.cells, key=lambda cell: cell.group):
+            lines += _group_lines(group, list(members))
         counts = ", ".join(f"{self.count(state)} {state}" for state in _STATES)
         spent = sum(cell.seconds for cell in self.cells)
         lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in committed cells")
@@ -185,7 +185,7 @@ def _cell(
         cell_id=entry["cell_id"],
         method=entry["method"],
         label=entry.get("label", entry["method"]),
-        lane=tuple(entry[name] for name in _LANE),
+        group=tuple(entry[name] for name in _GROUP_FIELDS),
         state=state,
         attempts=attempts,
         since_seconds=None if since is None else max(now - since, 0.0),
@@ -252,7 +252,7 @@ def _planned(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _names_a_cell(entry: object) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("cell_id"), str):
         return False
-    return {"method", *_LANE} <= entry.keys()
+    return {"method", *_GROUP_FIELDS} <= entry.keys()
 
 
 def _count(outcome: Mapping[str, Any]) -> int:
@@ -262,7 +262,7 @@ def _count(outcome: Mapping[str, Any]) -> int:
 
 
 def _of_row(row: Row) -> dict[str, Any]:
-    return {name: row.get(name) for name in ("cell_id", "method", *_LANE)}
+    return {name: row.get(name) for name in ("cell_id", "method", *_GROUP_FIELDS)}
 
 
 def _error(row: Row) -> str:
@@ -270,9 +270,9 @@ def _error(row: Row) -> str:
     return f"{row['status']}: {first[0]}"
 
 
-def _lane_lines(lane: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
+def _group_lines(group: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
     counts = Counter(cell.state for cell in cells)
-    *names, seed = lane
+    *names, seed = group
     told = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     lines = [f"{', '.join(map(str, names))}, seed {seed}: {told} of {len(cells)}"]
     for cell in cells:

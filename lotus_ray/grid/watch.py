@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.grid.display.view import LaneState, PlainLines, Standing, View, view_for
+from lotus_ray.grid.display.view import GridState, GroupState, PlainLines, View, view_for
 from lotus_ray.grid.status import HEARTBEAT, HEARTBEAT_SECONDS
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import OK, Store
 
-MANY_LANES = 8  # from then on a list of the whole store is less than lists of each lane's cell
+MANY_GROUPS = 8  # from then on a list of the whole store is less than lists of each group's cell
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -27,13 +27,19 @@ class Progress(AbstractContextManager["Progress"]):
     """
 
     def __init__(
-        self, todos: Iterable[Todo], store: Store, stream: TextIO, poll_seconds: float = 0.25
+        self,
+        work_orders: Iterable[WorkOrder],
+        store: Store,
+        stream: TextIO,
+        poll_seconds: float = 0.25,
     ) -> None:
-        self._lanes = []
-        for todo in todos:
-            left = [cell for cell in todo.lane.cells if cell.cell_id in todo.generations]
-            self._lanes.append(LaneState(todo, left, len(left)))
-        self._total = sum(lane.total for lane in self._lanes)
+        self._groups = []
+        for work_order in work_orders:
+            left = [
+                cell for cell in work_order.group.cells if cell.cell_id in work_order.row_versions
+            ]
+            self._groups.append(GroupState(work_order, left, len(left)))
+        self._total = sum(group.total for group in self._groups)
         self._store = store
         self._stream = stream
         self._view: View = PlainLines(stream)
@@ -50,7 +56,7 @@ class Progress(AbstractContextManager["Progress"]):
     def __enter__(self) -> Progress:
         try:
             self._open()
-            self._show(lambda view: view.draw(self._standing()))
+            self._show(lambda view: view.draw(self._grid_state()))
             self._thread.start()
         except BaseException:  # __exit__ is not called where Ctrl-C comes here
             self._show(lambda view: view.close())
@@ -67,13 +73,13 @@ class Progress(AbstractContextManager["Progress"]):
         try:
             self._thread.join()
             self._look()
-            self._show(lambda view: view.draw(self._standing()))
+            self._show(lambda view: view.draw(self._grid_state()))
         finally:
             self._show(lambda view: view.close())
 
-    def lanes_left(self) -> int:
-        """Return how many lanes have a missing cell."""
-        return sum(bool(lane.left) for lane in self._lanes)
+    def groups_left(self) -> int:
+        """Return how many groups have a missing cell."""
+        return sum(bool(group.left) for group in self._groups)
 
     def say(self, text: str) -> None:
         """Tell a line that is not about a cell, from any thread."""
@@ -89,7 +95,7 @@ class Progress(AbstractContextManager["Progress"]):
         while not self._stop.wait(self._poll_seconds):
             self._look()
             self._beat()
-            self._show(lambda view: view.draw(self._standing()))
+            self._show(lambda view: view.draw(self._grid_state()))
 
     def _beat(self) -> None:
         """Leave a sign of life for `lotus-ray status`, which a full disk must not end."""
@@ -101,23 +107,23 @@ class Progress(AbstractContextManager["Progress"]):
     def _look(self) -> None:
         while self._to_say:
             self._note(self._to_say.popleft())
-        for lane in self._with_news():
+        for group in self._with_news():
             with self._trying_again():
-                self._look_at(lane)
+                self._look_at(group)
 
-    def _with_news(self) -> list[LaneState]:
-        """Return the lanes to look at: of many, those whose cell has a new try or a new row."""
-        lanes = [lane for lane in self._lanes if lane.left]
-        if len(lanes) < MANY_LANES:
-            return lanes
+    def _with_news(self) -> list[GroupState]:
+        """Return the groups to look at: of many, those whose cell has a new try or a new row."""
+        groups = [group for group in self._groups if group.left]
+        if len(groups) < MANY_GROUPS:
+            return groups
         with self._trying_again():
-            tries, generations = _tries(self._store), self._store.next_generations()
-            watched = [(lane, lane.left[0].cell_id) for lane in lanes]
+            tries, row_versions = _tries(self._store), self._store.next_row_versions()
+            watched = [(group, group.left[0].cell_id) for group in groups]
             return [
-                lane
-                for lane, cell in watched
+                group
+                for group, cell in watched
                 if tries[cell] > self._attempts[cell]
-                or generations[cell] > lane.todo.generations[cell]
+                or row_versions[cell] > group.work_order.row_versions[cell]
             ]
         return []
 
@@ -132,30 +138,30 @@ class Progress(AbstractContextManager["Progress"]):
                 what = getattr(error, "what", error)
                 self._note(f"note: the store cannot be read, trying again: {what}")
 
-    def _look_at(self, lane: LaneState) -> None:
-        name = lane.todo.lane.name
-        while lane.left:
-            cell = lane.left[0]
+    def _look_at(self, group: GroupState) -> None:
+        name = group.work_order.group.name
+        while group.left:
+            cell = group.left[0]
             begun = self._store.attempts(cell.cell_id)
             if begun > self._attempts[cell.cell_id]:
                 self._attempts[cell.cell_id] = begun
-                lane.running = (cell.label, self._elapsed())
+                group.running = (cell.label, self._elapsed())
                 self._tell(f"{cell.label}, {name}: running")
-            if not lane.todo.is_settled(cell, self._store):
+            if not group.work_order.is_settled(cell, self._store):
                 break
             row = self._store.row(cell.cell_id) or {}
-            lane.left.pop(0)
+            group.left.pop(0)
             is_ok = row.get("status") == OK
             status = "done" if is_ok else row.get("status")
-            lane.running = None
-            lane.last = (cell.label, str(status), _seconds(row))
-            lane.failed += not is_ok
+            group.running = None
+            group.last = (cell.label, str(status), _seconds(row))
+            group.failed += not is_ok
             place = f"{cell.label}, {name}: {status}"
             failure = None if is_ok else ": ".join(filter(None, (place, _reason(row))))
             self._tell(f"{place}; {self._how_far()}", failure)
 
     def _how_far(self) -> str:
-        left = sum(len(lane.left) for lane in self._lanes)
+        left = sum(len(group.left) for group in self._groups)
         done = self._total - left
         count = f"{done}/{self._total} cells"
         elapsed = self._elapsed()
@@ -164,10 +170,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._ends_at = elapsed + seconds_left
         return f"{count}, about {seconds_left:.0f} s left" if left else count
 
-    def _standing(self) -> Standing:
+    def _grid_state(self) -> GridState:
         elapsed = self._elapsed()
         left = None if self._ends_at is None else max(self._ends_at - elapsed, 0.0)
-        return Standing(self._lanes, elapsed, left)
+        return GridState(self._groups, elapsed, left)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start

@@ -1,6 +1,6 @@
-"""A job -> lanes of cells. A cell is one method × data set × model × seed; its id is a hash.
+"""A job -> groups of cells. A cell is one method × data set × model × seed; its id is a hash.
 
-A lane is the cells that share data, roles, model and seed. They run one after another in one
+A group is the cells that share data, roles, model and seed. They run one after another in one
 worker group, the original first.
 """
 
@@ -35,7 +35,7 @@ from lotus_ray.unlearning.problem import Method
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one lane. `spec` is everything that its id is the hash of."""
+    """One method on one group. `spec` is everything that its id is the hash of."""
 
     label: str
     spec: dict[str, Any]
@@ -48,7 +48,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Lane:
+class CellGroup:
     """Cells to run one after another, and all that they share. The first one is the original."""
 
     benchmark: str
@@ -81,7 +81,7 @@ class Lane:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Return what reports call this lane; none of it is part of a cell's identity."""
+        """Return what reports call this group; none of it is part of a cell's identity."""
         return {
             "benchmark": self.benchmark,
             "model": self.model_label,
@@ -97,24 +97,24 @@ class Lane:
 
 @dataclass(frozen=True)
 class Plan:
-    """The lanes of a job, and the tables of roles they use, by name in the store."""
+    """The groups of a job, and the tables of roles they use, by name in the store."""
 
-    lanes: tuple[Lane, ...]
+    groups: tuple[CellGroup, ...]
     roles: dict[str, Roles]
 
     @property
     def cells(self) -> list[Cell]:
-        """Return all cells, lane by lane."""
-        return [cell for lane in self.lanes for cell in lane.cells]
+        """Return all cells, group by group."""
+        return [cell for group in self.groups for cell in group.cells]
 
     @property
     def notes(self) -> list[str]:
-        """Return what is odd about the data, each thing once, and of which lanes it is said."""
+        """Return what is odd about the data, each thing once, and of which groups it is said."""
         said: dict[tuple[str, str, str], list[str]] = {}
-        for lane in self.lanes:
-            for note in lane.notes:
-                seeds = said.setdefault((lane.benchmark, lane.setting, note), [])
-                seeds.extend([str(lane.seed)] if str(lane.seed) not in seeds else [])
+        for group in self.groups:
+            for note in group.notes:
+                seeds = said.setdefault((group.benchmark, group.setting, note), [])
+                seeds.extend([str(group.seed)] if str(group.seed) not in seeds else [])
         return [
             f"{benchmark}, {setting}, seed {', '.join(seeds)}: {note}"
             for (benchmark, setting, note), seeds in said.items()
@@ -122,7 +122,7 @@ class Plan:
 
 
 def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = None) -> Plan:
-    """Expand a job to lanes.
+    """Expand a job to groups.
 
     Args:
         loaded: the job.
@@ -130,13 +130,13 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
         limit: keep at most so many samples of each role (the rows are marked smoke).
 
     Returns:
-        One lane for each data set × model × seed.
+        One group for each data set × model × seed.
 
     Raises:
         DataError: labels or roles are wrong.
         JobError: a weights file cannot be read.
     """
-    lanes: list[Lane] = []
+    groups: list[CellGroup] = []
     roles: dict[str, Roles] = {}
     for dataset, manifest in zip(loaded.job.grid.datasets, manifests, strict=True):
         _check_classes(dataset, manifest)
@@ -160,30 +160,30 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
                 )
                 drawn = draw(limit=limit)
                 cuts = limit if limit and len(drawn) < len(draw()) else None
-                lane = _lane(loaded, dataset, manifest, model, drawn, seed, cuts)
+                group = _group(loaded, dataset, manifest, model, drawn, seed, cuts)
                 digests = {"data": manifest.digest}
                 if calibration:
-                    folders = (*lane.manifests, calibration.directory.absolute())
-                    lane = replace(lane, manifests=folders)
+                    folders = (*group.manifests, calibration.directory.absolute())
+                    group = replace(group, manifests=folders)
                     digests["calibration"] = calibration.digest
-                if lane.roles_digest not in notes:
-                    notes[lane.roles_digest] = notes_on(drawn, labels, manifest.classes)
-                said = notes[lane.roles_digest]
-                lane = replace(lane, cells=_cells(methods, lane, digests), notes=said)
-                lanes.append(lane)
-                roles[lane.roles_name] = drawn
-    _check_distinct(lanes)
-    return Plan(tuple(lanes), roles)
+                if group.roles_digest not in notes:
+                    notes[group.roles_digest] = notes_on(drawn, labels, manifest.classes)
+                said = notes[group.roles_digest]
+                group = replace(group, cells=_cells(methods, group, digests), notes=said)
+                groups.append(group)
+                roles[group.roles_name] = drawn
+    _check_distinct(groups)
+    return Plan(tuple(groups), roles)
 
 
-def _check_distinct(lanes: Sequence[Lane]) -> None:
-    """Raise JobError where two lanes hold the same cells under two names."""
-    first: dict[str, Lane] = {}
-    for lane in lanes:
-        twin = first.setdefault(lane.original.cell_id, lane)
-        if twin is not lane:
+def _check_distinct(groups: Sequence[CellGroup]) -> None:
+    """Raise JobError where two groups hold the same cells under two names."""
+    first: dict[str, CellGroup] = {}
+    for group in groups:
+        twin = first.setdefault(group.original.cell_id, group)
+        if twin is not group:
             raise JobError(
-                f"'{lane.name}, {lane.setting}' and '{twin.name}, {twin.setting}' are the same",
+                f"'{group.name}, {group.setting}' and '{twin.name}, {twin.setting}' are the same",
                 where="grid.datasets × grid.models",
                 next_command="remove one of the two from the job",
             )
@@ -223,7 +223,7 @@ def chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Cho
     return forget, Chosen(fraction=dataset.retain.fraction, per_class=dataset.retain.per_class)
 
 
-def _lane(
+def _group(
     loaded: LoadedJob,
     dataset: DatasetJob,
     manifest: Manifest,
@@ -231,8 +231,8 @@ def _lane(
     roles: Roles,
     seed: int,
     limit: int | None,
-) -> Lane:
-    return Lane(
+) -> CellGroup:
+    return CellGroup(
         benchmark=dataset.name,
         model_label=model.label or model.name,
         setting=dataset.setting_name + (f"_smoke{limit}" if limit else ""),
@@ -254,20 +254,22 @@ def _lane(
     )
 
 
-def _cells(methods: Sequence[Method], lane: Lane, digests: Mapping[str, str]) -> tuple[Cell, ...]:
+def _cells(
+    methods: Sequence[Method], group: CellGroup, digests: Mapping[str, str]
+) -> tuple[Cell, ...]:
     shared = {
         **digests,
-        "roles": lane.roles_digest,
-        "transform": lane.transform.spec(),
-        "model": _model_spec(lane),
-        "seed": lane.seed,
-        "precision": lane.precision,
+        "roles": group.roles_digest,
+        "transform": group.transform.spec(),
+        "model": _model_spec(group),
+        "seed": group.seed,
+        "precision": group.precision,
         "metrics": metrics.VERSION,
     }
-    if lane.shuffle_window is not None:
-        shared["shuffle_window"] = lane.shuffle_window
+    if group.shuffle_window is not None:
+        shared["shuffle_window"] = group.shuffle_window
     original = _cell(methods[0], shared)
-    unlearning = {"weights": original.cell_id, "batch_size": lane.batch_size}
+    unlearning = {"weights": original.cell_id, "batch_size": group.batch_size}
     others = [
         _cell(method, shared if isinstance(method, FromScratch) else shared | unlearning)
         for method in methods[1:]
@@ -279,11 +281,11 @@ def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
     return Cell(method.label, {"method": describe(method), **shared})
 
 
-def _model_spec(lane: Lane) -> dict[str, Any]:
-    checkpoint = file_digest(Path(lane.checkpoint)) if lane.checkpoint else None
+def _model_spec(group: CellGroup) -> dict[str, Any]:
+    checkpoint = file_digest(Path(group.checkpoint)) if group.checkpoint else None
     return {
-        "name": lane.model.name,
-        "options": lane.model.options,
-        "pretrained": lane.model.pretrained,
+        "name": group.model.name,
+        "options": group.model.options,
+        "pretrained": group.model.pretrained,
         "checkpoint": checkpoint,
     }

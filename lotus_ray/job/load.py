@@ -82,7 +82,7 @@ def _check_is_a_job(document: Document) -> None:
 
 
 def _methods(job: Job, model: int, document: Document) -> tuple[Method, ...]:
-    """Make the methods of one model, each once, in the order in which a lane runs them."""
+    """Make the methods of one model, each once, in the order in which a group runs them."""
     recipe = job.grid.models[model].train
     train = ("grid", "models", model, "train")
     original = _validated({"name": "original"}, recipe, train, document)

@@ -14,14 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.check import verify
-from lotus_ray.data.prepared.external import DATASET, adopt
+from lotus_ray.data.prepared.external import DATASET, read_external
 from lotus_ray.data.prepared.manifest import Columns, Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
-from lotus_ray.job.cells import Lane, Plan, plan
+from lotus_ray.job.cells import CellGroup, Plan, plan
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.schema import DatasetJob, ParquetFiles
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.weights import load_into, read_weights
 from lotus_ray.store.results import Row
@@ -52,7 +52,7 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
 
 def _adopt(files: ParquetFiles, folder: Path) -> Manifest:
     key = hashlib.sha256(files.model_dump_json().encode()).hexdigest()[:12]
-    return adopt(
+    return read_external(
         {TRAIN: files.train, HELDOUT: files.heldout},
         Columns(files.image, files.label, sample_id=None),
         files.classes,
@@ -115,7 +115,7 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
     absent = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is not None])
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(here, locate_data(here, Path(scratch)), limit)
-    check_models(networks(planned.lanes))
+    check_models(networks(planned.groups))
     check_models(
         (
             m.spec(d.num_classes or 2, absent.job.offline),
@@ -136,9 +136,9 @@ def _with_datasets(loaded: LoadedJob, datasets: list[DatasetJob]) -> LoadedJob:
 Network = tuple[ModelSpec, str | None, int]  # with its weights file and the size of its images
 
 
-def networks(lanes: Iterable[Lane]) -> list[Network]:
-    """Return the networks of some lanes."""
-    return [(lane.model, lane.checkpoint, lane.transform.img_size) for lane in lanes]
+def networks(groups: Iterable[CellGroup]) -> list[Network]:
+    """Return the networks of some groups."""
+    return [(group.model, group.checkpoint, group.transform.img_size) for group in groups]
 
 
 def check_models(wanted: Iterable[Network]) -> list[float]:
@@ -183,14 +183,16 @@ def _check_model(model: ModelSpec, checkpoint: str | None, size: int) -> float:
     return counter.get_total_flops() / 2
 
 
-def describe(found: Preview, todos: Sequence[Todo], rows: Mapping[str, Row]) -> list[str]:
+def describe(
+    found: Preview, work_orders: Sequence[WorkOrder], rows: Mapping[str, Row]
+) -> list[str]:
     """Return one line a cell, for `--dry-run`: missing, the status of its row, or no data."""
-    left = {cell_id for todo in todos for cell_id in todo.generations}
+    left = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
     known = [
         f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
-        f"{cell.label:14}{lane.name}, {lane.setting}"
-        for lane in found.planned.lanes
-        for cell in lane.cells
+        f"{cell.label:14}{group.name}, {group.setting}"
+        for group in found.planned.groups
+        for cell in group.cells
     ]
     return known + [f"{'?':20}  {'no data':9}{cell}" for cell in found.absent_cells]
 

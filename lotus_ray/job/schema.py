@@ -205,19 +205,19 @@ class Grid(_Strict):
 
 
 class Resources(_Strict):
-    """What one lane of cells needs."""
+    """What one group of cells needs."""
 
     workers: Positive = 1
     min_workers: Annotated[
         Positive | None,
         Field(
-            description="a lane starts with so many workers where no more fit, goes on with them "
+            description="a group starts with so many workers where no more fit, goes on with them "
             "after a node is gone, and grows when nodes come; default always `workers`"
         ),
     ] = None
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[
-        float, Field(ge=0, description="0.25 puts four lanes on one GPU; above 1, whole ones")
+        float, Field(ge=0, description="0.25 puts four groups on one GPU; above 1, whole ones")
     ] = 0
     lanes_at_once: Annotated[
         Positive | None,
@@ -262,21 +262,21 @@ class Resources(_Strict):
 
     @property
     def least_workers(self) -> int:
-        """Return how few workers a lane runs with."""
+        """Return how few workers a group runs with."""
         return self.min_workers or self.workers
 
-    def lanes_on(self, workers: int) -> int:
-        """Return how many lanes run on so many workers at once.
+    def trials_on(self, workers: int) -> int:
+        """Return how many groups run on so many workers at once.
 
-        Each lane takes up to `workers` and the last one the rest, where that is `min_workers`: so
-        Ray hands them out too. More and smaller lanes would leave none of the size asked for.
+        Each group takes up to `workers` and the last one the rest, where that is `min_workers`: so
+        Ray hands them out too. More and smaller groups would leave none of the size asked for.
         """
-        lanes, rest = divmod(workers, self.workers)
-        return lanes + (rest >= self.least_workers)
+        groups, rest = divmod(workers, self.workers)
+        return groups + (rest >= self.least_workers)
 
     @property
     def workers_text(self) -> str:
-        """Return how many workers a lane has, for messages: 2, or 1 to 2."""
+        """Return how many workers a group has, for messages: 2, or 1 to 2."""
         least = self.least_workers
         return f"{self.workers}" if least == self.workers else f"{least} to {self.workers}"
 
@@ -287,7 +287,7 @@ class Resources(_Strict):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError("gpus_per_worker above 1 is a whole number")
         if 0 < gpus < 1 and self.workers > 1:
-            raise ValueError("workers of one lane cannot share a GPU: several take whole ones")
+            raise ValueError("workers of one group cannot share a GPU: several take whole ones")
         return self
 
 

@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from lotus_ray.base.roles import FORGET, ROLES
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.unlearning.problem import LogitsCache, Split, Workers
+from lotus_ray.unlearning.problem import LogitsCache, SampleSet, Workers
 
 _ROWS_AT_A_TIME = 512  # of known logits
 
 
 def evaluate(
     model: nn.Module,
-    splits: Mapping[str, Split],
+    splits: Mapping[str, SampleSet],
     roles: np.ndarray,
     labels: np.ndarray,
     num_classes: int,

@@ -86,7 +86,7 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
     if "workers_by_attempt" in resources:
         reasons["unlearn_device_seconds"] = "the number of workers changed between attempts"
     elif shares_gpu(row):
-        reasons["unlearn_device_seconds"] = "its GPU was shared with other lanes"
+        reasons["unlearn_device_seconds"] = "its GPU was shared with other trials"
     else:
         devices = resources.get("workers", 1)
         values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices
@@ -108,7 +108,7 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
 
 
 def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, float]:
-    """Return the divergences of a cell from the gold standard of its lane, and Avg Gap."""
+    """Return the divergences of a cell from the gold standard of its trial, and Avg Gap."""
     found = comparisons.between(row, gold)
     names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
     gaps = [
@@ -143,7 +143,7 @@ def _is_good_gold(row: Row) -> bool:
 
 
 def _gold_key(row: Row) -> str:
-    """Return what an original and the gold standard of its lane have in common."""
+    """Return what an original and the gold standard of its trial have in common."""
     spec = dict(row["spec"])
     method = spec.pop("method")
     recipe = {
@@ -160,7 +160,7 @@ def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
 
 
 def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
-    """Return what gives the good original of a row's lane, or None."""
+    """Return what gives the good original of a row's trial, or None."""
     good = [row for row in rows.values() if row["status"] == OK]
     originals = {_gold_key(row): row for row in good if row["spec"]["method"]["name"] == "original"}
     return lambda row: originals.get(_reference_key(row, rows))

@@ -95,7 +95,7 @@ METRICS: dict[str, Metric] = {
         "Evaluate s", "seconds of evaluation", "evaluate_seconds", "", ".1f"
     ),
     "checkpoint_seconds": Metric(
-        "Checkpoint s", "seconds of writing phase borders", "checkpoint_seconds", "", ".1f"
+        "Checkpoint s", "seconds of writing checkpoints", "checkpoint_seconds", "", ".1f"
     ),
     "unlearn_device_seconds": Metric(
         "Device s", "seconds of unlearning × devices", "unlearn_device_seconds", "low", ".1f"

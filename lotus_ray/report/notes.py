@@ -114,7 +114,7 @@ def _unlike_hardware(group: Group) -> list[str]:
     if len(found) > 1:
         return [f"times are of unlike hardware, and not ranked: {told}"]
     if shared_gpus(group):
-        return [f"times are of GPUs that lanes shared, and not ranked: {told}"]
+        return [f"times are of GPUs that trials shared, and not ranked: {told}"]
     return []
 
 

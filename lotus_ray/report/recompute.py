@@ -10,7 +10,7 @@ from lotus_ray.store.results import OK, Row, Store
 
 
 def recompute(row: Row, original: Row | None, store: Store) -> Summary:
-    """Compute the metrics of a good row as the lane did that made it.
+    """Compute the metrics of a good row as the trial did that made it.
 
     Args:
         row: of the cell.

@@ -142,7 +142,7 @@ def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     """Return the unlearning methods that are ranked with their costs by seed, the best first.
 
     Left out are those that lack a seed that others have; no time of unlike hardware is ranked, nor
-    one of a GPU that lanes shared.
+    one of a GPU that trials shared.
     """
     if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []

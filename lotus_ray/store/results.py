@@ -1,15 +1,15 @@
 """The metric store: put-if-absent commits, exactly one visible row a cell.
 
     lotus-ray-store.json                 marks a store, and tells it from every other one
-    rows/<cell>/<generation>.json        a row with its own SHA-256; the latest one is visible
+    rows/<cell>/<row version>.json        a row with its own SHA-256; the latest one is visible
     attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
-    borders/<cell>/<generation>.pt       where a cell that is cut off goes on; gone with its row
+    borders/<cell>/<row version>.pt       where a cell that is cut off goes on; gone with its row
     probe-<seconds>-<unique>/            whether objects can be created once; gone in a moment
     roles/, logits/, comparisons/        what rows share, named after what it is computed from
 
 A row becomes visible only by creating its object, which succeeds for one writer alone, after every
 artifact it names is written and its digest re-read. A row is never changed. A failed row is
-superseded by the next generation when the user asks for a retry.
+superseded by the next row version when the user asks for a retry.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a cell. Its artifacts live under `folder`, its row may become `generation`."""
+    """One try at a cell. Its artifacts live under `folder`, its row may become `row version`."""
 
     cell_id: str
     attempt_id: str
-    generation: int
+    row_version: int
 
     @property
     def folder(self) -> str:
@@ -131,7 +131,7 @@ class Store:
         """Return whether there is a store."""
         return self.mark() is not None
 
-    def hindrance(self, mark: str) -> str:
+    def access_error(self, mark: str) -> str:
         """Return why this process does not reach the store of a mark, or nothing where it does."""
         try:
             found = self.mark()
@@ -161,19 +161,19 @@ class Store:
         """Return the visible row of a cell, or None."""
         return self._latest(self._row_names(f"rows/{cell_id}/"))
 
-    def next_generations(self) -> Counter[str]:
-        """Return the generation that a new row of each cell would have, by one list: else 0."""
+    def next_row_versions(self) -> Counter[str]:
+        """Return the row version that a new row of each cell would have, by one list: else 0."""
         by_cell = _by_cell(self._row_names("rows/"))
-        return Counter({cell: 1 + max(map(_generation, names)) for cell, names in by_cell.items()})
+        return Counter({cell: 1 + max(map(_row_version, names)) for cell, names in by_cell.items()})
 
-    def attempt(self, cell_id: str, generation: int) -> Attempt:
+    def attempt(self, cell_id: str, row_version: int) -> Attempt:
         """Return a new try at a cell without recording that it starts."""
-        return Attempt(cell_id, uuid.uuid4().hex[:12], generation)
+        return Attempt(cell_id, uuid.uuid4().hex[:12], row_version)
 
-    def begin(self, cell_id: str, generation: int, about: Mapping[str, Any]) -> Attempt:
+    def begin(self, cell_id: str, row_version: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
-        attempt = self.attempt(cell_id, generation)
-        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "generation": generation}
+        attempt = self.attempt(cell_id, row_version)
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "generation": row_version}
         marker = json.dumps({**ids, "begun_at": utc_now(), **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
@@ -192,16 +192,16 @@ class Store:
         return _by_cell(name for name in names if name.endswith("/begun.json"))
 
     def resources_by_attempt(
-        self, cell_id: str, generation: int | None = None
+        self, cell_id: str, row_version: int | None = None
     ) -> list[dict[str, Any]]:
         """Return what each try at a cell was begun with, as in a row, the first try first.
 
         Args:
             cell_id: the cell.
-            generation: of the row that the tries were for; default any.
+            row version: of the row that the tries were for; default any.
         """
         markers = [_plain(self.blobs.read(name)) for name in self.markers(cell_id).get(cell_id, ())]
-        wanted = [m for m in markers if generation in (None, m.get("generation", generation))]
+        wanted = [m for m in markers if row_version in (None, m.get("generation", row_version))]
         wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
         return [{"workers": 1, **marker.get("resources", {})} for marker in wanted]
 
@@ -212,11 +212,11 @@ class Store:
 
         Args:
             attempt: from `begin`.
-            row: what is known of the cell; ids, generation and artifacts are added here.
+            row: what is known of the cell; ids, row version and artifacts are added here.
             artifacts: contents by file name.
 
         Returns:
-            The visible row: ours, or that of another writer who was first with this generation.
+            The visible row: ours, or that of another writer who was first with this row version.
 
         Raises:
             StoreError: something cannot be written, or reads back differently.
@@ -225,14 +225,14 @@ class Store:
             **row,
             "cell_id": attempt.cell_id,
             "attempt_id": attempt.attempt_id,
-            "generation": attempt.generation,
+            "generation": attempt.row_version,
             "attempts": self.attempts(attempt.cell_id),
             "artifacts": {
                 name: self._put_artifact(f"{attempt.folder}/{name}", content)
                 for name, content in artifacts.items()
             },
         }
-        self.blobs.create(_row_name(attempt.cell_id, attempt.generation), sealed(body))
+        self.blobs.create(_row_name(attempt.cell_id, attempt.row_version), sealed(body))
         visible = self.row(attempt.cell_id)
         if visible is None:
             raise StoreError("a committed row cannot be read back", where=self.uri)
@@ -288,9 +288,9 @@ class Store:
             found = zip(wanted, readers.map(self.find, wanted), strict=True)
             return {name: content for name, content in found if content is not None}
 
-    def stamp(self, name: str) -> str | None:
+    def etag(self, name: str) -> str | None:
         """Return what changes whenever a file is replaced, or None where there is none."""
-        return self.blobs.stamp(name)
+        return self.blobs.etag(name)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders right below one, each with its slash."""
@@ -312,7 +312,7 @@ class Store:
         return {"name": name, "sha256": digest, "bytes": len(content)}
 
     def _latest(self, names: Iterable[str]) -> Row | None:
-        for name in sorted(names, key=_generation, reverse=True):
+        for name in sorted(names, key=_row_version, reverse=True):
             row = unsealed(self.blobs.read(name))
             if row is not None:
                 return row
@@ -333,8 +333,8 @@ def _cloud_blobs(address: Address) -> Blobs:
     return CloudBlobs(address)
 
 
-def _row_name(cell_id: str, generation: int) -> str:
-    return f"rows/{cell_id}/{generation:04d}.json"
+def _row_name(cell_id: str, row_version: int) -> str:
+    return f"rows/{cell_id}/{row_version:04d}.json"
 
 
 def _by_cell(names: Iterable[str]) -> dict[str, list[str]]:
@@ -345,7 +345,7 @@ def _by_cell(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _generation(name: str) -> int:
+def _row_version(name: str) -> int:
     return int(name.rsplit("/", 1)[1].removesuffix(".json"))
 
 

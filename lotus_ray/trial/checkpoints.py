@@ -1,4 +1,4 @@
-"""The last phase border of a cell, in its store: what a killed cell goes on from."""
+"""The last checkpoint of a cell, in its store: what a killed cell goes on from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from lotus_ray import __version__
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.store.results import Store
-from lotus_ray.unlearning.checkpoint import Border
+from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.engine import Clock
 from lotus_ray.unlearning.problem import Workers
 
@@ -25,11 +25,11 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
-class StoredBorders:
-    """Keeps one border a cell and generation; the first worker reads and writes for all.
+class StoredCheckpoints:
+    """Keeps one checkpoint a cell and row version; the first worker reads and writes for all.
 
     Any attempt at the cell may go on from it, by whichever driver: the cell's id says all that
-    the weights depend on. At most one border is written in `every_seconds`, until a worker's
+    the weights depend on. At most one checkpoint is written in `every_seconds`, until a worker's
     machine is about to be taken away: then it is every one.
     """
 
@@ -45,34 +45,34 @@ class StoredBorders:
 
     @classmethod
     def folder(cls, cell_id: str) -> str:
-        """Return the place of a cell's borders in the store."""
+        """Return the place of a cell's checkpoints in the store."""
         return f"{cls.all_of_them}{cell_id}/"
 
     @classmethod
-    def place(cls, cell_id: str, generation: int) -> str:
-        """Return the name of a cell's border in the store."""
-        return f"{cls.folder(cell_id)}{generation:04d}.pt"
+    def place(cls, cell_id: str, row_version: int) -> str:
+        """Return the name of a cell's checkpoint in the store."""
+        return f"{cls.folder(cell_id)}{row_version:04d}.pt"
 
-    def load(self) -> Border | None:
-        """Return the border to go on from."""
+    def load(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from."""
         with self.clock.measure("checkpoint"):
             content = self._read() if self.workers.rank == 0 else b""
             content = _bytes_from_first(content, self.workers, self.clock.device)
         if not content:
             return None
-        border = Border.from_bytes(content)
-        self._before = border.seconds
-        self.resumed_at = len(border.records)
-        return border
+        checkpoint = Checkpoint.from_bytes(content)
+        self._before = checkpoint.seconds
+        self.resumed_at = len(checkpoint.records)
+        return checkpoint
 
-    def reached(self) -> None:
-        """Count the seconds that led to the border, and the replay as no part of unlearning."""
+    def restored(self) -> None:
+        """Count the seconds that led to the checkpoint, and the replay as no part of unlearning."""
         self.clock.settle()
         replay = self.clock.seconds.pop("unlearn", 0.0)
         self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
 
-    def offer(self, border: Callable[[], Border]) -> None:
-        """Keep a border if the last one is old enough, or may be the last one at all.
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        """Keep a checkpoint if the last one is old enough, or may be the last one at all.
 
         The time it takes is its own.
 
@@ -85,21 +85,21 @@ class StoredBorders:
             return
         with self.clock.measure("checkpoint"):
             spent = dict(self.clock.seconds)
-            content = replace(border(), seconds=spent).to_bytes()
+            content = replace(checkpoint(), seconds=spent).to_bytes()
             digest = hashlib.sha256(content).digest()
             try:
                 self.store.replace(self.name, self._head + digest + content)
             except StoreError as error:
-                _log.warning("a phase border is not kept: %s", error)
+                _log.warning("a checkpoint is not kept: %s", error)
         self._last = time.monotonic()
 
     @property
     def _head(self) -> bytes:
-        """Return what a border has to begin with to be of use here: others start anew."""
+        """Return what a checkpoint has to begin with to be of use here: others start anew."""
         return f"{_VERSIONS}, {self.clock.device.type}\n".encode()
 
     def _read(self) -> bytes:
-        """Return the border's file without its head, or nothing where it is of no use."""
+        """Return the checkpoint's file without its head, or nothing where it is of no use."""
         try:
             found = self.store.find(self.name)
         except StoreUnreachable:

@@ -1,4 +1,4 @@
-"""What a lane works on: its table of roles, and the pixels of every image in it."""
+"""What a group works on: its table of roles, and the pixels of every image in it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.cache import Decode, DecodedFiles
-from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.pixels.row_groups import stored_order, wanted_pieces
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.data.roles.assign import Roles
-from lotus_ray.job.cells import Lane
+from lotus_ray.job.cells import CellGroup
 
 
 @dataclass
-class Material:
-    """The images of a lane on this node.
+class TrialImages:
+    """The images of a group on this node.
 
     `stored` [N] is each sample's place in the order of storage; `bad` says by sample id which
     images were left out because they cannot be decoded, and why.
@@ -52,28 +52,30 @@ class Decoders:
     stream: Callable[..., Iterable[Decoded]]
 
 
-def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: int = 0) -> Material:
-    """Make the images of a lane available on this node, each decoded once.
+def prepare_images(
+    group: CellGroup, roles: Roles, cache_space: CacheSpace, decoders: Decoders, max_bad: int = 0
+) -> TrialImages:
+    """Make the images of a group available on this node, each decoded once.
 
     Args:
-        lane: the lane.
+        group: the group.
         roles: its table of roles.
         room: where decoded images go.
         decoders: who decodes.
         max_bad: leave out so many images that cannot be decoded; none to forget.
 
     Returns:
-        The material. Retained images for which there is no room stream, where the lane shuffles
+        The material. Retained images for which there is no room stream, where the group shuffles
         within windows.
 
     Raises:
         DataError: an image is missing, there twice, or cannot be decoded; or there is no room.
     """
-    pieces = wanted_pieces(lane.manifests, roles)
+    pieces = wanted_pieces(group.manifests, roles)
     stored = _places(stored_order(pieces), roles)
-    content = " ".join(read_manifest(folder).digest for folder in lane.manifests)
-    files = DecodedFiles(room, lane.transform, content)
-    files.ensure(pieces, roles, decoders.decode, max_bad, lane.shuffle_window)
+    content = " ".join(read_manifest(folder).digest for folder in group.manifests)
+    files = DecodedFiles(cache_space, group.transform, content)
+    files.ensure(pieces, roles, decoders.decode, max_bad, group.shuffle_window)
     bad = files.bad_among(roles)
     if bad:
         kept = np.array([name not in bad for name in roles.sample_ids])
@@ -81,17 +83,17 @@ def gather(lane: Lane, roles: Roles, room: Room, decoders: Decoders, max_bad: in
         stored = np.argsort(np.argsort(stored[kept]))
     here = files.pixels(roles)
     if here.complete:
-        return Material(roles, here, stored, bad, files)
+        return TrialImages(roles, here, stored, bad, files)
     if max_bad:
         raise DataError(
             "bad images can be left out only where all images are decoded first, and some stream",
             where="resources.max_bad_images",
             next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER (with more room)",
         )
-    window_bytes = (lane.shuffle_window or 0) * lane.transform.image_bytes
+    window_bytes = (group.shuffle_window or 0) * group.transform.image_bytes
     stream = partial(decoders.stream, ahead_bytes=window_bytes)
-    streamed = StreamedPixels(here, pieces, lane.transform, stream)
-    return Material(roles, streamed, stored, bad, files)
+    streamed = StreamedPixels(here, pieces, group.transform, stream)
+    return TrialImages(roles, streamed, stored, bad, files)
 
 
 def _places(order: np.ndarray, roles: Roles) -> np.ndarray:

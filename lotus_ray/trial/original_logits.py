@@ -1,6 +1,6 @@
-"""The original's logits, computed once and kept in the store for every method, lane and run.
+"""The original's logits, computed once and kept in the store for every method, group and run.
 
-They are kept by set of samples: the held-out ones, which lanes of all seeds share, and those to
+They are kept by set of samples: the held-out ones, which groups of all seeds share, and those to
 forget and to retain. A set lies in shards, each with its own digest; the marker that names them is
 written last, and without it the set is not there.
 """
@@ -22,7 +22,7 @@ from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.store.results import Store
-from lotus_ray.unlearning.problem import LogitsCache, Split, Workers
+from lotus_ray.unlearning.problem import LogitsCache, SampleSet, Workers
 
 SETS = ((UNSEEN, TEST), (FORGET, RETAIN), (CALIBRATION,))
 _ROWS_A_SHARD = 65_536  # of 1,000 classes in float32: 262 MB
@@ -88,7 +88,7 @@ class LogitsFiles:
 def known_logits(
     model: nn.Module,
     roles: Roles,
-    split: Callable[..., Split],
+    split: Callable[..., SampleSet],
     store: Store,
     key: Mapping[str, Any] | None,
     workers: Workers,

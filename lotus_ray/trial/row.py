@@ -16,7 +16,7 @@ from lotus_ray.base.memory import is_out_of_memory
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 
 if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
-    from lotus_ray.job.cells import Cell, Lane
+    from lotus_ray.job.cells import Cell, CellGroup
 
 
 def failure(status: str, error: BaseException) -> dict[str, Any]:
@@ -37,14 +37,14 @@ def failure(status: str, error: BaseException) -> dict[str, Any]:
     }
 
 
-def about(lane: Lane, cell: Cell) -> dict[str, Any]:
+def about(group: CellGroup, cell: Cell) -> dict[str, Any]:
     """Return what a row says of its cell before anything has run."""
     return {
-        **lane.labels,
+        **group.labels,
         "method": cell.label,
-        "seed": lane.seed,
+        "seed": group.seed,
         "spec": cell.spec,
-        "data_notes": list(lane.notes),
+        "data_notes": list(group.notes),
         "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

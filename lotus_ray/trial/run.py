@@ -1,6 +1,6 @@
-"""Run the cells of a lane, one after another, on one worker or on many: cell -> phases -> row.
+"""Run the cells of a group, one after another, on one worker or on many: cell -> phases -> row.
 
-Every worker calls `run_lane` with the same lane; the first one alone reads and writes the store.
+Every worker calls `run_lane` with the same group; the first one alone reads and writes the store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lotus_ray import models
-from lotus_ray.base.errors import CellError, Diverged, StoreError, UnexpectedOriginal
+from lotus_ray.base.errors import CellError, Diverged, OriginalAccuracyError, StoreError
 from lotus_ray.base.memory import (
     device_memory,
     forget_peak,
@@ -25,11 +25,11 @@ from lotus_ray.base.memory import (
     keep_freed_memory,
 )
 from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
-from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.prepared.manifest import read_manifest
-from lotus_ray.job.cells import Cell, Lane
+from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.job.method_spec import build_method
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.evaluation import evaluate, evaluate_known, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
 from lotus_ray.metrics.summary import Summary, summarise
@@ -42,9 +42,9 @@ from lotus_ray.models.weights import (
     weights_to_bytes,
 )
 from lotus_ray.store.results import OK, Store
-from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.expectation import check_accuracy
-from lotus_ray.trial.images import Material
+from lotus_ray.trial.images import TrialImages
 from lotus_ray.trial.original_logits import known_logits
 from lotus_ray.trial.row import about, failure, phase, status_of, with_attempts
 from lotus_ray.unlearning.checkpoint import PhaseRecord
@@ -58,7 +58,7 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class _Teacher:
-    """The original of a lane: every other cell starts from it."""
+    """The original of a group: every other cell starts from it."""
 
     model: nn.Module  # frozen, in eval mode
     logits: LogitsCache
@@ -67,20 +67,20 @@ class _Teacher:
 
 @dataclass
 class _Place:
-    """Where a lane runs: its samples, workers and device, and the original once it is known."""
+    """Where a group runs: its samples, workers and device, and the original once it is known."""
 
-    todo: Todo
+    work_order: WorkOrder
     store: Store
-    material: Material
-    warm: WarmSet
+    trial_images: TrialImages
+    dataset: ImageDataset
     workers: Workers
     device: torch.device
     facts: Mapping[str, Any]
     teacher: _Teacher | None = None
 
     @property
-    def lane(self) -> Lane:
-        return self.todo.lane
+    def group(self) -> CellGroup:
+        return self.work_order.group
 
     @property
     def is_first(self) -> bool:
@@ -88,31 +88,31 @@ class _Place:
 
     def initial_model(self, seed: int) -> nn.Module:
         """Return the network that training starts from: fresh, pretrained or a checkpoint."""
-        lane = self.lane
-        model = models.build(lane.model, seed, "initial weights")
-        if lane.checkpoint:
-            load_into(model, read_weights(Path(lane.checkpoint)), where=lane.checkpoint)
-        return precision.prepare(model, lane.precision, self.device)
+        group = self.group
+        model = models.build(group.model, seed, "initial weights")
+        if group.checkpoint:
+            load_into(model, read_weights(Path(group.checkpoint)), where=group.checkpoint)
+        return precision.prepare(model, group.precision, self.device)
 
     def random_model(self) -> nn.Module:
         """Return a network that knows nothing, frozen: another one than training starts from."""
-        lane = self.lane
-        fresh = replace(lane.model, pretrained=False)
-        model = models.build(fresh, lane.seed, "random weights")
-        return precision.prepare(model, lane.precision, self.device).requires_grad_(False)
+        group = self.group
+        fresh = replace(group.model, pretrained=False)
+        model = models.build(fresh, group.seed, "random weights")
+        return precision.prepare(model, group.precision, self.device).requires_grad_(False)
 
 
-def run_lane(
-    todo: Todo,
-    material: Material,
+def run_group(
+    work_order: WorkOrder,
+    trial_images: TrialImages,
     workers: Workers,
     device: torch.device,
     facts: Mapping[str, Any],
 ) -> None:
-    """Run every cell of a lane that is not settled, and commit a row for each.
+    """Run every cell of a group that is not settled, and commit a row for each.
 
     Args:
-        todo: the lane and what is missing of it.
+        work order: the group and what is missing of it.
         material: its images, on this worker's node.
         workers: who share the work.
         device: where this worker computes.
@@ -123,21 +123,23 @@ def run_lane(
             it; alone, a worker makes a failed row of it and goes on.
     """
     _warm_up()
-    lane = todo.lane
-    warm = WarmSet(
-        material.pixels,
-        material.roles,
-        lane.transform,
-        lane.seed,
+    group = work_order.group
+    dataset = ImageDataset(
+        trial_images.pixels,
+        trial_images.roles,
+        group.transform,
+        group.seed,
         device,
-        PRECISIONS[lane.precision].dtype,
+        PRECISIONS[group.precision].dtype,
         workers,
-        stored=material.stored,
-        window=lane.shuffle_window,
+        stored=trial_images.stored,
+        window=group.shuffle_window,
     )
-    place = _Place(todo, Store.open(todo.store), material, warm, workers, device, facts)
-    for cell in lane.cells:
-        settled = place.is_first and todo.is_settled(cell, place.store)
+    place = _Place(
+        work_order, Store.open(work_order.store), trial_images, dataset, workers, device, facts
+    )
+    for cell in group.cells:
+        settled = place.is_first and work_order.is_settled(cell, place.store)
         if not _first_says(workers, settled, device):
             _run_cell(place, cell)
             give_back_memory()
@@ -157,8 +159,8 @@ def _run_cell(place: _Place, cell: Cell) -> None:
     attempt = None
     forget_peak(place.device)
     if place.is_first:
-        generation = place.todo.generations[cell.cell_id]
-        attempt = place.store.begin(cell.cell_id, generation, place.facts)
+        row_version = place.work_order.row_versions[cell.cell_id]
+        attempt = place.store.begin(cell.cell_id, row_version, place.facts)
     try:
         with Forwards().counting() as forwards:
             measured = _measure(place, cell, forwards)
@@ -166,7 +168,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         artifacts = measured.artifacts(place)
     except Diverged as error:  # every worker sees the same summed loss and the same weights
         body, artifacts = failure("diverged", error), {}
-    except UnexpectedOriginal as error:  # and the same outputs
+    except OriginalAccuracyError as error:  # and the same outputs
         body, artifacts = failure("failed", error), {}
     except StoreError:  # no fault of the cell, and its row could not be kept
         raise
@@ -176,16 +178,16 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         body, artifacts = failure(status_of(error), error), {}
     ours = False
     if attempt is not None:
-        used = place.store.resources_by_attempt(cell.cell_id, attempt.generation)
+        used = place.store.resources_by_attempt(cell.cell_id, attempt.row_version)
         facts = with_attempts(place.facts, used)
-        known = {**about(place.lane, cell), **facts, "bad_images": place.material.bad}
+        known = {**about(place.group, cell), **facts, "bad_images": place.trial_images.bad}
         known["resources"] = {**known["resources"], **device_memory(place.device)}
-        known["resources"]["compiled"] = place.todo.compile
+        known["resources"]["compiled"] = place.work_order.compile
         visible = place.store.commit(attempt, {**known, **body}, artifacts)
         ours = visible["attempt_id"] == attempt.attempt_id
-        place.store.remove_all(StoredBorders.folder(cell.cell_id))
+        place.store.remove_all(StoredCheckpoints.folder(cell.cell_id))
     # Where another driver's row came first, the others start from its weights, not from ours.
-    is_teacher = cell == place.lane.original and body["status"] == OK
+    is_teacher = cell == place.group.original and body["status"] == OK
     if is_teacher and _first_says(place.workers, ours, place.device):
         place.teacher = measured.teacher
 
@@ -193,10 +195,10 @@ def _run_cell(place: _Place, cell: Cell) -> None:
 def _counters(place: _Place, forwards: Forwards) -> dict[str, int]:
     """Return what a cell cost, over all workers: images decoded for it, and forwards by network."""
     names = (STUDENT, BACKWARDS, TEACHER)
-    ours = [place.material.newly_decoded(), *(forwards.images[name] for name in names)]
+    ours = [place.trial_images.newly_decoded(), *(forwards.images[name] for name in names)]
     summed = place.workers.sum(torch.tensor(ours, dtype=torch.float64, device=place.device))
     counted = dict(zip(("images_decoded", *names), map(int, summed.tolist()), strict=True))
-    return {**counted, "unique_images": len(place.material.roles)}
+    return {**counted, "unique_images": len(place.trial_images.roles)}
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class _Measured:
     def artifacts(self, place: _Place) -> dict[str, bytes]:
         if not place.is_first:
             return {}
-        files = self.outputs.to_files(place.warm.roles.sample_ids)
+        files = self.outputs.to_files(place.dataset.roles.sample_ids)
         return {WEIGHTS: self.weights, **files}
 
 
@@ -234,15 +236,15 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
     with clock.measure("prepare"):
         problem = _problem(place, cell, forwards)
         method = build_method(cell.spec["method"])
-    borders = StoredBorders(
+    checkpoints = StoredCheckpoints(
         store=place.store,
-        name=StoredBorders.place(cell.cell_id, place.todo.generations[cell.cell_id]),
+        name=StoredCheckpoints.place(cell.cell_id, place.work_order.row_versions[cell.cell_id]),
         workers=place.workers,
         clock=clock,
-        every_seconds=place.todo.checkpoint_seconds,
+        every_seconds=place.work_order.checkpoint_seconds,
     )
     with clock.measure("unlearn"):
-        records = unlearn(method, problem, borders)
+        records = unlearn(method, problem, checkpoints)
     give_back_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if place.is_first else b""
@@ -256,7 +258,7 @@ def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
         summary,
         clock,
         records,
-        borders.resumed_at,
+        checkpoints.resumed_at,
     )
 
 
@@ -269,7 +271,7 @@ def _answers(
         Diverged: an answer is no number.
         UnexpectedOriginal: an original is not as accurate as it is known to be.
     """
-    is_original = cell == place.lane.original
+    is_original = cell == place.group.original
     if is_original:
         problem.model.zero_grad(set_to_none=True)
         digest = hashlib.sha256(weights).hexdigest()
@@ -284,16 +286,16 @@ def _answers(
     if not np.isfinite(outputs.entropy).all():
         raise Diverged("outputs are NaN or infinite: the last step diverged")
     if is_original:
-        check_accuracy(place.lane, outputs)
+        check_accuracy(place.group, outputs)
     return teacher, outputs
 
 
 def _evaluated(place: _Place, problem: Problem) -> Outputs:
     return evaluate(
         problem.model,
-        {role: place.warm.split(role) for role in ROLES},
+        {role: place.dataset.split(role) for role in ROLES},
         roles=_role_names(place),
-        labels=place.warm.roles.labels,
+        labels=place.dataset.roles.labels,
         num_classes=problem.num_classes,
         device=place.device,
         workers=place.workers,
@@ -301,7 +303,7 @@ def _evaluated(place: _Place, problem: Problem) -> Outputs:
 
 
 def _role_names(place: _Place) -> np.ndarray:
-    names: np.ndarray = np.array(STORED)[place.warm.roles.roles]
+    names: np.ndarray = np.array(STORED)[place.dataset.roles.roles]
     return names
 
 
@@ -309,23 +311,23 @@ def _teacher(place: _Place, model: nn.Module, weights: str, random: np.ndarray |
     """Return the original with its logits: from the store, or computed and kept there.
 
     Args:
-        place: where the lane runs.
+        place: where the group runs.
         model: the original.
         weights: the SHA-256 of its weights, on the first worker.
         random: what a random network answers to the forget set [N_f, C], on the first worker.
     """
-    lane = place.lane
-    spec = lane.original.spec
+    group = place.group
+    spec = group.original.spec
     key = {name: spec[name] for name in ("data", "transform", "precision")}
-    key |= {"weights": weights, "network": [lane.model.name, lane.model.options]}
+    key |= {"weights": weights, "network": [group.model.name, group.model.options]}
     key |= {"torch": torch.__version__, "device": place.device.type}
     key |= {"calibration": spec.get("calibration")}
     # Files of somebody else are known by their ends, which may not tell all of their content.
-    in_place = any(read_manifest(folder).in_place for folder in lane.manifests)
-    roles = place.warm.roles
+    in_place = any(read_manifest(folder).in_place for folder in group.manifests)
+    roles = place.dataset.roles
     frozen = model.eval().requires_grad_(False)
     logits = known_logits(
-        frozen, roles, place.warm.split, place.store, None if in_place else key, place.workers
+        frozen, roles, place.dataset.split, place.store, None if in_place else key, place.workers
     )
     names = _role_names(place)
     outputs = evaluate_known(logits, names, roles.labels, roles.num_classes, place.device)
@@ -333,8 +335,8 @@ def _teacher(place: _Place, model: nn.Module, weights: str, random: np.ndarray |
 
 
 def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
-    if cell == place.lane.original:
-        model = place.initial_model(place.lane.seed)
+    if cell == place.group.original:
+        model = place.initial_model(place.group.seed)
         original, known = copy.deepcopy(model).requires_grad_(False), None
     else:
         teacher = place.teacher = place.teacher or _load_original(place, forwards)
@@ -343,35 +345,35 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
     return Problem(
         model=forwards.watch(model, STUDENT),
         original=forwards.watch(original, TEACHER),
-        forget=place.warm.split(FORGET),
-        retain=place.warm.split(RETAIN),
-        rest=place.warm.split(REST),
-        unseen=place.warm.split(UNSEEN),
-        calibration=place.warm.split(CALIBRATION) or place.warm.split(UNSEEN),
-        num_classes=place.lane.model.num_classes,
-        num_rows=len(place.warm.roles),
-        batch_size=place.lane.batch_size,
-        seed=place.lane.seed,
+        forget=place.dataset.split(FORGET),
+        retain=place.dataset.split(RETAIN),
+        rest=place.dataset.split(REST),
+        unseen=place.dataset.split(UNSEEN),
+        calibration=place.dataset.split(CALIBRATION) or place.dataset.split(UNSEEN),
+        num_classes=place.group.model.num_classes,
+        num_rows=len(place.dataset.roles),
+        batch_size=place.group.batch_size,
+        seed=place.group.seed,
         device=place.device,
-        image_shape=place.lane.transform.shape,
-        pixel_range=place.warm.pixel_range,
+        image_shape=place.group.transform.shape,
+        pixel_range=place.dataset.pixel_range,
         initial_model=place.initial_model,
         random_model=lambda: forwards.watch(place.random_model(), TEACHER),
-        workers=compiling(place.workers) if place.todo.compile else place.workers,
+        workers=compiling(place.workers) if place.work_order.compile else place.workers,
         known=known,
     )
 
 
 def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
     """Return the committed original on every worker; the first one reads it for all."""
-    cell = place.lane.original
-    model = place.initial_model(place.lane.seed)
+    cell = place.group.original
+    model = place.initial_model(place.group.seed)
     row = place.store.row(cell.cell_id) if place.is_first else None
     usable = row is not None and row["status"] == OK
     if not _first_says(place.workers, usable, place.device):
         raise CellError(
             "its original was not trained: that cell failed",
-            where=f"{place.todo.store} cell {cell.cell_id}",
+            where=f"{place.work_order.store} cell {cell.cell_id}",
             next_command="lotus-ray grid JOB.yaml --retry-failed",
         )
     digest, random = "", None
@@ -385,7 +387,7 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
     with Forwards(forwards.images).counting() as asked:
         asked.watch(model, TEACHER)
         teacher = _teacher(place, model, digest, random)
-    check_accuracy(place.lane, teacher.outputs)  # of which its own run may not have known
+    check_accuracy(place.group, teacher.outputs)  # of which its own run may not have known
     return teacher
 
 

@@ -2,7 +2,7 @@
 
 A method is a generator, whose place cannot be stored. So a restarted run replays it: the generator
 runs from its start with nothing trained, numbers that it asked for come from the journal, and at
-the border the weights and the states of the optimizers are put in place.
+the checkpoint the weights and the states of the optimizers are put in place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PhaseRecord:
 
 
 @dataclass(frozen=True)
-class Border:
+class Checkpoint:
     """A run at the end of a phase. `records` are those of all phases so far."""
 
     records: list[PhaseRecord]
@@ -41,8 +41,8 @@ class Border:
     @classmethod
     def of(
         cls, problem: Problem, optimizers: Sequence[Optimizer], records: Sequence[PhaseRecord]
-    ) -> Border:
-        """Return the border where a run stands; tensors are shared with it."""
+    ) -> Checkpoint:
+        """Return the checkpoint where a run stands; tensors are shared with it."""
         return cls(
             records=list(records),
             model=problem.model.state_dict(),
@@ -52,11 +52,11 @@ class Border:
         )
 
     def begin(self, problem: Problem) -> None:
-        """Let a problem that has not run yet answer from this border's journal."""
+        """Let a problem that has not run yet answer from this checkpoint's journal."""
         problem.journal = Journal(list(self.answers), replaying=True)
 
-    def reach(self, problem: Problem, optimizers: Sequence[Optimizer]) -> None:
-        """Put a replayed run where this border is."""
+    def restore(self, problem: Problem, optimizers: Sequence[Optimizer]) -> None:
+        """Put a replayed run where this checkpoint is."""
         problem.model.load_state_dict(self.model)
         for optimizer, state in zip(optimizers, self.optimizers, strict=True):
             optimizer.load_state_dict(state)
@@ -64,44 +64,44 @@ class Border:
         problem.journal.replaying = False
 
     def to_bytes(self) -> bytes:
-        """Return the border as a file."""
+        """Return the checkpoint as a file."""
         content = {**vars(self), "records": [asdict(record) for record in self.records]}
         buffer = io.BytesIO()
         torch.save(content, buffer)
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Border:
+    def from_bytes(cls, content: bytes) -> Checkpoint:
         """Read what `to_bytes` wrote; nothing but tensors and plain values is accepted."""
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         records = [PhaseRecord(**record) for record in found.pop("records")]
         return cls(records=records, **found)
 
 
-class Keeper(Protocol):
-    """Keeps the latest border of one run."""
+class CheckpointStore(Protocol):
+    """Keeps the latest checkpoint of one run."""
 
-    def load(self) -> Border | None:
-        """Return the border to go on from, the same on every worker, or None."""
+    def load(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from, the same on every worker, or None."""
 
-    def reached(self) -> None:
+    def restored(self) -> None:
         """Hear that the replay is over: from here on the run is new."""
 
-    def offer(self, border: Callable[[], Border]) -> None:
-        """Keep a border, where it is worth its time."""
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        """Keep a checkpoint, where it is worth its time."""
 
 
-class KeepNothing:
+class NoCheckpoints:
     """A run that always starts from the beginning."""
 
     def load(self) -> None:
         """Return None."""
 
-    def reached(self) -> None:
+    def restored(self) -> None:
         """Never called."""
 
-    def offer(self, border: Callable[[], Border]) -> None:
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         """Keep nothing."""
 
 
-KEEP_NOTHING = KeepNothing()
+NO_CHECKPOINTS = NoCheckpoints()

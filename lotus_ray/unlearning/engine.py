@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import Diverged
-from lotus_ray.unlearning.checkpoint import KEEP_NOTHING, Border, Keeper, PhaseRecord
+from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
 from lotus_ray.unlearning.problem import Method, Phase, Problem
 
 
@@ -57,13 +57,15 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
 
-def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> list[PhaseRecord]:
+def unlearn(
+    method: Method, problem: Problem, checkpoints: CheckpointStore = NO_CHECKPOINTS
+) -> list[PhaseRecord]:
     """Change `problem.model` in place as `method` says.
 
     Args:
         method: an entry of METHODS with its hyper-parameters.
         problem: models, splits and workers; every worker calls this with its own share.
-        keeper: where a run that was cut off left its last border, and where this one leaves its
+        keeper: where a run that was cut off left its last checkpoint, and where this one leaves its
             own; the default keeps none.
 
     Returns:
@@ -75,23 +77,23 @@ def unlearn(method: Method, problem: Problem, keeper: Keeper = KEEP_NOTHING) -> 
     records: list[PhaseRecord] = []
     optimizers: list[Optimizer] = []
     replica: nn.Module | None = None
-    reached = keeper.load()
-    if reached:
-        reached.begin(problem)
+    restored = checkpoints.load()
+    if restored:
+        restored.begin(problem)
     for index, phase in enumerate(method.phases(problem)):
         if not any(phase.optimizer is known for known in optimizers):
             optimizers.append(phase.optimizer)
-        if reached and index < len(reached.records):
-            records.append(reached.records[index])
-            if len(records) == len(reached.records):
-                reached.reach(problem, optimizers)
-                reached = None  # its weights need no second place in memory
-                keeper.reached()
+        if restored and index < len(restored.records):
+            records.append(restored.records[index])
+            if len(records) == len(restored.records):
+                restored.restore(problem, optimizers)
+                restored = None  # its weights need no second place in memory
+                checkpoints.restored()
             continue
         if replica is None:
             replica = problem.workers.replicate(problem.model)
         records.append(_train(phase, replica, problem, index))
-        keeper.offer(lambda: Border.of(problem, optimizers, records))
+        checkpoints.save_if_due(lambda: Checkpoint.of(problem, optimizers, records))
     problem.model.eval()
     _check_finite(problem.model)
     return records

@@ -38,7 +38,7 @@ class Batch:
         return values.sum() / self.total
 
 
-class Split(Protocol):
+class SampleSet(Protocol):
     """Samples that can be walked over again and again; len() counts them over all workers."""
 
     def __len__(self) -> int: ...
@@ -108,7 +108,7 @@ class LogitsCache:
 
     Valid because images are transformed deterministically and the network is in eval mode. They
     are computed in the order of a split and not of an epoch: a batch of another make-up may round
-    otherwise, and a run that goes on from a phase border meets other batches first.
+    otherwise, and a run that goes on from a checkpoint meets other batches first.
     """
 
     def __init__(self, model: nn.Module, num_rows: int, num_classes: int, workers: Workers) -> None:
@@ -131,7 +131,7 @@ class LogitsCache:
         self._place[rows] = len(self._logits) + torch.arange(len(rows), device=rows.device)
         self._logits = torch.cat([self._logits, logits.to(self._logits)])
 
-    def fill(self, split: Split) -> None:
+    def fill(self, split: SampleSet) -> None:
         """Compute what is not known of a split, each sample on one worker, for all of them."""
         missing = split.without(self.known)
         if not len(missing):
@@ -165,7 +165,7 @@ class LogitsCache:
 class Journal:
     """Numbers that a method asked for between phases, in order, so that its run can be replayed.
 
-    While `replaying`, the run is on its way back to a border: nothing is trained or kept.
+    While `replaying`, the run is on its way back to a checkpoint: nothing is trained or kept.
     """
 
     answers: list[float] = field(default_factory=list)
@@ -186,11 +186,11 @@ class Problem:
 
     model: nn.Module
     original: nn.Module  # frozen, in eval mode
-    forget: Split
-    retain: Split
-    rest: Split  # other training samples: of the original and the gold standard alone
-    unseen: Split
-    calibration: Split  # how accurate the original is on images it never saw: often `unseen`
+    forget: SampleSet
+    retain: SampleSet
+    rest: SampleSet  # other training samples: of the original and the gold standard alone
+    unseen: SampleSet
+    calibration: SampleSet  # how accurate the original is on images it never saw: often `unseen`
     num_classes: int
     num_rows: int  # of the table of roles
     batch_size: int  # of a global batch
@@ -209,7 +209,7 @@ class Problem:
     def __post_init__(self) -> None:
         self.original_logits = self.known or self._logits_of(self.original)
 
-    def random_logits(self, split: Split) -> LogitsCache:
+    def random_logits(self, split: SampleSet) -> LogitsCache:
         """Return the logits of a random network on a split; of one that is constant, unasked."""
         model = self.random_model()
         logits = self._logits_of(model)
@@ -228,7 +228,7 @@ class Problem:
         """Draw uniform numbers [N, columns] keyed by (seed, *names, sample id)."""
         return seeds.uniform(batch.keys, columns, self.seed, *names)
 
-    def accuracy(self, model: nn.Module, split: Split) -> float:
+    def accuracy(self, model: nn.Module, split: SampleSet) -> float:
         """Return the unrounded share of `split` that `model` classifies correctly in eval mode.
 
         The model's mode is restored. An empty split gives NaN.
@@ -243,7 +243,7 @@ class Problem:
 
         return self.journal.answer(lambda: self._mean(model, split, hits))
 
-    def loss(self, model: nn.Module, split: Split) -> float:
+    def loss(self, model: nn.Module, split: SampleSet) -> float:
         """Return the mean cross-entropy of `model` over `split`, in eval mode, as `accuracy`."""
 
         def losses(batch: Batch) -> Tensor:
@@ -261,7 +261,7 @@ class Problem:
         if self.kept is not None:
             self.model.load_state_dict(self.kept)
 
-    def _mean(self, model: nn.Module, split: Split, values: Callable[[Batch], Tensor]) -> float:
+    def _mean(self, model: nn.Module, split: SampleSet, values: Callable[[Batch], Tensor]) -> float:
         was_training = model.training
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)

@@ -44,7 +44,7 @@ def test_figures_of_unlearning_are_met_from_below() -> None:
 
 def test_a_stage_has_the_samples_that_it_was_asked_for() -> None:
     stage = build(TINY, CPU)
-    assert [len(stage.warm.split(role)) for role in ROLES] == [12, 24, 12, 12]
+    assert [len(stage.dataset.split(role)) for role in ROLES] == [12, 24, 12, 12]
     with Forwards().counting() as forwards:
         problem = stage.problem(forwards)
     labels = torch.cat([batch.labels for batch in problem.forget])
@@ -53,14 +53,14 @@ def test_a_stage_has_the_samples_that_it_was_asked_for() -> None:
 
 def test_samples_may_share_images_of_their_class() -> None:
     """Of 60 samples 7 images are asked for: 6 exist, and sample 6 shows what sample 0 does."""
-    pixels = build(Sizes(**{**vars(TINY), "unique": 7}), CPU).warm.pixels
+    pixels = build(Sizes(**{**vars(TINY), "unique": 7}), CPU).dataset.pixels
     assert len(pixels.blocks[0]) == 6  # type: ignore[attr-defined]
     assert (pixels.image(0) == pixels.image(6)).all()  # type: ignore[attr-defined]
 
 
 def test_bfloat16_rounds_inside_the_network_alone() -> None:
     exact, coarse = (build(TINY, CPU, precision=name) for name in ("fp32", "bf16"))
-    batch = next(iter(exact.warm.split(RETAIN)))
+    batch = next(iter(exact.dataset.split(RETAIN)))
     answers = [stage.original(batch.images) for stage in (exact, coarse)]
     assert answers[1].dtype == torch.float32
     assert 0 < float((answers[0] - answers[1]).abs().max()) < 0.1

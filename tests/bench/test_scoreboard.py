@@ -17,7 +17,7 @@ def test_a_figure_is_met_from_its_own_side() -> None:
     assert not Figure("", 1.01, 1.0, at_least=False, n=1).ok
 
 
-def test_medians_leave_the_warm_up_out_and_take_turns() -> None:
+def test_medians_leave_the_dataset_up_out_and_take_turns() -> None:
     """Of 100, 1, 5, 3 the first is dropped: the median of 1, 5, 3 is 3."""
     values = {"a": [100.0, 1.0, 5.0, 3.0], "b": [0.0, 2.0, 2.0, 4.0]}
     order: list[str] = []

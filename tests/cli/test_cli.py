@@ -275,7 +275,7 @@ def test_a_torn_table_of_roles_is_written_anew(done: Path) -> None:
 def test_a_damaged_original_runs_again_with_what_starts_from_it(
     done: Path, damage: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its old row stays as it was, the same command trains it anew as the next generation."""
+    """Its old row stays as it was, the same command trains it anew as the next row version."""
     store = Store.open(str(done))
     rows = {row["method"]: row for row in store.rows().values()}
     old, lotus = rows["Original"], rows["LoTUS"]
@@ -293,8 +293,8 @@ def test_a_damaged_original_runs_again_with_what_starts_from_it(
     assert any(f"the row of cell {old['cell_id']} is ignored" in m for m in caplog.messages)
     assert times(done).items() >= before.items()
     found = {row["method"]: row for row in store.rows().values()}
-    generations = {method: row["generation"] for method, row in found.items()}
-    assert generations == {"Original": 1, "Gold Std": 0, "Finetuning": 0, "LoTUS": 0}
+    row_versions = {method: row["generation"] for method, row in found.items()}
+    assert row_versions == {"Original": 1, "Gold Std": 0, "Finetuning": 0, "LoTUS": 0}
     assert found["LoTUS"]["metrics"] == lotus["metrics"]
     assert found["Original"]["metrics"] == old["metrics"]
 
@@ -347,7 +347,7 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(folder: Path) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[1] for line in lines[:4]] == ["missing"] * 4
     assert lines[4] == (
-        "4 cells, 4 missing in 1 lanes; a lane needs 1 × 1 CPUs, 0 GPUs; store runs/digits"
+        "4 cells, 4 missing in 1 groups; a group needs 1 × 1 CPUs, 0 GPUs; store runs/digits"
     )
     assert files(folder) == []
 
@@ -357,7 +357,7 @@ def test_a_dry_run_knows_what_is_done(done: Path) -> None:
     arguments = ("--limit", "20", "--store", done, *options({**QUICK, "grid.seeds": "[3407, 1]"}))
     lines = run("grid", DIGITS, "--dry-run", *arguments).stdout.splitlines()
     assert [line.split()[1] for line in lines[:8]] == ["ok"] * 4 + ["missing"] * 4
-    assert lines[8].startswith("8 cells, 4 missing in 1 lanes")
+    assert lines[8].startswith("8 cells, 4 missing in 1 groups")
     assert files(done) == before
 
 
@@ -614,7 +614,7 @@ def test_a_job_without_its_data_is_valid_as_far_as_one_can_see(folder: Path) -> 
     assert lines[0].split() == (
         ["?", "no", "data", "Original", "D", "ResNet18", "seed", "3407,", "instance_10pct"]
     )
-    assert lines[-1].startswith("11 cells, 11 without data, 0 missing in 0 lanes")
+    assert lines[-1].startswith("11 cells, 11 without data, 0 missing in 0 groups")
     assert files(folder) == []
 
 
@@ -709,12 +709,12 @@ def test_a_command_that_ends_early_says_so_in_its_outcome(
     recorded: int | None,
     exits: int,
 ) -> None:
-    def run_lanes(todos: object, resources: object) -> None:
+    def run_groups(work_orders: object, resources: object) -> None:
         outcome = json.loads((tmp_path / "outcome.json").read_text())
         assert (outcome["state"], outcome["exit_code"]) == ("running", None)
         raise raised
 
-    monkeypatch.setattr("lotus_ray.grid.local.run_lanes", run_lanes)
+    monkeypatch.setattr("lotus_ray.grid.local.run_groups", run_groups)
     result = run("grid", DIGITS, "--local", "--store", tmp_path, *options(QUICK))
     assert result.exit_code == exits
     outcome = json.loads((tmp_path / "outcome.json").read_text())

@@ -27,7 +27,7 @@ from lotus_ray.cluster.autoscaler import (
     Word,
     await_group,
     configured_types,
-    lanes_to_come,
+    trials_to_come,
     workers_at_most,
 )
 from lotus_ray.job.load import load_job
@@ -72,37 +72,37 @@ def test_types_count_beside_the_nodes_that_are_there() -> None:
     assert workers_at_most(Resources(gpus_per_worker=0.25), [], [ONE_GPU]) == 32
 
 
-def test_a_grid_asks_for_as_many_lanes_as_its_autoscaler_can_place(
+def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 lanes fit, 20 drivers of lanes fit a head of 30 GiB; 6 one of 10."""
+    """16 trials fit, 20 drivers of trials fit a head of 30 GiB; 6 one of 10."""
     waited: list[Resources] = []
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
     monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: waited.append(need))
     nodes(HEAD)
-    assert session.concurrent_lanes(GPU, print) == 16
+    assert session.concurrent_trials(GPU, print) == 16
     nodes(HEAD, dict(ONE_GPU.resources))
-    assert session.concurrent_lanes(GPU, print) == 16
-    assert session.concurrent_lanes(GPU.model_copy(update={"workers": 8}), print) == 2
+    assert session.concurrent_trials(GPU, print) == 16
+    assert session.concurrent_trials(GPU.model_copy(update={"workers": 8}), print) == 2
     nodes({**HEAD, "memory": 10 * GIB})
-    assert lanes_to_come(GPU, [ONE_GPU, FOUR_GPUS]) == 6
-    assert session.concurrent_lanes(GPU.model_copy(update={"lanes_at_once": 3}), print) == 3
-    assert waited == []  # the lanes wait themselves, and what they wait for is told
+    assert trials_to_come(GPU, [ONE_GPU, FOUR_GPUS]) == 6
+    assert session.concurrent_trials(GPU.model_copy(update={"lanes_at_once": 3}), print) == 3
+    assert waited == []  # the trials wait themselves, and what they wait for is told
 
 
-def test_lanes_of_a_cluster_that_grows_take_what_there_can_be(
+def test_trials_of_a_cluster_that_grows_take_what_there_can_be(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 16 workers: one lane of 99 that does with 16; one of 12, and one of the four left."""
+    """Of 16 workers: one trial of 99 that does with 16; one of 12, and one of the four left."""
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
     nodes(HEAD)
-    for workers, least, lanes in ((99, 16, 1), (12, 4, 2), (12, 5, 1)):
+    for workers, least, trials in ((99, 16, 1), (12, 4, 2), (12, 5, 1)):
         need = GPU.model_copy(update={"workers": workers, "min_workers": least})
-        assert session.concurrent_lanes(need, print) == lanes
+        assert session.concurrent_trials(need, print) == trials
 
 
 def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An autoscaler that can add two nodes, but not four, does not refuse a lane of 2 to 4."""
+    """An autoscaler that can add two nodes, but not four, does not refuse a trial of 2 to 4."""
     asked: list[list[dict[str, float]]] = []
 
     def group(bundles: list[dict[str, float]], strategy: str) -> Waiting:
@@ -114,10 +114,10 @@ def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(placement, "autoscaler_word", lambda: Word(exists=True))
     lines: list[str] = []
     need = GPU.model_copy(update={"workers": 4, "min_workers": 2})
-    placement.wait_for_one_lane(need, lines.append)
+    placement.wait_for_one_trial(need, lines.append)
     assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
     assert lines == [
-        "waiting for nodes for the first lane: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first trial: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
     ]
 
 
@@ -131,7 +131,7 @@ def test_where_nobody_says_what_can_be_added_what_fits_counts(
         lambda need, say: nodes(HEAD, dict(FOUR_GPUS.resources)),
     )
     nodes(HEAD)
-    assert session.concurrent_lanes(GPU, print) == 4
+    assert session.concurrent_trials(GPU, print) == 4
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
     monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: pytest.fail("it waits"))
     nodes(HEAD)
     with pytest.raises(ClusterError) as raised:
-        session.concurrent_lanes(need, print)
+        session.concurrent_trials(need, print)
     error = raised.value
     assert error.exit_code == 6
-    assert error.what.startswith("this cluster has no place for a lane, and its autoscaler can")
+    assert error.what.startswith("this cluster has no place for a trial, and its autoscaler can")
     assert (error.where, error.nearest) == (f"resources.{field}", fits)
     assert f"--set resources.{field}={fits}" in error.next_command
 
@@ -192,10 +192,10 @@ def test_one_line_says_what_is_waited_for() -> None:
     assert told(Waiting(0), lambda now: Word()) == []
     two = GPU.model_copy(update={"workers": 2})
     assert told(Waiting(50), lambda now: Word(exists=True)) == [
-        "waiting for nodes for the first lane: a worker needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first trial: a worker needs 4 CPUs, 1 GPUs"
     ]
     assert told(Waiting(2), lambda now: Word(), two) == [
-        "waiting for nodes for the first lane: each of 2 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first trial: each of 2 workers needs 4 CPUs, 1 GPUs"
     ]
 
 
@@ -329,7 +329,7 @@ def test_elastic_workers_reach_ray_as_they_stand(
 
 
 @pytest.mark.parametrize(("kept", "looks"), [(0, 60), (600, 600)])
-def test_workers_grow_no_more_often_than_borders_are_kept(
+def test_workers_grow_no_more_often_than_checkpoints_are_kept(
     kept: float, looks: float, asked: list[ray.train.ScalingConfig]
 ) -> None:
     need = Resources(workers=1, checkpoint_seconds=kept)
@@ -338,7 +338,7 @@ def test_workers_grow_no_more_often_than_borders_are_kept(
 
 
 def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingConfig]) -> None:
-    """ScalingConfig accepts it, and the lane's worker is asked for with it."""
+    """ScalingConfig accepts it, and the trial's worker is asked for with it."""
     need = Resources(cpus_per_worker=2, gpus_per_worker=0.25)
     grid._fit(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
     assert asked[0].use_gpu
@@ -367,7 +367,7 @@ def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
 def test_rays_own_scheduler_names_the_group_that_it_can_never_place(
     gpus: int, refused: bool
 ) -> None:
-    """What KubeRay's autoscaler says: one type, with one GPU, and a lane of two workers."""
+    """What KubeRay's autoscaler says: one type, with one GPU, and a trial of two workers."""
     from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest

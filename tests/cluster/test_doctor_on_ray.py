@@ -1,4 +1,4 @@
-"""The doctor beside a Ray that runs, and a lane for which that Ray never has a place."""
+"""The doctor beside a Ray that runs, and a group for which that Ray never has a place."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from lotus_ray.job.schema import Resources
 
 placement.PATIENCE_SECONDS = 5
 with session.session():
-    print(session.concurrent_lanes(Resources(), print))
+    print(session.concurrent_trials(Resources(), print))
     try:
-        session.concurrent_lanes(Resources(gpus_per_worker=1), print)
+        session.concurrent_trials(Resources(gpus_per_worker=1), print)
     except ClusterError as error:
         print("refused:", error.what)
 """
@@ -77,7 +77,7 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         told = ray.run("env", f"RAY_ADDRESS={ray.address}", sys.executable, "-c", REFUSED)
         assert told.stdout.splitlines() == [
             "1",
-            "waiting for nodes for the first lane: a worker needs 1 CPUs, 1 GPUs",
-            "refused: this cluster has no place for a lane, and in 0 min nobody added one: "
+            "waiting for nodes for the first group: a worker needs 1 CPUs, 1 GPUs",
+            "refused: this cluster has no place for a group, and in 0 min nobody added one: "
             "a worker needs 1 CPUs, 1 GPUs",
         ], told.stderr

@@ -1,4 +1,4 @@
-"""What a lane's driver does when its workers die: no Ray is started here."""
+"""What a group's driver does when its workers die: no Ray is started here."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
-from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial.checkpoints import StoredCheckpoints
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 
 
 @pytest.fixture
-def todo(tmp_path: Path) -> Todo:
+def work_order(tmp_path: Path) -> WorkOrder:
     manifest = prepare(SOURCES["digits"], tmp_path / "digits")
     planned = plan(load_job(JOB, ["grid.methods=[original, finetune, lotus]"]), [manifest])
     store = Store.open(str(tmp_path / "store"))
     for name, roles in planned.roles.items():
         store.put(name, roles.to_parquet())
-    lane = planned.lanes[0]
-    return Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, store.location)
+    group = planned.groups[0]
+    return WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, store.location)
 
 
 def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The workers die while Finetuning runs; the next worker group does what is left."""
-    store = Store.open(todo.store)
+    store = Store.open(work_order.store)
     groups: list[list[str]] = []
 
-    def fit(todo: Todo, *rest: Any) -> None:
-        left = [cell for cell in todo.lane.cells if not todo.is_settled(cell, store)]
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
+        left = [cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)]
         groups.append([cell.label for cell in left])
         for cell in left:
             attempt = store.begin(cell.cell_id, 0, {})
@@ -64,7 +64,7 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
     rows = {row["method"]: row for row in store.rows().values()}
     assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -75,14 +75,14 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
     assert rows["Finetuning"]["error"]["type"] == "MemoryError"  # of the lowest rank
 
 
-def test_deaths_are_counted_by_cell(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deaths_are_counted_by_cell(work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cell dies once, more often in all than Ray restarts a worker group: none fails."""
-    store = Store.open(todo.store)
+    store = Store.open(work_order.store)
     died: list[str] = []
 
-    def fit(todo: Todo, *rest: Any) -> None:
-        for cell in todo.lane.cells:
-            if not todo.is_settled(cell, store):
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
+        for cell in work_order.group.cells:
+            if not work_order.is_settled(cell, store):
                 attempt = store.begin(cell.cell_id, 0, {})
                 if cell.label not in died:
                     died.append(cell.label)
@@ -90,46 +90,48 @@ def test_deaths_are_counted_by_cell(todo: Todo, monkeypatch: pytest.MonkeyPatch)
                 store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
     assert died == ["Original", "Finetuning", "LoTUS"]
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 2)] * 3
 
 
 def test_a_cell_that_comes_further_each_time_is_not_given_up(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Six deaths, each after another phase border; then three at the same one, and it fails."""
-    store = Store.open(todo.store)
+    """Six deaths, each after another checkpoint; then three at the same one, and it fails."""
+    store = Store.open(work_order.store)
     deaths = [0]
 
-    def fit(todo: Todo, *rest: Any) -> None:
-        left = [cell for cell in todo.lane.cells if not todo.is_settled(cell, store)]
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
+        left = [cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)]
         attempt = store.begin(left[0].cell_id, 0, {})
         if left[0].label != "Original":
             return store.commit(attempt, {"status": "ok", "method": left[0].label}, {})
         deaths[0] += 1
         if deaths[0] <= 6:
-            store.replace(StoredBorders.place(left[0].cell_id, 0), b"%d" % deaths[0])
+            store.replace(StoredCheckpoints.place(left[0].cell_id, 0), b"%d" % deaths[0])
         raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
     assert deaths == [9]
     rows = {row["method"]: row["status"] for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
     assert store.blobs.names("borders/") == []
 
 
-def test_growing_is_no_death(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No border in a long phase: a cell that was begun anew with 2 and 3 workers died once.
+def test_growing_is_no_death(work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint in a long phase: a cell that was begun anew with 2 and 3 workers died once.
 
     Other cells of the group had died before. Deaths of its own end it nevertheless: two more.
     """
-    store = Store.open(todo.store)
+    store = Store.open(work_order.store)
     groups = [(1, 2, 3), (3,), (1,), (2, 3)]  # workers of each try until the group is given up
 
-    def fit(todo: Todo, *rest: Any) -> None:
-        cell = next(cell for cell in todo.lane.cells if not todo.is_settled(cell, store))
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
+        cell = next(
+            cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)
+        )
         for workers in groups.pop(0) if cell.label == "Original" else [1]:
             attempt = store.begin(cell.cell_id, 0, {"resources": {"workers": workers}})
             time.sleep(0.002)  # moments are kept to the millisecond
@@ -138,16 +140,16 @@ def test_growing_is_no_death(todo: Todo, monkeypatch: pytest.MonkeyPatch) -> Non
         store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
     assert groups == [(2, 3)]  # (1, 2, 3) is one death, (3,) the second, (1,) the third
     rows = {row["method"]: row["status"] for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
 
 
 def test_workers_that_never_start_do_not_loop_for_ever(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor are they a fault of the cells: the lane ends, and the same command goes on."""
+    """Nor are they a fault of the cells: the group ends, and the same command goes on."""
     groups = []
 
     def fit(*args: Any) -> None:
@@ -156,70 +158,78 @@ def test_workers_that_never_start_do_not_loop_for_ever(
 
     monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(ClusterError) as raised:
-        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+        grid._run_group_trial(
+            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
+        )
     assert raised.value.exit_code == 6
     assert raised.value.what == (
-        f"the workers of {todo.lane.name} died before they began a cell, 3 times: "
+        f"the workers of {work_order.group.name} died before they began a cell, 3 times: "
         "MemoryError: first"
     )
     assert "again" in raised.value.next_command
     assert len(groups) == 3
-    assert Store.open(todo.store).rows() == {}
+    assert Store.open(work_order.store).rows() == {}
 
 
 def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Groups that die twice before each cell, the first time right after the row of another."""
-    store = Store.open(todo.store)
+    store = Store.open(work_order.store)
     groups: list[bool] = [False, False, True] * 3  # whether it begins a cell
 
-    def fit(todo: Todo, *rest: Any) -> None:
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
         if groups.pop(0):
-            cell = next(cell for cell in todo.lane.cells if not todo.is_settled(cell, store))
+            cell = next(
+                cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)
+            )
             attempt = store.begin(cell.cell_id, 0, {})
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
         raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
-    grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
     assert groups == []
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 1)] * 3
 
 
 def test_workers_that_start_no_more_after_a_death_do_not_loop_for_ever(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cell died once, which is not too often; then no group begins it again."""
-    store, groups = Store.open(todo.store), []
+    store, groups = Store.open(work_order.store), []
 
-    def fit(todo: Todo, *rest: Any) -> None:
+    def fit(work_order: WorkOrder, *rest: Any) -> None:
         groups.append(1)
         if len(groups) == 1:
-            store.begin(todo.lane.cells[0].cell_id, 0, {})
+            store.begin(work_order.group.cells[0].cell_id, 0, {})
         raise WorkerGroupError("died", {0: OSError("killed")})
 
     monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(ClusterError, match="died before they began a cell, 3 times"):
-        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+        grid._run_group_trial(
+            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
+        )
     assert len(groups) == 4
     assert store.rows() == {}
 
 
 @pytest.mark.parametrize("kind", [StoreUnreachable, ArtifactDamaged, StoreError])
 def test_a_store_that_does_not_answer_fails_no_cell(
-    todo: Todo, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
+    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
 ) -> None:
-    """It ends the lane with the store's own error, so that the same command goes on."""
+    """It ends the group with the store's own error, so that the same command goes on."""
 
     def fit(*args: Any) -> None:
         raise WorkerGroupError("died", {1: OSError("killed"), 0: kind("HTTP 503")})
 
     monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(kind, match="HTTP 503") as caught:
-        grid._lane_trial({"lane": 0}, todos=[todo], resources=Resources(), scratch="")
+        grid._run_group_trial(
+            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
+        )
     assert caught.value.exit_code == 5
-    assert Store.open(todo.store).rows() == {}
+    assert Store.open(work_order.store).rows() == {}
 
 
 def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
@@ -246,16 +256,16 @@ FOUR_CPUS = {"CPU": 4.0}
         ([{"CPU": 2.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 2),
         ([FOUR_CPUS] * 4, Resources(cpus_per_worker=3), 4),  # one worker a node
         ([FOUR_CPUS] * 4, Resources(workers=2, cpus_per_worker=3), 2),
-        ([FOUR_CPUS], Resources(workers=8, min_workers=2), 1),  # a lane of the four that fit
+        ([FOUR_CPUS], Resources(workers=8, min_workers=2), 1),  # a group of the four that fit
         ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=4), 2),  # of eight, and of the rest
         ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=5), 1),
     ],
 )
-def test_lanes_are_bounded_by_the_scarce_resource(
-    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources, lanes: int
+def test_groups_are_bounded_by_the_scarce_resource(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources, groups: int
 ) -> None:
     fake_ray(monkeypatch, *nodes)
-    assert session.concurrent_lanes(need, print) == lanes
+    assert session.concurrent_trials(need, print) == groups
 
 
 @pytest.mark.parametrize(
@@ -266,12 +276,12 @@ def test_lanes_are_bounded_by_the_scarce_resource(
         ([FOUR_CPUS], Resources(workers=8, min_workers=5)),
     ],
 )
-def test_a_lane_that_could_never_fit_is_refused(
+def test_a_group_that_could_never_fit_is_refused(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources
 ) -> None:
     fake_ray(monkeypatch, *nodes)
     with pytest.raises(ClusterError) as raised:
-        session.concurrent_lanes(need, print)
+        session.concurrent_trials(need, print)
     assert raised.value.exit_code == 6
     assert "one worker needs" in str(raised.value)
 
@@ -287,17 +297,17 @@ def test_a_machine_too_small_for_the_fewest_workers_is_refused(
         session.check_this_machine(Resources(workers=4, min_workers=3))
     error = raised.value
     assert error.what == (
-        "one worker needs 1 CPUs and one lane 3 to 4 workers; the largest node has 2 CPUs"
+        "one worker needs 1 CPUs and one group 3 to 4 workers; the largest node has 2 CPUs"
     )
     assert error.where == "resources.min_workers × resources.cpus_per_worker"
     options = error.next_command.replace("--set", "").split()[3:]
     assert load_job(JOB, ["resources.min_workers=3", *options]).job.resources.min_workers == 1
 
 
-def test_a_job_may_ask_for_fewer_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_may_ask_for_fewer_groups_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_ray(monkeypatch, FOUR_CPUS)
-    assert session.concurrent_lanes(Resources(lanes_at_once=3), print) == 3
-    assert session.concurrent_lanes(Resources(lanes_at_once=8), print) == 4
+    assert session.concurrent_trials(Resources(lanes_at_once=3), print) == 3
+    assert session.concurrent_trials(Resources(lanes_at_once=8), print) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:
@@ -307,7 +317,7 @@ def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:
     task.__cause__ = ours
     trial = RuntimeError("trial failed")
     trial.cause = task  # type: ignore[attr-defined]
-    assert grid._explained(trial, "1 of 1 lanes ended early") is ours
-    other = grid._explained(RuntimeError("first\nlast line"), "1 of 1 lanes ended early")
+    assert grid._explained(trial, "1 of 1 groups ended early") is ours
+    other = grid._explained(RuntimeError("first\nlast line"), "1 of 1 groups ended early")
     assert other.exit_code == 6
-    assert "1 of 1 lanes ended early: RuntimeError: last line" in str(other)
+    assert "1 of 1 groups ended early: RuntimeError: last line" in str(other)

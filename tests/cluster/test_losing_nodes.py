@@ -80,11 +80,11 @@ def two_nodes() -> Iterator[tuple[Nodes, Head]]:
 
 
 def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) -> None:
-    """Three lanes on three nodes: one node is killed, and another one announces that it goes.
+    """Three groups on three nodes: one node is killed, and another one announces that it goes.
 
-    The lane of the first starts its cell anew, having kept no border in its hour; the lane of the
-    second goes on from the border that the notice made it keep. All finish on the head. Ray's
-    own words about nodes that died are no part of the output.
+    The group of the first starts its cell anew, having kept no checkpoint in its hour; the group of
+    the second goes on from the checkpoint that the notice made it keep. All finish on the head.
+    Ray's own words about nodes that died are no part of the output.
     """
     nodes, head = cluster
     store, log = tmp_path / "store", tmp_path / "log"
@@ -97,7 +97,7 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     ]
     driver = head.start(*command, log=log)
     with ended(driver):
-        wait_until(lambda: len(lanes_begun(store)) == SEEDS, driver, log)
+        wait_until(lambda: len(groups_begun(store)) == SEEDS, driver, log)
         assert nodes.order("kill", 1) == "killed"
         assert nodes.order("drain", 2, 5)[0] is True
         wait_until(lambda: list(store.glob("borders/*/*.pt")), driver, log)
@@ -110,15 +110,15 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     assert sorted(row["attempts"] for row in rows) == [1, 1, 1, 1, 2, 2]
     (resumed,) = [row for row in rows if row["resumed_at_phase"]]
     assert resumed["attempts"] == 2
-    waited = [line for line in lines if "waiting for nodes: 2 of 3 lanes have theirs" in line]
+    waited = [line for line in lines if "waiting for nodes: 2 of 3 groups have theirs" in line]
     assert len(waited) == 1
     table = lines.index("digits, ResNet18, instance_10pct_smoke143")
-    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ", "  all lanes have")
+    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ", "  all groups have")
     assert all(any(words in line for words in about) for line in lines[:table])
 
 
-def test_a_lane_goes_on_with_fewer_workers(two_nodes: tuple[Nodes, Head], tmp_path: Path) -> None:
-    """Two workers on two nodes, of which one is killed: the other goes on from the last border.
+def test_a_group_goes_on_with_fewer_workers(two_nodes: tuple[Nodes, Head], tmp_path: Path) -> None:
+    """Two workers on two nodes, of which one is killed: the other goes on from the last checkpoint.
 
     In float64, and with steps that amplify little, the weights are those of one worker that
     nobody disturbed.
@@ -170,7 +170,7 @@ def weights(folder: Path, cell_id: str) -> dict[str, Any]:
     return {name: value.double() for name, value in content.items()}
 
 
-def lanes_begun(store: Path) -> set[str]:
+def groups_begun(store: Path) -> set[str]:
     """Return the cells of which an attempt has begun, but for those that have a row."""
     begun = {path.parent.parent.name for path in store.glob("attempts/*/*/begun.json")}
     return begun - {path.parent.name for path in store.glob("rows/*/*.json")}

@@ -20,7 +20,7 @@ import ray
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import ENVIRONMENT
-from lotus_ray.cluster import store_access as reach
+from lotus_ray.cluster import store_access as ensure_access
 from lotus_ray.cluster.store_access import check_every_node, look_from_every_node, look_here
 from lotus_ray.store.results import Store
 
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "SHOW_SECONDS", 0.2)
+    monkeypatch.setattr(ensure_access, "SHOW_SECONDS", 0.2)
 
 
 def mark(store: Store) -> str:
@@ -97,7 +97,7 @@ def test_a_folder_that_shows_late_on_another_node_passes(
 ) -> None:
     """A network disk may take a moment."""
     wanted, late = mark(store), tmp_path / "late"
-    monkeypatch.setattr(reach, "SHOW_SECONDS", 5.0)
+    monkeypatch.setattr(ensure_access, "SHOW_SECONDS", 5.0)
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:

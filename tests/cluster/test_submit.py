@@ -67,8 +67,8 @@ def test_a_stopped_grid_says_so_and_goes_on_when_it_is_submitted_again(
     command = grid(tmp_path, methods, "--set", "resources.checkpoint_seconds=0")
     submit = ("job", "submit", "--no-wait", "--submission-id")
     assert cluster.ray(*submit, "first", "--", *command).returncode == 0
-    borders = tmp_path / "borders"
-    wait_until(lambda: len(row_files(tmp_path)) == 2 and list(borders.glob("*/*.pt")))
+    checkpoints = tmp_path / "borders"
+    wait_until(lambda: len(row_files(tmp_path)) == 2 and list(checkpoints.glob("*/*.pt")))
     stopped = cluster.ray("job", "stop", "first")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert "STOPPED" in cluster.ray("job", "status", "first").stdout.upper()

@@ -115,18 +115,18 @@ def test_a_killed_driver_is_resumed_by_the_same_command(undisturbed: Path, tmp_p
 
 
 @pytest.mark.faults
-def test_workers_killed_between_phases_go_on_from_the_border(
+def test_workers_killed_between_phases_go_on_from_the_checkpoint(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    """kill -9 at the first border of every cell: the weights are bit-identical all the same."""
+    """kill -9 at the first checkpoint of every cell: the weights are bit-identical all the same."""
     store = tmp_path / "store"
     driver = start("digits.yaml", store, *ALL_METHODS, "--set", "resources.checkpoint_seconds=0")
     killed: set[str] = set()
     while driver.poll() is None:
         time.sleep(0.02)
-        for border in store.glob("borders/*/*.pt"):
-            if border.parent.name not in killed:
-                killed.add(border.parent.name)
+        for checkpoint in store.glob("borders/*/*.pt"):
+            if checkpoint.parent.name not in killed:
+                killed.add(checkpoint.parent.name)
                 for pid in descendants(driver.pid, "RayTrainWorker"):
                     os.kill(pid, signal.SIGKILL)
     assert driver.returncode == 0
@@ -177,8 +177,8 @@ def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
 def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: Path) -> None:
     """On Ray, with room for 480 of 572 digits of 192 bytes; here, with room for all."""
     window = ("--set", "dataset.shuffle_window=16")
-    room = 480 * 192 / 2**30
-    tight = (f"resources.decoded_memory_gb={room}", "resources.decoded_disk_gb=0")
+    cache_space = 480 * 192 / 2**30
+    tight = (f"resources.decoded_memory_gb={cache_space}", "resources.decoded_disk_gb=0")
     here = run("digits.yaml", tmp_path / "here", "--local", *window)
     assert here.returncode == 0, here.stderr
     options = (*window, *(word for value in tight for word in ("--set", value)))
@@ -195,7 +195,7 @@ def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: P
     assert list(Path("/dev/shm").glob("lotus-ray-*")) == []
 
 
-def test_lanes_share_what_they_decode_and_leave_nothing_behind(tmp_path: Path) -> None:
+def test_groups_share_what_they_decode_and_leave_nothing_behind(tmp_path: Path) -> None:
     """Two seeds at once on two CPUs: each of the images of both tables is decoded once."""
     result = run("digits.yaml", tmp_path, "--set", "grid.seeds=[1,2]")
     assert result.returncode == 0, result.stderr

@@ -26,12 +26,12 @@ def wait_for(lines: list[str], count: int) -> None:
         time.sleep(0.01)
 
 
-def test_it_is_said_how_many_lanes_wait_whenever_that_changes(
+def test_it_is_said_how_many_trials_wait_whenever_that_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Lanes of two workers with three CPUs: no node, then one with six CPUs, then two of them.
+    """Trials of two workers with three CPUs: no node, then one with six CPUs, then two of them.
 
-    A lane that is finished waits for nothing any more: three are left, then one.
+    A trial that is finished waits for nothing any more: three are left, then one.
     """
     there: list[dict[str, object]] = []
     monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: list(there)))
@@ -52,11 +52,11 @@ def test_it_is_said_how_many_lanes_wait_whenever_that_changes(
         time.sleep(0.1)
     each = "(each of 2 workers needs 3 CPUs, 0 GPUs)"
     assert lines == [
-        f"waiting for nodes: 0 of 2 lanes have theirs {each}",
-        f"waiting for nodes: 1 of 2 lanes have theirs {each}",
-        "all lanes have their nodes",
-        f"waiting for nodes: 1 of 2 lanes have theirs {each}",
-        "all lanes have their nodes",
+        f"waiting for nodes: 0 of 2 trials have theirs {each}",
+        f"waiting for nodes: 1 of 2 trials have theirs {each}",
+        "all trials have their nodes",
+        f"waiting for nodes: 1 of 2 trials have theirs {each}",
+        "all trials have their nodes",
     ]
 
 

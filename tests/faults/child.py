@@ -91,9 +91,9 @@ def _run(arguments: tuple[str, ...], output: str, faults: tuple[Fault, ...], lie
     for fault in faults:
         _arm(fault)
     if lie:
-        from lotus_ray.data.pixels.cache_space import Room
+        from lotus_ray.data.pixels.cache_space import CacheSpace
 
-        Room.disk_left = lambda self: 1 << 30  # type: ignore[method-assign]
+        CacheSpace.disk_left = lambda self: 1 << 30  # type: ignore[method-assign]
     from lotus_ray.cli.main import main
 
     main(list(arguments))

@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_leaves_nothing_partial_and_is_gone_on_from(
 
 
 @pytest.mark.parametrize("looks_free", [False, True])
-def test_images_that_find_no_room_on_the_scratch_disk_are_said_to(
+def test_images_that_find_no_cache_space_on_the_scratch_disk_are_said_to(
     disk: Path, tmp_path: Path, looks_free: bool
 ) -> None:
     """Too small from the start, and full only once images are being written."""

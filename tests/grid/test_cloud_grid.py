@@ -20,7 +20,7 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import locate_data
-from lotus_ray.job.work_order import Todo, reach
+from lotus_ray.job.work_order import WorkOrder, ensure_access
 from lotus_ray.store.results import Store
 from tests.cloud import KEY, SECRET, log_in
 from tests.data.prepared.test_external import write
@@ -132,7 +132,7 @@ def test_a_manifest_of_files_read_in_place_travels_with_the_store(
     assert store.blobs.names("data/") == [f"data/{shared.directory.name}/{MANIFEST}"]
     planned = plan(loaded, [shared])
     shutil.rmtree(home)
-    reach(Todo(planned.lanes[0], {}, store.location, mark=store.mark() or ""))
+    ensure_access(WorkOrder(planned.groups[0], {}, store.location, mark=store.mark() or ""))
     assert read_manifest(shared.directory).paths == shared.paths
     write(tmp_path / f"{TRAIN}.parquet", 5, [1, 0, 0, 1], ["even", "odd"])
     (other,) = share(store, locate_data(loaded, embedded_folder(store)))
@@ -150,15 +150,15 @@ def test_a_folder_keeps_its_data_to_itself(tmp_path: Path, home: Path) -> None:
 def test_a_node_that_sees_another_store_runs_nothing(home: Path, uri: str, tmp_path: Path) -> None:
     """A folder that is not shared, which another command left on this node; or no folder."""
     loaded = load_job(JOB)
-    lane = plan(loaded, locate_data(loaded, tmp_path / "data")).lanes[0]
+    group = plan(loaded, locate_data(loaded, tmp_path / "data")).groups[0]
     ours, theirs = Store.open(uri), Store.open(str(tmp_path / "theirs"))
     ours.check_writable()
-    todo = Todo(lane, {}, theirs.location, mark=ours.mark() or "")
+    work_order = WorkOrder(group, {}, theirs.location, mark=ours.mark() or "")
     with pytest.raises(StoreError, match="does not reach the store: there is none"):
-        reach(todo)
+        ensure_access(work_order)
     theirs.check_writable()
     with pytest.raises(StoreError, match="does not reach the store: another one") as caught:
-        reach(todo)
+        ensure_access(work_order)
     assert caught.value.where == theirs.location
     assert caught.value.nearest.startswith("a folder that every node mounts")
-    reach(Todo(lane, {}, ours.location, mark=ours.mark() or ""))
+    ensure_access(WorkOrder(group, {}, ours.location, mark=ours.mark() or ""))

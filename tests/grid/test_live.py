@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from lotus_ray.grid.display.live import LiveTable
-from lotus_ray.grid.display.view import Standing
+from lotus_ray.grid.display.view import GridState
 from tests.cli.test_cli import DIGITS, QUICK, options
 from tests.grid.test_table import BUSY, THROUGH
 
@@ -48,7 +48,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, LiveTable]:
     live = LiveTable(
         Console(file=stream, width=80, height=24, force_terminal=True, force_interactive=True)
     )
-    live.draw(Standing([BUSY], 75.0))
+    live.draw(GridState([BUSY], 75.0))
     return stream, live
 
 
@@ -59,7 +59,7 @@ def test_failures_and_notes_stay_above_the_table_and_events_do_not(
     live.say("a, X: done; 1/3 cells")
     live.say("b, [red]X: diverged; 2/3 cells", "b, [red]X: diverged: loss\x1b[2J became nan")
     live.say("note: one", "note: one")
-    live.draw(Standing([THROUGH], 80.0))
+    live.draw(GridState([THROUGH], 80.0))
     live.close()
     said = terminal.getvalue()
     assert "a, X" not in said
@@ -171,7 +171,7 @@ def test_a_grid_on_a_terminal(tmp_path: Path) -> None:
 
 def test_a_signal_leaves_the_terminal_in_order(tmp_path: Path) -> None:
     waiting = (
-        "import time, lotus_ray.grid.local as local; local.run_lanes = lambda *_: time.sleep(60);"
+        "import time, lotus_ray.grid.local as local; local.run_groups = lambda *_: time.sleep(60);"
         + CLI
     )
     runs = {

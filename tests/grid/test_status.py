@@ -49,7 +49,7 @@ class Grid:
         self.store.blobs.create(name, json.dumps(marker).encode())
 
     def commit(self, cell: str, ago: float, status: str = OK, **more: Any) -> None:
-        attempt = self.store.attempt(cell, self.store.next_generations()[cell])
+        attempt = self.store.attempt(cell, self.store.next_row_versions()[cell])
         body = {**self.entry(cell), "status": status, "committed_at": at(ago)}
         timing = {"unlearn_seconds": 2.0, "evaluate_seconds": 0.5}
         self.store.commit(attempt, {**body, "timing": timing, **more}, {})
@@ -143,7 +143,7 @@ def test_a_try_of_an_earlier_command_is_not_running(grid: Grid) -> None:
 
 
 def test_a_cell_that_runs_again_is_running_until_its_new_row(grid: Grid) -> None:
-    """--force: the row of the first generation is older than the second try."""
+    """--force: the row of the first row version is older than the second try."""
     grid.begin("a0", 900)
     grid.commit("a0", 800)
     grid.outcome("running", 100, 100)

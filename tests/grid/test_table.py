@@ -10,37 +10,37 @@ import pytest
 from rich.console import Console
 
 from lotus_ray.grid.display.table import clean, picture
-from lotus_ray.grid.display.view import LaneState, Standing
+from lotus_ray.grid.display.view import GridState, GroupState
 
 LABELS = ("Original", "Gold Std", "SalUn", "LoTUS")
 
 
-def lane(
+def group(
     benchmark: str = "CIFAR-10",
     seed: int = 1,
     done: int = 0,
     running: tuple[str, float] | None = None,
     last: tuple[str, str, float | None] | None = None,
     failed: int = 0,
-) -> LaneState:
-    """A lane of four cells, some of them done."""
+) -> GroupState:
+    """A group of four cells, some of them done."""
     cells = [SimpleNamespace(label=label, cell_id=label) for label in LABELS]
     of = SimpleNamespace(
         benchmark=benchmark, model_label="ViT", setting="instance_10pct", seed=seed, cells=cells
     )
-    todo: Any = SimpleNamespace(lane=of)
+    work_order: Any = SimpleNamespace(group=of)
     left: Any = cells[done:]
-    return LaneState(todo, left, len(cells), failed, running, last)
+    return GroupState(work_order, left, len(cells), failed, running, last)
 
 
 def drawn(
-    lanes: Sequence[LaneState], width: int = 120, height: int = 24, left: float | None = None
+    groups: Sequence[GroupState], width: int = 120, height: int = 24, left: float | None = None
 ) -> list[str]:
-    """Draw lanes 75 seconds after the start; return what a terminal shows."""
+    """Draw groups 75 seconds after the start; return what a terminal shows."""
     console = Console(
         file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None
     )
-    console.print(picture(Standing(lanes, 75.0, left), width, height))
+    console.print(picture(GridState(groups, 75.0, left), width, height))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert len(lines) <= height
@@ -48,16 +48,16 @@ def drawn(
     return [line.rstrip() for line in lines]
 
 
-BUSY = lane(
+BUSY = group(
     done=2, running=("SalUn", 10.0), last=("Gold Std", "diverged", None), failed=1, seed=3407
 )
-THROUGH = lane(done=4, last=("LoTUS", "done", 3.21))
+THROUGH = group(done=4, last=("LoTUS", "done", 3.21))
 
 
-def test_a_lane_is_a_line() -> None:
+def test_a_group_is_a_line() -> None:
     """SalUn began at 10 s and it is 75 s now: 1:05. 2 + 4 + 0 of 12 cells are done."""
-    lines = drawn([BUSY, THROUGH, lane("MUFAC")], left=400.0)
-    assert re.split(r"  +", lines[0]) == ["lane", "seed", "cells", "running", "last"]
+    lines = drawn([BUSY, THROUGH, group("MUFAC")], left=400.0)
+    assert re.split(r"  +", lines[0]) == ["group", "seed", "cells", "running", "last"]
     assert [re.split(r"  +", line.replace("━", "")) for line in lines[1:4]] == [
         ["CIFAR-10 ViT instance_10pct", "3407", "2/4, 1 failed", "SalUn 1:05", "Gold Std diverged"],
         ["CIFAR-10 ViT instance_10pct", "1", "4/4", "done", "LoTUS 3.2 s"],
@@ -68,19 +68,19 @@ def test_a_lane_is_a_line() -> None:
 
 
 def test_what_is_left_is_not_said_where_nobody_knows() -> None:
-    assert drawn([lane()])[-1] == "0/4 cells, 1:15 elapsed"
+    assert drawn([group()])[-1] == "0/4 cells, 1:15 elapsed"
     assert drawn([THROUGH], left=0.0)[-1] == "4/4 cells, 1:15 elapsed"
 
 
 def test_narrow_terminals_show_less() -> None:
-    """At 70 columns the names lose what all lanes share; at 40 the last cell goes too."""
-    lanes = [BUSY, lane("[red]x", running=("Original", 15.0))]
-    assert [re.split(r"  +", line) for line in drawn(lanes, width=70)[1:3]] == [
+    """At 70 columns the names lose what all groups share; at 40 the last cell goes too."""
+    groups = [BUSY, group("[red]x", running=("Original", 15.0))]
+    assert [re.split(r"  +", line) for line in drawn(groups, width=70)[1:3]] == [
         ["CIFAR-10", "3407", "2/4, 1 failed", "SalUn 1:05", "Gold Std diverged"],
         ["[red]x", "1", "0/4", "Original 1:00"],
     ]
-    assert drawn(lanes, width=40, left=3700.0) == [
-        "lane     seed cells  running",
+    assert drawn(groups, width=40, left=3700.0) == [
+        "group     seed cells  running",
         "CIFAR-10 3407 2/4 !1 SalUn 1:05",
         "[red]x   1    0/4    Original 1:00",
         "2/8 cells, 1 failed, 1:15, 1:01:40 left",
@@ -88,33 +88,33 @@ def test_narrow_terminals_show_less() -> None:
 
 
 def test_names_are_no_markup_and_no_commands() -> None:
-    (line,) = drawn([lane("[red]x[/red]\x1b[31m\n\x07:smile:")], width=100)[1:2]
+    (line,) = drawn([group("[red]x[/red]\x1b[31m\n\x07:smile:")], width=100)[1:2]
     assert line.startswith("[red]x[/red][31m:smile: ViT instance_10pct  1 ")
     assert clean("a\x9b1mb\u202ec\td") == "a1mbcd"
 
 
-def many() -> list[LaneState]:
-    """300 lanes: 30 done, two of them with failures; 6 run; 264 wait."""
-    done = [lane(seed=seed, done=4, failed=int(seed < 2)) for seed in range(30)]
-    waiting = [lane(seed=seed) for seed in range(36, 300)]
-    return [*done, *(lane(seed=seed, running=("LoTUS", 1.0)) for seed in range(30, 36)), *waiting]
+def many() -> list[GroupState]:
+    """300 groups: 30 done, two of them with failures; 6 run; 264 wait."""
+    done = [group(seed=seed, done=4, failed=int(seed < 2)) for seed in range(30)]
+    waiting = [group(seed=seed) for seed in range(36, 300)]
+    return [*done, *(group(seed=seed, running=("LoTUS", 1.0)) for seed in range(30, 36)), *waiting]
 
 
-def test_lanes_that_run_come_first_and_the_others_are_counted() -> None:
+def test_groups_that_run_come_first_and_the_others_are_counted() -> None:
     lines = drawn(many(), width=80)
     assert [line.split()[-4] for line in lines[1:7]] == ["30", "31", "32", "33", "34", "35"]
     assert all(line.endswith("0/4    LoTUS 1:14") for line in lines[1:7])
     assert lines[7:] == [
-        "264 lanes waiting, 30 done (2 with failures)",
+        "264 groups waiting, 30 done (2 with failures)",
         "120/1200 cells, 2 failed, 1:15 elapsed",
     ]
 
 
 def test_more_run_than_there_are_lines() -> None:
-    """8 lines: the heading, 4 lanes, the summary, the footer and one that stays free."""
+    """8 lines: the heading, 4 groups, the summary, the footer and one that stays free."""
     lines = drawn(many(), width=80, height=8)
     assert len(lines) == 7
-    assert lines[5] == "2 more lanes running, 264 lanes waiting, 30 done (2 with failures)"
+    assert lines[5] == "2 more groups running, 264 groups waiting, 30 done (2 with failures)"
 
 
 @pytest.mark.parametrize("height", range(1, 30))
@@ -128,7 +128,7 @@ def test_it_never_exceeds_the_terminal(width: int, height: int) -> None:
 
 def test_failures_are_red() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
-    console.print(picture(Standing([BUSY], 75.0), 80, 24))
+    console.print(picture(GridState([BUSY], 75.0), 80, 24))
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "\x1b[31m, 1 failed\x1b[0m" in said

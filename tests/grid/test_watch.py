@@ -13,7 +13,7 @@ import pytest
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
 from lotus_ray.grid import watch as module
-from lotus_ray.grid.display.view import Standing, View, view_for
+from lotus_ray.grid.display.view import GridState, View, view_for
 from lotus_ray.grid.status import HEARTBEAT
 from lotus_ray.grid.watch import Progress
 from lotus_ray.store.results import Store
@@ -32,28 +32,30 @@ class Book:
     def markers(self) -> dict[str, list[str]]:
         return {cell_id: ["marker"] * count for cell_id, count in self.begun.items()}
 
-    def next_generations(self) -> Counter[str]:
+    def next_row_versions(self) -> Counter[str]:
         return Counter(dict.fromkeys(self.status, 1))
 
     def row(self, cell_id: str) -> dict[str, Any] | None:
         return {"status": self.status[cell_id]} if cell_id in self.status else None
 
 
-def _todo(book: Book, name: str, labels: str) -> Any:
+def _work_order(book: Book, name: str, labels: str) -> Any:
     cells = [SimpleNamespace(cell_id=f"{name}{label}", label=label) for label in labels]
-    lane = SimpleNamespace(cells=cells, name=name)
+    group = SimpleNamespace(cells=cells, name=name)
     return SimpleNamespace(
-        lane=lane,
-        generations={cell.cell_id: 0 for cell in cells if cell.label != "z"},
+        group=group,
+        row_versions={cell.cell_id: 0 for cell in cells if cell.label != "z"},
         is_settled=lambda cell, store: cell.cell_id in book.status,
     )
 
 
 def test_events_are_told_in_order_and_once() -> None:
-    """Lanes X (a, b; z is done before) and Y (a): 3 cells. A failed cell counts as done."""
+    """Groups X (a, b; z is done before) and Y (a): 3 cells. A failed cell counts as done."""
     book, stream = Book(), io.StringIO()
     book.begun["Xa"] = 1  # an attempt of an earlier command
-    progress = Progress([_todo(book, "X", "zab"), _todo(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    progress = Progress(
+        [_work_order(book, "X", "zab"), _work_order(book, "Y", "a")], book, stream, 60
+    )  # type: ignore[arg-type]
     with progress:
         progress._look()
         assert stream.getvalue() == ""
@@ -113,16 +115,18 @@ def test_a_sign_of_life_that_cannot_be_written_ends_nothing(
     assert len(tried) > 1
 
 
-def test_a_line_about_nodes_is_no_cell_and_lanes_are_counted_down() -> None:
+def test_a_line_about_nodes_is_no_cell_and_groups_are_counted_down() -> None:
     book, stream = Book(), io.StringIO()
-    progress = Progress([_todo(book, "X", "a"), _todo(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    progress = Progress(
+        [_work_order(book, "X", "a"), _work_order(book, "Y", "a")], book, stream, 60
+    )  # type: ignore[arg-type]
     with progress:
         progress.say("waiting for nodes")
         assert progress.first_cell_after is None
-        assert progress.lanes_left() == 2
+        assert progress.groups_left() == 2
         book.status["Xa"] = "ok"
         progress._look()
-        assert progress.lanes_left() == 1
+        assert progress.groups_left() == 1
     assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")
 
 
@@ -140,7 +144,7 @@ class Failing:
     def say(self, event: str, lasting: str | None = None) -> None:
         self._do("say")
 
-    def draw(self, standing: Standing) -> None:
+    def draw(self, grid_state: GridState) -> None:
         self._do("draw")
 
     def close(self) -> None:
@@ -155,7 +159,7 @@ def test_a_view_that_raises_gives_way_to_plain_lines(
     """The event at which it raises is told all the same."""
     book, stream, failing = Book(), io.StringIO(), Failing(*calls)
     monkeypatch.setattr("lotus_ray.grid.watch.view_for", lambda stream: failing)
-    with Progress([_todo(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+    with Progress([_work_order(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
         book.begun["Xa"] = 1
         progress._look()
         book.status["Xa"] = "ok"
@@ -179,7 +183,7 @@ def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("lotus_ray.grid.watch.view_for", broken)
     book, stream = Book(), io.StringIO()
-    with Progress([_todo(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
+    with Progress([_work_order(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
         book.status["Xa"] = "ok"
     assert [line.split("  ")[-1] for line in stream.getvalue().splitlines()] == [
         "note: plain lines from here: ImportError('no rich here')",
@@ -189,14 +193,14 @@ def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_closed_stream_ends_no_grid() -> None:
     book, stream = Book(), io.StringIO()
-    with Progress([_todo(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+    with Progress([_work_order(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
         stream.close()
         book.status["Xa"] = "ok"
     assert progress.first_cell_after is not None
 
 
 def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said once. Lane Y is seen while X cannot be."""
+    """It is said once. Group Y is seen while X cannot be."""
     book, stream = Book(), io.StringIO()
     attempts = book.attempts
 
@@ -206,7 +210,7 @@ def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
         return attempts(cell_id)
 
     with Progress(
-        [_todo(book, "X", "a"), _todo(book, "Y", "a")],
+        [_work_order(book, "X", "a"), _work_order(book, "Y", "a")],
         book,  # type: ignore[arg-type]
         stream,
         60,
@@ -262,27 +266,27 @@ def test_the_table_is_for_terminals(
 
 
 def test_what_the_view_is_given() -> None:
-    """A lane of two cells: one diverged after 3 s in two stages, one runs."""
+    """A group of two cells: one diverged after 3 s in two stages, one runs."""
     book, stream = Book(), io.StringIO()
     row = {"status": "diverged", "timing": {"a": 1.0, "b": 2.0}, "error": {"message": "nan\nat"}}
     said: list[str | None] = []
     view = Failing()
     view.say = lambda event, lasting=None: said.append(lasting)  # type: ignore[method-assign]
-    with Progress([_todo(book, "X", "ab")], book, stream, 60) as progress:  # type: ignore[arg-type]
+    with Progress([_work_order(book, "X", "ab")], book, stream, 60) as progress:  # type: ignore[arg-type]
         progress._view = view
         book.begun["Xa"] = 1
         progress._look()
-        assert progress._standing().lanes[0].running is not None
-        assert progress._standing().seconds_left is None
+        assert progress._grid_state().groups[0].running is not None
+        assert progress._grid_state().seconds_left is None
         book.row = lambda cell_id: row  # type: ignore[method-assign]
         book.status["Xa"], book.begun["Xb"] = "diverged", 1
         progress._look()
-        standing = progress._standing()
-        (lane,) = standing.lanes
-        assert (lane.total, lane.done, lane.failed) == (2, 1, 1)
-        assert lane.last == ("a", "diverged", 3.0)
-        assert lane.running is not None
-        assert lane.running[0] == "b"
-        assert standing.seconds_left is not None
+        grid_state = progress._grid_state()
+        (group,) = grid_state.groups
+        assert (group.total, group.done, group.failed) == (2, 1, 1)
+        assert group.last == ("a", "diverged", 3.0)
+        assert group.running is not None
+        assert group.running[0] == "b"
+        assert grid_state.seconds_left is not None
     assert said[0] is None
     assert str(said[1]).endswith("s  a, X: diverged: nan")

@@ -174,15 +174,15 @@ def test_a_limit_that_cuts_changes_every_id(manifest: Manifest) -> None:
 
 def test_a_limit_that_cuts_nothing_is_no_limit(manifest: Manifest) -> None:
     assert differing(ids(manifest), ids(manifest, limit=1000)) == set()
-    (lane,) = planned(manifest, limit=1000).lanes
-    assert (lane.limit, lane.setting) == (None, "instance_30pct")
+    (group,) = planned(manifest, limit=1000).groups
+    assert (group.limit, group.setting) == (None, "instance_30pct")
 
 
 def test_data_sets_of_one_name_keep_data_of_their_own(manifest: Manifest, tmp_path: Path) -> None:
     other = prepare(source(samples(label_of_first=1), ("a", "b")), tmp_path / "other")
     toy = "{name: Toy, manifest: unused, forget: {fraction: 0.3}, img_size: 8}"
     loaded = load_job(Path("job.yaml"), [f"grid.datasets=[{toy}, {toy}]"])
-    first, second = plan(loaded, [manifest, other]).lanes
+    first, second = plan(loaded, [manifest, other]).groups
     assert (first.manifests, second.manifests) == ((manifest.directory,), (other.directory,))
     assert first.original.cell_id != second.original.cell_id
 
@@ -221,9 +221,9 @@ def test_a_checkpoint_takes_the_place_of_pretrained_weights(
     ]
     assert len({cells[0].cell_id for cells in found}) == 3
     given = [planned(manifest, network, w, "model.initial_checkpoint=a.pth") for w in wanted]
-    assert len({plan.lanes[0].original.cell_id for plan in given}) == 1
+    assert len({plan.groups[0].original.cell_id for plan in given}) == 1
     assert given[1].cells[0].spec["model"]["pretrained"] is False
-    assert not given[1].lanes[0].model.pretrained  # so that nothing is downloaded
+    assert not given[1].groups[0].model.pretrained  # so that nothing is downloaded
 
 
 def test_a_new_version_of_the_metrics_changes_every_id(
@@ -242,8 +242,8 @@ def test_a_new_version_of_a_method_changes_its_id(
     assert differing(before, ids(manifest)) == {"lotus"}
 
 
-def test_lanes_are_data_sets_times_models_times_seeds(manifest: Manifest) -> None:
-    """2 data sets, 3 models and 2 seeds, of which one is listed twice: 12 lanes of 4 cells."""
+def test_groups_are_data_sets_times_models_times_seeds(manifest: Manifest) -> None:
+    """2 data sets, 3 models and 2 seeds, of which one is listed twice: 12 groups of 4 cells."""
     both = "grid.datasets=[{name: A, manifest: x, forget: {fraction: 0.3}, img_size: 8}, "
     both += "{name: B, manifest: x, forget: {fraction: 0.3}, img_size: 9}]"
     three = "grid.models=["
@@ -252,19 +252,19 @@ def test_lanes_are_data_sets_times_models_times_seeds(manifest: Manifest) -> Non
         for width in (4, 5, 6)
     )
     found = planned(manifest, both, f"{three}]", "grid.seeds=[1, 2, 1]")
-    assert len(found.lanes) == 12
-    assert len({(lane.benchmark, str(lane.model), lane.seed) for lane in found.lanes}) == 12
+    assert len(found.groups) == 12
+    assert len({(group.benchmark, str(group.model), group.seed) for group in found.groups}) == 12
     assert len({cell.cell_id for cell in found.cells}) == 48
-    assert all(lane.roles_name in found.roles for lane in found.lanes)
+    assert all(group.roles_name in found.roles for group in found.groups)
     assert len(found.roles) == 2
 
 
 def test_the_original_comes_first_wherever_it_is_listed(manifest: Manifest) -> None:
     for methods in ("[lotus, original]", "[lotus]", "[gold, lotus]", "[lotus, gold, original]"):
-        (lane,) = planned(manifest, f"grid.methods={methods}").lanes
+        (group,) = planned(manifest, f"grid.methods={methods}").groups
         expected = ["original", *(["gold"] if "gold" in methods else []), "lotus"]
-        assert [method_of(cell) for cell in lane.cells] == expected
-        assert lane.original == lane.cells[0]
+        assert [method_of(cell) for cell in group.cells] == expected
+        assert group.original == group.cells[0]
 
 
 def test_a_method_listed_twice_is_one_cell_and_its_variants_are_two(manifest: Manifest) -> None:
@@ -274,10 +274,10 @@ def test_a_method_listed_twice_is_one_cell_and_its_variants_are_two(manifest: Ma
         assert len(planned(manifest, f"grid.methods=[{methods}]").cells) == cells
 
 
-def test_every_rival_starts_from_the_original_of_its_lane(manifest: Manifest) -> None:
-    for lane in planned(manifest, "grid.seeds=[1, 2]").lanes:
-        weights = {method_of(cell): cell.spec.get("weights") for cell in lane.cells}
-        original = lane.original.cell_id
+def test_every_rival_starts_from_the_original_of_its_group(manifest: Manifest) -> None:
+    for group in planned(manifest, "grid.seeds=[1, 2]").groups:
+        weights = {method_of(cell): cell.spec.get("weights") for cell in group.cells}
+        original = group.original.cell_id
         assert weights == {
             "original": None,
             "gold": None,
@@ -286,15 +286,15 @@ def test_every_rival_starts_from_the_original_of_its_lane(manifest: Manifest) ->
         }
 
 
-def test_a_lane_says_what_reports_need(manifest: Manifest) -> None:
-    (lane,) = planned(manifest).lanes
-    assert (lane.benchmark, lane.model_label, lane.seed) == ("Toy", "Net", 13)
-    assert (lane.setting, lane.limit) == ("instance_30pct", None)
-    assert lane.model.num_classes == 2
-    assert lane.manifests == (manifest.directory.absolute(),)
-    (short,) = planned(manifest, limit=3).lanes
+def test_a_group_says_what_reports_need(manifest: Manifest) -> None:
+    (group,) = planned(manifest).groups
+    assert (group.benchmark, group.model_label, group.seed) == ("Toy", "Net", 13)
+    assert (group.setting, group.limit) == ("instance_30pct", None)
+    assert group.model.num_classes == 2
+    assert group.manifests == (manifest.directory.absolute(),)
+    (short,) = planned(manifest, limit=3).groups
     assert (short.setting, short.limit) == ("instance_30pct_smoke3", 3)
-    (unnamed,) = planned(manifest, "grid.models.0.label=null").lanes
+    (unnamed,) = planned(manifest, "grid.models.0.label=null").groups
     assert unnamed.model_label == "resnet18_cifar"
 
 
@@ -307,9 +307,9 @@ def test_a_calibration_set_is_part_of_the_identity(manifest: Manifest, tmp_path:
     first, second = ids(manifest, f"{key}extra"), ids(manifest, f"{key}other")
     assert differing(ids(manifest), first) == ALL
     assert differing(first, second) == ALL  # alike in ids and labels, not in an image
-    (lane,) = planned(manifest, f"{key}extra").lanes
-    assert lane.manifests == (manifest.directory, tmp_path / "extra")
-    assert lane.setting == "instance_30pct_calibrated-extra"
+    (group,) = planned(manifest, f"{key}extra").groups
+    assert group.manifests == (manifest.directory, tmp_path / "extra")
+    assert group.setting == "instance_30pct_calibrated-extra"
 
 
 def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
@@ -318,7 +318,7 @@ def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="was prepared from toy") as raised:
         planned(manifest, "grid.datasets.0.source=cifar10")
     assert raised.value.next_command == "lotus-ray prepare cifar10 DEST --root FOLDER"
-    assert planned(manifest, "grid.datasets.0.num_classes=2").lanes
+    assert planned(manifest, "grid.datasets.0.num_classes=2").groups
 
 
 @pytest.fixture(scope="module")
@@ -328,13 +328,13 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return prepare(source(made, ("a", "b")), tmp_path_factory.mktemp("odd") / "toy")
 
 
-def test_a_lane_knows_what_is_odd_about_its_data(odd: Manifest, manifest: Manifest) -> None:
+def test_a_group_knows_what_is_odd_about_its_data(odd: Manifest, manifest: Manifest) -> None:
     """One image under four roles: six pairs of roles share it."""
-    (lane,) = planned(odd, "grid.datasets.0.forget={classes: [a]}").lanes
+    (group,) = planned(odd, "grid.datasets.0.forget={classes: [a]}").groups
     absent = "holds no image of 1 of 2 classes, which metrics by class leave out:"
-    assert lane.notes[:2] == (f"forget {absent} b", f"retain {absent} a")
-    assert len(planned(odd).lanes[0].notes) == 6
-    assert planned(manifest).lanes[0].notes == ()
+    assert group.notes[:2] == (f"forget {absent} b", f"retain {absent} a")
+    assert len(planned(odd).groups[0].notes) == 6
+    assert planned(manifest).groups[0].notes == ()
 
 
 def test_a_note_is_said_once_for_all_models_and_seeds(odd: Manifest) -> None:
@@ -342,7 +342,7 @@ def test_a_note_is_said_once_for_all_models_and_seeds(odd: Manifest) -> None:
     forget = "grid.datasets.0.forget={classes: [a]}"
     models = f"grid.models=[{net % 4}, {net % 5}]"
     found = planned(odd, forget, models, "grid.seeds=[13, 14]")
-    assert len(found.lanes) == 4
+    assert len(found.groups) == 4
     absent = "retain holds no image of 1 of 2 classes, which metrics by class leave out: a"
     assert [note for note in found.notes if absent in note] == [
         f"Toy, class_a, seed 13, 14: {absent}"

@@ -1,4 +1,4 @@
-"""The order of lanes and how well places are filled, by hand."""
+"""The order of groups and how well places are filled, by hand."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job.cells import Lane, plan
+from lotus_ray.job.cells import CellGroup, plan
 from lotus_ray.job.cost import efficiency, expected_work, longest_first
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import check_models, networks
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from tests.toy import table
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 METHODS = "grid.methods=[original, {name: finetune, epochs: 2}, ssd, {name: salun, inner: relabel}]"
 
 
-def planned_lane(tmp_path: Path) -> Lane:
+def planned_group(tmp_path: Path) -> CellGroup:
     data = prepare(SOURCES["digits"], tmp_path / "digits")
     train = "grid.models.0.train={epochs: 4}"
     loaded = load_job(JOB, [METHODS, "epochs=3", train, "grid.seeds=[1]"])
-    return plan(loaded, [data]).lanes[0]
+    return plan(loaded, [data]).groups[0]
 
 
-def todo_of(lane: Lane, *labels: str) -> Todo:
-    missing = {cell.cell_id: 0 for cell in lane.cells if cell.label in labels}
-    return Todo(lane, missing, "store")
+def work_order_of(group: CellGroup, *labels: str) -> WorkOrder:
+    missing = {cell.cell_id: 0 for cell in group.cells if cell.label in labels}
+    return WorkOrder(group, missing, "store")
 
 
 def test_work_counts_what_missing_cells_train_and_evaluate(tmp_path: Path) -> None:
@@ -37,21 +37,21 @@ def test_work_counts_what_missing_cells_train_and_evaluate(tmp_path: Path) -> No
     A cell is evaluated on all 10 images, and an epoch takes 3 · 6 forwards. Original, 4 epochs: 82.
     Finetuning, 2: 46. SSD passes once: 28. SalUn's Rnd Labeling, 3: 64.
     """
-    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
+    group, roles = planned_group(tmp_path), table("ffrrrruuut")
     work = [
-        expected_work(todo_of(lane, label), roles, 10.0)
+        expected_work(work_order_of(group, label), roles, 10.0)
         for label in ("Original", "Finetuning", "SSD", "SalUn")
     ]
     assert work == [820, 460, 280, 640]
-    assert expected_work(todo_of(lane, "SSD", "SalUn"), roles, 1.0) == 28 + 64
-    assert expected_work(todo_of(lane), roles, 1.0) == 0
+    assert expected_work(work_order_of(group, "SSD", "SalUn"), roles, 1.0) == 28 + 64
+    assert expected_work(work_order_of(group), roles, 1.0) == 0
 
 
-def test_the_longest_lane_begins_first_and_equals_keep_their_order(tmp_path: Path) -> None:
-    lane, roles = planned_lane(tmp_path), table("ffrrrruuut")
-    short, long = todo_of(lane, "SSD"), todo_of(lane, "Original")
-    twin = Todo(replace(lane, seed=7), short.generations, "store")
-    tables: dict[str, Roles] = {lane.roles_name: roles}
+def test_the_longest_group_begins_first_and_equals_keep_their_order(tmp_path: Path) -> None:
+    group, roles = planned_group(tmp_path), table("ffrrrruuut")
+    short, long = work_order_of(group, "SSD"), work_order_of(group, "Original")
+    twin = WorkOrder(replace(group, seed=7), short.row_versions, "store")
+    tables: dict[str, Roles] = {group.roles_name: roles}
     assert longest_first([short, long, twin], tables, [1.0, 1.0, 1.0]) == [long, short, twin]
     assert longest_first([short, long, twin], tables, [1.0, 1.0, 9.0])[0] is twin
 
@@ -63,14 +63,14 @@ def test_a_forward_is_counted_on_nothing_but_shapes(tmp_path: Path) -> None:
     and double the channels w: with p places, a first convolution p · 9 · w²/2, three of p · 9 · w²
     and a shortcut p · w²/2. Head: 8 · 10.
     """
-    lane = planned_lane(tmp_path)
+    group = planned_group(tmp_path)
     stages = sum(
         places * (9 * w * w // 2 + 3 * 9 * w * w + w * w // 2)
         for places, w in ((16, 2), (4, 4), (1, 8))
     )
     products = 64 * 27 + 4 * 64 * 9 + stages + 8 * 10
-    network = replace(lane.model, options={"width": 1})
-    (model, checkpoint, _) = networks([replace(lane, model=network)])[0]
+    network = replace(group.model, options={"width": 1})
+    (model, checkpoint, _) = networks([replace(group, model=network)])[0]
     assert check_models([(model, checkpoint, 8)] * 2) == [2 * products] * 2
 
 

@@ -239,7 +239,7 @@ def test_a_wrong_value_is_named_with_its_place(text: str, where: str) -> None:
         ("all", "'all'", "2"),
     ],
 )
-def test_a_lane_never_starts_with_more_workers_than_it_may_have(
+def test_a_group_never_starts_with_more_workers_than_it_may_have(
     value: str, shown: str, near: str
 ) -> None:
     error = refused(GOOD + f"resources:\n  workers: 2\n  min_workers: {value}\n")
@@ -264,13 +264,13 @@ def test_a_wrong_number_of_workers_is_told_before_what_depends_on_it() -> None:
         ("1", [0, 1, 1, 1, 2, 2, 2], "1 to 3"),
     ],
 )
-def test_lanes_are_as_large_as_asked_and_the_last_one_takes_the_rest(
+def test_groups_are_as_large_as_asked_and_the_last_one_takes_the_rest(
     least: str, on: list[int], text: str
 ) -> None:
-    """Of 0 … 6 workers, with 3 a lane."""
+    """Of 0 … 6 workers, with 3 a group."""
     loaded = load(GOOD, f"resources={{workers: 3, min_workers: {least}}}")
     need = loaded.job.resources
-    assert [need.lanes_on(workers) for workers in range(7)] == on
+    assert [need.trials_on(workers) for workers in range(7)] == on
     assert need.workers_text == text
 
 

@@ -102,8 +102,8 @@ def test_every_job_is_valid_and_lists_its_cells(
     monkeypatch.chdir(tmp_path)
     loaded = load_job(job(name))
     grid = loaded.job.grid
-    lanes = len(grid.datasets) * len(grid.seeds)
-    cells = sum(len(methods) for methods in loaded.methods) * lanes
+    groups = len(grid.datasets) * len(grid.seeds)
+    cells = sum(len(methods) for methods in loaded.methods) * groups
     valid = run("validate", job(name))
     assert (valid.exit_code, valid.stdout) == (0, f"{job(name)}: valid, {cells} cells\n")
     dry = run("grid", job(name), "--dry-run")

@@ -18,22 +18,22 @@ from lotus_ray.metrics.summary import summarise
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.report.columns import METRICS
 from lotus_ray.unlearning.problem import Workers
-from tests.toy import Linear, blobs, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_roles
 
 SCORES = ("entropy", "loss", "confidence", "margin")
 TABLE = make_roles("ffrrruutt", [0, 1, 0, 1, 0, 0, 1, 1, 0], 2)
 
 
 def _evaluate(model: torch.nn.Module, pixels: Tensor, workers: Workers | None = None) -> Outputs:
-    warm = make_warm(pixels, TABLE, workers)
+    dataset = make_dataset(pixels, TABLE, workers)
     return evaluate(
         model,
-        {role: warm.split(role) for role in ROLES},
+        {role: dataset.split(role) for role in ROLES},
         roles=np.array(ROLES)[TABLE.roles],
         labels=TABLE.labels,
         num_classes=2,
-        device=warm.device,
-        workers=warm.workers,
+        device=dataset.device,
+        workers=dataset.workers,
     )
 
 

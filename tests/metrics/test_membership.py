@@ -8,7 +8,7 @@ from lotus_ray.metrics import membership_accuracy
 
 
 def test_share_of_the_forget_set_on_the_members_side() -> None:
-    """Members near entropy 0, strangers near 2: the border lies near 1; 3 of 4 lie below it."""
+    """Members near entropy 0, strangers near 2: the checkpoint lies near 1; 3 of 4 lie below it."""
     members, strangers = np.linspace(0, 0.2, 50), np.linspace(1.8, 2, 50)
     assert membership_accuracy(members, strangers, [0.1, 0.2, 0.3, 1.9]) == 0.75
 

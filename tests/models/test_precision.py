@@ -19,7 +19,7 @@ from lotus_ray.grid import local
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models import precision
 from lotus_ray.models.precision import PRECISIONS, use_precision
 from lotus_ray.models.precision import prepare as prepared
@@ -145,8 +145,10 @@ def rows_in(name: str, folder: Path) -> dict[str, Row]:
     store = Store.open(str(folder / name))
     for place, roles in planned.roles.items():
         store.put(place, roles.to_parquet())
-    (lane,) = planned.lanes
-    local.run_lanes([Todo(lane, {c.cell_id: 0 for c in lane.cells}, store.location)], Resources())
+    (group,) = planned.groups
+    local.run_groups(
+        [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, store.location)], Resources()
+    )
     return {row["method"]: row for row in store.rows().values()}
 
 

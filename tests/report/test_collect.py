@@ -10,7 +10,7 @@ from tests.stores import FIRST, LAST, commit
 
 
 def of_metrics(store: Store, version: int) -> None:
-    """Commit a lane under a version of the metrics, as ids and specs know it."""
+    """Commit a group under a version of the metrics, as ids and specs know it."""
     for method, probs in (("original", FIRST), ("gold", FIRST), ("lotus", LAST)):
         commit(store, method, probs=probs, version=version)
 
@@ -56,6 +56,6 @@ def test_seconds_of_devices_are_unknown_where_their_number_changed(store: Store)
     assert found.values["unlearn_device_seconds"] == {1: 120}
     assert found.undefined["unlearn_device_seconds"] == {
         2: "the number of workers changed between attempts",
-        3: "its GPU was shared with other lanes",
+        3: "its GPU was shared with other groups",
     }
     assert set(found.values["unlearn_seconds"]) == {1, 2, 3}

@@ -1,4 +1,4 @@
-"""Metrics computed again from a store: those of a real lane, of old files, without torch."""
+"""Metrics computed again from a store: those of a real group, of old files, without torch."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.recompute import recompute
 from lotus_ray.store.results import Row, Store, sealed
-from tests.trial.test_run_cells import plan_lane, run_todo
+from tests.trial.test_run_cells import plan_group, run_work_order
 
 WRONG = 0.123
 
 
 @pytest.fixture(scope="module")
-def lane(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a real lane: an original, a gold standard and two methods."""
+def group(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a real group: an original, a gold standard and two methods."""
     folder = tmp_path_factory.mktemp("lane")
     data = prepare(SOURCES["digits"], folder / "digits")
-    _, _, todo = plan_lane(data, folder / "store")
-    run_todo(todo)
+    _, _, work_order = plan_group(data, folder / "store")
+    run_work_order(work_order)
     return folder / "store"
 
 
 @pytest.fixture
-def store(lane: Path, tmp_path: Path) -> Store:
-    shutil.copytree(lane, tmp_path / "store")
+def store(group: Path, tmp_path: Path) -> Store:
+    shutil.copytree(group, tmp_path / "store")
     return Store.open(str(tmp_path / "store"))
 
 
@@ -79,7 +79,7 @@ def without_what_is_new(store: Store, row: Row) -> dict[str, bytes]:
     return {SAMPLES: samples.getvalue(), TENSORS: save(tensors)}
 
 
-def test_a_real_lanes_metrics_are_recomputable(store: Store) -> None:
+def test_a_real_groups_metrics_are_recomputable(store: Store) -> None:
     rows = by_method(store)
     assert set(rows) == {"Original", "Gold Std", "Finetuning", "LoTUS"}
     for row in rows.values():

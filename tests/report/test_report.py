@@ -330,7 +330,7 @@ def test_a_method_that_only_failed_is_still_in_the_table(store: Store) -> None:
 
 def test_a_retried_cell_is_no_longer_a_failure(store: Store) -> None:
     commit(store, "lotus", error="loss became nan")
-    commit(store, "lotus", generation=1)
+    commit(store, "lotus", row_version=1)
     assert entry(store).failures == {}
     assert entry(store).n("rf_jsd") == 1
 

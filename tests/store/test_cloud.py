@@ -25,12 +25,12 @@ from lotus_ray.store.objects import cloud
 from lotus_ray.store.objects.address import Address
 from lotus_ray.store.objects.cloud import CloudBlobs
 from lotus_ray.store.objects.errors import Fault
-from lotus_ray.store.objects.retry import Patience
+from lotus_ray.store.objects.retry import RetryPolicy
 from lotus_ray.store.results import OK, Store
 from tests.cloud import KEY, SECRET, Proxy, Road, log_in, new_bucket
 
-QUICK = Patience(first_seconds=0.01, longest_seconds=0.1, total_seconds=20, request_seconds=2)
-HASTY = Patience(first_seconds=0.01, longest_seconds=0.1, total_seconds=0.5, request_seconds=1)
+QUICK = RetryPolicy(first_seconds=0.01, longest_seconds=0.1, total_seconds=20, request_seconds=2)
+HASTY = RetryPolicy(first_seconds=0.01, longest_seconds=0.1, total_seconds=0.5, request_seconds=1)
 
 
 class Roads:
@@ -45,9 +45,9 @@ class Roads:
         server = self.stack.enter_context(self.proxy.running())
         return f"s3://{self.bucket}/runs?scheme=http&endpoint_override={server}"
 
-    def blobs(self, road: Road, patience: Patience = QUICK) -> CloudBlobs:
+    def blobs(self, road: Road, retry_policy: RetryPolicy = QUICK) -> CloudBlobs:
         """Return the objects at the end of a new road."""
-        return CloudBlobs(Address.parse(self.uri(road)), patience)
+        return CloudBlobs(Address.parse(self.uri(road)), retry_policy)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_server_that_is_always_busy_is_left_in_time(
         lambda: blobs.create("x", b"x"),
         lambda: blobs.replace("x", b"x"),
         lambda: blobs.read("x"),
-        lambda: blobs.stamp("x"),
+        lambda: blobs.etag("x"),
         lambda: blobs.names("x/"),
     ):
         start = time.monotonic()

@@ -107,12 +107,12 @@ def test_a_list_is_whole_however_long_it_is(blobs: Blobs, monkeypatch: pytest.Mo
 
 
 def test_a_stamp_changes_with_the_content(blobs: Blobs) -> None:
-    assert blobs.stamp("borders/cell/0000.pt") is None
+    assert blobs.etag("borders/cell/0000.pt") is None
     stamps = set()
     for content in (b"one", b"two", b"three"):
         blobs.replace("borders/cell/0000.pt", content)
-        stamps.add(blobs.stamp("borders/cell/0000.pt"))
-        assert blobs.stamp("borders/cell/0000.pt") in stamps
+        stamps.add(blobs.etag("borders/cell/0000.pt"))
+        assert blobs.etag("borders/cell/0000.pt") in stamps
     assert len(stamps) == 3
 
 
@@ -128,7 +128,7 @@ def test_an_empty_object_is_one(blobs: Blobs) -> None:
     assert blobs.create("empty", b"") is True
     blobs.replace("other", b"")
     assert (blobs.read("empty"), blobs.read("other")) == (b"", b"")
-    assert blobs.stamp("empty") is not None
+    assert blobs.etag("empty") is not None
 
 
 def test_a_folder_goes_with_what_killed_writers_left(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_link_whose_reply_was_lost_is_known_for_our_own(
     ("inner", "ask"),
     [
         ("read_bytes", lambda blobs: blobs.read("rows/a")),
-        ("stat", lambda blobs: blobs.stamp("rows/a")),
+        ("stat", lambda blobs: blobs.etag("rows/a")),
         ("rglob", lambda blobs: blobs.names("rows/")),
         ("iterdir", lambda blobs: blobs.folders("")),
     ],
@@ -193,5 +193,5 @@ def test_below_a_file_lies_nothing(tmp_path: Path) -> None:
     blobs.create("rows", b"a file")
     with pytest.raises(FileNotFoundError):
         blobs.read("rows/a/0000.json")
-    assert blobs.stamp("rows/a/0000.json") is None
+    assert blobs.etag("rows/a/0000.json") is None
     assert blobs.names("rows/a/") == blobs.folders("rows/a/") == []

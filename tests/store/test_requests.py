@@ -15,9 +15,9 @@ import pytest
 
 from lotus_ray.grid.run import Options, missing
 from lotus_ray.grid.status import OUTCOME, status
-from lotus_ray.grid.watch import MANY_LANES, Progress
+from lotus_ray.grid.watch import MANY_GROUPS, Progress
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
 from lotus_ray.store.objects import Blobs
 from lotus_ray.store.results import Store
@@ -86,31 +86,31 @@ def counted(full: Path) -> tuple[Store, Counted]:
     return store, blobs
 
 
-def lanes_of(store: Store) -> Any:
-    """Return a plan: a lane a seed, of the cells that a store has."""
-    lanes: dict[int, list[Any]] = {}
+def groups_of(store: Store) -> Any:
+    """Return a plan: a group a seed, of the cells that a store has."""
+    groups: dict[int, list[Any]] = {}
     for cell_id, row in store.rows().items():
-        lanes.setdefault(row["seed"], []).append(SimpleNamespace(cell_id=cell_id, label="x"))
+        groups.setdefault(row["seed"], []).append(SimpleNamespace(cell_id=cell_id, label="x"))
     return SimpleNamespace(
-        lanes=[
+        groups=[
             SimpleNamespace(cells=cells, original=cells[0], name=f"seed {seed}")
-            for seed, cells in lanes.items()
+            for seed, cells in groups.items()
         ]
     )
 
 
-def opened(planned: Any, store: Store, **options: bool) -> list[Todo]:
+def opened(planned: Any, store: Store, **options: bool) -> list[WorkOrder]:
     """Do what a grid does before it runs anything."""
-    todos = missing(planned, store, Options(**options), Resources())
-    Progress(todos, store, io.StringIO(), 60)
-    return todos
+    work_orders = missing(planned, store, Options(**options), Resources())
+    Progress(work_orders, store, io.StringIO(), 60)
+    return work_orders
 
 
 def test_a_grid_that_has_all_its_rows_is_opened_by_a_few_lists(
     full: Path, counted: tuple[Store, Counted]
 ) -> None:
     store, blobs = counted
-    assert opened(lanes_of(Store.open(str(full))), store) == []
+    assert opened(groups_of(Store.open(str(full))), store) == []
     assert blobs.lists <= 3
     assert blobs.others <= CELLS + 1
     assert 1 < blobs.at_once <= 16
@@ -119,31 +119,31 @@ def test_a_grid_that_has_all_its_rows_is_opened_by_a_few_lists(
 def test_a_grid_that_lacks_all_its_rows_asks_no_more_for_it(
     full: Path, counted: tuple[Store, Counted], tmp_path: Path
 ) -> None:
-    """In an empty store, and where all run again: then of the generation after that of the row."""
-    planned = lanes_of(Store.open(str(full)))
+    """In an empty store, and where all run again: then of the row version after that of the row."""
+    planned = groups_of(Store.open(str(full)))
     store, blobs = counted
     again = opened(planned, store, force=True)
-    assert [set(todo.generations.values()) for todo in again] == [{1}] * SEEDS
+    assert [set(work_order.row_versions.values()) for work_order in again] == [{1}] * SEEDS
     assert blobs.lists <= 3
     empty = Store.open(str(tmp_path))
     empty.blobs = nothing = Counted(empty.blobs)  # type: ignore[assignment]
     new = opened(planned, empty)
-    assert [set(todo.generations.values()) for todo in new] == [{0}] * SEEDS
+    assert [set(work_order.row_versions.values()) for work_order in new] == [{0}] * SEEDS
     assert (nothing.lists, nothing.others) == (3, 1)
 
 
-def test_many_lanes_are_watched_by_two_lists(full: Path, tmp_path: Path) -> None:
-    """And what happens to a cell is told as it is of few lanes: begun, then done."""
+def test_many_groups_are_watched_by_two_lists(full: Path, tmp_path: Path) -> None:
+    """And what happens to a cell is told as it is of few groups: begun, then done."""
     store = Store.open(str(shutil.copytree(full, tmp_path / "store")))
-    planned = lanes_of(store)
-    assert len(planned.lanes) >= MANY_LANES
-    todos = missing(planned, store, Options(force=True), Resources())
+    planned = groups_of(store)
+    assert len(planned.groups) >= MANY_GROUPS
+    work_orders = missing(planned, store, Options(force=True), Resources())
     stream = io.StringIO()
-    progress = Progress(todos, store, stream, 60)
+    progress = Progress(work_orders, store, stream, 60)
     store.blobs = blobs = Counted(store.blobs)  # type: ignore[assignment]
     progress._look()
     assert (blobs.lists, blobs.others, stream.getvalue()) == (2, 0, "")
-    ids = [todos[7].lane.cells[0].cell_id, todos[9].lane.cells[0].cell_id]
+    ids = [work_orders[7].group.cells[0].cell_id, work_orders[9].group.cells[0].cell_id]
     tries = [store.begin(cell_id, 1, {}) for cell_id in ids]
     progress._look()
     for attempt in tries:
@@ -152,7 +152,7 @@ def test_many_lanes_are_watched_by_two_lists(full: Path, tmp_path: Path) -> None
     progress._look()
     assert blobs.lists <= 2 + 5 * len(tries)
     told = [line.split(" s  ")[1].split(";")[0] for line in stream.getvalue().splitlines()]
-    names = [todos[7].lane.name, todos[9].lane.name]
+    names = [work_orders[7].group.name, work_orders[9].group.name]
     states = [f"x, {name}: {state}" for state in ("running", "done") for name in names]
     assert told == states
 
@@ -209,7 +209,7 @@ def test_a_server_is_asked_as_often(full: Path, monkeypatch: pytest.MonkeyPatch)
         for name in local.blobs.names(""):
             server._keep(f"runs/{name}", local.blobs.read(name))
         store = Store.open(f"gs://bucket/runs?scheme=http&endpoint_override={place}")
-        assert opened(lanes_of(local), store) == []
+        assert opened(groups_of(local), store) == []
         assert server.asked["LIST"] <= 3
         assert server.asked.total() <= CELLS + 5
         server.asked.clear()

@@ -49,15 +49,15 @@ def local(tmp_path: Path) -> Store:
     return opened
 
 
-def commit(store: Store, cell_id: str = "cell", generation: int = 0, **row: Any) -> Row:
+def commit(store: Store, cell_id: str = "cell", row_version: int = 0, **row: Any) -> Row:
     """Begin and commit one attempt with two artifacts."""
-    attempt = store.begin(cell_id, generation, {})
+    attempt = store.begin(cell_id, row_version, {})
     return store.commit(attempt, {"status": OK, **row}, FILES)
 
 
-def row_name(cell_id: str = "cell", generation: int = 0) -> str:
+def row_name(cell_id: str = "cell", row_version: int = 0) -> str:
     """Return the name of a row."""
-    return f"rows/{cell_id}/{generation:04d}.json"
+    return f"rows/{cell_id}/{row_version:04d}.json"
 
 
 def flipped(content: bytes, place: int) -> bytes:
@@ -132,8 +132,8 @@ def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
 
 def test_what_each_try_had_is_known_in_order(store: Store) -> None:
     """Two tries for the row before a forced one, then two for that; a torn marker is one worker."""
-    for generation, workers in ((0, 4), (0, 2), (1, 2), (1, 3)):
-        store.begin("cell", generation, {"resources": {"workers": workers}})
+    for row_version, workers in ((0, 4), (0, 2), (1, 2), (1, 3)):
+        store.begin("cell", row_version, {"resources": {"workers": workers}})
         time.sleep(0.002)  # moments are kept to the millisecond
     assert [had["workers"] for had in store.resources_by_attempt("cell")] == [4, 2, 2, 3]
     assert store.resources_by_attempt("cell", 1) == [{"workers": 2}, {"workers": 3}]
@@ -143,7 +143,7 @@ def test_what_each_try_had_is_known_in_order(store: Store) -> None:
     assert store.resources_by_attempt("torn", 0) == [{"workers": 1}]
 
 
-def test_the_second_writer_of_a_generation_receives_the_row_of_the_first(store: Store) -> None:
+def test_the_second_writer_of_a_row_version_receives_the_row_of_the_first(store: Store) -> None:
     first, second = store.begin("cell", 0, {}), store.begin("cell", 0, {})
     ours = store.commit(first, {"status": OK, "value": 1}, FILES)
     theirs = store.commit(second, {"status": OK, "value": 2}, FILES)
@@ -160,22 +160,22 @@ def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
 
 
 def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store) -> None:
-    assert store.next_generations()["cell"] == 0
+    assert store.next_row_versions()["cell"] == 0
     commit(store, status="failed")
     before = store.blobs.read(row_name())
-    assert store.next_generations()["cell"] == 1
-    row = commit(store, generation=1)
+    assert store.next_row_versions()["cell"] == 1
+    row = commit(store, row_version=1)
     assert store.row("cell") == row
     assert (row["status"], row["generation"], row["attempts"]) == (OK, 1, 2)
     assert store.blobs.read(row_name()) == before
 
 
-def test_generations_are_ordered_as_numbers(store: Store) -> None:
+def test_row_versions_are_ordered_as_numbers(store: Store) -> None:
     """As text, 10000 would come before 9999."""
-    commit(store, generation=9999)
-    assert commit(store, generation=10000)["generation"] == 10000
+    commit(store, row_version=9999)
+    assert commit(store, row_version=10000)["generation"] == 10000
     assert store.rows()["cell"]["generation"] == 10000
-    assert store.next_generations()["cell"] == 10001
+    assert store.next_row_versions()["cell"] == 10001
 
 
 def test_cells_do_not_mix(store: Store) -> None:
@@ -214,7 +214,7 @@ def test_a_row_with_any_byte_flipped_is_ignored(local: Store) -> None:
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b'{"row": 1}', b"\xff\xfe"])
 def test_a_file_that_is_no_row_is_ignored(store: Store, content: bytes) -> None:
     row = commit(store)
-    store.blobs.replace(row_name(generation=1), content)
+    store.blobs.replace(row_name(row_version=1), content)
     assert store.row("cell") == row
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_is_not_ours_is_passed_over(
     store.blobs.create(f"rows/cell/{name}", b"{}")
     assert store.rows() == {"cell": row}
     assert store.row("cell") == row
-    assert store.next_generations()["cell"] == 1
+    assert store.next_row_versions()["cell"] == 1
     assert caplog.records == []
 
 
@@ -236,22 +236,22 @@ def test_a_flipped_row_is_named_and_the_earlier_one_is_visible_again(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     earlier = commit(store, status="failed")
-    commit(store, generation=1)
-    flip(store, row_name(generation=1), 200)
+    commit(store, row_version=1)
+    flip(store, row_name(row_version=1), 200)
     assert store.row("cell") == earlier
     assert "rows/cell/0001.json does not match its digest and is ignored" in caplog.text
-    assert store.next_generations()["cell"] == 2
+    assert store.next_row_versions()["cell"] == 2
 
 
 def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
     commit(store)
     flip(store, row_name(), 200)
-    row = commit(store, generation=store.next_generations()["cell"])
+    row = commit(store, row_version=store.next_row_versions()["cell"])
     assert store.row("cell") == row
     assert row["generation"] == 1
 
 
-def test_a_commit_over_a_flipped_row_of_its_generation_is_an_error(store: Store) -> None:
+def test_a_commit_over_a_flipped_row_of_its_row_version_is_an_error(store: Store) -> None:
     commit(store)
     flip(store, row_name(), 200)
     with pytest.raises(StoreError, match="cannot be read back"):
@@ -295,11 +295,11 @@ def test_a_row_cannot_hold_nan(store: Store) -> None:
     assert store.rows() == {}
 
 
-def test_of_two_that_commit_a_generation_both_receive_one_row(store: Store) -> None:
-    for generation in range(20):
-        rows = race(lambda number, g=generation: commit(store, generation=g, value=number))
+def test_of_two_that_commit_a_row_version_both_receive_one_row(store: Store) -> None:
+    for row_version in range(20):
+        rows = race(lambda number, g=row_version: commit(store, row_version=g, value=number))
         assert rows[0] == rows[1] == store.row("cell")
-        assert rows[0]["generation"] == generation
+        assert rows[0]["generation"] == row_version
     assert len(store.blobs.names("rows/")) == 20
 
 
@@ -317,9 +317,9 @@ def test_what_is_torn_or_flipped_is_put_anew(
     store: Store, found: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.put("roles/x.parquet", b"one")
-    stamp = store.stamp("roles/x.parquet")
+    etag = store.etag("roles/x.parquet")
     store.put("roles/x.parquet", b"one")
-    assert (store.stamp("roles/x.parquet"), caplog.messages) == (stamp, [])
+    assert (store.etag("roles/x.parquet"), caplog.messages) == (etag, [])
     store.replace("roles/x.parquet", found)
     store.put("roles/x.parquet", b"one")
     assert store.find("roles/x.parquet") == b"one"
@@ -349,11 +349,11 @@ def test_opening_a_store_writes_nothing(place: str) -> None:
 
 def test_a_store_is_known_by_its_mark_wherever_it_is_opened(store: Store, tmp_path: Path) -> None:
     mark = store.mark() or ""
-    assert Store.open(store.location).hindrance(mark) == ""
+    assert Store.open(store.location).access_error(mark) == ""
     other = Store.open(str(tmp_path / "other"))
-    assert other.hindrance(mark) == "there is none"
+    assert other.access_error(mark) == "there is none"
     other.check_writable()
-    assert other.hindrance(mark) == "another one lies there"
+    assert other.access_error(mark) == "another one lies there"
 
 
 def test_addresses_of_objects_are_for_people(store: Store) -> None:
@@ -489,11 +489,11 @@ def test_a_full_disk_leaves_no_row(tmp_path: Path, row_bytes: int, artifact_byte
     store = Store.open(str(tmp_path))
     assert store.rows() == {}
     assert not any("/." in name for name in files(tmp_path))
-    row = commit(store, generation=store.next_generations()["cell"])
+    row = commit(store, row_version=store.next_row_versions()["cell"])
     assert store.rows() == {"cell": row}
 
 
-def test_a_disk_with_room_takes_the_same_row(tmp_path: Path) -> None:
+def test_a_disk_with_cache_space_takes_the_same_row(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path, "100", "1000"], check=True, timeout=60
     )
@@ -513,7 +513,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp()
         self.store = Store.open(self.folder)
         self.begun: dict[str, int] = {}
-        self.committed: dict[str, dict[int, str | None]] = {}  # attempt by generation, or broken
+        self.committed: dict[str, dict[int, str | None]] = {}  # attempt by row version, or broken
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
@@ -523,19 +523,19 @@ class StoreMachine(RuleBasedStateMachine):
         rows = self.committed.get(cell_id, {})
         return next((rows[g] for g in sorted(rows, reverse=True) if rows[g]), None)
 
-    def _begin(self, cell_id: str, generation: int) -> Attempt:
+    def _begin(self, cell_id: str, row_version: int) -> Attempt:
         self.begun[cell_id] = self.begun.get(cell_id, 0) + 1
-        return self.store.begin(cell_id, generation, {})
+        return self.store.begin(cell_id, row_version, {})
 
     @rule(target=attempts, cell_id=cells)
     def begin(self, cell_id: str) -> Attempt:
         rows = self.committed.get(cell_id, {})
-        assert self.store.next_generations()[cell_id] == max(rows, default=-1) + 1
-        return self._begin(cell_id, self.store.next_generations()[cell_id])
+        assert self.store.next_row_versions()[cell_id] == max(rows, default=-1) + 1
+        return self._begin(cell_id, self.store.next_row_versions()[cell_id])
 
     @rule(target=attempts, other=attempts)
     def begin_beside(self, other: Attempt) -> Attempt:
-        return self._begin(other.cell_id, other.generation)
+        return self._begin(other.cell_id, other.row_version)
 
     @rule(attempt=attempts)
     def write_an_artifact_only(self, attempt: Attempt) -> None:
@@ -548,7 +548,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
     def commit(self, attempt: Attempt, status: str) -> None:
         rows = self.committed.setdefault(attempt.cell_id, {})
-        rows.setdefault(attempt.generation, attempt.attempt_id)
+        rows.setdefault(attempt.row_version, attempt.attempt_id)
         artifacts = {"a": attempt.attempt_id.encode(), "b": b""}
         if self.visible(attempt.cell_id) is None:
             with pytest.raises(StoreError):
@@ -560,9 +560,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
     def commit_beside_another(self, attempt: Attempt, status: str) -> None:
         """A twin begins, and both commit at the same moment: one of them wins, if none had won."""
-        both = (attempt, self._begin(attempt.cell_id, attempt.generation))
+        both = (attempt, self._begin(attempt.cell_id, attempt.row_version))
         rows = self.committed.setdefault(attempt.cell_id, {})
-        new = attempt.generation not in rows
+        new = attempt.row_version not in rows
 
         def write(number: int) -> Row | None:
             content = {"a": both[number].attempt_id.encode(), "b": b""}
@@ -573,17 +573,17 @@ class StoreMachine(RuleBasedStateMachine):
 
         found = race(write)
         if new:
-            name = row_name(attempt.cell_id, attempt.generation)
+            name = row_name(attempt.cell_id, attempt.row_version)
             row = unsealed(self.store.blobs.read(name))
             assert row is not None
             assert row["attempt_id"] in [one.attempt_id for one in both]
-            rows[attempt.generation] = row["attempt_id"]
+            rows[attempt.row_version] = row["attempt_id"]
         assert found[0] == found[1]
         assert (found[0] and found[0]["attempt_id"]) == self.visible(attempt.cell_id)
 
-    @rule(cell_id=cells, generation=st.integers(0, 2))
-    def keep_a_border(self, cell_id: str, generation: int) -> None:
-        self.store.replace(f"borders/{cell_id}/{generation:04d}.pt", b"border")
+    @rule(cell_id=cells, row_version=st.integers(0, 2))
+    def keep_a_checkpoint(self, cell_id: str, row_version: int) -> None:
+        self.store.replace(f"borders/{cell_id}/{row_version:04d}.pt", b"border")
 
     @rule(cell_id=cells)
     def collect(self, cell_id: str) -> None:
@@ -594,12 +594,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(cell_id=cells, which=st.integers(0, 9), place=st.integers(0, 10_000))
     def flip_a_byte(self, cell_id: str, which: int, place: int) -> None:
         rows = self.committed.get(cell_id, {})
-        good = [generation for generation, attempt in rows.items() if attempt]
+        good = [row_version for row_version, attempt in rows.items() if attempt]
         if good:
-            generation = good[which % len(good)]
-            name = row_name(cell_id, generation)
+            row_version = good[which % len(good)]
+            name = row_name(cell_id, row_version)
             flip(self.store, name, place % len(self.store.blobs.read(name)))
-            rows[generation] = None
+            rows[row_version] = None
 
     @rule()
     def open_again(self) -> None:

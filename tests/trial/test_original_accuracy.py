@@ -15,11 +15,11 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.grid import local
-from lotus_ray.job.cells import Lane, plan
+from lotus_ray.job.cells import CellGroup, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import locate_data
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.store.results import Store
 from lotus_ray.trial.expectation import check_accuracy
@@ -64,8 +64,10 @@ def run(folder: Path, manifest: Path, *overrides: str, limit: int | None = None)
     store = Store.open(str(folder))
     for name, roles in planned.roles.items():
         store.put(name, roles.to_parquet())
-    (lane,) = planned.lanes
-    local.run_lanes([Todo(lane, {c.cell_id: 0 for c in lane.cells}, str(folder))], Resources())
+    (group,) = planned.groups
+    local.run_groups(
+        [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, str(folder))], Resources()
+    )
     return {row["method"]: row for row in store.rows().values()}
 
 
@@ -126,11 +128,11 @@ def test_without_an_expectation_and_in_smoke_rows_nothing_is_checked(
 
 
 @pytest.fixture(scope="module")
-def lane(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Lane:
+def group(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> CellGroup:
     folder = tmp_path_factory.mktemp("lane")
     (folder / "job.yaml").write_text(JOB)
     loaded = load_job(folder / "job.yaml", [f"dataset.manifest={toy}"])
-    return plan(loaded, locate_data(loaded, folder)).lanes[0]
+    return plan(loaded, locate_data(loaded, folder)).groups[0]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def lane(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Lane:
     ],
 )
 def test_the_accuracy_is_that_of_unseen_and_test_set_together(
-    lane: Lane, expected: float | None, tolerance: float, passes: bool
+    group: CellGroup, expected: float | None, tolerance: float, passes: bool
 ) -> None:
     """Right about 5 of 6 unseen and 3 of 4 test images: 8/10; what it trained on plays no part."""
     roles = np.array(["forget"] * 5 + ["unseen"] * 6 + ["test"] * 4 + ["rest"] * 5)
@@ -154,9 +156,9 @@ def test_the_accuracy_is_that_of_unseen_and_test_set_together(
     predicted = np.array([0] * 5 + [1, 1, 1, 1, 1, 0] + [1, 1, 1, 0] + [0] * 5)
     none = np.zeros(20)
     outputs = Outputs(roles, labels, predicted, none, none, none, none, none, {})
-    lane = replace(lane, expected_accuracy=expected, accuracy_tolerance=tolerance)
+    group = replace(group, expected_accuracy=expected, accuracy_tolerance=tolerance)
     if passes:
-        check_accuracy(lane, outputs)
+        check_accuracy(group, outputs)
     else:
         with pytest.raises(DataError, match=r"0\.8000 .* 0\.[78][64]00 ± 0\.03"):
-            check_accuracy(lane, outputs)
+            check_accuracy(group, outputs)

@@ -20,14 +20,14 @@ from lotus_ray.grid import local
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial import original_logits as module
 from lotus_ray.trial.original_logits import LogitsFiles, known_logits
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.problem import Batch, LogitsCache, Workers
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 KEY = {"weights": "abc", "data": "def"}
@@ -94,24 +94,24 @@ def test_a_store_that_refuses_them_does_not_stop_the_run(
 
 
 def known(tmp_path: Path, table: Any = TABLE) -> tuple[LogitsCache, list[int]]:
-    """Return the logits that a lane gets, and how many images the network was asked for."""
-    warm = make_warm(blobs(13, 2), table)
+    """Return the logits that a group gets, and how many images the network was asked for."""
+    dataset = make_dataset(blobs(13, 2), table)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double().requires_grad_(False)
     calls: list[int] = []
     model.register_forward_hook(lambda module, args, out: calls.append(len(out)))
     store = Store.open(str(tmp_path))
-    return known_logits(model, table, warm.split, store, KEY, Workers()), calls
+    return known_logits(model, table, dataset.split, store, KEY, Workers()), calls
 
 
-def test_a_second_lane_asks_the_network_nothing(tmp_path: Path) -> None:
+def test_a_second_group_asks_the_network_nothing(tmp_path: Path) -> None:
     first, calls = known(tmp_path)
     again, none = known(tmp_path)
     assert (sum(calls), none) == (13, [])
     assert torch.equal(first.of(torch.arange(13)), again.of(torch.arange(13)))
 
 
-def test_lanes_with_other_roles_share_what_is_held_out(tmp_path: Path) -> None:
+def test_groups_with_other_roles_share_what_is_held_out(tmp_path: Path) -> None:
     """Another forget set, and unseen and test set swapped in part: 8 of 13 are computed."""
     known(tmp_path)
     other = make_roles("rfrfrrrrtuutu", [n % 2 for n in range(13)], 2)
@@ -137,7 +137,7 @@ class Asked(LogitsCache):
 @pytest.mark.parametrize("name", ["lotus", "bad_teacher", "scrub"])
 def test_known_logits_give_the_weights_of_a_teacher_that_is_asked(name: str) -> None:
     """In float64, over three epochs of several batches each; to rounding, for batches differ."""
-    warm = make_warm(
+    dataset = make_dataset(
         blobs(60, 3), make_roles("f" * 12 + "r" * 40 + "uuuutttt", list(range(3)) * 20, 3)
     )
     model = Linear(12, 3)
@@ -145,7 +145,7 @@ def test_known_logits_give_the_weights_of_a_teacher_that_is_asked(name: str) -> 
     nn.init.normal_(model.head.weight)
     results = []
     for cached in (True, False):
-        problem = make_problem(copy.deepcopy(model), warm, batch_size=7)
+        problem = make_problem(copy.deepcopy(model), dataset, batch_size=7)
         if not cached:
             size = (problem.num_rows, problem.num_classes, problem.workers)
             problem.original_logits = Asked(problem.original, *size)
@@ -174,7 +174,7 @@ class Headless(nn.Module):
 def test_a_constant_teacher_is_not_run(disturb: Callable[[Tensor], object], asked: int) -> None:
     """Five images to forget: a head of zeros answers its bias; one look makes sure."""
     problem = make_problem(
-        Linear(12, 3), make_warm(blobs(9, 3), make_roles("fffffruut", [0] * 9, 3))
+        Linear(12, 3), make_dataset(blobs(9, 3), make_roles("fffffruut", [0] * 9, 3))
     )
     model = Headless().double().requires_grad_(False)
     disturb(model.head.weight)
@@ -207,11 +207,14 @@ def rows_of(store: Path, *overrides: str) -> dict[str, Row]:
     opened = Store.open(str(store))
     for name, roles in planned.roles.items():
         opened.put(name, roles.to_parquet())
-    todos = [
-        Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, str(store)) for lane in planned.lanes
+    work_orders = [
+        WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, str(store))
+        for group in planned.groups
     ]
-    room = todos[0].room
-    local.run_lanes([replace(todo, room=room) for todo in todos], Resources())
+    cache_space = work_orders[0].cache_space
+    local.run_groups(
+        [replace(work_order, cache_space=cache_space) for work_order in work_orders], Resources()
+    )
     found = opened.rows().values()
     return {f"{row['method']} {row['seed']}": row for row in found}
 
@@ -219,7 +222,7 @@ def rows_of(store: Path, *overrides: str) -> dict[str, Row]:
 def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
     """Two seeds decode each of 1,797 digits once together, and no original is asked anything.
 
-    A random network is asked about the forget set, once a lane, for a metric.
+    A random network is asked about the forget set, once a group, for a metric.
     What the student meets is what it trains on, and one evaluation of every image.
     """
     rows = rows_of(

@@ -1,4 +1,4 @@
-"""A lane in this process: rows, artifacts, failures, and what is skipped."""
+"""A group in this process: rows, artifacts, failures, and what is skipped."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.grid import local
-from lotus_ray.job.cells import Lane, plan
+from lotus_ray.job.cells import CellGroup, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import Todo, load_roles
+from lotus_ray.job.work_order import WorkOrder, load_roles
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
 from lotus_ray.store.results import Attempt, Store
-from lotus_ray.trial import run as lane_module
-from lotus_ray.trial.checkpoints import StoredBorders
+from lotus_ray.trial import run as group_module
+from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.row import machine_facts
 from lotus_ray.trial.run import WEIGHTS
-from lotus_ray.unlearning.checkpoint import Border
+from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
-from lotus_ray.unlearning.problem import LogitsCache, Phase, Problem, Split
+from lotus_ray.unlearning.problem import LogitsCache, Phase, Problem, SampleSet
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = [
@@ -51,27 +51,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
     return prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
 
 
-def plan_lane(data: shards.Manifest, store: Path, *overrides: str) -> tuple[Lane, Store, Todo]:
-    """Plan a small lane and write its roles; everything is missing."""
+def plan_group(
+    data: shards.Manifest, store: Path, *overrides: str
+) -> tuple[CellGroup, Store, WorkOrder]:
+    """Plan a small group and write its roles; everything is missing."""
     planned = plan(load_job(JOB, [*QUICK, *overrides]), [data], limit=40)
     opened = Store.open(str(store))
     for name, roles in planned.roles.items():
         opened.put(name, roles.to_parquet())
-    lane = planned.lanes[0]
-    return lane, opened, Todo(lane, {cell.cell_id: 0 for cell in lane.cells}, str(store))
+    group = planned.groups[0]
+    return group, opened, WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, str(store))
 
 
-def run_todo(todo: Todo) -> None:
+def run_work_order(work_order: WorkOrder) -> None:
     """Run what is missing in this process."""
-    local.run_lanes([todo], Resources())
+    local.run_groups([work_order], Resources())
 
 
 def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = plan_lane(data, tmp_path)
-    run_todo(todo)
+    group, store, work_order = plan_group(data, tmp_path)
+    run_work_order(work_order)
     rows = store.rows()
-    assert rows.keys() == {cell.cell_id for cell in lane.cells}
-    for cell in lane.cells:
+    assert rows.keys() == {cell.cell_id for cell in group.cells}
+    for cell in group.cells:
         row = rows[cell.cell_id]
         assert row["status"] == "ok"
         assert row["spec"] == cell.spec
@@ -83,11 +85,11 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
         assert all(0 <= row["metrics"][f"{r}_accuracy"] <= 1 for r in ("forget", "test"))
         for name in row["artifacts"]:
             assert store.artifact(row, name)
-    lotus = rows[lane.cells[-1].cell_id]
+    lotus = rows[group.cells[-1].cell_id]
     assert lotus["phases"][0]["tau"] > 0
     original, unlearned = (
         weights_from_bytes(store.artifact(rows[c.cell_id], WEIGHTS))
-        for c in (lane.original, lane.cells[-1])
+        for c in (group.original, group.cells[-1])
     )
     assert not torch.equal(original["fc.weight"], unlearned["fc.weight"])
 
@@ -95,12 +97,12 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
 def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
     data: shards.Manifest, tmp_path: Path
 ) -> None:
-    """Cell by cell, each in a lane of its own, the metrics are those of one lane."""
-    lane, whole, todo = plan_lane(data, tmp_path / "whole")
-    run_todo(todo)
-    _, parts, _ = plan_lane(data, tmp_path / "parts")
-    for cell in lane.cells:
-        run_todo(Todo(lane, {cell.cell_id: 0}, str(tmp_path / "parts")))
+    """Cell by cell, each in a group of its own, the metrics are those of one group."""
+    group, whole, work_order = plan_group(data, tmp_path / "whole")
+    run_work_order(work_order)
+    _, parts, _ = plan_group(data, tmp_path / "parts")
+    for cell in group.cells:
+        run_work_order(WorkOrder(group, {cell.cell_id: 0}, str(tmp_path / "parts")))
     for cell_id, row in whole.rows().items():
         assert parts.rows()[cell_id]["metrics"] == row["metrics"]
 
@@ -108,31 +110,31 @@ def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
 def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked once: a lane that goes on later reads it, and has the metric of one whole lane.
+    """It is asked once: a group that goes on later reads it, and has the metric of one whole group.
 
     ZRF is 1 less the mean of scipy's distance squared, between that and the cell's own answers.
     """
-    lane, store, todo = plan_lane(data, tmp_path)
+    group, store, work_order = plan_group(data, tmp_path)
     random_logits, forgotten = Problem.random_logits, {}
 
-    def watched(problem: Problem, split: Split) -> LogitsCache:
+    def watched(problem: Problem, split: SampleSet) -> LogitsCache:
         for batch in split:
             forgotten.update(zip(batch.rows.tolist(), batch.images, strict=True))
         return random_logits(problem, split)
 
     monkeypatch.setattr(Problem, "random_logits", watched)
-    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    run_work_order(WorkOrder(group, {group.original.cell_id: 0}, str(tmp_path)))
     images = torch.stack([forgotten[row] for row in sorted(forgotten)])
 
     def refuse(place: object) -> None:
         raise AssertionError("a random network was built")
 
     monkeypatch.setattr("lotus_ray.trial.run._Place.random_model", refuse)
-    run_todo(todo)
+    run_work_order(work_order)
     rows = store.rows()
-    original = store.artifact(rows[lane.original.cell_id], TENSORS)
+    original = store.artifact(rows[group.original.cell_id], TENSORS)
     random = random_forget_probs(original)
-    network = models.build(lane.model, lane.seed, "random weights")
+    network = models.build(group.model, group.seed, "random weights")
     assert random.shape == forget_probs(original).shape == (40, 10)
     assert random.dtype == np.float64
     found = {}
@@ -150,18 +152,18 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
 
 
 def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = plan_lane(data, tmp_path)
-    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
-    first = store.rows()[lane.original.cell_id]
-    run_todo(todo)
-    assert store.rows()[lane.original.cell_id] == first
-    assert len(store.rows()) == len(lane.cells)
+    group, store, work_order = plan_group(data, tmp_path)
+    run_work_order(WorkOrder(group, {group.original.cell_id: 0}, str(tmp_path)))
+    first = store.rows()[group.original.cell_id]
+    run_work_order(work_order)
+    assert store.rows()[group.original.cell_id] == first
+    assert len(store.rows()) == len(group.cells)
 
 
 def test_a_store_that_does_not_answer_fails_no_cell(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a border is to be read; another error of the same place makes a failed row."""
+    """Where a checkpoint is to be read; another error of the same place makes a failed row."""
 
     def broken(error: Exception) -> Callable[..., None]:
         def load(*_: object) -> None:
@@ -169,38 +171,38 @@ def test_a_store_that_does_not_answer_fails_no_cell(
 
         return load
 
-    lane, store, todo = plan_lane(data, tmp_path)
-    monkeypatch.setattr(StoredBorders, "load", broken(StoreUnreachable("HTTP 503")))
+    group, store, work_order = plan_group(data, tmp_path)
+    monkeypatch.setattr(StoredCheckpoints, "load", broken(StoreUnreachable("HTTP 503")))
     with pytest.raises(StoreUnreachable):
-        run_todo(todo)
+        run_work_order(work_order)
     assert store.rows() == {}
-    monkeypatch.setattr(StoredBorders, "load", broken(OSError("broken")))
-    run_todo(todo)
-    assert [row["status"] for row in store.rows().values()] == ["failed"] * len(lane.cells)
+    monkeypatch.setattr(StoredCheckpoints, "load", broken(OSError("broken")))
+    run_work_order(work_order)
+    assert [row["status"] for row in store.rows().values()] == ["failed"] * len(group.cells)
 
 
-def test_a_lane_cut_off_goes_on_from_the_last_border(
+def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C after the seventh border of the original: the next run trains five phases more."""
-    _, whole, todo = plan_lane(data, tmp_path / "whole")
-    run_todo(todo)
-    lane, store, todo = plan_lane(data, tmp_path / "cut")
-    todo = replace(todo, checkpoint_seconds=0)
-    offer, offers = StoredBorders.offer, []
+    """Ctrl-C after the seventh checkpoint of the original: the next run trains five phases more."""
+    _, whole, work_order = plan_group(data, tmp_path / "whole")
+    run_work_order(work_order)
+    group, store, work_order = plan_group(data, tmp_path / "cut")
+    work_order = replace(work_order, checkpoint_seconds=0)
+    save_if_due, offers = StoredCheckpoints.save_if_due, []
 
-    def cut(self: StoredBorders, border: Callable[[], Border]) -> None:
-        offer(self, border)
+    def cut(self: StoredCheckpoints, checkpoint: Callable[[], Checkpoint]) -> None:
+        save_if_due(self, checkpoint)
         offers.append(1)
         if len(offers) == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StoredBorders, "offer", cut)
+    monkeypatch.setattr(StoredCheckpoints, "offer", cut)
     with pytest.raises(KeyboardInterrupt):
-        run_todo(todo)
+        run_work_order(work_order)
     assert store.rows() == {}
-    run_todo(todo)
-    original = store.rows()[lane.original.cell_id]
+    run_work_order(work_order)
+    original = store.rows()[group.original.cell_id]
     assert (original["attempts"], original["resumed_at_phase"]) == (2, 7)
     assert len(original["phases"]) == 12
     assert original["timing"]["checkpoint_seconds"] > 0
@@ -238,10 +240,10 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     error: Exception,
     status: str,
 ) -> None:
-    _, store, todo = plan_lane(data, tmp_path)
+    _, store, work_order = plan_group(data, tmp_path)
     monkeypatch.setitem(METHODS, "finetune", Broken)
     monkeypatch.setattr(Broken, "error", error)
-    run_todo(todo)
+    run_work_order(work_order)
     by_method = {row["method"]: row for row in store.rows().values()}
     assert {name: row["status"] for name, row in by_method.items()} == {
         "Original": "ok",
@@ -258,17 +260,17 @@ def test_a_cell_that_outgrows_its_part_of_a_gpu_leaves_no_row(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole GPU may hold it. Memory of the machine is no such matter."""
-    _, store, todo = plan_lane(data, tmp_path)
+    _, store, work_order = plan_group(data, tmp_path)
     monkeypatch.setitem(METHODS, "finetune", Broken)
     monkeypatch.setattr(Broken, "error", torch.cuda.OutOfMemoryError("no device memory"))
     facts = machine_facts(torch.device("cpu"), workers=1)
     facts["resources"]["gpus_per_worker"] = 0.25
     monkeypatch.setattr(local, "machine_facts", lambda *_, **__: facts)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        run_todo(todo)
+        run_work_order(work_order)
     assert {row["method"] for row in store.rows().values()} == {"Original", "Gold Std"}
     monkeypatch.setattr(Broken, "error", MemoryError("no memory"))
-    run_todo(todo)
+    run_work_order(work_order)
     rows = {row["method"]: row for row in store.rows().values()}
     assert rows["Finetuning"]["status"] == "oom"
     assert rows["LoTUS"]["status"] == "ok"
@@ -276,32 +278,32 @@ def test_a_cell_that_outgrows_its_part_of_a_gpu_leaves_no_row(
 
 
 def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = plan_lane(
+    group, store, work_order = plan_group(
         data, tmp_path, "grid.models.0.train={epochs: 3, lr: 1.0e+38, batch_size: 8}"
     )
-    run_todo(todo)
+    run_work_order(work_order)
     rows = store.rows()
-    assert rows[lane.original.cell_id]["status"] == "diverged"
-    lotus = rows[lane.cells[-1].cell_id]
+    assert rows[group.original.cell_id]["status"] == "diverged"
+    lotus = rows[group.cells[-1].cell_id]
     assert lotus["status"] == "failed"
     assert "its original was not trained" in lotus["error"]["message"]
 
 
 def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path) -> None:
     """Trained weights written to a file: without a recipe they are the original, unchanged."""
-    lane, store, todo = plan_lane(data, tmp_path / "a")
-    run_todo(todo)
-    trained = store.rows()[lane.original.cell_id]
+    group, store, work_order = plan_group(data, tmp_path / "a")
+    run_work_order(work_order)
+    trained = store.rows()[group.original.cell_id]
     file = tmp_path / "original.safetensors"
     file.write_bytes(store.artifact(trained, WEIGHTS))
-    given, second, again = plan_lane(
+    given, second, again = plan_group(
         data,
         tmp_path / "b",
         "grid.models.0.train={}",
         f"grid.models.0.initial_checkpoint={file}",
         "grid.methods=[original, {name: lotus, alpha: 8}]",
     )
-    run_todo(again)
+    run_work_order(again)
     rows = second.rows()
     assert rows[given.original.cell_id]["metrics"] == trained["metrics"]
     lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
@@ -316,7 +318,7 @@ def test_a_checkpoint_takes_the_place_of_a_download(
     network = models.build(ModelSpec("test_vit", 10, options={"img_size": 8, "patch_size": 2}), 5)
     file = tmp_path / "w.safetensors"
     file.write_bytes(weights_to_bytes(network))
-    lane, store, todo = plan_lane(
+    group, store, work_order = plan_group(
         data,
         tmp_path / "store",
         "model.name=test_vit",
@@ -331,20 +333,20 @@ def test_a_checkpoint_takes_the_place_of_a_download(
         raise OSError("no network")
 
     monkeypatch.setattr("timm.models._hub.hf_hub_download", refuse)
-    run_todo(todo)
-    row = store.rows()[lane.original.cell_id]
+    run_work_order(work_order)
+    row = store.rows()[group.original.cell_id]
     found = weights_from_bytes(store.artifact(row, WEIGHTS))
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
 
 
 def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Path) -> None:
     """One step with lr 1e30 leaves finite weights whose outputs are not: still `diverged`."""
-    _, store, todo = plan_lane(
+    _, store, work_order = plan_group(
         data,
         tmp_path,
         "grid.methods=[{name: finetune, epochs: 1, lr: 1.0e+30}, lotus]",
     )
-    run_todo(todo)
+    run_work_order(work_order)
     assert {row["method"]: row["status"] for row in store.rows().values()} == {
         "Original": "ok",
         "Finetuning": "diverged",
@@ -355,44 +357,44 @@ def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Pa
 def test_an_original_that_fails_after_training_feeds_nobody(
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its weights cannot be written: what starts from it fails in this lane as in any later one."""
-    _, store, todo = plan_lane(data, tmp_path, "grid.methods=[finetune]")
+    """Its weights cannot be written: what starts from it fails here as in any later group."""
+    _, store, work_order = plan_group(data, tmp_path, "grid.methods=[finetune]")
 
     def no_memory(model: torch.nn.Module) -> bytes:
         raise MemoryError("no memory")
 
     monkeypatch.setattr("lotus_ray.trial.run.weights_to_bytes", no_memory)
-    run_todo(todo)
+    run_work_order(work_order)
     rows = {row["method"]: row for row in store.rows().values()}
     assert rows["Original"]["status"] == "oom"
     assert "its original was not trained" in rows["Finetuning"]["error"]["message"]
 
 
 def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
-    lane, store, todo = plan_lane(data, tmp_path)
-    table = tmp_path / lane.roles_name
+    group, store, work_order = plan_group(data, tmp_path)
+    table = tmp_path / group.roles_name
     other = Roles.from_parquet(table.read_bytes())
     other.roles[0] = (other.roles[0] + 1) % 4
     table.write_bytes(other.to_parquet())
     with pytest.raises(DataError, match="roles changed"):
-        run_todo(todo)
+        run_work_order(work_order)
     assert store.rows() == {}
 
 
 def test_a_torn_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
     """At any length, or gone: the error says what to do, and no cell gets a row."""
-    lane, store, todo = plan_lane(data, tmp_path)
-    table = tmp_path / lane.roles_name
+    group, store, work_order = plan_group(data, tmp_path)
+    table = tmp_path / group.roles_name
     content = table.read_bytes()
     for size in (0, 3, 100, len(content) // 2, len(content) - 9, len(content) - 1):
         table.write_bytes(content[:size])
         with pytest.raises(DataError, match="the table of roles is torn") as raised:
-            run_todo(todo)
+            run_work_order(work_order)
         assert raised.value.where == str(table)
         assert "again" in raised.value.next_command
     table.unlink()
     with pytest.raises(DataError, match="the table of roles is gone"):
-        run_todo(todo)
+        run_work_order(work_order)
     assert store.rows() == {}
 
 
@@ -400,8 +402,8 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
     data: shards.Manifest, tmp_path: Path
 ) -> None:
     """Whatever byte: it says so, or it reads as the same roles."""
-    lane, _, todo = plan_lane(data, tmp_path)
-    table = tmp_path / lane.roles_name
+    group, _, work_order = plan_group(data, tmp_path)
+    table = tmp_path / group.roles_name
     content = table.read_bytes()
     good = Roles.from_parquet(content)
     for place in range(0, len(content), 23):
@@ -409,7 +411,7 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
         flipped[place] ^= 0x41
         table.write_bytes(flipped)
         try:
-            found = load_roles(todo)
+            found = load_roles(work_order)
         except DataError:
             continue
         assert found.digest == good.digest
@@ -419,16 +421,16 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
 def test_a_damaged_original_makes_no_row_of_another_cell(
     data: shards.Manifest, tmp_path: Path, name: str
 ) -> None:
-    """Damaged after the grid was planned: the lane ends with the store's error, exit 5."""
-    lane, store, todo = plan_lane(data, tmp_path)
-    run_todo(Todo(lane, {lane.original.cell_id: 0}, str(tmp_path)))
+    """Damaged after the grid was planned: the group ends with the store's error, exit 5."""
+    group, store, work_order = plan_group(data, tmp_path)
+    run_work_order(WorkOrder(group, {group.original.cell_id: 0}, str(tmp_path)))
     [row] = store.rows().values()
     file = tmp_path / row["artifacts"][name]["name"]
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(ArtifactDamaged, match="changed since it was written") as raised:
-        run_todo(todo)
+        run_work_order(work_order)
     assert raised.value.exit_code == 5
     assert list(store.rows().values()) == [row]
 
@@ -437,11 +439,11 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
     data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row comes between our training and our commit, with other weights than ours."""
-    lane, store, todo = plan_lane(data, tmp_path, "grid.methods=[original, {name: ssd}]")
+    group, store, work_order = plan_group(data, tmp_path, "grid.methods=[original, {name: ssd}]")
     commit, theirs, taught = Store.commit, [], []
 
     def late(self: Store, attempt: Attempt, row: dict, artifacts: dict) -> dict:  # type: ignore[type-arg]
-        if attempt.cell_id == lane.original.cell_id:
+        if attempt.cell_id == group.original.cell_id:
             weights = weights_from_bytes(artifacts[WEIGHTS])
             changed = {name: value.clone() for name, value in weights.items()}
             changed["fc.bias"] += 1
@@ -449,7 +451,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
             theirs.append(commit(self, self.begin(attempt.cell_id, 0, {}), row, other))
         return commit(self, attempt, row, artifacts)
 
-    load = lane_module._load_original
+    load = group_module._load_original
 
     def loaded(*arguments: Any) -> Any:
         teacher = load(*arguments)
@@ -457,10 +459,10 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
         return teacher
 
     monkeypatch.setattr(Store, "commit", late)
-    monkeypatch.setattr(lane_module, "_load_original", loaded)
-    run_todo(todo)
+    monkeypatch.setattr(group_module, "_load_original", loaded)
+    run_work_order(work_order)
     rows = store.rows()
-    assert rows[lane.original.cell_id] == theirs[0]
+    assert rows[group.original.cell_id] == theirs[0]
     assert {row["status"] for row in rows.values()} == {"ok"}
     kept = weights_from_bytes(store.artifact(theirs[0], WEIGHTS))
     assert len(taught) == 1

@@ -1,4 +1,4 @@
-"""What a lane works on: every image once, bad ones left out, streaming where there is no room."""
+"""What a group works on: every image once, bad ones left out, streaming where there is no room."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
 from lotus_ray.data.pixels.cache import decode_here
-from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Row, Store
-from lotus_ray.trial.images import Decoders, gather
+from lotus_ray.trial.images import Decoders, prepare_images
 from lotus_ray.trial.run import WEIGHTS
 from tests.toy import PLAIN, Sample, png, reseal, source, table
 
@@ -29,8 +29,8 @@ JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 DECODERS = Decoders(decode_here, stream_here)
 
 
-class _Lane:
-    """What `gather` asks of a lane."""
+class _Group:
+    """What `gather` asks of a group."""
 
     def __init__(self, manifest: Manifest, window: int | None = None) -> None:
         self.manifests = (manifest.directory,)
@@ -38,8 +38,8 @@ class _Lane:
         self.shuffle_window = window
 
 
-def lane(*arguments: Any) -> Any:
-    return _Lane(*arguments)
+def group(*arguments: Any) -> Any:
+    return _Group(*arguments)
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def test_images_that_cannot_be_decoded_play_no_role(manifest: Manifest, tmp_path: Path) -> None:
-    room = Room(10_000, 0, str(tmp_path))
-    with room.occupied():
-        found = gather(lane(manifest), table("frrrut"), room, DECODERS, max_bad=1)
-        room.clear()
+    cache_space = CacheSpace(10_000, 0, str(tmp_path))
+    with cache_space.locked():
+        found = prepare_images(group(manifest), table("frrrut"), cache_space, DECODERS, max_bad=1)
+        cache_space.clear()
     assert found.roles.sample_ids == ["s000", "s001", "s003", "s004", "s005"]
     assert list(found.bad) == ["s002"]
     assert [found.pixels.image(row)[0, 0, 0] for row in range(5)] == [0, 10, 30, 40, 50]  # type: ignore[union-attr]
@@ -65,48 +65,50 @@ def test_images_that_cannot_be_decoded_play_no_role(manifest: Manifest, tmp_path
 
 def test_data_sets_with_the_same_ids_keep_their_own_images(tmp_path: Path) -> None:
     """Two data sets name their images alike; the second one is decoded for itself."""
-    room, found = Room(10_000, 0, str(tmp_path)), []
-    with room.occupied():
+    cache_space, found = CacheSpace(10_000, 0, str(tmp_path)), []
+    with cache_space.locked():
         for value in (10, 200):
             image = png(np.full((2, 2, 3), value, np.uint8))
             samples = [Sample(f"s{n:03d}", TRAIN, image, "", 0) for n in range(4)]
             made = prepare(source(samples, ("a",)), tmp_path / f"data{value}")
-            pixels = gather(lane(made), table("frut"), room, DECODERS).pixels
+            pixels = prepare_images(group(made), table("frut"), cache_space, DECODERS).pixels
             assert isinstance(pixels, Pixels)
             found.append([pixels.image(row)[0, 0, 0] for row in range(4)])
-        room.clear()
+        cache_space.clear()
     assert found == [[10] * 4, [200] * 4]
 
 
 def test_bad_images_are_not_left_out_where_some_stream(manifest: Manifest, tmp_path: Path) -> None:
     """It would show only in the middle of an epoch, and not alike on all nodes."""
-    room = Room(60, 0, str(tmp_path))
-    with room.occupied():
+    cache_space = CacheSpace(60, 0, str(tmp_path))
+    with cache_space.locked():
         with pytest.raises(DataError, match="only where all images are decoded first"):
-            gather(lane(manifest, 1), table("frrrrr"), room, DECODERS, max_bad=1)
-        room.clear()
+            prepare_images(group(manifest, 1), table("frrrrr"), cache_space, DECODERS, max_bad=1)
+        cache_space.clear()
 
 
 def test_a_sample_that_is_not_stored_is_an_error(manifest: Manifest, tmp_path: Path) -> None:
-    room = Room(10_000, 0, str(tmp_path))
-    with room.occupied(), pytest.raises(DataError, match="s006 is there 0 times"):
-        gather(lane(manifest), table("frrrutt"), room, DECODERS)
+    cache_space = CacheSpace(10_000, 0, str(tmp_path))
+    with cache_space.locked(), pytest.raises(DataError, match="s006 is there 0 times"):
+        prepare_images(group(manifest), table("frrrutt"), cache_space, DECODERS)
 
 
-def test_retained_images_stream_where_there_is_no_room(manifest: Manifest, tmp_path: Path) -> None:
+def test_retained_images_stream_where_there_is_no_cache_space(
+    manifest: Manifest, tmp_path: Path
+) -> None:
     """12 bytes each: the one to forget fits beside 3 windows of 1, and none of the others."""
     roles = replace(table("frrrr"), sample_ids=["s000", "s001", "s003", "s004", "s005"])
-    room = Room(59, 0, str(tmp_path))
-    with room.occupied():
-        found = gather(lane(manifest, 1), roles, room, DECODERS)
+    cache_space = CacheSpace(59, 0, str(tmp_path))
+    with cache_space.locked():
+        found = prepare_images(group(manifest, 1), roles, cache_space, DECODERS)
         assert isinstance(found.pixels, StreamedPixels)
-        room.clear()
-    small = Room(40, 0, str(tmp_path))
-    with small.occupied(), pytest.raises(DataError, match="shuffle_window"):
-        gather(lane(manifest), roles, small, DECODERS)
-    roomy = Room(10_000, 0, str(tmp_path))
-    with roomy.occupied():
-        assert isinstance(gather(lane(manifest, 4), roles, roomy, DECODERS).pixels, Pixels)
+        cache_space.clear()
+    small = CacheSpace(40, 0, str(tmp_path))
+    with small.locked(), pytest.raises(DataError, match="shuffle_window"):
+        prepare_images(group(manifest), roles, small, DECODERS)
+    roomy = CacheSpace(10_000, 0, str(tmp_path))
+    with roomy.locked():
+        assert isinstance(prepare_images(group(manifest, 4), roles, roomy, DECODERS).pixels, Pixels)
         roomy.clear()
 
 
@@ -161,7 +163,7 @@ def test_an_order_in_windows_is_another_cell(tmp_path: Path) -> None:
     )
 
 
-def test_without_room_the_command_says_what_to_do(tmp_path: Path) -> None:
+def test_without_cache_space_the_command_says_what_to_do(tmp_path: Path) -> None:
     none = ("--set", "resources.decoded_memory_gb=0", "--set", "resources.decoded_disk_gb=0")
     result = run("grid", JOB, *QUICK, *none, "--store", tmp_path / "store")
     assert result.exit_code == 3

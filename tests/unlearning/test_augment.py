@@ -15,12 +15,12 @@ from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Problem, Workers
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 FILL = torch.tensor([-1.0, -2.0, -3.0]).reshape(1, 3, 1, 1)
 IMAGE = torch.arange(1.0, 10.0).reshape(1, 3, 3)
 RGB = torch.cat([IMAGE, IMAGE + 10, IMAGE + 20])  # [3, 3, 3]: red is 1 2 3 / 4 5 6 / 7 8 9
-# Red of the nine crops of a border of -1 around it, from the top left to the bottom right.
+# Red of the nine crops of a checkpoint of -1 around it, from the top left to the bottom right.
 CROPS = [
     (-1, -1, -1, -1, 1, 2, -1, 4, 5),
     (-1, -1, -1, 1, 2, 3, 4, 5, 6),
@@ -109,7 +109,7 @@ RECIPE = Original(epochs=3, lr=0.1, batch_size=7, crop_padding=1, flip=True)
 
 
 def problem(workers: Workers | None = None, seed: int = 5) -> Problem:
-    return make_problem(Linear(12, 2), make_warm(blobs(32, 2), ROLES, workers, seed))
+    return make_problem(Linear(12, 2), make_dataset(blobs(32, 2), ROLES, workers, seed))
 
 
 def by_row(method: Original | Gold, stage: Problem) -> list[dict[int, Tensor]]:

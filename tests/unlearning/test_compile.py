@@ -14,7 +14,7 @@ from lotus_ray.unlearning import compile as compiling
 from lotus_ray.unlearning.forward_counter import STUDENT, Forwards
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_problem, make_roles, make_dataset
 
 class Graphs:
     seen = 0
@@ -27,7 +27,7 @@ torch.compile = lambda model: plain_compile(model, backend=Graphs())  # without 
 roles = make_roles("f" * 4 + "r" * 8, [row % 2 for row in range(12)], 2)
 found = []
 for change in (lambda workers: workers, compiling.compiling):
-    problem = make_problem(Linear(12, 2), make_warm(blobs(12, 2), roles), batch_size=3)
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(12, 2), roles), batch_size=3)
     problem.workers = change(problem.workers)
     with Forwards().counting() as forwards:
         forwards.watch(problem.model, STUDENT)

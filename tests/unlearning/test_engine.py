@@ -23,7 +23,7 @@ from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.unsir import Unsir
 from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
 
@@ -55,7 +55,7 @@ class Masked(Method):
 
 
 def test_gradients_are_edited_between_backward_and_step() -> None:
-    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     records = unlearn(Masked(), problem)
     assert torch.equal(problem.model.head.weight, problem.original.head.weight)
     assert len(records[0].losses) == 2
@@ -64,7 +64,7 @@ def test_gradients_are_edited_between_backward_and_step() -> None:
 
 def test_divergence_names_phase_and_step() -> None:
     """lr 1e200 sends the weights to ±1e200 in epoch 0; the loss of epoch 1 is infinite or NaN."""
-    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES), batch_size=100)
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES), batch_size=100)
     with pytest.raises(Diverged, match=r"loss became (inf|nan) at step 0 of phase [12]"):
         unlearn(Finetune(epochs=4, lr=1e200), problem)
 
@@ -92,7 +92,7 @@ def test_a_block_inside_another_counts_under_its_own_name() -> None:
 
 
 def test_original_logits_are_computed_once_a_sample() -> None:
-    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     calls: list[int] = []
     problem.original.register_forward_hook(lambda module, args, out: calls.append(len(out)))
     samples = problem.forget.union(problem.retain)
@@ -112,7 +112,7 @@ def test_accuracy_is_unrounded_and_restores_the_mode() -> None:
     """Zero weights always answer class 0: of labels 0, 1, 0 two thirds are right."""
     pixels = blobs(5, 2)
     roles = make_roles("frrru", [1, 0, 1, 0, 0], 2)
-    problem = make_problem(Linear(12, 2), make_warm(pixels, roles))
+    problem = make_problem(Linear(12, 2), make_dataset(pixels, roles))
     problem.model.train()
     assert problem.accuracy(problem.model, problem.retain) == 2 / 3
     assert problem.model.training
@@ -174,7 +174,9 @@ GOLDEN_IN_FLOAT32: dict[str, list[list[float]]] = {
 
 def _golden_problem(model: nn.Module, dtype: torch.dtype) -> Problem:
     roles = make_roles("f" * 9 + "r" * 27 + "u" * 6 + "t" * 6, [i % 3 for i in range(48)], 3)
-    return make_problem(model, make_warm(blobs(48, 3), roles, seed=5, dtype=dtype), batch_size=16)
+    return make_problem(
+        model, make_dataset(blobs(48, 3), roles, seed=5, dtype=dtype), batch_size=16
+    )
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -1,4 +1,4 @@
-"""A run that is cut off at a phase border and goes on there ends like one that was not."""
+"""A run that is cut off at a checkpoint and goes on there ends like one that was not."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from lotus_ray.base.errors import StoreError
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.store.results import Store
-from lotus_ray.trial.checkpoints import StoredBorders
-from lotus_ray.unlearning.checkpoint import Border
+from lotus_ray.trial.checkpoints import StoredCheckpoints
+from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.engine import Clock, unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
@@ -29,7 +29,7 @@ from lotus_ray.unlearning.problem import Method, Problem, Workers
 from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS, problem
 
-# Early stopping makes the original depend on what it learned, and kept, before the border.
+# Early stopping makes the original depend on what it learned, and kept, before the checkpoint.
 METHOD_LIST: dict[str, Method] = {
     **{name: METHODS[name](**SETTINGS[name]) for name in METHODS},
     "early stopping": Original(epochs=9, lr=0.05, batch_size=16, patience=2),
@@ -43,22 +43,22 @@ class Cut(Exception):
 
 @dataclass
 class CutAfter:
-    """Passes borders on as files do, and dies after so many."""
+    """Passes checkpoints on as files do, and dies after so many."""
 
     phases: int
-    border: Border | None = None
+    checkpoint: Checkpoint | None = None
     offered: int = 0
 
-    def load(self) -> Border | None:
-        return self.border
+    def load(self) -> Checkpoint | None:
+        return self.checkpoint
 
-    def reached(self) -> None:
-        assert self.border is not None
+    def restored(self) -> None:
+        assert self.checkpoint is not None
 
-    def offer(self, border: Callable[[], Border]) -> None:
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         self.offered += 1
         if self.offered == self.phases:
-            self.border = Border.from_bytes(border().to_bytes())
+            self.checkpoint = Checkpoint.from_bytes(checkpoint().to_bytes())
             raise Cut
 
 
@@ -67,37 +67,37 @@ def weights(stage: Problem) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", METHOD_LIST)
-def test_a_run_cut_off_at_any_border_ends_like_an_undisturbed_one(name: str) -> None:
+def test_a_run_cut_off_at_any_checkpoint_ends_like_an_undisturbed_one(name: str) -> None:
     """Bit for bit, records too; what is left of the run trains no phase again."""
     method, whole = METHOD_LIST[name], problem()
     records = unlearn(method, whole)
     assert len(records) > 0 or name == "ssd"  # edits weights once and trains nothing
     for phases in range(1, len(records) + 1):
-        keeper = CutAfter(phases)
+        checkpoints = CutAfter(phases)
         with pytest.raises(Cut):
-            unlearn(method, problem(), keeper)
+            unlearn(method, problem(), checkpoints)
         stage = problem()
-        keeper.phases = -1
-        keeper.offered = 0
-        assert unlearn(method, stage, keeper) == records
-        assert keeper.offered == len(records) - phases
+        checkpoints.phases = -1
+        checkpoints.offered = 0
+        assert unlearn(method, stage, checkpoints) == records
+        assert checkpoints.offered == len(records) - phases
         expected, found = weights(whole), weights(stage)
         assert all(torch.equal(found[key], expected[key]) for key in expected), phases
 
 
 def test_a_restart_that_forgets_the_optimizer_would_be_noticed() -> None:
-    """Without the momentum of before the border the weights differ."""
+    """Without the momentum of before the checkpoint the weights differ."""
     method, whole = Finetune(epochs=2, lr=0.01), problem()
     unlearn(method, whole)
-    keeper = CutAfter(1)
+    checkpoints = CutAfter(1)
     with pytest.raises(Cut):
-        unlearn(method, problem(), keeper)
-    assert keeper.border is not None
+        unlearn(method, problem(), checkpoints)
+    assert checkpoints.checkpoint is not None
     fresh = torch.optim.SGD(whole.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    keeper.border = replace(keeper.border, optimizers=[fresh.state_dict()])
-    keeper.phases = -1
+    checkpoints.checkpoint = replace(checkpoints.checkpoint, optimizers=[fresh.state_dict()])
+    checkpoints.phases = -1
     stage = problem()
-    unlearn(method, stage, keeper)
+    unlearn(method, stage, checkpoints)
     assert not torch.equal(weights(stage)["fc.weight"], weights(whole)["fc.weight"])
 
 
@@ -109,12 +109,12 @@ def test_dropout_draws_the_same_after_a_restart() -> None:
         stage.model.fc = nn.Sequential(nn.Dropout(0.5), stage.model.fc)  # type: ignore[assignment]
         return stage
 
-    method, whole, keeper = Finetune(epochs=2, lr=0.01), noisy(), CutAfter(1)
+    method, whole, checkpoints = Finetune(epochs=2, lr=0.01), noisy(), CutAfter(1)
     records = unlearn(method, whole)
     with pytest.raises(Cut):
-        unlearn(method, noisy(), keeper)
-    keeper.phases = -1
-    assert unlearn(method, noisy(), keeper) == records
+        unlearn(method, noisy(), checkpoints)
+    checkpoints.phases = -1
+    assert unlearn(method, noisy(), checkpoints) == records
 
 
 @pytest.mark.parametrize("name", ["bad_teacher", "scrub", "lotus"])
@@ -136,17 +136,17 @@ def test_a_teacher_answers_the_same_after_a_restart(name: str) -> None:
         )
         for role in ("forget", "retain", "unseen", "calibration"):
             split = getattr(stage, role)
-            split.warm.dtype = torch.float32
-            split.warm._scale = split.warm._scale.float()
-            split.warm._shift = split.warm._shift.float()
+            split.dataset.dtype = torch.float32
+            split.dataset._scale = split.dataset._scale.float()
+            split.dataset._shift = split.dataset._shift.float()
         return stage
 
-    method, whole, keeper = METHODS[name](epochs=3, lr=1e-3), single(), CutAfter(2)  # type: ignore[call-arg]
+    method, whole, checkpoints = METHODS[name](epochs=3, lr=1e-3), single(), CutAfter(2)  # type: ignore[call-arg]
     records = unlearn(method, whole)
     with pytest.raises(Cut):
-        unlearn(method, single(), keeper)
-    keeper.phases, stage = -1, single()
-    assert unlearn(method, stage, keeper) == records
+        unlearn(method, single(), checkpoints)
+    checkpoints.phases, stage = -1, single()
+    assert unlearn(method, stage, checkpoints) == records
     expected, found = weights(whole), weights(stage)
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
@@ -156,53 +156,57 @@ CPU = torch.device("cpu")
 
 def stored(store: Path, clock: Clock, every: float = 0, workers: Workers | None = None):  # type: ignore[no-untyped-def]
     opened = Store.open(str(store))
-    return StoredBorders(opened, "borders/cell/0000.pt", workers or Workers(), clock, every)
+    return StoredCheckpoints(opened, "borders/cell/0000.pt", workers or Workers(), clock, every)
 
 
 def cut_off(store: Path, clock: Clock) -> list[object]:
-    """Run one phase of three, keep its border, and die in the second."""
-    keeper = stored(store, clock)
+    """Run one phase of three, keep its checkpoint, and die in the second."""
+    checkpoints = stored(store, clock)
     records: list[object] = []
 
-    def offer(border: Callable[[], Border]) -> None:
-        StoredBorders.offer(keeper, border)
-        records.extend(border().records)
+    def save_if_due(checkpoint: Callable[[], Checkpoint]) -> None:
+        StoredCheckpoints.save_if_due(checkpoints, checkpoint)
+        records.extend(checkpoint().records)
         raise Cut
 
-    keeper.offer = offer
+    checkpoints.save_if_due = save_if_due
     with clock.measure("unlearn"), pytest.raises(Cut):
-        unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+        unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     return records
 
 
-def test_a_resumed_run_counts_what_led_to_the_border_and_not_the_replay(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_what_led_to_the_checkpoint_and_not_the_replay(tmp_path: Path) -> None:
     """The time of the method's own preparation is not counted twice."""
     first, second = Clock(CPU), Clock(CPU)
     records = cut_off(tmp_path, first)
-    keeper = stored(tmp_path, second)
+    checkpoints = stored(tmp_path, second)
     with second.measure("unlearn"):
-        border = keeper.load()
+        checkpoint = checkpoints.load()
         time.sleep(0.2)  # the replay
-        keeper.reached()
-    assert border.records == records
-    assert keeper.resumed_at == 1
-    assert border.seconds["unlearn"] <= second.seconds["unlearn"] < border.seconds["unlearn"] + 0.1
+        checkpoints.restored()
+    assert checkpoint.records == records
+    assert checkpoints.resumed_at == 1
+    assert (
+        checkpoint.seconds["unlearn"]
+        <= second.seconds["unlearn"]
+        < checkpoint.seconds["unlearn"] + 0.1
+    )
     assert second.seconds["checkpoint"] >= 0.2
 
 
-def test_a_store_that_refuses_a_border_does_not_stop_the_run(
+def test_a_store_that_refuses_a_checkpoint_does_not_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    keeper = stored(tmp_path, Clock(CPU))
+    checkpoints = stored(tmp_path, Clock(CPU))
     monkeypatch.setattr(Store, "replace", full)
-    assert len(unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)) == 3
+    assert len(unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)) == 3
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StoreError("broken")])
-def test_a_border_that_cannot_be_read_is_ignored(
+def test_a_checkpoint_that_cannot_be_read_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def broken(*_: object) -> None:
@@ -213,7 +217,7 @@ def test_a_border_that_cannot_be_read_is_ignored(
 
 
 @pytest.mark.parametrize("place", [0, 60, 90, -1])
-def test_a_torn_border_is_ignored(tmp_path: Path, place: int) -> None:
+def test_a_torn_checkpoint_is_ignored(tmp_path: Path, place: int) -> None:
     """A flipped byte in the head, the digest or the content: the run starts from its beginning."""
     cut_off(tmp_path, Clock(CPU))
     file = tmp_path / "borders/cell/0000.pt"
@@ -225,13 +229,13 @@ def test_a_torn_border_is_ignored(tmp_path: Path, place: int) -> None:
     assert stored(tmp_path, Clock(CPU)).load() is None
 
 
-def test_borders_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
-    keeper = stored(tmp_path, Clock(CPU), every=3600)
-    unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
+    checkpoints = stored(tmp_path, Clock(CPU), every=3600)
+    unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     assert not (tmp_path / "borders").exists()
 
 
-def test_every_border_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
+def test_every_checkpoint_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
     """It is known at the end of the second phase of three. Both workers ask as often."""
     asked: list[int] = []
 
@@ -240,18 +244,18 @@ def test_every_border_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
         return len(asked) >= 2
 
     workers = Workers(leaving=leaving)
-    keeper = stored(tmp_path, Clock(CPU), every=3600, workers=workers)
-    unlearn(Finetune(epochs=3, lr=0.01), problem(), keeper)
+    checkpoints = stored(tmp_path, Clock(CPU), every=3600, workers=workers)
+    unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     assert asked == [0, 0, 1]
-    border = stored(tmp_path, Clock(CPU)).load()
-    assert len(border.records) == 3
+    checkpoint = stored(tmp_path, Clock(CPU)).load()
+    assert len(checkpoint.records) == 3
     other = stored(tmp_path / "other", Clock(CPU), 3600, replace(workers, rank=1, size=2))
-    other.offer(Border)  # type: ignore[arg-type]
+    other.save_if_due(Checkpoint)  # type: ignore[arg-type]
     assert len(asked) == 4
     assert not (tmp_path / "other").exists()
 
 
-def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> None:
+def test_every_worker_goes_on_from_the_checkpoint_of_the_first(tmp_path: Path) -> None:
     """What the first one sums into the group is what the second one gets back."""
     cut_off(tmp_path, Clock(CPU))
     shared: list[Tensor] = []
@@ -268,8 +272,8 @@ def test_every_worker_goes_on_from_the_border_of_the_first(tmp_path: Path) -> No
     assert all(torch.equal(second.model[key], value) for key, value in first.model.items())
 
 
-def _rank(rank: int, folder: str, name: str, border: bytes) -> None:
-    """Go on from a border with one of two workers, for a phase."""
+def _rank(rank: int, folder: str, name: str, checkpoint: bytes) -> None:
+    """Go on from a checkpoint with one of two workers, for a phase."""
     join_two(rank, folder)
 
     def sum_(tensor: Tensor) -> Tensor:
@@ -281,19 +285,19 @@ def _rank(rank: int, folder: str, name: str, border: bytes) -> None:
         synchronise_batch_norm(model, CPU)
         return DistributedDataParallel(model, broadcast_buffers=False)
 
-    keeper = CutAfter(1, Border.from_bytes(border))
+    checkpoints = CutAfter(1, Checkpoint.from_bytes(checkpoint))
     with contextlib.suppress(Cut):
-        unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), keeper)
+        unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), checkpoints)
     if rank == 0:
-        assert keeper.border is not None
-        Path(folder, "border.pt").write_bytes(keeper.border.to_bytes())
+        assert checkpoints.checkpoint is not None
+        Path(folder, "border.pt").write_bytes(checkpoints.checkpoint.to_bytes())
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize(
     "name", ["scrub", "salun", "unsir", "lotus", "early stopping", "augmented"]
 )
-def test_a_border_serves_another_number_of_workers(name: str, tmp_path: Path) -> None:
+def test_a_checkpoint_serves_another_number_of_workers(name: str, tmp_path: Path) -> None:
     """One worker for a phase, two for the next, one for the rest: the weights of one throughout.
 
     Those that keep an optimizer, a mask, numbers or weights from phase to phase.
@@ -303,14 +307,14 @@ def test_a_border_serves_another_number_of_workers(name: str, tmp_path: Path) ->
     assert len(records) >= 3
     with pytest.raises(Cut):
         unlearn(method, problem(), first)
-    assert first.border is not None
+    assert first.checkpoint is not None
     # As bytes: processes would share its tensors, and both would change its momentum.
-    arguments = (str(tmp_path), name, first.border.to_bytes())
+    arguments = (str(tmp_path), name, first.checkpoint.to_bytes())
     torch.multiprocessing.spawn(_rank, args=arguments, nprocs=2)  # type: ignore[attr-defined]
-    border = Border.from_bytes((tmp_path / "border.pt").read_bytes())
-    assert len(border.records) == 2
+    checkpoint = Checkpoint.from_bytes((tmp_path / "border.pt").read_bytes())
+    assert len(checkpoint.records) == 2
     stage = problem()
-    unlearn(method, stage, CutAfter(-1, border))
+    unlearn(method, stage, CutAfter(-1, checkpoint))
     expected, found = weights(whole), weights(stage)
     for key, value in expected.items():
         assert torch.allclose(found[key].double(), value.double(), rtol=1e-6, atol=1e-9), key

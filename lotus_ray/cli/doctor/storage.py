@@ -11,14 +11,14 @@ from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.cli.doctor.machine import GIB, Free, free_bytes, free_of
 from lotus_ray.store.objects import Blobs
 from lotus_ray.store.objects.local import LocalBlobs
-from lotus_ray.store.objects.retry import Patience
+from lotus_ray.store.objects.retry import RetryPolicy
 from lotus_ray.store.probe import broken_promise
 from lotus_ray.store.results import Store
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
 _MAKE_ROOM = "df -h   (free some space, or lotus-ray grid JOB.yaml --store FOLDER of another disk)"
 NEEDED_BYTES = 100 << 20  # less of it, and a grid does not keep its weights
-_HASTE = Patience(total_seconds=6, request_seconds=4, connect_seconds=3)
+_HASTE = RetryPolicy(total_seconds=6, request_seconds=4, connect_seconds=3)
 
 
 def storage(

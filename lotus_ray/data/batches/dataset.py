@@ -43,22 +43,22 @@ class PixelSource(Protocol):
 
 
 @dataclass(frozen=True)
-class WarmSplit:
-    """Rows of the warm set as a `problem.Split`. `warm` is shared by all splits of a cell."""
+class ImageSubset:
+    """Rows of the image dataset as a `problem.Split`. `warm` is shared by all splits of a cell."""
 
-    warm: WarmSet
+    dataset: ImageDataset
     rows: np.ndarray  # [n], int64, ascending
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        workers = self.warm.workers
-        rows, window_of = self.warm.order.fixed(self.rows)
+        workers = self.dataset.workers
+        rows, window_of = self.dataset.order.fixed(self.rows)
         share = rows[workers.rank :: workers.size]
-        size = self.warm.evaluation_rows
+        size = self.dataset.evaluation_rows
         parts = [share[start : start + size] for start in range(0, len(share), size)]
-        return self.warm.batches(parts, [len(self)] * len(parts), window_of)
+        return self.dataset.batches(parts, [len(self)] * len(parts), window_of)
 
     def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
         """Return one epoch: ceil(n / batch_size) global batches whose sizes differ by at most 1.
@@ -79,7 +79,7 @@ class WarmSplit:
 
     def draw(self, count: int, *names: object) -> Self:
         """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
-        ordered = self.warm.order.drawn(self.rows, "draw", *names)
+        ordered = self.dataset.order.drawn(self.rows, "draw", *names)
         repeats = math.ceil(count / len(ordered)) if len(ordered) else 0
         return replace(self, rows=np.sort(np.tile(ordered, repeats)[:count]))
 
@@ -93,12 +93,12 @@ class WarmSplit:
 
     def of_classes_in(self, other: Self) -> Self:
         """Return the samples whose class occurs in `other`."""
-        labels = self.warm.labels.numpy()
+        labels = self.dataset.labels.numpy()
         return replace(self, rows=self.rows[np.isin(labels[self.rows], labels[other.rows])])
 
     def _by_class(self, how_many: Callable[[int], int], *names: object) -> np.ndarray:
-        ordered = self.warm.order.drawn(self.rows, "subset", *names)
-        labels = self.warm.labels.numpy()[ordered]
+        ordered = self.dataset.order.drawn(self.rows, "subset", *names)
+        labels = self.dataset.labels.numpy()[ordered]
         chosen = [
             ordered[labels == label][: how_many(int((labels == label).sum()))]
             for label in np.unique(labels)
@@ -108,26 +108,26 @@ class WarmSplit:
 
 @dataclass(frozen=True)
 class _Epoch:
-    split: WarmSplit
+    split: ImageSubset
     batch_size: int
     names: tuple[object, ...]
 
     def __iter__(self) -> Iterator[Batch]:
-        warm = self.split.warm
-        rows, window_of = warm.order.epoch(self.split.rows, *self.names)
+        dataset = self.split.dataset
+        rows, window_of = dataset.order.epoch(self.split.rows, *self.names)
         batches = np.array_split(rows, math.ceil(len(rows) / self.batch_size)) if len(rows) else []
         shares, totals = zip(*map(self._share, batches), strict=True) if batches else ((), ())
-        return warm.batches(shares, totals, window_of)
+        return dataset.batches(shares, totals, window_of)
 
     def _share(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
         """Return this worker's part; of a batch with fewer rows than workers, all of it."""
-        workers = self.split.warm.workers
+        workers = self.split.dataset.workers
         if len(batch) < workers.size:
             return batch, len(batch) * workers.size
         return batch[workers.rank :: workers.size], len(batch)
 
 
-class WarmSet:
+class ImageDataset:
     """Pixels, labels and keys of one cell, and how to make batches of them on its device."""
 
     def __init__(
@@ -162,9 +162,9 @@ class WarmSet:
         self._scale = (1 / (255 * std)).to(device, dtype)
         self._shift = (-mean / std).to(device, dtype)
 
-    def split(self, *roles: str) -> WarmSplit:
+    def split(self, *roles: str) -> ImageSubset:
         """Return the samples that play any of `roles`."""
-        return WarmSplit(self, self.roles.rows(*roles))
+        return ImageSubset(self, self.roles.rows(*roles))
 
     @property
     def pixel_range(self) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ class WarmSet:
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
-        self._make_room(len(shares[0]) if len(shares) else 0)
+        self._make_cache_space(len(shares[0]) if len(shares) else 0)
         images = self.pixels.along(shares, window_of)
         for rows, total, image in zip(shares, totals, images, strict=True):
             index = self._sent(torch.from_numpy(rows))
@@ -196,7 +196,7 @@ class WarmSet:
                 total=total,
             )
 
-    def _make_room(self, rows: int) -> None:
+    def _make_cache_space(self, rows: int) -> None:
         """Give freed memory back where batches are large, or of another size than the last pass's.
 
         What that left in pieces does not serve these. What batches of this size left does, and the

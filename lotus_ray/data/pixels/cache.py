@@ -1,7 +1,8 @@
 """Decoded images of a node in Arrow files mapped into memory: each decoded once, read by all.
 
-The files of one transform lie in folders of the command's `Room`: in memory as far as that goes,
-else on the local disk. Every worker of the node, every lane, method and seed reads the same ones.
+The files of one transform lie in folders of the command's `CacheSpace`: in memory while there is
+space, else on the local disk. All workers, groups, methods and seeds of a node read the same
+files.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.ipc
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.roles import FORGET, REST, RETAIN, STORED
-from lotus_ray.data.pixels.cache_space import Room, alone
+from lotus_ray.data.pixels.cache_space import CacheSpace, alone
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.row_groups import Encoded, Piece
 from lotus_ray.data.pixels.transform import Transform
@@ -130,7 +131,7 @@ class DecodedFiles:
     cannot be decoded.
     """
 
-    room: Room
+    cache_space: CacheSpace
     transform: Transform
     content: str = ""
     decoded: int = 0
@@ -163,7 +164,7 @@ class DecodedFiles:
         memory, disk = self._folders()
         for folder in (memory, disk):
             folder.mkdir(exist_ok=True)
-        with alone(self.room.memory):  # all lanes of the node share its budgets
+        with alone(self.cache_space.memory):  # all groups of the node share its budgets
             for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
                 unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
@@ -194,7 +195,7 @@ class DecodedFiles:
     def _folders(self) -> tuple[Path, Path]:
         key = json.dumps([self.content, self.transform.spec()], sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return self.room.memory / name, self.room.disk / name
+        return self.cache_space.memory / name, self.cache_space.disk / name
 
     def _open(self) -> None:
         """Map the files that are not yet mapped."""
@@ -239,29 +240,29 @@ class DecodedFiles:
             DataError: what cannot be left out does not fit.
         """
         memory, disk = self._folders()
-        room = {memory: self.room.memory_left(), disk: self.room.disk_left()}
+        cache_space = {memory: self.cache_space.memory_left(), disk: self.cache_space.disk_left()}
         need = sum(map(len, pieces)) * self.transform.image_bytes
         groups = [pieces]
-        if window is not None and need > sum(room.values()):
+        if window is not None and need > sum(cache_space.values()):
             windows = window * WINDOWS_HELD * self.transform.image_bytes
-            if windows > self.room.memory_bytes:
-                raise self._no_room(need, 0, room[disk], window)
-            room[memory] = max(room[memory] - windows, 0)
+            if windows > self.cache_space.memory_bytes:
+                raise self._no_cache_space(need, 0, cache_space[disk], window)
+            cache_space[memory] = max(cache_space[memory] - windows, 0)
             groups = _that_stay_and_that_may_stream(pieces, roles)
-        left = dict(room)
+        left = dict(cache_space)
         placed = []
         for streams, group in enumerate(groups):
             for piece in (piece for piece in group if len(piece)):
                 size = len(piece) * self.transform.image_bytes
                 folder = next((folder for folder in left if size <= left[folder]), None)
                 if folder is None and not streams:
-                    raise self._no_room(need, room[memory], room[disk], window)
+                    raise self._no_cache_space(need, cache_space[memory], cache_space[disk], window)
                 if folder is not None:
                     left[folder] -= size
                     placed.append((piece, folder))
         return placed
 
-    def _no_room(self, need: int, memory: int, disk: int, window: int | None) -> DataError:
+    def _no_cache_space(self, need: int, memory: int, disk: int, window: int | None) -> DataError:
         kept = "" if window is None else f", beside {WINDOWS_HELD} windows of {window} images"
         advice = (
             "resources.scratch=FOLDER (on a larger disk)"
@@ -271,7 +272,7 @@ class DecodedFiles:
         return DataError(
             f"decoded images need {need} bytes; there is room for {memory} in memory"
             f"{kept}, and for {disk} on the disk",
-            where=f"{self.room.memory.parent} and {self.room.scratch}",
+            where=f"{self.cache_space.memory.parent} and {self.cache_space.scratch}",
             nearest="resources.decoded_memory_gb, resources.decoded_disk_gb, resources.scratch",
             next_command=f"lotus-ray grid JOB.yaml --set {advice}",
         )

@@ -1,4 +1,4 @@
-"""Room for decoded images on a node: how much, where, and who clears it away.
+"""CacheSpace for decoded images on a node: how much, where, and who clears it away.
 
 Each command has a folder of its own in memory (/dev/shm) and one on the local disk. Whoever uses
 them holds a lock, which the system lets go when a process dies, however it dies. So folders whose
@@ -30,7 +30,7 @@ _SPARE_DISK = GIB  # for the store, which often lies on the same disk
 
 
 @dataclass(frozen=True)
-class Room:
+class CacheSpace:
     """How many bytes of pixels a command may keep on each node, and where.
 
     What `memory_bytes` do not hold goes to files on the local disk in `scratch`, mapped into
@@ -64,7 +64,7 @@ class Room:
         return max(min(bound, free), 0)
 
     @contextmanager
-    def occupied(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep the folders of this node from being taken for garbage, and clear away what is.
 
         Raises:

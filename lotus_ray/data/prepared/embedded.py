@@ -3,7 +3,7 @@
     data/<digest>/...    a prepared data set or the manifest of files read in place, by content
 
 A store that is a folder holds them as they are, and every node that sees the store sees them. From
-a bucket each node copies what its lanes need to a folder of its own.
+a bucket each node copies what its groups need to a folder of its own.
 """
 
 from __future__ import annotations

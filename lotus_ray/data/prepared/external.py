@@ -15,7 +15,7 @@ from lotus_ray.data.prepared.parquet import footer_digest, list_parquet, open_pa
 DATASET = "parquet"
 
 
-def adopt(
+def read_external(
     files: Mapping[str, Sequence[str]],
     columns: Columns,
     classes: Sequence[str] | None,

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.text import Text
 
 from lotus_ray.grid.display.table import clean, picture
-from lotus_ray.grid.display.view import Standing
+from lotus_ray.grid.display.view import GridState
 
 
 class LiveTable:
-    """A line a lane, redrawn in place. What must stay is printed above it."""
+    """A line a group, redrawn in place. What must stay is printed above it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -44,10 +44,10 @@ class LiveTable:
         if lasting is not None:
             self._console.print(Text(clean(lasting), "" if lasting.startswith("note:") else "red"))
 
-    def draw(self, standing: Standing) -> None:
+    def draw(self, grid_state: GridState) -> None:
         """Draw the table anew, as the terminal is now."""
         width, height = self._console.size
-        self._live.update(picture(standing, width, height), refresh=True)
+        self._live.update(picture(grid_state, width, height), refresh=True)
 
     def close(self) -> None:
         """Leave the table as it is, with the cursor below it."""

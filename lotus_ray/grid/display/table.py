@@ -12,13 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lotus_ray.grid.display.view import LaneState, Standing
+from lotus_ray.grid.display.view import GridState, GroupState
 
 NARROW = 60  # columns, below which everything is said shorter
 NAME, BAR, CLOCK = 16, 12, 6  # columns: the least of a long name; a bar; a space and minutes
 
 
-def picture(standing: Standing, width: int, height: int) -> RenderableType:
+def picture(grid_state: GridState, width: int, height: int) -> RenderableType:
     """Return the table and what stands below it, never higher than the terminal.
 
     Args:
@@ -27,22 +27,22 @@ def picture(standing: Standing, width: int, height: int) -> RenderableType:
         height: of the terminal, in lines; one of them is left free.
 
     Returns:
-        A line for each lane if there is room; else for those that run, and how many others wait
+        A line for each group if there is room; else for those that run, and how many others wait
         or are done.
     """
-    lanes = list(standing.lanes)
+    groups = list(grid_state.groups)
     room = height - 3  # the heading, the line below the table, and one that stays free
-    hidden: list[LaneState] = []
-    if len(lanes) > room:
-        active = [lane for lane in lanes if lane.is_active]
+    hidden: list[GroupState] = []
+    if len(groups) > room:
+        active = [group for group in groups if group.is_active]
         shown = active[: max(room - 1, 0)]
-        seen = {id(lane) for lane in shown}
-        hidden = [lane for lane in lanes if id(lane) not in seen]
-        lanes = shown
-    parts: list[RenderableType] = [_table(standing, lanes, width)] if lanes else []
+        seen = {id(group) for group in shown}
+        hidden = [group for group in groups if id(group) not in seen]
+        groups = shown
+    parts: list[RenderableType] = [_table(grid_state, groups, width)] if groups else []
     if hidden and height > 2:
         parts.append(_line(_summary(hidden)))
-    parts.append(_line(_footer(standing, width)))
+    parts.append(_line(_footer(grid_state, width)))
     return Group(*parts)
 
 
@@ -52,21 +52,21 @@ def clean(text: str) -> str:
     return "".join(character for character in text if character.isprintable())
 
 
-def _table(standing: Standing, lanes: Sequence[LaneState], width: int) -> Table:
+def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> Table:
     """Return a table with as many columns as there is room for."""
     is_narrow = width < NARROW
     gap = 1 if is_narrow else 2
-    labels = {cell.label for lane in standing.lanes for cell in lane.todo.lane.cells}
+    labels = {cell.label for group in grid_state.groups for cell in group.work_order.group.cells}
     steady = 0 if is_narrow else CLOCK + max(cell_len(clean(label)) for label in labels)
     columns: dict[str, tuple[int, list[Text | ProgressBar]]] = {
-        "seed": (0, [Text(str(lane.todo.lane.seed)) for lane in lanes]),
-        "": (BAR, [ProgressBar(lane.total, lane.done, width=BAR) for lane in lanes]),
-        "cells": (0, [_count(lane, is_narrow) for lane in lanes]),
-        "running": (steady, [_running(lane, standing.elapsed_seconds) for lane in lanes]),
-        "last": (steady, [_last(lane) for lane in lanes]),
+        "seed": (0, [Text(str(group.work_order.group.seed)) for group in groups]),
+        "": (BAR, [ProgressBar(group.total, group.done, width=BAR) for group in groups]),
+        "cells": (0, [_count(group, is_narrow) for group in groups]),
+        "running": (steady, [_running(group, grid_state.elapsed_seconds) for group in groups]),
+        "last": (steady, [_last(group) for group in groups]),
     }
     widths = {heading: _width(heading, *column) for heading, column in columns.items()}
-    whole, short = _names(standing.lanes, lanes)
+    whole, short = _names(grid_state.groups, groups)
     names, left_out = next(
         (names, left_out)
         for names, least, left_out in _layouts(whole, short)
@@ -75,7 +75,7 @@ def _table(standing: Standing, lanes: Sequence[LaneState], width: int) -> Table:
     )
     kept = [heading for heading in columns if heading not in left_out]
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(Text("lane", no_wrap=True))  # the one that gives way where there is no room
+    table.add_column(Text("group", no_wrap=True))  # the one that gives way where there is no room
     for heading in kept:
         table.add_column(heading, no_wrap=True, min_width=widths[heading])
     for index, name in enumerate(names):
@@ -100,69 +100,71 @@ def _width(heading: str, least: int, column: Sequence[Text | ProgressBar]) -> in
     return max(len(heading), least, *texts)
 
 
-def _names(every: Sequence[LaneState], lanes: Sequence[LaneState]) -> tuple[list[str], list[str]]:
-    """Return the names of lanes, and short ones: without what is the same in all lanes."""
+def _names(
+    every: Sequence[GroupState], groups: Sequence[GroupState]
+) -> tuple[list[str], list[str]]:
+    """Return the names of groups, and short ones: without what is the same in all groups."""
     varying = [len(set(parts)) > 1 for parts in zip(*map(_parts, every), strict=True)]
-    whole = [" ".join(_parts(lane)) for lane in lanes]
-    short = [" ".join(compress(_parts(lane), varying)) for lane in lanes]
+    whole = [" ".join(_parts(group)) for group in groups]
+    short = [" ".join(compress(_parts(group), varying)) for group in groups]
     return whole, short if any(varying) else whole
 
 
-def _parts(lane: LaneState) -> tuple[str, str, str]:
-    of = lane.todo.lane
+def _parts(group: GroupState) -> tuple[str, str, str]:
+    of = group.work_order.group
     return clean(of.benchmark), clean(of.model_label), clean(of.setting)
 
 
-def _count(lane: LaneState, is_narrow: bool) -> Text:
-    text = Text(f"{lane.done}/{lane.total}")
-    if lane.failed:
-        text.append(f" !{lane.failed}" if is_narrow else f", {lane.failed} failed", "red")
+def _count(group: GroupState, is_narrow: bool) -> Text:
+    text = Text(f"{group.done}/{group.total}")
+    if group.failed:
+        text.append(f" !{group.failed}" if is_narrow else f", {group.failed} failed", "red")
     return text
 
 
-def _running(lane: LaneState, elapsed_seconds: float) -> Text:
-    if lane.running is not None:
-        label, begun = lane.running
+def _running(group: GroupState, elapsed_seconds: float) -> Text:
+    if group.running is not None:
+        label, begun = group.running
         return Text(clean(label)).append(f" {_clock(elapsed_seconds - begun)}", "dim")
-    if not lane.left:
+    if not group.left:
         return Text("done", "dim")
-    return Text("" if lane.is_active else "waiting", "dim")
+    return Text("" if group.is_active else "waiting", "dim")
 
 
-def _last(lane: LaneState) -> Text:
-    if lane.last is None:
+def _last(group: GroupState) -> Text:
+    if group.last is None:
         return Text("")
-    label, status, seconds = lane.last
+    label, status, seconds = group.last
     if status != "done":
         return Text(f"{clean(label)} {clean(status)}", "red")
     return Text(clean(label)).append("" if seconds is None else f" {seconds:.1f} s", "dim")
 
 
-def _summary(hidden: Sequence[LaneState]) -> Text:
-    running = sum(lane.is_active for lane in hidden)
-    done = [lane for lane in hidden if not lane.left]
+def _summary(hidden: Sequence[GroupState]) -> Text:
+    running = sum(group.is_active for group in hidden)
+    done = [group for group in hidden if not group.left]
     waiting = len(hidden) - running - len(done)
-    failed = sum(lane.failed > 0 for lane in done)
+    failed = sum(group.failed > 0 for group in done)
     parts = [
-        f"{running} more lanes running" if running else "",
-        f"{waiting} lanes waiting" if waiting else "",
+        f"{running} more groups running" if running else "",
+        f"{waiting} groups waiting" if waiting else "",
         f"{len(done)} done" if done else "",
     ]
     text = Text(", ".join(part for part in parts if part), "dim")
     return text.append(f" ({failed} with failures)", "not dim red") if failed else text
 
 
-def _footer(standing: Standing, width: int) -> Text:
+def _footer(grid_state: GridState, width: int) -> Text:
     is_short = width < NARROW
-    total = sum(lane.total for lane in standing.lanes)
-    failed = sum(lane.failed for lane in standing.lanes)
-    text = Text(f"{sum(lane.done for lane in standing.lanes)}/{total} cells", "bold")
+    total = sum(group.total for group in grid_state.groups)
+    failed = sum(group.failed for group in grid_state.groups)
+    text = Text(f"{sum(group.done for group in grid_state.groups)}/{total} cells", "bold")
     if failed:
         text.append(f", {failed} failed", "red")
-    elapsed = _clock(standing.elapsed_seconds)
+    elapsed = _clock(grid_state.elapsed_seconds)
     text.append(f", {elapsed}" if is_short else f", {elapsed} elapsed", "not bold")
-    if (standing.seconds_left or 0) >= 1:  # below it, the estimate has run out
-        left = _clock(standing.seconds_left or 0)
+    if (grid_state.seconds_left or 0) >= 1:  # below it, the estimate has run out
+        left = _clock(grid_state.seconds_left or 0)
         text.append(f", {left} left" if is_short else f", about {left} left", "not bold")
     return text
 

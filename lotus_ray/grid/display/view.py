@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from lotus_ray.job.cells import Cell
-from lotus_ray.job.work_order import Todo
+from lotus_ray.job.work_order import WorkOrder
 
 
 @dataclass
-class LaneState:
-    """How far the missing cells of a lane are. Times are seconds since the grid started."""
+class GroupState:
+    """How far the missing cells of a group are. Times are seconds since the grid started."""
 
-    todo: Todo
+    work_order: WorkOrder
     left: list[Cell]  # it works through its cells in order, so the first one is the one to watch
     total: int
     failed: int = 0
@@ -34,10 +34,10 @@ class LaneState:
 
 
 @dataclass(frozen=True)
-class Standing:
+class GridState:
     """How a grid stands at one moment."""
 
-    lanes: Sequence[LaneState]
+    groups: Sequence[GroupState]
     elapsed_seconds: float
     seconds_left: float | None = None  # None before the first cell ends
 
@@ -48,7 +48,7 @@ class View(Protocol):
     def say(self, event: str, lasting: str | None = None) -> None:
         """Show what has happened; a failure is to stay, with its reason, as `lasting` says."""
 
-    def draw(self, standing: Standing) -> None:
+    def draw(self, grid_state: GridState) -> None:
         """Show how the grid stands."""
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class PlainLines:
         self._stream.write(event + "\n")
         self._stream.flush()
 
-    def draw(self, standing: Standing) -> None:
+    def draw(self, grid_state: GridState) -> None:
         """Do nothing: lines cannot be drawn again."""
 
     def close(self) -> None:

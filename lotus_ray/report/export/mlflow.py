@@ -40,7 +40,7 @@ _UNLESS_SET = {
 }
 _CONNECT_SECONDS = 10
 _EXAMPLE = "lotus-ray export STORE --to mlflow --uri sqlite:///runs.db"
-_Known = dict[tuple[str, str], Any]  # MLflow's runs by cell id and generation
+_Known = dict[tuple[str, str], Any]  # MLflow's runs by cell id and row version
 
 
 def export(runs: Sequence[CellRun], uri: str) -> Exported:
@@ -70,15 +70,15 @@ def export(runs: Sequence[CellRun], uri: str) -> Exported:
 
 
 def _put(client: Any, experiment: str, run: CellRun, known: _Known) -> str:
-    found = known.get((run.cell_id, str(run.generation)))
+    found = known.get((run.cell_id, str(run.row_version)))
     if found is not None and found.info.status != "RUNNING":
         return UPDATED if _update(client, run, found) else UNCHANGED
     if found is not None:
         client.delete_run(found.info.run_id)
     _create(client, experiment, run)
-    for (cell_id, generation), older in known.items():
-        if cell_id == run.cell_id and int(generation) < run.generation:
-            client.set_tag(older.info.run_id, SUPERSEDED, str(run.generation))
+    for (cell_id, row_version), older in known.items():
+        if cell_id == run.cell_id and int(row_version) < run.row_version:
+            client.set_tag(older.info.run_id, SUPERSEDED, str(run.row_version))
     return NEW
 
 

@@ -29,7 +29,7 @@ class CellRun:
     method: str  # as the report calls it: LoTUS(alpha=8)
     seed: int
     cell_id: str
-    generation: int
+    row_version: int
     is_ok: bool
     started_at: float
     ended_at: float
@@ -81,7 +81,7 @@ def _run(entry: Entry, seed: int, row: Row) -> CellRun:
         method=told(entry.method),
         seed=seed,
         cell_id=told(row["cell_id"]),
-        generation=row["generation"],
+        row_version=row["generation"],
         is_ok=is_ok,
         started_at=max(ended_at - spent, 0.0),
         ended_at=ended_at,

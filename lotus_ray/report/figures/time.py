@@ -24,16 +24,16 @@ def draw(group: Group, store: Store) -> Drawing:
     unlike = _unlike_hardware(group)
     below = lines_of(unlike, int((WIDTH - 8) / EM), most=8) if unlike else []
     figure = sheet(_TOP + rows.height + GAP + 12 + _LINE * len(below))
-    left, room = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
+    left, cache_space = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
     for (metric, name), share in zip(PARTS.items(), _SHARES, strict=True):
-        axes = put_rows(figure, rows, left, room * share, _TOP)
+        axes = put_rows(figure, rows, left, cache_space * share, _TOP)
         drawn = put_dots(axes, group, metric)
         scale(axes, "x", drawn, ticks=4 if share == max(_SHARES) else 2)
         if axes.get_xscale() == "linear":
             axes.set_xlim(0, 1.08 * max(drawn, default=0) or 1)
         axes.set_title(name)
         axes.set_xlabel("seconds")
-        left += room * share + _BETWEEN
+        left += cache_space * share + _BETWEEN
     if below:
         figure.text(0.01, 0.01, "\n".join(below), va="bottom", fontsize=TEXT - 1.5)
     return Drawing(

@@ -26,7 +26,7 @@ class Blobs(Protocol):
     def delete_all(self, prefix: str) -> None:
         """Remove what lies below a folder name; what cannot be removed stays."""
 
-    def stamp(self, name: str) -> str | None:
+    def etag(self, name: str) -> str | None:
         """Return what changes when an object gets other content, or None where there is none."""
 
     def names(self, prefix: str) -> list[str]:

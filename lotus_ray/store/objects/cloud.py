@@ -24,7 +24,7 @@ from obstore.store import GCSStore, S3Store
 from lotus_ray.base.errors import StoreError
 from lotus_ray.store.objects.address import Address
 from lotus_ray.store.objects.errors import LOGIN, Fault, no_bucket
-from lotus_ray.store.objects.retry import PATIENCE, Patience
+from lotus_ray.store.objects.retry import PATIENCE, RetryPolicy
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetOptions
@@ -42,12 +42,12 @@ T = TypeVar("T")
 class CloudBlobs:
     """A prefix of a bucket. Who asks is said by the environment, or by the machine's role."""
 
-    def __init__(self, address: Address, patience: Patience | None = None) -> None:
+    def __init__(self, address: Address, retry_policy: RetryPolicy | None = None) -> None:
         self.address = address
-        self.patience = patience or PATIENCE
+        self.retry_policy = retry_policy or PATIENCE
         try:
-            self._once = _client(address, self.patience, retries=0)
-            self._parts = _client(address, self.patience, retries=20)
+            self._once = _client(address, self.retry_policy, retries=0)
+            self._parts = _client(address, self.retry_policy, retries=20)
         except (BaseError, OSError, ValueError):  # whose text may hold what it complains of
             raise StoreError(
                 "the environment says something about credentials or servers that is not usable",
@@ -105,8 +105,8 @@ class CloudBlobs:
             if names := self._list(prefix):
                 self._ask(prefix, lambda: obstore.delete(self._once, names))
 
-    def stamp(self, name: str) -> str | None:
-        """Return the ETag of an object, and its generation where it has one."""
+    def etag(self, name: str) -> str | None:
+        """Return the ETag of an object, and its row version where it has one."""
         try:
             found = self._ask(name, lambda: obstore.head(self._once, name))
         except FileNotFoundError:
@@ -166,7 +166,7 @@ class CloudBlobs:
             PreconditionError: it is another than was asked for.
             StoreError: the server refuses, or does not answer.
         """
-        start, pauses = time.monotonic(), self.patience.pauses()
+        start, pauses = time.monotonic(), self.retry_policy.pauses()
         for tries in count(1):
             try:
                 return request()
@@ -190,20 +190,20 @@ class _TryAgain(Exception):
         return f"status code: 409 <Code>{self.args[0]}</Code>"
 
 
-def _client(address: Address, patience: Patience, retries: int) -> GCSStore | S3Store:
+def _client(address: Address, retry_policy: RetryPolicy, retries: int) -> GCSStore | S3Store:
     """Return a client that repeats a request so many times by itself."""
     endpoint = address.endpoint or _endpoint_here(address.scheme)
     options: ClientConfig = {
         "allow_http": bool(endpoint and endpoint.startswith("http://")),
-        "timeout": timedelta(seconds=patience.request_seconds),
-        "connect_timeout": timedelta(seconds=patience.connect_seconds),
+        "timeout": timedelta(seconds=retry_policy.request_seconds),
+        "connect_timeout": timedelta(seconds=retry_policy.connect_seconds),
     }
     again: RetryConfig = {
         "max_retries": retries,
-        "retry_timeout": timedelta(seconds=patience.total_seconds),
+        "retry_timeout": timedelta(seconds=retry_policy.total_seconds),
         "backoff": {
-            "init_backoff": timedelta(seconds=patience.first_seconds),
-            "max_backoff": timedelta(seconds=patience.longest_seconds),
+            "init_backoff": timedelta(seconds=retry_policy.first_seconds),
+            "max_backoff": timedelta(seconds=retry_policy.longest_seconds),
             "base": 2,
         },
     }

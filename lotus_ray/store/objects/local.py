@@ -46,7 +46,7 @@ class LocalBlobs:
         """Remove a folder, temporary files of killed writers with it."""
         shutil.rmtree(self.root / prefix, ignore_errors=True)
 
-    def stamp(self, name: str) -> str | None:
+    def etag(self, name: str) -> str | None:
         """Return the inode, time and size of a file: a replaced one is another file."""
         path = self.root / name
         try:

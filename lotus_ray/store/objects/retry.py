@@ -11,7 +11,7 @@ _chance = random.Random()  # of its own: no result depends on it
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Bounds of asking again: nothing is begun after `total_seconds`.
 
     What was begun before takes one request of at most `request_seconds`, a create that meets an
@@ -40,4 +40,4 @@ class Patience:
             bound = min(2 * bound, self.longest_seconds)
 
 
-PATIENCE = Patience()
+PATIENCE = RetryPolicy()

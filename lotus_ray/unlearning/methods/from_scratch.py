@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.augment import Augmented
 from lotus_ray.unlearning.losses import cross_entropy
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, Split
+from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, SampleSet
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FromScratch(Method):
         return self.lr * (self.epochs - epoch) / (self.epochs - self.warmup_epochs)
 
     def train(
-        self, problem: Problem, samples: Split, training_seed: int | None = None
+        self, problem: Problem, samples: SampleSet, training_seed: int | None = None
     ) -> Iterator[Phase[Batch]]:
         """Yield the epochs that train `problem.model` on `samples` from its initial weights."""
         seed = problem.seed if training_seed is None else training_seed
@@ -104,7 +104,9 @@ class FromScratch(Method):
                 break
         problem.recall_weights()
 
-    def _epoch(self, problem: Problem, samples: Split, seed: int, epoch: int) -> Iterable[Batch]:
+    def _epoch(
+        self, problem: Problem, samples: SampleSet, seed: int, epoch: int
+    ) -> Iterable[Batch]:
         batches = samples.shuffled(self.batch_size, "from scratch", seed, epoch)
         if not self.crop_padding and not self.flip:
             return batches

@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.methods.gradients import gradient_share
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, Split
+from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, SampleSet
 
 ROWS_AT_A_TIME = 16  # per-sample gradients are as large as the model, each
 
@@ -64,7 +64,7 @@ class Ssd(Method):
         return torch.where(selected, ratio, torch.ones_like(ratio))
 
 
-def _batch_importance(problem: Problem, samples: Split) -> list[Tensor]:
+def _batch_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
     """Return the mean over global batches of the squared mean gradient, by parameter."""
     total = [torch.zeros_like(value) for value in problem.model.parameters()]
     batches = 0
@@ -76,7 +76,7 @@ def _batch_importance(problem: Problem, samples: Split) -> list[Tensor]:
     return [sum_ / batches for sum_ in total]
 
 
-def _sample_importance(problem: Problem, samples: Split) -> list[Tensor]:
+def _sample_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
     """Return the mean over samples of the squared gradient, by parameter."""
     model = problem.model.eval()
     state = {name: value.detach() for name, value in model.named_parameters()}

@@ -90,7 +90,7 @@ def test_a_system_without_shared_memory_is_told(tmp_path: Path) -> None:
     assert shared_memory(8, folder=tmp_path / "none").status == WARNING
 
 
-def test_scratch_wants_room_and_the_right_to_write(
+def test_scratch_wants_cache_space_and_the_right_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = str(tmp_path / "new")

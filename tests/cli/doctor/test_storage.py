@@ -83,7 +83,7 @@ def test_a_disk_that_is_nearly_full_is_a_warning(tmp_path: Path) -> None:
         (0, PROBLEM, "0.0 MiB of 10.0 GiB"),
     ],
 )
-def test_a_disk_without_room_for_a_row_is_a_problem(
+def test_a_disk_without_cache_space_for_a_row_is_a_problem(
     left: int, status: str, words: str, tmp_path: Path
 ) -> None:
     found = storage(str(tmp_path), free=lambda folder: (10 * GIB, left))

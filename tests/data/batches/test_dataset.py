@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lotus_ray.base import seeds
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
-from lotus_ray.data.batches import dataset as warm
-from lotus_ray.data.batches.dataset import WarmSet, WarmSplit
+from lotus_ray.data.batches import dataset as dataset
+from lotus_ray.data.batches.dataset import ImageDataset, ImageSubset
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.unlearning.problem import Batch, Workers
-from tests.toy import batch_of, make_warm, table
+from tests.toy import batch_of, make_dataset, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = range(1, 6)
@@ -26,21 +26,21 @@ sizes = st.integers(1, 5)
 small = settings(max_examples=40, deadline=None)
 
 
-def warm_set(roles: Roles, rank: int = 0, size: int = 1, seed: int = 0) -> WarmSet:
-    """Build the warm set of one worker; every pixel of a sample holds its row."""
+def image_dataset(roles: Roles, rank: int = 0, size: int = 1, seed: int = 0) -> ImageDataset:
+    """Build the image dataset of one worker; every pixel of a sample holds its row."""
     pixels = torch.arange(len(roles), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
     workers = Workers(rank=rank, size=size)
-    return WarmSet(
+    return ImageDataset(
         Pixels.of(pixels.numpy()), roles, PLAIN, seed, torch.device("cpu"), torch.float64, workers
     )
 
 
-def splits(roles: Roles, size: int, *names: str, seed: int = 0) -> list[WarmSplit]:
+def splits(roles: Roles, size: int, *names: str, seed: int = 0) -> list[ImageSubset]:
     """Return the same split as each of `size` workers has it."""
-    return [warm_set(roles, rank, size, seed).split(*names) for rank in range(size)]
+    return [image_dataset(roles, rank, size, seed).split(*names) for rank in range(size)]
 
 
-def epoch(workers: list[WarmSplit], batch_size: int, *names: object) -> list[list[Batch]]:
+def epoch(workers: list[ImageSubset], batch_size: int, *names: object) -> list[list[Batch]]:
     """Return the shares of each global batch of one epoch, worker by worker."""
     passes = [list(split.shuffled(batch_size, *names)) for split in workers]
     return [list(shares) for shares in zip(*passes, strict=True)]
@@ -56,7 +56,7 @@ def test_an_evaluation_pass_sees_every_sample_once(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """23 retain samples in batches of at most 3, beside 4 samples of another role."""
-    monkeypatch.setattr(warm, "EVALUATION_BATCH", 3)
+    monkeypatch.setattr(dataset, "EVALUATION_BATCH", 3)
     roles = table("fr" * 4 + "r" * 19)
     workers = splits(roles, size, RETAIN)
     batches = [batch for split in workers for batch in split]
@@ -270,7 +270,7 @@ def test_a_draw_depends_on_the_seed_and_the_names() -> None:
 
 def test_a_union_holds_each_sample_once() -> None:
     """f r f u: forget is rows 0 and 2, retain row 1; forget twice adds nothing."""
-    warmed = warm_set(table("frfu"))
+    warmed = image_dataset(table("frfu"))
     forget, retain = warmed.split(FORGET), warmed.split(RETAIN)
     assert forget.union(retain).rows.tolist() == [0, 1, 2]
     assert forget.union(forget).rows.tolist() == [0, 2]
@@ -280,7 +280,7 @@ def test_a_union_holds_each_sample_once() -> None:
 def test_a_batch_by_hand() -> None:
     """Row 2 of f r f u: class 2 of 3, forgotten; its pixels 2 become 2/255."""
     roles = table("frfu")
-    batch = next(warm_set(roles).batches([np.array([2, 1])], [9], None))
+    batch = next(image_dataset(roles).batches([np.array([2, 1])], [9], None))
     assert batch.labels.tolist() == [2, 1]
     assert batch.forget.tolist() == [True, False]
     assert batch.rows.tolist() == [2, 1]
@@ -295,8 +295,8 @@ def test_normalisation_by_hand() -> None:
     pixels = torch.tensor([255, 0, 255], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 2, 2)
     transform = Transform(2, mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 2.0))
     images, device = Pixels.of(pixels.numpy()), torch.device("cpu")
-    warm_set = WarmSet(images, table("f"), transform, 0, device, torch.float32, Workers())
-    made = batch_of(warm_set, [0])
+    image_dataset = ImageDataset(images, table("f"), transform, 0, device, torch.float32, Workers())
+    made = batch_of(image_dataset, [0])
     assert made.images.dtype == torch.float32
     assert made.images[0, :, 0, 0].tolist() == [1.0, -0.5, 0.5]
 
@@ -306,7 +306,7 @@ def test_the_pixel_range_by_hand() -> None:
     transform = Transform(2, mean=(0.5, 0.5, 0.0), std=(0.25, 0.25, 1.0))
     pixels = Pixels.of(np.zeros((1, 3, 2, 2), np.uint8))
     device = torch.device("cpu")
-    made = WarmSet(pixels, table("f"), transform, 0, device, torch.float64, Workers())
+    made = ImageDataset(pixels, table("f"), transform, 0, device, torch.float64, Workers())
     black, white = made.pixel_range
     assert black.flatten().tolist() == [-2.0, -2.0, 0.0]
     assert white.flatten().tolist() == [2.0, 2.0, 1.0]
@@ -320,8 +320,8 @@ def test_large_images_are_normalised_as_small_ones_are(monkeypatch: pytest.Monke
     pixels[0, 0, 0, 0] = 51
     found = []
     for large in (1, 10**9):
-        monkeypatch.setattr(warm, "LARGE", large)
-        made = make_warm(pixels, table("frrut"), transform=transform)
+        monkeypatch.setattr(dataset, "LARGE", large)
+        made = make_dataset(pixels, table("frrut"), transform=transform)
         found.append(batch_of(made, [0, 3, 4]).images)
     assert torch.equal(found[0], found[1])
     assert float(found[0][0, 0, 0, 0]) == pytest.approx(0.5, abs=1e-15)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as room_module
+from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache import DecodedFiles, DecodeTask, decode_here
-from lotus_ray.data.pixels.cache_space import Room
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.prepared.manifest import Manifest
@@ -42,7 +42,7 @@ class Counting:
 def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(room_module, "IN_MEMORY", folder)
+    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
     return folder
 
 
@@ -56,9 +56,9 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    made = Room(10_000, 10_000, str(tmp_path))
-    with made.occupied():
+def cache_space(tmp_path: Path) -> Iterator[CacheSpace]:
+    made = CacheSpace(10_000, 10_000, str(tmp_path))
+    with made.locked():
         yield made
 
 
@@ -67,10 +67,14 @@ def pieces(manifest: Manifest, roles: Roles) -> list[Piece]:
 
 
 def ensure(
-    manifest: Manifest, room: Room, roles: Roles, max_bad: int = 0, window: int | None = None
+    manifest: Manifest,
+    cache_space: CacheSpace,
+    roles: Roles,
+    max_bad: int = 0,
+    window: int | None = None,
 ) -> tuple[DecodedFiles, list[str]]:
     """Return the files, and the ids of what was decoded for them."""
-    files, counting = DecodedFiles(room, PLAIN), Counting()
+    files, counting = DecodedFiles(cache_space, PLAIN), Counting()
     files.ensure(pieces(manifest, roles), roles, counting, max_bad, window)
     assert files.decoded == len(counting.ids)
     return files, sorted(counting.ids)
@@ -82,43 +86,45 @@ def images(files: DecodedFiles, roles: Roles) -> np.ndarray:
     return np.stack([pixels.image(row) for row in range(len(roles))])
 
 
-def test_pixels_are_those_of_the_decoder(manifest: Manifest, room: Room) -> None:
+def test_pixels_are_those_of_the_decoder(manifest: Manifest, cache_space: CacheSpace) -> None:
     roles = table("ffrrrruuuttt")
-    files, _ = ensure(manifest, room, roles)
+    files, _ = ensure(manifest, cache_space, roles)
     expected = read_pixels(pieces(manifest, roles), roles, PLAIN).numpy()
     assert np.array_equal(images(files, roles), expected)
 
 
 def test_each_image_is_decoded_once_for_all_tables_and_processes(
-    manifest: Manifest, room: Room
+    manifest: Manifest, cache_space: CacheSpace
 ) -> None:
     """A second table shares four of its six images with the first one: two are decoded."""
     first, second = table("ffrrut"), table("ffrrut")
     second = replace(second, sample_ids=[f"s{n:03d}" for n in (2, 3, 4, 5, 6, 7)])
-    assert ensure(manifest, room, first)[1] == first.sample_ids
-    files, decoded = ensure(manifest, room, second)
+    assert ensure(manifest, cache_space, first)[1] == first.sample_ids
+    files, decoded = ensure(manifest, cache_space, second)
     assert decoded == ["s006", "s007"]
     assert np.array_equal(
         images(files, second), read_pixels(pieces(manifest, second), second, PLAIN).numpy()
     )
-    assert ensure(manifest, room, second)[1] == []
+    assert ensure(manifest, cache_space, second)[1] == []
 
 
-def test_another_transform_is_decoded_anew(manifest: Manifest, room: Room) -> None:
+def test_another_transform_is_decoded_anew(manifest: Manifest, cache_space: CacheSpace) -> None:
     roles = table("frut")
-    ensure(manifest, room, roles)
-    other = DecodedFiles(room, Transform(1))
+    ensure(manifest, cache_space, roles)
+    other = DecodedFiles(cache_space, Transform(1))
     other.ensure(pieces(manifest, roles), roles, decode_here)
     assert other.decoded == 4
     assert images(other, roles).shape == (4, 3, 1, 1)
 
 
-def test_workers_that_ask_at_once_decode_each_image_once(manifest: Manifest, room: Room) -> None:
+def test_workers_that_ask_at_once_decode_each_image_once(
+    manifest: Manifest, cache_space: CacheSpace
+) -> None:
     roles = table("ffrrrruuuttt")
     counts: list[int] = []
 
     def ask() -> None:
-        files = DecodedFiles(room, PLAIN)
+        files = DecodedFiles(cache_space, PLAIN)
         files.ensure(pieces(manifest, roles), roles, decode_here)
         assert files.pixels(roles).complete
         counts.append(files.decoded)
@@ -135,44 +141,44 @@ def test_memory_is_filled_first_and_the_disk_takes_the_rest(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     """Pieces of 3 images are 36 bytes: two of the four fit into 80 bytes of memory."""
-    room = Room(80, 10_000, str(tmp_path))
-    with room.occupied():
-        files, _ = ensure(manifest, room, table("ffrrrruuuttt"))
-        assert len(list(room.memory.rglob("*.arrow"))) == 2
-        assert len(list(room.disk.rglob("*.arrow"))) == 2
+    cache_space = CacheSpace(80, 10_000, str(tmp_path))
+    with cache_space.locked():
+        files, _ = ensure(manifest, cache_space, table("ffrrrruuuttt"))
+        assert len(list(cache_space.memory.rglob("*.arrow"))) == 2
+        assert len(list(cache_space.disk.rglob("*.arrow"))) == 2
         assert files.pixels(table("ffrrrruuuttt")).complete
 
 
-def test_without_room_nothing_is_decoded_and_the_error_says_how_much_is_needed(
+def test_without_cache_space_nothing_is_decoded_and_the_error_says_how_much_is_needed(
     manifest: Manifest, tmp_path: Path
 ) -> None:
-    room = Room(80, 40, str(tmp_path))
-    with room.occupied():
+    cache_space = CacheSpace(80, 40, str(tmp_path))
+    with cache_space.locked():
         with pytest.raises(DataError) as caught:
-            ensure(manifest, room, table("ffrrrruuuttt"))
+            ensure(manifest, cache_space, table("ffrrrruuuttt"))
         assert caught.value.what == (
             "decoded images need 144 bytes; there is room for 80 in memory, and for 40 on the disk"
         )
         assert "shuffle_window" in caught.value.next_command
-        assert list(room.memory.rglob("*.arrow")) == []
+        assert list(cache_space.memory.rglob("*.arrow")) == []
 
 
 def test_what_may_stream_is_left_out_last(manifest: Manifest, tmp_path: Path) -> None:
     """8 images are not retained, 96 bytes: they fit beside 3 windows of 1, and not all others."""
     roles = table("ffrrrruuuttt")
-    room = Room(136, 0, str(tmp_path))
-    with room.occupied():
-        files, _ = ensure(manifest, room, roles, window=1)
+    cache_space = CacheSpace(136, 0, str(tmp_path))
+    with cache_space.locked():
+        files, _ = ensure(manifest, cache_space, roles, window=1)
         here = files.pixels(roles).block >= 0
         retained = np.zeros(12, bool)
         retained[roles.rows("retain")] = True
         assert here[~retained].all()
         assert 0 < (~here).sum() <= 4
-    small = Room(80, 0, str(tmp_path))
-    with small.occupied(), pytest.raises(DataError, match="need 144 bytes") as caught:
+    small = CacheSpace(80, 0, str(tmp_path))
+    with small.locked(), pytest.raises(DataError, match="need 144 bytes") as caught:
         ensure(manifest, small, roles, window=1)
     assert "room for 44 in memory, beside 3 windows of 1 images" in caught.value.what
-    with small.occupied(), pytest.raises(DataError, match="room for 0 in memory, beside 3 windows"):
+    with small.locked(), pytest.raises(DataError, match="room for 0 in memory, beside 3 windows"):
         ensure(manifest, small, roles, window=3)
 
 
@@ -185,31 +191,33 @@ def torn(tmp_path: Path) -> Manifest:
     return prepare(source(samples, ("a",)), tmp_path / "torn")
 
 
-def test_bad_images_are_counted_and_listed_up_to_a_number(torn: Manifest, room: Room) -> None:
+def test_bad_images_are_counted_and_listed_up_to_a_number(
+    torn: Manifest, cache_space: CacheSpace
+) -> None:
     roles = table("frrurt")
-    files, _ = ensure(torn, room, roles, max_bad=2)
+    files, _ = ensure(torn, cache_space, roles, max_bad=2)
     assert sorted(files.bad_among(roles)) == ["s001", "s004"]
     assert "cannot be decoded" in files.bad["s001"]
     assert "row " in files.bad["s004"]
     assert images(files, roles)[[0, 2, 3, 5], 0, 0, 0].tolist() == [0, 2, 3, 5]
     with pytest.raises(DataError, match="2 images cannot be decoded; 1 are allowed"):
-        ensure(torn, room, roles, max_bad=1)
+        ensure(torn, cache_space, roles, max_bad=1)
 
 
-def test_none_is_allowed_by_default(torn: Manifest, room: Room) -> None:
+def test_none_is_allowed_by_default(torn: Manifest, cache_space: CacheSpace) -> None:
     with pytest.raises(DataError, match="an image cannot be decoded"):
-        ensure(torn, room, table("frrurt"))
-    assert list(room.memory.rglob("*.arrow")) == []
+        ensure(torn, cache_space, table("frrurt"))
+    assert list(cache_space.memory.rglob("*.arrow")) == []
 
 
-def test_an_image_to_forget_is_never_left_out(torn: Manifest, room: Room) -> None:
+def test_an_image_to_forget_is_never_left_out(torn: Manifest, cache_space: CacheSpace) -> None:
     with pytest.raises(DataError, match="one to forget is among them") as caught:
-        ensure(torn, room, table("rfrurt"), max_bad=100)
+        ensure(torn, cache_space, table("rfrurt"), max_bad=100)
     assert "s001" in caught.value.what
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(
-    manifest: Manifest, room: Room, monkeypatch: pytest.MonkeyPatch
+    manifest: Manifest, cache_space: CacheSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system refuses files above 200 bytes; with room again the same call succeeds."""
     roles = table("ffrrrruuuttt")
@@ -218,10 +226,10 @@ def test_a_full_disk_leaves_no_part_of_a_file(
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
         with pytest.raises(DataError, match="decoded images cannot be written") as caught:
-            ensure(manifest, room, roles)
+            ensure(manifest, cache_space, roles)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert "36 bytes are needed" in caught.value.what
-    assert [p for p in room.memory.rglob("*") if p.is_file() and p.stat().st_size] == []
-    assert ensure(manifest, room, roles)[0].pixels(roles).complete
+    assert [p for p in cache_space.memory.rglob("*") if p.is_file() and p.stat().st_size] == []
+    assert ensure(manifest, cache_space, roles)[0].pixels(roles).complete

@@ -1,4 +1,4 @@
-"""Room for decoded images: budgets, and folders of dead processes."""
+"""CacheSpace for decoded images: budgets, and folders of dead processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as room_module
-from lotus_ray.data.pixels.cache_space import Room, alone
+from lotus_ray.data.pixels import cache_space as cache_space_module
+from lotus_ray.data.pixels.cache_space import CacheSpace, alone
 
 
 @pytest.fixture(autouse=True)
@@ -19,19 +19,19 @@ def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of /dev/shm, so that tests see nobody else's."""
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(room_module, "IN_MEMORY", folder)
+    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
     return folder
 
 
-def room(tmp_path: Path, memory: int = 100, disk: int | None = 1000) -> Room:
+def cache_space(tmp_path: Path, memory: int = 100, disk: int | None = 1000) -> CacheSpace:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    return Room(memory, disk, str(scratch))
+    return CacheSpace(memory, disk, str(scratch))
 
 
 def test_what_is_left_is_the_budget_less_what_lies_there(tmp_path: Path) -> None:
-    made = room(tmp_path)
-    with made.occupied():
+    made = cache_space(tmp_path)
+    with made.locked():
         assert (made.memory_left(), made.disk_left()) == (100, 1000)
         (made.memory / "key").mkdir()
         (made.memory / "key" / "a").write_bytes(bytes(30))
@@ -40,22 +40,22 @@ def test_what_is_left_is_the_budget_less_what_lies_there(tmp_path: Path) -> None
 
 
 def test_without_a_budget_the_disk_gives_what_it_has(tmp_path: Path) -> None:
-    made = room(tmp_path, disk=None)
-    with made.occupied():
+    made = cache_space(tmp_path, disk=None)
+    with made.locked():
         assert made.disk_left() > 1 << 20
 
 
 def test_no_more_than_half_of_the_free_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_module, "_available_memory", lambda: 60)
-    with (made := room(tmp_path)).occupied():
+    monkeypatch.setattr(cache_space_module, "_available_memory", lambda: 60)
+    with (made := cache_space(tmp_path)).locked():
         assert made.memory_left() == 30
 
 
-def test_cleared_room_leaves_nothing(tmp_path: Path, in_memory: Path) -> None:
-    made = room(tmp_path)
-    with made.occupied():
+def test_cleared_cache_space_leaves_nothing(tmp_path: Path, in_memory: Path) -> None:
+    made = cache_space(tmp_path)
+    with made.locked():
         (made.disk / "b").write_bytes(b"b")
     made.clear()
     assert [*in_memory.iterdir(), *(tmp_path / "scratch").iterdir()] == []
@@ -64,10 +64,10 @@ def test_cleared_room_leaves_nothing(tmp_path: Path, in_memory: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from lotus_ray.data.pixels import cache_space as room
-room.IN_MEMORY = Path(sys.argv[1])
-made = room.Room(100, 100, sys.argv[2], session="0123456789ab")
-with made.occupied():
+from lotus_ray.data.pixels import cache_space as cache_space
+cache_space.IN_MEMORY = Path(sys.argv[1])
+made = cache_space.CacheSpace(100, 100, sys.argv[2], session="0123456789ab")
+with made.locked():
     (made.memory / "pixels").write_bytes(b"p")
     print("ready", flush=True)
     sys.stdin.read()
@@ -77,8 +77,8 @@ with made.occupied():
 def test_the_folders_of_a_killed_process_are_removed_and_those_of_a_living_one_are_not(
     tmp_path: Path, in_memory: Path
 ) -> None:
-    mine = room(tmp_path)
-    other = Room(100, 100, mine.scratch, session="0123456789ab")
+    mine = cache_space(tmp_path)
+    other = CacheSpace(100, 100, mine.scratch, session="0123456789ab")
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(in_memory), mine.scratch],
         stdin=subprocess.PIPE,
@@ -87,12 +87,12 @@ def test_the_folders_of_a_killed_process_are_removed_and_those_of_a_living_one_a
     assert holder.stdout is not None
     assert holder.stdin is not None
     assert holder.stdout.readline() == b"ready\n"
-    with mine.occupied():
+    with mine.locked():
         assert (other.memory / "pixels").exists()
         assert other.disk.exists()
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with mine.occupied():
+    with mine.locked():
         assert not other.memory.exists()
         assert not other.disk.exists()
         assert mine.memory.exists()
@@ -102,7 +102,7 @@ def test_the_folders_of_a_killed_process_are_removed_and_those_of_a_living_one_a
 
 def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path, in_memory: Path) -> None:
     """Another program's lock beside its folder, and a link in the place of a lock."""
-    mine = room(tmp_path)
+    mine = cache_space(tmp_path)
     scratch = Path(mine.scratch)
     (scratch / "lotus-ray-results").mkdir()
     (scratch / "lotus-ray-results.lock").touch()
@@ -110,29 +110,29 @@ def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path, in_memory: Pat
     linked.write_text("mine")
     (in_memory / "lotus-ray-ba9876543210-memory.lock").symlink_to(linked)
     (in_memory / "lotus-ray-ba9876543210-memory").mkdir()
-    with mine.occupied():
+    with mine.locked():
         assert (scratch / "lotus-ray-results").is_dir()
         assert (in_memory / "lotus-ray-ba9876543210-memory").is_dir()
         assert linked.read_text() == "mine"
 
 
 def test_only_this_user_reads_what_is_decoded(tmp_path: Path) -> None:
-    made = room(tmp_path)
-    with made.occupied():
+    made = cache_space(tmp_path)
+    with made.locked():
         assert {folder.stat().st_mode & 0o777 for folder in (made.memory, made.disk)} == {0o700}
 
 
 def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
-    made = room(tmp_path)
+    made = cache_space(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     made.memory.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="somebody else's"), made.occupied():
+    with pytest.raises(DataError, match="somebody else's"), made.locked():
         pass
 
 
 def test_a_scratch_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    made = Room(100, 100, str(tmp_path / "none"))
-    with pytest.raises(DataError, match="no place for decoded images") as caught, made.occupied():
+    made = CacheSpace(100, 100, str(tmp_path / "none"))
+    with pytest.raises(DataError, match="no place for decoded images") as caught, made.locked():
         pass
     assert "none" in caught.value.where
     assert "resources.scratch" in caught.value.next_command
@@ -140,18 +140,19 @@ def test_a_scratch_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_two_that_share_a_session_hold_it_together(tmp_path: Path) -> None:
     """The end of the first leaves the folder to the second."""
-    made = room(tmp_path)
-    with made.occupied():
-        with made.occupied():
+    made = cache_space(tmp_path)
+    with made.locked():
+        with made.locked():
             (made.memory / "a").write_bytes(b"a")
-        with room(tmp_path).occupied():
+        with cache_space(tmp_path).locked():
             assert (made.memory / "a").exists()
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     """A second process waits until the first has left the block."""
     code = (
-        "import sys; from pathlib import Path\nfrom lotus_ray.data.pixels.cache_space import alone\n"
+        "import sys; from pathlib import Path\n"
+        "from lotus_ray.data.pixels.cache_space import alone\n"
         "with alone(Path(sys.argv[1])): print('in', flush=True)"
     )
     with alone(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lotus_ray.base.roles import FORGET, RETAIN
-from lotus_ray.data.batches.dataset import WarmSet
+from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels
 from lotus_ray.data.pixels.row_groups import Piece
 from lotus_ray.data.pixels.transform import Transform
@@ -58,9 +58,9 @@ class Stream:
             self.open -= 1
 
 
-def warm_set(
+def image_dataset(
     cold: str | None, stream: Stream, rank: int = 0, size: int = 1, window: int | None = WINDOW
-) -> WarmSet:
+) -> ImageDataset:
     """Build a set in which the images of the role `cold` are not here."""
     images = IMAGES.copy()
     pixels: Pixels | StreamedPixels = Pixels.of(images)
@@ -69,7 +69,7 @@ def warm_set(
         here = Pixels.of(images)
         here.block[ROLES.rows(cold)] = -1
         pixels = StreamedPixels(here, pieces(), PLAIN, stream)
-    return WarmSet(
+    return ImageDataset(
         pixels,
         ROLES,
         PLAIN,
@@ -96,21 +96,29 @@ def equal(one: Batch | None, other: Batch | None) -> bool:
 def test_batches_are_the_same_whether_images_stream_or_are_here(size: int, batch_size: int) -> None:
     for rank in range(size):
         stream = Stream()
-        streamed, warm = warm_set(RETAIN, stream, rank, size), warm_set(None, stream, rank, size)
+        streamed, dataset = (
+            image_dataset(RETAIN, stream, rank, size),
+            image_dataset(None, stream, rank, size),
+        )
         for epoch in range(2):
             one, other = (
                 s.split(FORGET, RETAIN).shuffled(batch_size, "lotus", epoch)
-                for s in (streamed, warm)
+                for s in (streamed, dataset)
             )
             assert all(equal(*pair) for pair in zip_longest(one, other))
-        assert all(equal(*pair) for pair in zip_longest(streamed.split(RETAIN), warm.split(RETAIN)))
+        assert all(
+            equal(*pair) for pair in zip_longest(streamed.split(RETAIN), dataset.split(RETAIN))
+        )
         assert stream.open == 0
 
 
 def test_the_order_of_an_epoch_does_not_depend_on_the_number_of_workers() -> None:
     def global_batches(size: int) -> list[list[int]]:
         shares = [
-            [b.rows.tolist() for b in warm_set(None, Stream(), r, size).split(RETAIN).shuffled(8)]
+            [
+                b.rows.tolist()
+                for b in image_dataset(None, Stream(), r, size).split(RETAIN).shuffled(8)
+            ]
             for r in range(size)
         ]
         return [sorted(chain.from_iterable(parts)) for parts in zip(*shares, strict=True)]
@@ -123,7 +131,7 @@ def test_each_streamed_image_is_decoded_once_an_epoch_and_the_others_never(size:
     given = []
     for rank in range(size):
         stream = Stream()
-        made = warm_set(RETAIN, stream, rank, size)
+        made = image_dataset(RETAIN, stream, rank, size)
         list(made.split(FORGET, RETAIN).shuffled(8, 0))
         assert isinstance(made.pixels, StreamedPixels)
         assert made.pixels.decoded == len(stream.given)
@@ -134,7 +142,7 @@ def test_each_streamed_image_is_decoded_once_an_epoch_and_the_others_never(size:
 def test_what_streams_past_is_taken_no_more_than_two_windows_ahead() -> None:
     stream = Stream()
     taken = 0
-    for batch in warm_set(RETAIN, stream).split(RETAIN).shuffled(4, 0):
+    for batch in image_dataset(RETAIN, stream).split(RETAIN).shuffled(4, 0):
         assert len(stream.given) <= taken + 2 * WINDOW + GROUP
         taken += len(batch.rows)
     assert taken == 76
@@ -142,7 +150,7 @@ def test_what_streams_past_is_taken_no_more_than_two_windows_ahead() -> None:
 
 def test_a_pass_that_is_given_up_closes_its_stream() -> None:
     stream = Stream()
-    epoch = iter(warm_set(RETAIN, stream).split(RETAIN).shuffled(4, 0))
+    epoch = iter(image_dataset(RETAIN, stream).split(RETAIN).shuffled(4, 0))
     next(epoch)
     assert stream.open == 1
     del epoch
@@ -152,15 +160,15 @@ def test_a_pass_that_is_given_up_closes_its_stream() -> None:
 def test_samples_that_are_drawn_twice_stream_too() -> None:
     """UNSIR draws partners with repetition: 100 of 76 retained images."""
     stream = Stream()
-    drawn = warm_set(RETAIN, stream).split(RETAIN).draw(100, "unsir")
+    drawn = image_dataset(RETAIN, stream).split(RETAIN).draw(100, "unsir")
     rows = [row for batch in drawn.shuffled(7, "partner") for row in batch.rows.tolist()]
     assert sorted(rows) == sorted(drawn.rows.tolist())
-    expected = warm_set(None, stream).split(RETAIN).draw(100, "unsir").shuffled(7, "partner")
+    expected = image_dataset(None, stream).split(RETAIN).draw(100, "unsir").shuffled(7, "partner")
     assert all(equal(*pair) for pair in zip_longest(drawn.shuffled(7, "partner"), expected))
 
 
 def test_images_that_are_here_open_no_stream() -> None:
     stream = Stream()
-    list(warm_set(RETAIN, stream).split(FORGET).shuffled(4, 0))
+    list(image_dataset(RETAIN, stream).split(FORGET).shuffled(4, 0))
     assert stream.given == []
     assert stream.open == 0

@@ -20,7 +20,7 @@ from lotus_ray.data.pixels.row_groups import wanted_pieces
 from lotus_ray.data.prepared import check as preflight
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.check import read_labels
-from lotus_ray.data.prepared.external import adopt
+from lotus_ray.data.prepared.external import read_external
 from lotus_ray.data.prepared.manifest import Columns, Manifest
 from lotus_ray.data.prepared.parquet import list_parquet, open_parquet
 from lotus_ray.data.roles.assign import Roles
@@ -59,7 +59,7 @@ def files(tmp_path: Path) -> Path:
 
 def adopted(files: Path, classes: list[str] | None = None) -> Manifest:
     patterns = {TRAIN: [f"{files}/train-*.parquet"], HELDOUT: [f"{files}/test"]}
-    return adopt(patterns, THEIRS, classes, files.parent / "manifest")
+    return read_external(patterns, THEIRS, classes, files.parent / "manifest")
 
 
 def test_files_are_found_by_path_folder_and_pattern(files: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_torn_file_is_refused_by_name(files: Path, keep: int) -> None:
     ],
 )
 def test_wrong_columns_are_refused_by_name(files: Path, columns: Columns, what: str) -> None:
-    made = adopt({TRAIN: [str(files)]}, columns, ["a", "b"], files.parent / "m")
+    made = read_external({TRAIN: [str(files)]}, columns, ["a", "b"], files.parent / "m")
     with pytest.raises(DataError, match=what):
         read_labels(made)
 

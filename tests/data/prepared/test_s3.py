@@ -20,7 +20,7 @@ from lotus_ray.cli.main import main
 from lotus_ray.data.pixels.row_groups import wanted_pieces
 from lotus_ray.data.prepared import check as preflight
 from lotus_ray.data.prepared import manifest as shards
-from lotus_ray.data.prepared.external import adopt
+from lotus_ray.data.prepared.external import read_external
 from lotus_ray.data.prepared.manifest import Columns
 from lotus_ray.data.prepared.parquet import list_parquet
 from lotus_ray.data.roles.assign import Roles
@@ -110,7 +110,7 @@ def test_images_are_read_from_a_bucket(bucket: str, query: str, tmp_path: Path) 
         TRAIN: [f"s3://{bucket}/data/train-*.parquet{query}"],
         HELDOUT: [f"s3://{bucket}/data/held%20out/{query}"],
     }
-    made = adopt(patterns, THEIRS, None, tmp_path / "manifest")
+    made = read_external(patterns, THEIRS, None, tmp_path / "manifest")
     assert made.classes == ("cat", "dog")
     assert [shard.rows for shard in made.shards] == [3, 2, 3]
     labels = preflight.read_labels(shards.read_manifest(made.directory))
@@ -134,17 +134,17 @@ def test_a_changed_object_is_another_data_set(
     bucket: str, query: str, client: Any, tmp_path: Path
 ) -> None:
     patterns = {TRAIN: [f"s3://{bucket}/data/train-*.parquet{query}"]}
-    before = adopt(patterns, THEIRS, None, tmp_path / "a")
+    before = read_external(patterns, THEIRS, None, tmp_path / "a")
     write(tmp_path / "other", 10, [0, 0], None)
     content = (tmp_path / "other").read_bytes()
     client.put_object(Bucket=bucket, Key="data/train-1.parquet", Body=content)
-    after = adopt(patterns, THEIRS, None, tmp_path / "b")
+    after = read_external(patterns, THEIRS, None, tmp_path / "b")
     assert after.digest != before.digest
     with pytest.raises(DataError, match="changed since"):
         preflight.read_labels(before)
     client.put_object(Bucket=bucket, Key="data/train-1.parquet", Body=content[:-9])
     with pytest.raises(DataError, match="it is torn") as raised:
-        adopt(patterns, THEIRS, None, tmp_path / "c")
+        read_external(patterns, THEIRS, None, tmp_path / "c")
     assert raised.value.where == f"s3://{bucket}/data/train-1.parquet{query}"
 
 
@@ -152,7 +152,7 @@ def test_an_object_that_is_gone_is_a_data_error(
     bucket: str, query: str, client: Any, tmp_path: Path
 ) -> None:
     uri = f"s3://{bucket}/data/train-1.parquet{query}"
-    made = adopt({TRAIN: [uri]}, THEIRS, None, tmp_path / "a")
+    made = read_external({TRAIN: [uri]}, THEIRS, None, tmp_path / "a")
     client.delete_object(Bucket=bucket, Key="data/train-1.parquet")
     with pytest.raises(DataError, match="the Parquet file cannot be read") as raised:
         preflight.read_labels(made)
@@ -162,7 +162,7 @@ def test_an_object_that_is_gone_is_a_data_error(
 @pytest.mark.parametrize("pattern", ["s3://{}:{}@bucket/x", "s3://{}:a/{}@bucket/x-*.parquet"])
 def test_a_password_in_an_address_is_refused_and_not_repeated(pattern: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="an address of data holds a password") as raised:
-        adopt({TRAIN: [pattern.format(KEY, SECRET)]}, THEIRS, None, tmp_path / "m")
+        read_external({TRAIN: [pattern.format(KEY, SECRET)]}, THEIRS, None, tmp_path / "m")
     assert SECRET not in str(raised.value)
     assert raised.value.where == "s3://***"
     assert not (tmp_path / "m").exists()

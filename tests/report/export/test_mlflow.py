@@ -189,11 +189,11 @@ def test_the_same_store_again_changes_nothing(
     assert dict(os.environ) == environment
 
 
-def test_a_new_generation_is_a_new_run_and_the_old_one_says_so(
+def test_a_new_row_version_is_a_new_run_and_the_old_one_says_so(
     database: str, tmp_path: Path
 ) -> None:
     store = a_store(tmp_path)
-    cell_id = commit(store, "lotus", 2, generation=1, committed_at=AT)
+    cell_id = commit(store, "lotus", 2, row_version=1, committed_at=AT)
     done = tracker.export(runs_of(store), database)
     assert (done.runs["new"], done.runs["unchanged"]) == (1, 5)
     client = client_of(database)

@@ -124,12 +124,12 @@ def test_the_same_store_again_replaces_its_files(store: Store, output: Path) -> 
     assert scalars(folder, "phase/tau") == [(0, 1.25), (1, 1.5)]
 
 
-def test_a_new_generation_takes_the_place_of_the_old_one(store: Store, output: Path) -> None:
+def test_a_new_row_version_takes_the_place_of_the_old_one(store: Store, output: Path) -> None:
     commit(store, "lotus", 2, error="loss became nan", committed_at=AT)
     tracker.export(runs_of(store), str(output))
     later = AT.replace("01-02", "01-03")
     commit(store, "original", 2, committed_at=AT)
-    commit(store, "lotus", 2, generation=1, phases=PHASES, committed_at=later)
+    commit(store, "lotus", 2, row_version=1, phases=PHASES, committed_at=later)
     tracker.export(runs_of(store), str(output))
     folder = output / "Digits/Net/instance_10pct/LoTUS/seed-2"
     assert len(files(folder)) == 1

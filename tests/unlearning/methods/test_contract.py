@@ -18,7 +18,7 @@ from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus, Pair
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Method, Phase, Problem, Workers
-from tests.toy import blobs, make_problem, make_roles, make_warm
+from tests.toy import blobs, make_dataset, make_problem, make_roles
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "original": {"epochs": 11, "lr": 0.05, "batch_size": 16},
@@ -50,7 +50,7 @@ def trained() -> dict[str, Tensor]:
     """
     torch.manual_seed(0)
     model = resnet18_cifar(num_classes=3, width=4)
-    stage = make_problem(model, make_warm(IMAGES, ROLES, seed=5))
+    stage = make_problem(model, make_dataset(IMAGES, ROLES, seed=5))
     unlearn(Original(epochs=12, lr=0.05, batch_size=16), stage)
     return stage.model.state_dict()
 
@@ -61,8 +61,8 @@ def problem(workers: Workers | None = None) -> Problem:
     fresh = resnet18_cifar(num_classes=3, width=4)
     model = resnet18_cifar(num_classes=3, width=4).double()
     model.load_state_dict(trained())
-    warm = make_warm(IMAGES, ROLES, workers, seed=5)
-    return make_problem(model, warm, batch_size=16, initial_model=lambda seed: fresh.double())
+    dataset = make_dataset(IMAGES, ROLES, workers, seed=5)
+    return make_problem(model, dataset, batch_size=16, initial_model=lambda seed: fresh.double())
 
 
 def after(method: Method) -> Problem:

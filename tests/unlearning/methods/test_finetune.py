@@ -5,7 +5,7 @@ import torch
 
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
-from tests.toy import Linear, make_problem, make_roles, make_warm
+from tests.toy import Linear, make_dataset, make_problem, make_roles
 
 
 def test_one_step_by_hand() -> None:
@@ -19,7 +19,7 @@ def test_one_step_by_hand() -> None:
     white, black = torch.full((3, 2, 2), 255), torch.zeros(3, 2, 2)
     pixels = torch.stack([white, white, white, black]).to(torch.uint8)
     roles = make_roles("ffrr", [1, 1, 0, 1], 2)
-    problem = make_problem(Linear(12, 2), make_warm(pixels, roles))
+    problem = make_problem(Linear(12, 2), make_dataset(pixels, roles))
     records = unlearn(Finetune(epochs=1, lr=0.1), problem)
     assert records[0].losses == [pytest.approx(0.6931471805599453)]
     expected = torch.tensor([[0.025] * 12, [-0.025] * 12], dtype=torch.float64)
@@ -35,7 +35,7 @@ def test_momentum_and_weight_decay_by_hand() -> None:
     −0.4764752165009824, W = 0.05 + 0.04764752165009824 = 0.09764752165009824.
     """
     pixels = torch.full((2, 3, 2, 2), 255).to(torch.uint8)
-    problem = make_problem(Linear(12, 2), make_warm(pixels, make_roles("fr", [1, 0], 2)))
+    problem = make_problem(Linear(12, 2), make_dataset(pixels, make_roles("fr", [1, 0], 2)))
     unlearn(Finetune(epochs=2, lr=0.1, momentum=0.5, weight_decay=0.1), problem)
     row = torch.full((12,), 0.09764752165009824, dtype=torch.float64)
     assert torch.allclose(problem.model.head.weight, torch.stack([row, -row]), atol=1e-15)

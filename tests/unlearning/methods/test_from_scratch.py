@@ -12,8 +12,8 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.original import Original
-from lotus_ray.unlearning.problem import Method, Phase, Problem, Split
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from lotus_ray.unlearning.problem import Method, Phase, Problem, SampleSet
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
 
@@ -29,7 +29,7 @@ def test_learning_rate_warms_up_then_decays_to_zero() -> None:
 def test_original_without_epochs_is_a_no_op() -> None:
     model = Linear(12, 2)
     torch.nn.init.ones_(model.head.weight)
-    problem = make_problem(model, make_warm(blobs(16, 2), ROLES))
+    problem = make_problem(model, make_dataset(blobs(16, 2), ROLES))
     assert unlearn(Original(), problem) == []
     assert torch.equal(problem.model.head.weight, problem.original.head.weight)
 
@@ -38,11 +38,11 @@ def test_gold_starts_afresh_and_never_sees_the_forget_set() -> None:
     """Starting from ones, gold equals a gold run that starts from zeros: it begins anew."""
     trained = Linear(12, 2)
     torch.nn.init.ones_(trained.head.weight)
-    warm = make_warm(blobs(16, 2), ROLES)
+    dataset = make_dataset(blobs(16, 2), ROLES)
     seen: set[int] = set()
     weights = []
     for start in (trained, Linear(12, 2)):
-        problem = make_problem(start, warm, initial_model=lambda seed: Linear(12, 2).double())
+        problem = make_problem(start, dataset, initial_model=lambda seed: Linear(12, 2).double())
         for phase in Gold(epochs=2, lr=0.1).phases(problem):
             seen |= {int(row) for batch in phase.batches for row in batch.rows}
         unlearn(Gold(epochs=2, lr=0.1), problem)
@@ -52,7 +52,7 @@ def test_gold_starts_afresh_and_never_sees_the_forget_set() -> None:
 
 
 def test_original_sees_forget_and_retain_set() -> None:
-    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     phase = next(Original(epochs=1).phases(problem))
     assert {int(row) for batch in phase.batches for row in batch.rows} == set(range(12))
 
@@ -67,14 +67,14 @@ class Answers:
 
 def test_training_stops_after_patience_and_the_best_weights_are_a_copy() -> None:
     """Losses 3, 1, 2, 1: epoch 1 is best, epochs 2 and 3 are no better, epoch 4 never begins."""
-    warm = make_warm(blobs(16, 2), ROLES)
-    problem = make_problem(Linear(12, 2), warm)
+    dataset = make_dataset(blobs(16, 2), ROLES)
+    problem = make_problem(Linear(12, 2), dataset)
     answers = Answers(problem, 3.0, 1.0, 2.0, 1.0, 0.0)
     records = unlearn(Original(epochs=9, lr=0.1, batch_size=4, patience=2), problem)
     assert len(records) == 4
     assert answers.left == [0.0]
 
-    best = make_problem(Linear(12, 2), warm)
+    best = make_problem(Linear(12, 2), dataset)
     phases = Original(epochs=9, lr=0.1, batch_size=4).phases(best)
     unlearn(First(2, phases), best)
     assert torch.equal(problem.model.head.weight, best.model.head.weight)
@@ -85,10 +85,10 @@ def test_a_class_that_is_not_trained_on_is_not_watched() -> None:
     labels = [0] * 4 + [1] * 8 + [0, 1, 0, 1]
     roles = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, labels, 2)
     for method, expected in ((Gold, {13}), (Original, {12, 13})):
-        problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), roles))
+        problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), roles))
         watched: list[set[int]] = []
 
-        def loss(model: nn.Module, split: Split, seen: list[set[int]] = watched) -> float:
+        def loss(model: nn.Module, split: SampleSet, seen: list[set[int]] = watched) -> float:
             seen.append({int(row) for batch in split for row in batch.rows})
             return 0.0
 
@@ -98,7 +98,7 @@ def test_a_class_that_is_not_trained_on_is_not_watched() -> None:
 
 
 def test_without_patience_the_last_weights_stay() -> None:
-    problem = make_problem(Linear(12, 2), make_warm(blobs(16, 2), ROLES))
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     Answers(problem)  # it is never asked
     assert len(unlearn(Original(epochs=5, lr=0.1), problem)) == 5
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import soft_cross_entropy
 from lotus_ray.unlearning.methods.lotus import Lotus, targets
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 
 def test_temperature_follows_the_unrounded_accuracies() -> None:
@@ -62,7 +62,7 @@ def test_notes_record_the_temperature_of_each_epoch() -> None:
     labels[18], labels[19] = 2, 2  # two of the three unseen samples carry a wrong label
     roles = make_roles("f" * 6 + "r" * 12 + "u" * 3 + "t" * 3, labels, 3)
     model = _classifier(pixels[:18], torch.tensor(labels[:18]))
-    problem = make_problem(model, make_warm(pixels, roles))
+    problem = make_problem(model, make_dataset(pixels, roles))
     record = unlearn(Lotus(epochs=1, lr=1e-9, alpha=3.0), problem)[0]
     assert record.notes["forget_accuracy"] == 1.0
     assert record.notes["unseen_accuracy"] == 1 / 3
@@ -79,7 +79,7 @@ def test_a_calibration_set_takes_the_place_of_the_unseen_one() -> None:
     labels[22] = (labels[22] + 1) % 3
     roles = make_roles("f" * 6 + "r" * 12 + "u" * 3 + "t" + "c" * 2, labels, 3)
     model = _classifier(pixels[:18], torch.tensor(labels[:18]))
-    problem = make_problem(model, make_warm(pixels, roles))
+    problem = make_problem(model, make_dataset(pixels, roles))
     phase = next(Lotus(epochs=1, alpha=3.0, retain_fraction=1.0).phases(problem))
     assert phase.notes["unseen_accuracy"] == 0.5
     assert phase.notes["tau"] == pytest.approx(math.exp(3.0 * 0.5))
@@ -93,7 +93,7 @@ def test_stops_when_the_forget_set_is_less_accurate_than_the_unseen_set() -> Non
     model = _classifier(pixels[6:18], torch.tensor(labels[6:18]))
     wrong = [(label + 1) % 3 for label in labels[:6]] + labels[6:]
     problem = make_problem(
-        model, make_warm(pixels, make_roles("f" * 6 + "r" * 12 + "u" * 3 + "t" * 3, wrong, 3))
+        model, make_dataset(pixels, make_roles("f" * 6 + "r" * 12 + "u" * 3 + "t" * 3, wrong, 3))
     )
     assert unlearn(Lotus(epochs=5), problem) == []
     assert torch.equal(problem.model.head.weight, problem.original.head.weight)
@@ -104,7 +104,7 @@ def test_uses_the_fixed_part_of_the_retain_set_and_all_of_the_forget_set() -> No
     pixels = blobs(30, 2)
     roles = make_roles("f" * 6 + "r" * 20 + "u" * 2 + "t" * 2, [i % 2 for i in range(30)], 2)
     model = _classifier_of_two(pixels)
-    problem = make_problem(model, make_warm(pixels, roles), batch_size=4)
+    problem = make_problem(model, make_dataset(pixels, roles), batch_size=4)
     seen: list[set[int]] = []
     for phase in Lotus(epochs=2, lr=1e-9).phases(problem):
         batches = list(phase.batches)

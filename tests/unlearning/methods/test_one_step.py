@@ -29,7 +29,7 @@ from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
 from lotus_ray.unlearning.problem import Problem
-from tests.toy import Linear, blobs, make_problem, make_roles, make_warm
+from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 WHITE = torch.full((3, 2, 2), 255, dtype=torch.uint8)
 
@@ -46,7 +46,9 @@ def white_problem(weight: float = 0.0, roles: str = "ffrr", batch_size: int = 10
     """Return the problem of white images: forget rows of class 1, the others of class 0."""
     labels = [1 if role == "f" else 0 for role in roles]
     pixels = WHITE.expand(len(roles), 3, 2, 2)
-    return make_problem(linear(weight), make_warm(pixels, make_roles(roles, labels, 2)), batch_size)
+    return make_problem(
+        linear(weight), make_dataset(pixels, make_roles(roles, labels, 2)), batch_size
+    )
 
 
 def weight_after(problem: Problem) -> float:
@@ -95,7 +97,7 @@ def test_relabel_teaches_the_wrong_class_then_the_retain_set() -> None:
 def test_relabel_draws_every_wrong_class_alike_and_anew_each_epoch() -> None:
     """K = 4, 900 rows of class 2: classes 0, 1 and 3 come 300 ± 4·√(900·⅓·⅔) = ± 57 times."""
     roles = make_roles("f" * 900 + "r", [2] * 900 + [0], 4)
-    problem = make_problem(Linear(12, 4), make_warm(WHITE.expand(901, 3, 2, 2), roles), 1000)
+    problem = make_problem(Linear(12, 4), make_dataset(WHITE.expand(901, 3, 2, 2), roles), 1000)
     drawn: list[Tensor] = []
     for epoch in range(2):
         batch = next(iter(problem.forget.shuffled(1000, 0)))
@@ -211,7 +213,7 @@ def test_ssd_importances_of_both_kinds_agree_at_batches_of_one() -> None:
     model = resnet18_cifar(num_classes=3, width=2)
     weights = []
     for importance in ("batch", "sample"):
-        problem = make_problem(model, make_warm(images, roles), batch_size=1)
+        problem = make_problem(model, make_dataset(images, roles), batch_size=1)
         unlearn(Ssd(alpha=1.0, importance=importance), problem)
         weights.append(torch.cat([value.flatten() for value in problem.model.parameters()]))
     assert torch.allclose(weights[0], weights[1], rtol=1e-9)
@@ -258,7 +260,7 @@ def test_unsir_takes_five_noise_steps_that_raise_the_distance() -> None:
 def test_unsir_uses_a_part_of_the_retain_set() -> None:
     """2 classes, at most 3 retain samples each: the repair phase sees 6 of 20."""
     roles = make_roles("f" * 4 + "r" * 20, [place % 2 for place in range(24)], 2)
-    problem = make_problem(Linear(12, 2), make_warm(blobs(24, 2), roles))
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(24, 2), roles))
     impair, repair = Unsir(epochs=1, retain_per_class=3).phases(problem)
     assert [len(forgotten.rows) for forgotten, _ in impair.batches] == [4]
     (batch,) = repair.batches
@@ -273,7 +275,7 @@ def test_salun_mask_holds_the_largest_gradients_of_the_forget_set() -> None:
     """
     ramp = torch.tensor([round(255 * i / 12) for i in range(1, 13)], dtype=torch.uint8)
     pixels = torch.stack([ramp.reshape(3, 2, 2), WHITE])
-    problem = make_problem(linear(), make_warm(pixels, make_roles("fr", [1, 0], 2)))
+    problem = make_problem(linear(), make_dataset(pixels, make_roles("fr", [1, 0], 2)))
     (mask,) = saliency_masks(problem, 0.25)
     assert mask.tolist() == [[False] * 9 + [True] * 3] * 2
 
@@ -283,7 +285,7 @@ def salun_problem() -> Problem:
     torch.manual_seed(1)
     roles = make_roles("f" * 8 + "r" * 24 + "u" * 4, [place % 3 for place in range(36)], 3)
     model = resnet18_cifar(num_classes=3, width=2)
-    return make_problem(model, make_warm(blobs(36, 3), roles), batch_size=8)
+    return make_problem(model, make_dataset(blobs(36, 3), roles), batch_size=8)
 
 
 @pytest.mark.parametrize(
