@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -101,6 +101,7 @@ def grid(
     if max_bad_images is not None:
         overrides = (*overrides, f"resources.max_bad_images={max_bad_images}")
     loaded = load_job(job, overrides)
+    _print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     settings = run.Options(**options)
     if dry_run:
@@ -131,6 +132,7 @@ def unlearn(
 
     signal.signal(signal.SIGTERM, _terminated)
     loaded = load_one(job, method, overrides)
+    _print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     unlearn_to(loaded, store, output, Options(local=local))
     click.echo(output / CARD)
@@ -156,8 +158,7 @@ def prepare_(source: str, destination: Path, root: Path | None, local: bool) -> 
         from lotus_ray.cluster.prepare import run_on_cluster as run
     signal.signal(signal.SIGTERM, _terminated)
     manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
-    for note in manifest.notes:
-        click.echo(f"note: {note}", err=True)
+    _print_notes(manifest.notes)
     counts = ", ".join(
         f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} a class)"
         for split in SPLITS
@@ -287,11 +288,12 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
     from lotus_ray.job.load import load_job
     from lotus_ray.job.preview import absent_notes, preview
 
-    found = preview(load_job(job, overrides))
+    loaded = load_job(job, overrides)
+    _print_notes(loaded.notes)
+    found = preview(loaded)
     cells = len(found.planned.cells) + len(found.absent_cells)
     click.echo(f"{job}: valid, {cells} cells")
-    for note in found.planned.notes:
-        click.echo(f"note: {note}", err=True)
+    _print_notes(found.planned.notes)
     for note in absent_notes(found):
         click.echo(f"not checked: {note}", err=True)
 
@@ -328,6 +330,11 @@ def _measured_compute(repeats: int, methods: list[str]) -> Any:
     return report.figures, report.rates, report.notes
 
 
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+
+
 def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
     from lotus_ray.grid import run
     from lotus_ray.job import preview
@@ -346,8 +353,7 @@ def _print_dry_run(loaded: Any, store: Any, options: Any) -> None:
         f"{need.workers_text} × {need.cpus_per_worker} CPUs, {need.gpus_per_worker:g} GPUs; "
         f"store {store.uri}"
     )
-    for note in [*found.planned.notes, *preview.absent_notes(found)]:
-        click.echo(f"note: {note}", err=True)
+    _print_notes([*found.planned.notes, *preview.absent_notes(found)])
 
 
 def _print_outcome(outcome: Any, store: Any, form: str) -> None:

@@ -123,9 +123,9 @@ def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
         elif not trials:
             placement.wait_for_one_trial(resources, say)
             trials = max(fitting_trials(resources), 1)
-        return resources.lanes_at_once or trials
+        return resources.trials_at_once or trials
     if trials:
-        return min(resources.lanes_at_once or trials, trials)
+        return min(resources.trials_at_once or trials, trials)
     need, nodes = needs(resources), alive()
     largest = {name: max(node.get(name, 0.0) for node in nodes) for name in need}
     scarce = min(need, key=lambda name: largest[name] / (need[name] or 1e-9))

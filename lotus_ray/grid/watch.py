@@ -35,9 +35,7 @@ class Progress(AbstractContextManager["Progress"]):
     ) -> None:
         self._groups = []
         for work_order in work_orders:
-            left = [
-                cell for cell in work_order.group.cells if cell.cell_id in work_order.row_versions
-            ]
+            left = work_order.missing_cells
             self._groups.append(GroupState(work_order, left, len(left)))
         self._total = sum(group.total for group in self._groups)
         self._store = store

@@ -42,8 +42,9 @@ def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
     more than most methods do, but alike in all groups. Nothing but their order depends on it.
     """
     trained, evaluated = len(roles.rows(FORGET, RETAIN)), len(roles.rows(*ROLES))
-    missing = [cell for cell in work_order.group.cells if cell.cell_id in work_order.row_versions]
-    return flops * sum((1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in missing)
+    return flops * sum(
+        (1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in work_order.missing_cells
+    )
 
 
 def _epochs(cell: Cell) -> int:

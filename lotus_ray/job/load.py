@@ -13,6 +13,7 @@ from lotus_ray import models
 from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.data.sources import find, prepare_command
 from lotus_ray.job.method_spec import build_method, describe
+from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema import Job
 from lotus_ray.job.yaml_document import Document, dotted
 from lotus_ray.models import pretrained
@@ -31,6 +32,7 @@ class LoadedJob:
     job: Job
     methods: tuple[tuple[Method, ...], ...]
     document: Document
+    notes: tuple[str, ...] = ()  # old keys that it has, and their new names
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
@@ -47,10 +49,12 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         JobError: anything is wrong; the text says what, where and what to do.
         MethodError: a hyper-parameter is out of range.
     """
-    document = Document.read(path)
+    notes: list[str] = []
+    document = Document.read(path, lambda part: notes.extend(replace_old_keys(part)))
     _check_is_a_job(document)
     for assignment in overrides:
         document.override(assignment)
+        notes += replace_old_keys(document, overwrite=True)
     for place in range(document.count(("grid", "datasets"))):
         dataset = ("grid", "datasets", place)
         # The name of a setting goes with the forget set that it names.
@@ -63,7 +67,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     _check_names(job, document)
     _check_defaults(job, document)
     methods = [_methods(job, place, document) for place in range(len(job.grid.models))]
-    return LoadedJob(job, tuple(methods), document)
+    return LoadedJob(job, tuple(methods), document, tuple(notes))
 
 
 def _check_is_a_job(document: Document) -> None:

@@ -187,7 +187,7 @@ def describe(
     found: Preview, work_orders: Sequence[WorkOrder], rows: Mapping[str, Row]
 ) -> list[str]:
     """Return one line a cell, for `--dry-run`: missing, the status of its row, or no data."""
-    left = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
+    left = {cell.cell_id for work_order in work_orders for cell in work_order.missing_cells}
     known = [
         f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
         f"{cell.label:14}{group.name}, {group.setting}"

@@ -219,7 +219,7 @@ class Resources(_Strict):
     gpus_per_worker: Annotated[
         float, Field(ge=0, description="0.25 puts four groups on one GPU; above 1, whole ones")
     ] = 0
-    lanes_at_once: Annotated[
+    trials_at_once: Annotated[
         Positive | None,
         Field(
             description="so many, waiting for nodes that an autoscaler adds; "

@@ -28,6 +28,11 @@ class WorkOrder:
     mark: str = ""  # of the store; empty is any
     compile: bool = False  # networks that train
 
+    @property
+    def missing_cells(self) -> list[Cell]:
+        """Return the cells of the group that have a row version to commit, in the group's order."""
+        return [cell for cell in self.group.cells if cell.cell_id in self.row_versions]
+
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return whether nothing is left to do for a cell."""
         if cell.cell_id not in self.row_versions:

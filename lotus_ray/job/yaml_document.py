@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,28 @@ class Document:
             raise self._syntax(error) from error
 
     @classmethod
-    def read(cls, path: Path) -> Document:
+    def read(
+        cls, path: Path, on_read: Callable[[Document], None] = lambda document: None
+    ) -> Document:
         """Read a file and what it extends.
+
+        Args:
+            path: the file.
+            on_read: called with each document before the ones that it extends are merged into it.
 
         Raises:
             JobError: one is missing, unreadable or no YAML, or extends itself.
         """
-        return cls._read(path, above=(), files=[], named_at=str(path))
+        return cls._read(path, on_read, above=(), files=[], named_at=str(path))
 
     @classmethod
     def _read(
-        cls, path: Path, above: tuple[Path, ...], files: list[Path], named_at: str
+        cls,
+        path: Path,
+        on_read: Callable[[Document], None],
+        above: tuple[Path, ...],
+        files: list[Path],
+        named_at: str,
     ) -> Document:
         files.append(path)
         try:
@@ -63,12 +74,13 @@ class Document:
                 next_command=f"ls {path.parent}",
             ) from error
         above = (*above, _resolved(path, named_at))
+        on_read(document)
         for name in document._bases():
             base = Path(path.parent, name)
             where = f"{document.where((EXTENDS,))}: {base}"
             if _resolved(base, where) in above or len(files) > MAX_FILES:
                 raise JobError("a file extends itself, or too many others", where=where)
-            document._inherit(cls._read(base, above, files, where))
+            document._inherit(cls._read(base, on_read, above, files, where))
         return document
 
     def _bases(self) -> list[str]:
@@ -95,6 +107,18 @@ class Document:
     def has(self, path: Path_) -> bool:
         """Return whether there is a value at `path`."""
         return self._at(path) is not None
+
+    def contains(self, path: Path_) -> bool:
+        """Return True if the mapping that holds `path` has its last key, whatever the value."""
+        parent = self._at(path[:-1])
+        return isinstance(parent, dict) and path[-1] in parent
+
+    def rename(self, old: Path_, new: Path_) -> None:
+        """Move the value at `old` to `new`; it keeps its file and line."""
+        value = self._at(old[:-1]).pop(old[-1])
+        self._put(new, value)
+        self._lines = {p: line for p, line in self._lines.items() if p[: len(new)] != new}
+        self._take_lines(new, self, old)
 
     def fill(self, path: Path_, defaults: Path_, without: Sequence[str] = ()) -> None:
         """Give the mapping at `path` the keys of the mapping at `defaults` that it lacks."""

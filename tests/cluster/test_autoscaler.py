@@ -82,7 +82,7 @@ def test_a_grid_takes_the_workers_it_needs_and_gives_them_back(
     command = [
         *("lotus-ray", "grid", str(ROOT / "jobs" / "digits.yaml"), "--store", str(store)),
         *("--limit", "143", "--set", "grid.methods=[original]", "--set", "grid.seeds=[1,2]"),
-        *("--set", f"resources.lanes_at_once={WORKERS}"),
+        *("--set", f"resources.trials_at_once={WORKERS}"),
     ]
     most = 0
     driver = cluster.start(*command, log=log)

@@ -86,7 +86,7 @@ def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
     assert session.concurrent_trials(GPU.model_copy(update={"workers": 8}), print) == 2
     nodes({**HEAD, "memory": 10 * GIB})
     assert trials_to_come(GPU, [ONE_GPU, FOUR_GPUS]) == 6
-    assert session.concurrent_trials(GPU.model_copy(update={"lanes_at_once": 3}), print) == 3
+    assert session.concurrent_trials(GPU.model_copy(update={"trials_at_once": 3}), print) == 3
     assert waited == []  # the trials wait themselves, and what they wait for is told
 
 

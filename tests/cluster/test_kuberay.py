@@ -185,7 +185,7 @@ def test_its_command_is_one_that_the_job_accepts(manifest: Manifest) -> None:
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert need.workers * need.cpus_per_worker < int(limits["cpu"])  # one is left for reading
     assert need.gpus_per_worker == limits["nvidia.com/gpu"]
-    assert need.lanes_at_once == group["maxReplicas"]
+    assert need.trials_at_once == group["maxReplicas"]
 
 
 def test_it_is_no_job() -> None:

@@ -306,8 +306,8 @@ def test_a_machine_too_small_for_the_fewest_workers_is_refused(
 
 def test_a_job_may_ask_for_fewer_groups_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_ray(monkeypatch, FOUR_CPUS)
-    assert session.concurrent_trials(Resources(lanes_at_once=3), print) == 3
-    assert session.concurrent_trials(Resources(lanes_at_once=8), print) == 4
+    assert session.concurrent_trials(Resources(trials_at_once=3), print) == 3
+    assert session.concurrent_trials(Resources(trials_at_once=8), print) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:

@@ -42,9 +42,11 @@ class Book:
 def _work_order(book: Book, name: str, labels: str) -> Any:
     cells = [SimpleNamespace(cell_id=f"{name}{label}", label=label) for label in labels]
     group = SimpleNamespace(cells=cells, name=name)
+    missing = [cell for cell in cells if cell.label != "z"]
     return SimpleNamespace(
         group=group,
-        row_versions={cell.cell_id: 0 for cell in cells if cell.label != "z"},
+        row_versions={cell.cell_id: 0 for cell in missing},
+        missing_cells=missing,
         is_settled=lambda cell, store: cell.cell_id in book.status,
     )
 
