@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lotus_ray.job.cells import plan
 from lotus_ray.data.prepared.manifest import (
     SCHEMA,
     Manifest,
@@ -26,6 +25,7 @@ from lotus_ray.data.prepared.manifest import (
     sha256_of,
     write_manifest,
 )
+from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 
 PINNED = Path(__file__).with_name("cell_ids.json")
