@@ -69,7 +69,7 @@ from lotus_ray.unlearning.forward_counter import Forwards
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.metrics.summary import summarise
 sizes = Sizes("resnet18_cifar", {"width": 2}, 8, 3, 4, 8, 4, 4, 8)
-stage = build(sizes, torch.device("cpu")).fill()
+stage = build(sizes, torch.device("cpu")).compute_logits()
 with Forwards().counting() as forwards:
     records = engine.unlearn(METHODS["lotus"](epochs=1, class_unlearning=True),
                              stage.problem(forwards))

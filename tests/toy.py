@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
+from lotus_ray.base.roles import CALIBRATION, FORGET, OTHER_TRAIN, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, stream_here
 from lotus_ray.data.pixels.row_groups import Piece
@@ -25,7 +25,8 @@ from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
-from lotus_ray.unlearning.problem import Batch, Problem, Workers
+from lotus_ray.unlearning.contract import Batch, Workers
+from lotus_ray.unlearning.problem import Problem
 
 # Pixels p become p/255 − 0 over 1: a white pixel is 1 and a black one is 0.
 PLAIN = Transform(img_size=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -118,7 +119,7 @@ def make_problem(
         original=original,
         forget=dataset.split(FORGET),
         retain=dataset.split(RETAIN),
-        rest=dataset.split(REST),
+        other_train=dataset.split(OTHER_TRAIN),
         unseen=dataset.split(UNSEEN),
         calibration=dataset.split(CALIBRATION) or dataset.split(UNSEEN),
         num_classes=dataset.roles.num_classes,

@@ -1,7 +1,7 @@
-"""The roles that a sample can play, in the order in which they are stored."""
+"""The roles of samples, in the order in which tables of roles number them."""
 
 FORGET, RETAIN, UNSEEN, TEST = "forget", "retain", "unseen", "test"
 ROLES = (FORGET, RETAIN, UNSEEN, TEST)  # these are evaluated
-REST = "rest"  # trained on by the original and the gold standard, used by no method
-CALIBRATION = "calibration"  # in place of `unseen` where LoTUS asks how uncertain to be
-STORED = (*ROLES, REST, CALIBRATION)
+OTHER_TRAIN = "rest"  # only originals and gold standards train on these; files say "rest"
+CALIBRATION = "calibration"  # replaces `unseen` where LoTUS asks how accurate the original is
+STORED = (*ROLES, OTHER_TRAIN, CALIBRATION)

@@ -29,7 +29,7 @@ from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.contract import Workers
 
 THREADS = 2
 BATCH = 128

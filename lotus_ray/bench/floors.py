@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.lotus import Lotus
@@ -26,7 +27,6 @@ from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
-from lotus_ray.unlearning.problem import Method
 
 TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
 UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1}

@@ -13,15 +13,18 @@ import torch
 from torch import nn
 
 from lotus_ray import models
-from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
+from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.precision import PRECISIONS, prepare, use_precision
-from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
-from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
+from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.logits_cache import LogitsCache
+from lotus_ray.unlearning.problem import Problem
 
 NOISE = 40  # of 255 levels, either way, around the image of a class
 
@@ -58,20 +61,20 @@ class Sizes:
 
 @dataclass
 class Stage:
-    """Problems that are alike: samples, an original, and its logits where they are known."""
+    """What problems share: samples, an original, and those of its logits that are computed."""
 
     sizes: Sizes
     dataset: ImageDataset
     original: nn.Module  # frozen, in eval mode
     random: nn.Module  # likewise
-    known: LogitsCache = field(init=False)
+    logits: LogitsCache = field(init=False)  # of the original
 
     def __post_init__(self) -> None:
-        self.known = self._logits()
+        self.logits = self._logits()
 
-    def fill(self) -> Stage:
+    def compute_logits(self) -> Stage:
         """Compute the original's logits on every sample, which a group does once for its cells."""
-        self.known.fill(self.dataset.split(*ROLES))
+        self.logits.compute_missing(self.dataset.split(*ROLES))
         return self
 
     def bare(self) -> nn.Module:
@@ -80,25 +83,15 @@ class Stage:
 
     def problem(self, forwards: Forwards) -> Problem:
         """Return a problem that starts from the original, its forwards counted as in a group."""
-        return Problem(
-            model=forwards.watch(self.bare(), STUDENT),
-            original=forwards.watch(self.original, TEACHER),
-            forget=self.dataset.split(FORGET),
-            retain=self.dataset.split(RETAIN),
-            rest=self.dataset.split(REST),
-            unseen=self.dataset.split(UNSEEN),
-            calibration=self.dataset.split(UNSEEN),
-            num_classes=self.sizes.classes,
-            num_rows=len(self.dataset.roles),
+        return make_problem(
+            self.dataset,
+            self.bare(),
+            self.original,
             batch_size=self.sizes.batch_size,
-            seed=self.dataset.seed,
-            device=self.dataset.device,
-            image_shape=self.dataset.pixels.shape,
-            pixel_range=self.dataset.pixel_range,
+            forwards=forwards,
             initial_model=lambda seed: self.bare(),
-            random_model=lambda: forwards.watch(self.random, TEACHER),
-            workers=self.dataset.workers,
-            known=self.known,
+            random_model=lambda: self.random,
+            cached_logits=self.logits,
         )
 
     def _logits(self) -> LogitsCache:

@@ -22,11 +22,13 @@ from lotus_ray.bench.precisions import compared
 from lotus_ray.bench.scoreboard import Figure, medians, seconds_of, to_plain, to_table
 from lotus_ray.bench.unlearning import evaluated
 from lotus_ray.metrics.summary import summarise
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import Forwards
 from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.lotus import Lotus
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.problem import Problem
 
 # Dense bfloat16 by torch's name of the device, FLOP/s, from its maker's data sheet. A device that
 # is not here has no such figure: nothing is derived from names that are merely alike.
@@ -103,7 +105,7 @@ def measure(repeats: int, device: torch.device, scale: Scale = HEADLINE) -> Foun
     Returns:
         Figures by scoreboard id, rates by name, and what could not be said.
     """
-    stage = build(scale.sizes, device, precision="bf16").fill()
+    stage = build(scale.sizes, device, precision="bf16").compute_logits()
     seconds = medians(
         repeats,
         resident=lambda: seconds_of(lambda: _train_on_one_batch(stage, scale.steps)),

@@ -74,7 +74,7 @@ def _metrics(
         problem = stage.problem(forwards)
         unlearn(Original(epochs=epochs, lr=1e-3, optimizer="adamw", batch_size=128), problem)
         stage.original.load_state_dict(problem.model.state_dict())
-        original = evaluated(stage.fill())
+        original = evaluated(stage.compute_logits())
         problem = stage.problem(forwards)
         unlearn(Lotus(epochs=3), problem)
     outputs = evaluate(

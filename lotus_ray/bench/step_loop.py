@@ -24,10 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.bench.generated import Sizes, build
+from lotus_ray.unlearning.contract import Batch, SampleSet, Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import Forwards
 from lotus_ray.unlearning.methods.finetune import Finetune
-from lotus_ray.unlearning.problem import Batch, SampleSet, Workers
 
 WORKERS = 2
 WARM_UP = 10  # steps that are not counted

@@ -19,8 +19,8 @@ from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
-from lotus_ray.unlearning.problem import Method
 
 AT_MOST = 1.10
 MOST_FORWARDS = 1.02
@@ -71,7 +71,7 @@ def measure(
         Figures by scoreboard id, and seconds by name.
     """
     keep_freed_memory()
-    bench = Bench(build(sizes, torch.device("cpu")).fill())
+    bench = Bench(build(sizes, torch.device("cpu")).compute_logits())
     chosen = {name: method for name, method in methods().items() if name in names}
     works: dict[str, Callable[[], float]] = {
         name: lambda name=name, method=method: bench.ratio(name, method)  # type: ignore[misc]

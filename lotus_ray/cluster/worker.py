@@ -22,7 +22,7 @@ from lotus_ray.models.precision import use_precision
 from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
 from lotus_ray.trial.row import machine_facts
 from lotus_ray.trial.run import run_group
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.contract import Workers
 
 
 def group_loop(config: dict[str, Any]) -> LotusRayError | None:

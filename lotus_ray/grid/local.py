@@ -15,7 +15,7 @@ from lotus_ray.models.precision import use_precision
 from lotus_ray.trial.images import Decoders, prepare_images
 from lotus_ray.trial.row import machine_facts
 from lotus_ray.trial.run import run_group
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.contract import Workers
 
 
 def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:

@@ -29,8 +29,8 @@ from lotus_ray.job.method_spec import describe
 from lotus_ray.job.schema import DatasetJob, ModelJob
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import file_digest
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
-from lotus_ray.unlearning.problem import Method
 
 
 @dataclass(frozen=True)

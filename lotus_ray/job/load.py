@@ -17,10 +17,10 @@ from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema import Job
 from lotus_ray.job.yaml_document import Document, dotted
 from lotus_ray.models import pretrained
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 from lotus_ray.unlearning.methods.salun import Salun
-from lotus_ray.unlearning.problem import Method
 
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
-from lotus_ray.unlearning.problem import Method
 
 
 def describe(method: Method) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from lotus_ray.base.roles import FORGET, ROLES
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.unlearning.problem import LogitsCache, SampleSet, Workers
+from lotus_ray.unlearning.contract import SampleSet, Workers
+from lotus_ray.unlearning.logits_cache import LogitsCache
 
 _ROWS_AT_A_TIME = 512  # of known logits
 

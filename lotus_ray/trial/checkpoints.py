@@ -16,8 +16,8 @@ from lotus_ray import __version__
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.store.results import Store
 from lotus_ray.unlearning.checkpoint import Checkpoint
-from lotus_ray.unlearning.engine import Clock
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.clock import Clock
+from lotus_ray.unlearning.contract import Workers
 
 _log = logging.getLogger(__name__)
 _VERSIONS = f"lotus-ray {__version__}, torch {torch.__version__}, timm {version('timm')}"

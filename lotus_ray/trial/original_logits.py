@@ -22,7 +22,8 @@ from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.store.results import Store
-from lotus_ray.unlearning.problem import LogitsCache, SampleSet, Workers
+from lotus_ray.unlearning.contract import SampleSet, Workers
+from lotus_ray.unlearning.logits_cache import LogitsCache
 
 SETS = ((UNSEEN, TEST), (FORGET, RETAIN), (CALIBRATION,))
 _ROWS_A_SHARD = 65_536  # of 1,000 classes in float32: 262 MB
@@ -117,9 +118,9 @@ def known_logits(
         if workers.from_first(torch.tensor(float(found is not None), device=device)):
             empty = torch.zeros(len(rows), roles.num_classes, device=device)
             given = empty if found is None else found.to(device)
-            cache.know(rows, workers.from_first(given.to(next(model.parameters()).dtype)))
+            cache.add(rows, workers.from_first(given.to(next(model.parameters()).dtype)))
             continue
-        cache.fill(split(*names))
+        cache.compute_missing(split(*names))
         computed = cache.of(rows.to(device))
         if files and bool(computed.isfinite().all()):
             files.write(computed)

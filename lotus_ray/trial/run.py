@@ -24,8 +24,9 @@ from lotus_ray.base.memory import (
     give_back_memory,
     keep_freed_memory,
 )
-from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, UNSEEN
+from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.job.method_spec import build_method
@@ -48,10 +49,13 @@ from lotus_ray.trial.images import TrialImages
 from lotus_ray.trial.original_logits import known_logits
 from lotus_ray.trial.row import about, failure, phase, status_of, with_attempts
 from lotus_ray.unlearning.checkpoint import PhaseRecord
+from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.compile import compiling
-from lotus_ray.unlearning.engine import Clock, unlearn
+from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, Forwards
-from lotus_ray.unlearning.problem import LogitsCache, Problem, Workers
+from lotus_ray.unlearning.logits_cache import LogitsCache
+from lotus_ray.unlearning.problem import Problem
 
 WEIGHTS = "weights.safetensors"
 
@@ -342,25 +346,16 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
         teacher = place.teacher = place.teacher or _load_original(place, forwards)
         model = copy.deepcopy(teacher.model).requires_grad_(True)
         original, known = teacher.model, teacher.logits
-    return Problem(
-        model=forwards.watch(model, STUDENT),
-        original=forwards.watch(original, TEACHER),
-        forget=place.dataset.split(FORGET),
-        retain=place.dataset.split(RETAIN),
-        rest=place.dataset.split(REST),
-        unseen=place.dataset.split(UNSEEN),
-        calibration=place.dataset.split(CALIBRATION) or place.dataset.split(UNSEEN),
-        num_classes=place.group.model.num_classes,
-        num_rows=len(place.dataset.roles),
+    return make_problem(
+        place.dataset,
+        model,
+        original,
         batch_size=place.group.batch_size,
-        seed=place.group.seed,
-        device=place.device,
-        image_shape=place.group.transform.shape,
-        pixel_range=place.dataset.pixel_range,
+        forwards=forwards,
         initial_model=place.initial_model,
-        random_model=lambda: forwards.watch(place.random_model(), TEACHER),
+        random_model=place.random_model,
         workers=compiling(place.workers) if place.work_order.compile else place.workers,
-        known=known,
+        cached_logits=known,
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lotus_ray.base import seeds
-from lotus_ray.unlearning.problem import Batch
+from lotus_ray.unlearning.contract import Batch
 
 
 def crop_and_flip(

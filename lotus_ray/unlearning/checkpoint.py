@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lotus_ray.unlearning.problem import Journal, Problem
+from lotus_ray.unlearning.journal import Journal
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)

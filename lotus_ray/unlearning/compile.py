@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.contract import Workers
 
 
 def compiling(workers: Workers) -> Workers:

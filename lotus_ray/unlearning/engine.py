@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,45 +12,9 @@ from torch.optim import Optimizer
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import Diverged
 from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
-from lotus_ray.unlearning.problem import Method, Phase, Problem
-
-
-@dataclass
-class Clock:
-    """Wall seconds by name. On a GPU the queue is drained before the clock is read.
-
-    A block inside another one counts under its own name alone.
-    """
-
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
-    _running: list[str] = field(default_factory=list)
-    _since: float = 0.0
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to `seconds[name]`."""
-        self.settle()
-        self._running.append(name)
-        try:
-            yield
-        finally:
-            self.settle()
-            self._running.pop()
-
-    def settle(self) -> None:
-        """Count the time until now under the block that runs."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        if self._running:
-            self.add({self._running[-1]: now - self._since})
-        self._since = now
-
-    def add(self, seconds: dict[str, float]) -> None:
-        """Add seconds that were spent before, by name."""
-        for name, value in seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + value
+from lotus_ray.unlearning.contract import Phase
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 
 def unlearn(

@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("name", unlearning.methods())
 def test_no_method_goes_forward_more_than_its_definition_asks(name: str) -> None:
     """Counted where images go forward, beside the floor that is derived without running it."""
-    bench = unlearning.Bench(build(TINY, CPU).fill())
+    bench = unlearning.Bench(build(TINY, CPU).compute_logits())
     assert bench.ratio(name, unlearning.methods()[name]) > 0
     assert bench.forward_ratios == {name: 1.0}
 

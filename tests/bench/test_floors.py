@@ -17,8 +17,8 @@ from lotus_ray.bench.floors import (
     needed,
     units,
 )
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
-from lotus_ray.unlearning.problem import Method
 
 HEADLINE = Samples(classes=1000, forget=5_000, retain=45_000, batch_size=256, evaluation_rows=222)
 SMALL = Samples(classes=2, forget=6, retain=10, batch_size=4, evaluation_rows=4)

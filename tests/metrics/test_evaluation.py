@@ -17,7 +17,7 @@ from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.report.columns import METRICS
-from lotus_ray.unlearning.problem import Workers
+from lotus_ray.unlearning.contract import Workers
 from tests.toy import Linear, blobs, make_dataset, make_roles
 
 SCORES = ("entropy", "loss", "confidence", "margin")

@@ -21,7 +21,7 @@ from lotus_ray.report.published.configurations import (
     settings_of,
 )
 from lotus_ray.report.published.defects import DEFECTS
-from lotus_ray.unlearning.problem import Method
+from lotus_ray.unlearning.method import Method
 from tests.job.test_paper_jobs import FILES, JOBS
 
 PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]

@@ -24,9 +24,10 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial import original_logits as module
 from lotus_ray.trial.original_logits import LogitsFiles, known_logits
+from lotus_ray.unlearning.contract import Batch, Workers
 from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.methods import METHODS
-from lotus_ray.unlearning.problem import Batch, LogitsCache, Workers
 from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
@@ -190,10 +191,10 @@ def test_a_constant_teacher_is_not_run(disturb: Callable[[Tensor], object], aske
 def test_torchvisions_fresh_vision_transformer_is_constant() -> None:
     from torchvision.models import VisionTransformer
 
-    from lotus_ray.unlearning.problem import _constant_answer
+    from lotus_ray.unlearning.logits_cache import constant_logits
 
     network = VisionTransformer(8, 4, 1, 1, 8, 16, num_classes=3).eval()
-    answer = _constant_answer(network, torch.rand(1, 3, 8, 8))
+    answer = constant_logits(network, torch.rand(1, 3, 8, 8))
     assert answer is not None
     assert torch.allclose(network(torch.rand(2, 3, 8, 8)), answer.expand(2, 3))
 

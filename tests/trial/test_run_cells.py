@@ -33,9 +33,11 @@ from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.row import machine_facts
 from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.checkpoint import Checkpoint
+from lotus_ray.unlearning.contract import Phase, SampleSet
+from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
-from lotus_ray.unlearning.problem import LogitsCache, Phase, Problem, SampleSet
+from lotus_ray.unlearning.problem import Problem
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 QUICK = [

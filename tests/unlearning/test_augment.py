@@ -11,10 +11,11 @@ from torchvision.transforms import functional
 
 from lotus_ray.base import seeds
 from lotus_ray.unlearning.augment import crop_and_flip
+from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.original import Original
-from lotus_ray.unlearning.problem import Problem, Workers
+from lotus_ray.unlearning.problem import Problem
 from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 FILL = torch.tensor([-1.0, -2.0, -3.0]).reshape(1, 3, 1, 1)

@@ -11,8 +11,11 @@ from torch import nn
 
 from lotus_ray.base.errors import Diverged
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.unlearning.engine import Clock, unlearn
+from lotus_ray.unlearning.clock import Clock
+from lotus_ray.unlearning.contract import Batch, Phase
+from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.lotus import Lotus
@@ -22,7 +25,7 @@ from lotus_ray.unlearning.methods.relabel import Relabel
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.unsir import Unsir
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.problem import Problem
 from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)
@@ -98,7 +101,7 @@ def test_original_logits_are_computed_once_a_sample() -> None:
     samples = problem.forget.union(problem.retain)
     batches = list(samples.shuffled(5, 0))
     assert bool(problem.original_logits(batches[0]).isnan().all())
-    problem.original_logits.fill(samples)
+    problem.original_logits.compute_missing(samples)
     first = [problem.original_logits(batch) for batch in batches]
     again = [problem.original_logits(batch) for batch in batches]
     assert sum(calls) == 12

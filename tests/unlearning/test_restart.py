@@ -21,11 +21,14 @@ from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.unlearning.checkpoint import Checkpoint
-from lotus_ray.unlearning.engine import Clock, unlearn
+from lotus_ray.unlearning.clock import Clock
+from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.original import Original
-from lotus_ray.unlearning.problem import Method, Problem, Workers
+from lotus_ray.unlearning.problem import Problem
 from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS, problem
 

@@ -23,7 +23,7 @@ from lotus_ray.data.batches.order import Order
 from lotus_ray.data.pixels.lookup import Image
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
-from lotus_ray.unlearning.problem import Batch, Workers
+from lotus_ray.unlearning.contract import Batch, Workers
 
 EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
 EVALUATION_BYTES = {"cuda": 1 << 27, "cpu": 1 << 25}  # of the images in such a batch, at most

@@ -20,14 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.base.roles import FORGET, REST, RETAIN, STORED
+from lotus_ray.base.roles import FORGET, OTHER_TRAIN, RETAIN, STORED
 from lotus_ray.data.pixels.cache_space import CacheSpace, alone
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.row_groups import Encoded, Piece
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
 
-_MAY_STREAM = (RETAIN, REST)  # images of these roles are met once an epoch; of others, more often
+_MAY_STREAM = (
+    RETAIN,
+    OTHER_TRAIN,
+)  # images of these roles are met once an epoch; of others, more often
 _SUFFIX = ".arrow"
 WINDOWS_HELD = 3  # two that a batch may span, and what is decoded ahead
 

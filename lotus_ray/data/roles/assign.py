@@ -18,7 +18,16 @@ import pyarrow.parquet as pq
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
-from lotus_ray.base.roles import CALIBRATION, FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
+from lotus_ray.base.roles import (
+    CALIBRATION,
+    FORGET,
+    OTHER_TRAIN,
+    RETAIN,
+    ROLES,
+    STORED,
+    TEST,
+    UNSEEN,
+)
 from lotus_ray.data.sources import HELDOUT, TRAIN
 
 
@@ -150,12 +159,12 @@ def draw_roles(
                 forgotten = _forgotten(forget, members, label, named)
                 others = members[~np.isin(members, forgotten)]
                 parts = np.split(others, [retain.count(len(others))])
-                assigned = zip((FORGET, RETAIN, REST), (forgotten, *parts), strict=True)
+                assigned = zip((FORGET, RETAIN, OTHER_TRAIN), (forgotten, *parts), strict=True)
             for role, rows in assigned:
                 roles[rows] = STORED.index(role)
     roles[splits == CALIBRATION] = STORED.index(CALIBRATION)
     if not keep_rest:
-        roles[roles == STORED.index(REST)] = -1
+        roles[roles == STORED.index(OTHER_TRAIN)] = -1
     kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
     drawn = Roles([sample_ids[row] for row in kept], classes[kept], roles[kept], num_classes)
     for role in ROLES:

@@ -1,5 +1,6 @@
 """The rows of the table, by the names that jobs use. One file a method."""
 
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
@@ -11,7 +12,6 @@ from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
-from lotus_ray.unlearning.problem import Method
 
 METHODS: dict[str, type[Method]] = {
     method.name: method

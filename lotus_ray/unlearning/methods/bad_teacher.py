@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
+from lotus_ray.unlearning.contract import Batch, Phase
+from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.losses import kl_divergence
-from lotus_ray.unlearning.problem import Batch, LogitsCache, Method, Phase, Problem
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class BadTeacher(Method):
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
         retained = problem.retain.subset(self.retain_fraction, self.name)
-        problem.original_logits.fill(retained)
+        problem.original_logits.compute_missing(retained)
         samples = problem.forget.union(retained)
         bad = problem.random_logits(problem.forget)
         for epoch in range(self.epochs):

@@ -12,8 +12,10 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.augment import Augmented
+from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.losses import cross_entropy
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, SampleSet
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
-from lotus_ray.unlearning.problem import Batch, Phase, Problem
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,6 @@ class Gold(FromScratch):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
-        yield from self.train(problem, problem.retain.union(problem.rest), self.training_seed)
+        yield from self.train(
+            problem, problem.retain.union(problem.other_train), self.training_seed
+        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lotus_ray.unlearning.contract import Batch
 from lotus_ray.unlearning.losses import cross_entropy
-from lotus_ray.unlearning.problem import Batch, Problem
+from lotus_ray.unlearning.problem import Problem
 
 
 def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import categorical_one_hot, gumbel_softmax, soft_cross_entropy
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 STOP_AT = -0.01  # of forget accuracy minus unseen accuracy
 
@@ -64,7 +66,7 @@ class Lotus(Method):
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
         samples = problem.forget.union(problem.retain.subset(self.retain_fraction, "lotus"))
-        problem.original_logits.fill(samples)
+        problem.original_logits.compute_missing(samples)
         unseen_accuracy = 0.0
         if not self.class_unlearning:
             unseen_accuracy = problem.accuracy(problem.original, problem.calibration)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
-from lotus_ray.unlearning.problem import Batch, Phase, Problem
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,6 @@ class Original(FromScratch):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase an epoch."""
         if self.epochs:
-            yield from self.train(problem, problem.forget.union(problem.retain).union(problem.rest))
+            yield from self.train(
+                problem, problem.forget.union(problem.retain).union(problem.other_train)
+            )

@@ -9,8 +9,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy, wrong_labels
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)

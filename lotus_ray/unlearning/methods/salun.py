@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lotus_ray.unlearning.contract import Phase
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.gradients import gradient_share
 from lotus_ray.unlearning.methods.selection import largest
-from lotus_ray.unlearning.problem import Method, Phase, Problem
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)

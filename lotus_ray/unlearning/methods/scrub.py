@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy, kl_divergence
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Scrub(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield a max phase (in the first epochs) and a min phase an epoch."""
-        problem.original_logits.fill(problem.forget.union(problem.retain))
+        problem.original_logits.compute_missing(problem.forget.union(problem.retain))
         optimizer = Adam(
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )

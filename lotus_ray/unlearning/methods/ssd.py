@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.gradients import gradient_share
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem, SampleSet
+from lotus_ray.unlearning.problem import Problem
 
 ROWS_AT_A_TIME = 16  # per-sample gradients are as large as the model, each
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
+from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
-from lotus_ray.unlearning.problem import Batch, Method, Phase, Problem
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
 
 Pair = tuple[Batch, Batch]  # forget rows, and as many retain rows
 

@@ -17,7 +17,7 @@ from lotus_ray.data.batches.dataset import ImageDataset, ImageSubset
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.assign import Roles
-from lotus_ray.unlearning.problem import Batch, Workers
+from lotus_ray.unlearning.contract import Batch, Workers
 from tests.toy import batch_of, make_dataset, table
 
 PLAIN = Transform(2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -14,7 +14,7 @@ from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels
 from lotus_ray.data.pixels.row_groups import Piece
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.unlearning.problem import Batch, Workers
+from lotus_ray.unlearning.contract import Batch, Workers
 from tests.toy import PLAIN, table
 
 COUNT, WINDOW, GROUP = 90, 16, 7

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.base.roles import FORGET, REST, RETAIN, ROLES, STORED, TEST, UNSEEN
+from lotus_ray.base.roles import FORGET, OTHER_TRAIN, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.roles.assign import Chosen, Roles, draw_roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 
@@ -189,9 +189,9 @@ def test_a_count_is_taken_from_every_class_and_the_rest_is_kept_apart() -> None:
     roles = draw_roles(labels, 2, seed=1, **chosen)
     assert [count(roles, FORGET, label) for label in (0, 1)] == [2, 2]
     assert [count(roles, RETAIN, label) for label in (0, 1)] == [3, 3]
-    assert [count(roles, REST, label) for label in (0, 1)] == [2, 0]
+    assert [count(roles, OTHER_TRAIN, label) for label in (0, 1)] == [2, 0]
     without = draw_roles(labels, 2, seed=1, keep_rest=False, **chosen)
-    assert by_id(without) == {i: role for i, role in by_id(roles).items() if role != REST}
+    assert by_id(without) == {i: role for i, role in by_id(roles).items() if role != OTHER_TRAIN}
 
 
 def test_a_part_of_the_others_is_retained() -> None:
@@ -203,7 +203,7 @@ def test_a_part_of_the_others_is_retained() -> None:
         seed=1,
         retain=Chosen(fraction=0.25),
     )
-    assert [len(roles.rows(role)) for role in (FORGET, RETAIN, REST)] == [4, 4, 12]
+    assert [len(roles.rows(role)) for role in (FORGET, RETAIN, OTHER_TRAIN)] == [4, 4, 12]
 
 
 def test_whole_classes_are_forgotten() -> None:

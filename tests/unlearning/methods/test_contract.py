@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.models.resnet_cifar import resnet18_cifar
+from lotus_ray.unlearning.contract import Phase, Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus, Pair
 from lotus_ray.unlearning.methods.original import Original
-from lotus_ray.unlearning.problem import Method, Phase, Problem, Workers
+from lotus_ray.unlearning.problem import Problem
 from tests.toy import blobs, make_dataset, make_problem, make_roles
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Phase, SampleSet
 from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.original import Original
-from lotus_ray.unlearning.problem import Method, Phase, Problem, SampleSet
+from lotus_ray.unlearning.problem import Problem
 from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
 ROLES = make_roles("f" * 4 + "r" * 8 + "u" * 2 + "t" * 2, [i % 2 for i in range(16)], 2)

@@ -1,0 +1,46 @@
+"""The base class of every method: a frozen dataclass of hyper-parameters with one function."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Phase
+from lotus_ray.unlearning.problem import Problem
+
+# Hyper-parameters of any method that are a part of something.
+SHARES = ("momentum", "retain_fraction", "retain_weight", "density")
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A frozen dataclass of hyper-parameters with one function.
+
+    `name` is used in jobs, `label` in reports; `version` rises when the mathematics change, so
+    that rows of the old ones are not taken for rows of the new ones.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    version: ClassVar[int] = 1
+    least_epochs: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Raise MethodError where a number is not finite, negative, or a share above 1."""
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            low = self.least_epochs if name == "epochs" else 0
+            high = 1.0 if name in SHARES else math.inf
+            if not (math.isfinite(value) and low <= value <= high):
+                limits = f"{low} … {high:g}" if name in SHARES else f"at least {low}, and finite"
+                what = f"{self.name}: {name} is {value}, and must be {limits}"
+                raise MethodError(what, where=name)
+
+    @abstractmethod
+    def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
+        """Yield the phases to train, in order."""
