@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
 
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts
 from lotus_ray.grid import run
 from lotus_ray.job.load import load_job
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 AT_MOST_SECONDS = 3.0
 METHODS = ("original", "finetune", "relabel", "bad_teacher", "ssd", "lotus")
@@ -57,7 +57,7 @@ def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
     return {"C11": figure}, {f"grid, {name}, s": taken for name, taken in stages.items()}
 
 
-def seconds_beyond(rows: Mapping[str, Mapping[str, Any]], stages: Mapping[str, float]) -> float:
+def seconds_beyond(rows: Mapping[str, Row], stages: Mapping[str, float]) -> float:
     """Return (makespan of the cells − Σ seconds of unlearning and evaluation) ÷ cells.
 
     Args:
@@ -67,8 +67,8 @@ def seconds_beyond(rows: Mapping[str, Mapping[str, Any]], stages: Mapping[str, f
     Raises:
         RuntimeError: a cell failed.
     """
-    failed = [f"{row['method']}: {row['status']}" for row in rows.values() if row["status"] != OK]
+    failed = [f"{row.method}: {row.status}" for row in rows.values() if not row.is_ok]
     if failed or not rows:
         raise RuntimeError(f"the grid that was to be measured failed: {', '.join(failed)}")
-    own = sum(row["timing"][name] for row in rows.values() for name in OWN)
+    own = sum(row.timing[name] for row in rows.values() for name in OWN)
     return float(stages["cells"] - own) / len(rows)

@@ -152,17 +152,15 @@ class Outcome:
 
 def _named(planned: Plan) -> list[dict[str, Any]]:
     """Return what each cell is, and what a report that has all of them calls it."""
-    rows: list[Row] = [
-        {**group.labels, **_about(cell, group.seed), "spec": cell.spec}
+    cells = [
+        {**group.labels, **_about(cell, group.seed)}
         for group in planned.groups
         for cell in group.cells
     ]
-    names = labels_of(rows, {row["cell_id"]: row for row in rows})
-    return [
-        {name: value for name, value in row.items() if name != "spec"}
-        | {"label": names[row["cell_id"]]}
-        for row in rows
-    ]
+    specs = {cell.cell_id: cell.spec for cell in planned.cells}
+    rows = {cell["cell_id"]: Row(**cell, spec=specs[cell["cell_id"]]) for cell in cells}
+    names = labels_of(rows.values(), rows)
+    return [{**cell, "label": names[cell["cell_id"]]} for cell in cells]
 
 
 def _about(cell: Cell, seed: int) -> dict[str, Any]:

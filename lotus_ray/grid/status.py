@@ -209,7 +209,7 @@ def _newest_markers(
     newest = {}
     for cell_id, left in names.items():
         markers = [_record(contents.get(name)) for name in left]
-        row = rows.get(cell_id) or {}
+        row = rows.get(cell_id) or Row()
         since = moment(row.get("committed_at")) or 0
         markers = [marker for marker in markers if (moment(marker.get("begun_at")) or -1) >= since]
         if markers:

@@ -9,13 +9,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.grid.display.view import GridState, GroupState, PlainLines, View, view_for
 from lotus_ray.grid.status import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import OK, Row, Store
 
 MANY_GROUPS = 8  # from then on a list of the whole store is less than lists of each group's cell
 
@@ -147,7 +147,7 @@ class Progress(AbstractContextManager["Progress"]):
                 self._tell(f"{cell.label}, {name}: running")
             if not group.work_order.is_settled(cell, self._store):
                 break
-            row = self._store.row(cell.cell_id) or {}
+            row = self._store.row(cell.cell_id) or Row()
             group.left.pop(0)
             is_ok = row.get("status") == OK
             status = "done" if is_ok else row.get("status")
@@ -208,11 +208,9 @@ def _tries(store: Store) -> Counter[str]:
     return Counter({cell_id: len(names) for cell_id, names in store.markers().items()})
 
 
-def _seconds(row: dict[str, Any]) -> float | None:
-    timing = row.get("timing")
-    return sum(timing.values()) if timing else None
+def _seconds(row: Row) -> float | None:
+    return row.total_seconds if row.timing else None
 
 
-def _reason(row: dict[str, Any]) -> str:
-    lines = str((row.get("error") or {}).get("message", "")).splitlines()
-    return lines[0] if lines else ""
+def _reason(row: Row) -> str:
+    return row.first_error_line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lotus_ray.report.columns import METRICS
@@ -51,7 +52,7 @@ def collect(
     if recompute:
         rows = recomputed(rows, _originals_of(rows), store)
     shown = [
-        row | dict(shown_as[cell_id] if shown_as else {})
+        replace(row, **shown_as[cell_id]) if shown_as else row
         for cell_id, row in rows.items()
         if shown_as is None or cell_id in shown_as
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Summary, summarise
@@ -32,7 +33,7 @@ def recomputed(
 ) -> dict[str, Row]:
     """Return rows by cell id, the metrics of each good one computed again."""
     return {
-        cell_id: row | recompute(row, original_of(row), store).fields()
+        cell_id: replace(row, **recompute(row, original_of(row), store).fields())
         if row["status"] == OK
         else row
         for cell_id, row in rows.items()

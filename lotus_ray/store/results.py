@@ -22,7 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from lotus_ray.store.objects import Blobs
 from lotus_ray.store.objects.address import KINDS, Address
 from lotus_ray.store.objects.local import LocalBlobs
 from lotus_ray.store.probe import broken_promise
+from lotus_ray.store.row import OK as OK
+from lotus_ray.store.row import Artifact
+from lotus_ray.store.row import Row as Row
 
-Row = dict[str, Any]
-OK = "ok"
 MARKER = "lotus-ray-store.json"
 FORMAT = 1
 _READERS = 16  # objects that are read at once
@@ -173,7 +174,7 @@ class Store:
     def begin(self, cell_id: str, row_version: int, about: Mapping[str, Any]) -> Attempt:
         """Record that a try at a cell starts, with facts `about` where it runs."""
         attempt = self.attempt(cell_id, row_version)
-        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "generation": row_version}
+        ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "row_version": row_version}
         marker = json.dumps({**ids, "begun_at": utc_now(), **about})
         self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
@@ -201,18 +202,18 @@ class Store:
             row version: of the row that the tries were for; default any.
         """
         markers = [_plain(self.blobs.read(name)) for name in self.markers(cell_id).get(cell_id, ())]
-        wanted = [m for m in markers if row_version in (None, m.get("generation", row_version))]
+        wanted = [m for m in markers if row_version in (None, _row_version_of(m, row_version))]
         wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
         return [{"workers": 1, **marker.get("resources", {})} for marker in wanted]
 
     def commit(
-        self, attempt: Attempt, row: Mapping[str, Any], artifacts: Mapping[str, bytes]
+        self, attempt: Attempt, row: Row | Mapping[str, Any], artifacts: Mapping[str, bytes]
     ) -> Row:
         """Make the row of an attempt visible, its artifacts first.
 
         Args:
             attempt: from `begin`.
-            row: what is known of the cell; ids, row version and artifacts are added here.
+            row: of the cell; its ids, row version, attempts and artifacts are set here.
             artifacts: contents by file name.
 
         Returns:
@@ -221,18 +222,18 @@ class Store:
         Raises:
             StoreError: something cannot be written, or reads back differently.
         """
-        body = {
-            **row,
-            "cell_id": attempt.cell_id,
-            "attempt_id": attempt.attempt_id,
-            "generation": attempt.row_version,
-            "attempts": self.attempts(attempt.cell_id),
-            "artifacts": {
+        row = replace(
+            row if isinstance(row, Row) else Row.from_json(row),
+            cell_id=attempt.cell_id,
+            attempt_id=attempt.attempt_id,
+            row_version=attempt.row_version,
+            attempts=self.attempts(attempt.cell_id),
+            artifacts={
                 name: self._put_artifact(f"{attempt.folder}/{name}", content)
                 for name, content in artifacts.items()
             },
-        }
-        self.blobs.create(_row_name(attempt.cell_id, attempt.row_version), sealed(body))
+        )
+        self.blobs.create(_row_name(attempt.cell_id, attempt.row_version), sealed(row.to_json()))
         visible = self.row(attempt.cell_id)
         if visible is None:
             raise StoreError("a committed row cannot be read back", where=self.uri)
@@ -244,19 +245,19 @@ class Store:
         Raises:
             ArtifactDamaged: it is missing or differs from what the row says.
         """
-        entry = row["artifacts"][name]
+        entry = row.artifacts[name]
         try:
-            content = self.blobs.read(entry["name"])
+            content = self.blobs.read(entry.name)
         except FileNotFoundError as error:
             raise ArtifactDamaged(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
-                where=self.address(entry["name"]),
+                where=self.address(entry.name),
                 next_command="lotus-ray grid JOB.yaml --force",
             ) from error
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise ArtifactDamaged(
                 "an artifact of a committed row changed since it was written",
-                where=self.address(entry["name"]),
+                where=self.address(entry.name),
                 next_command="lotus-ray grid JOB.yaml --force",
             )
         return content
@@ -304,18 +305,18 @@ class Store:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
         return [name for name in self.blobs.names(prefix) if _ROW_NAME.fullmatch(name)]
 
-    def _put_artifact(self, name: str, content: bytes) -> dict[str, Any]:
+    def _put_artifact(self, name: str, content: bytes) -> Artifact:
         self.blobs.replace(name, content)  # an attempt has its folder for itself
         digest = hashlib.sha256(content).hexdigest()
         if hashlib.sha256(self.blobs.read(name)).hexdigest() != digest:
             raise StoreError("an artifact reads back differently", where=self.address(name))
-        return {"name": name, "sha256": digest, "bytes": len(content)}
+        return Artifact(name, digest, len(content))
 
     def _latest(self, names: Iterable[str]) -> Row | None:
         for name in sorted(names, key=_row_version, reverse=True):
-            row = unsealed(self.blobs.read(name))
-            if row is not None:
-                return row
+            content = unsealed(self.blobs.read(name))
+            if content is not None:
+                return Row.from_json(content, where=self.address(name))
             _log.warning("%s does not match its digest and is ignored", self.address(name))
         return None
 
@@ -349,6 +350,12 @@ def _row_version(name: str) -> int:
     return int(name.rsplit("/", 1)[1].removesuffix(".json"))
 
 
+def _row_version_of(marker: Mapping[str, Any], default: int | None) -> int | None:
+    """Return the row version of an attempt; markers of format 1 call it a generation."""
+    version: int | None = marker.get("row_version", marker.get("generation", default))
+    return version
+
+
 def _plain(content: bytes) -> dict[str, Any]:
     """Return a small record that has no digest; empty where it is torn."""
     try:
@@ -365,7 +372,7 @@ def sealed(body: Mapping[str, Any]) -> bytes:
     return f'{{"sha256": "{digest}", "row": {text}}}\n'.encode()
 
 
-def unsealed(content: bytes) -> Row | None:
+def unsealed(content: bytes) -> dict[str, Any] | None:
     """Return what `sealed` wrote, or None where the file is torn or flipped."""
     try:
         envelope = json.loads(content)
@@ -373,5 +380,5 @@ def unsealed(content: bytes) -> Row | None:
         good = envelope["sha256"] == hashlib.sha256(text.encode()).hexdigest()
     except (ValueError, KeyError, TypeError):
         return None
-    row: Row = envelope["row"]
-    return row if good else None
+    body: dict[str, Any] = envelope["row"]
+    return body if good else None

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -410,7 +411,7 @@ def test_report_can_compute_metrics_again(finished: tuple[Path, Result], tmp_pat
     for row in opened.rows().values():
         files = {name: opened.artifact(row, name) for name in row["artifacts"]}
         wrong = {**row["metrics"], "test_accuracy": 0.123}
-        opened.commit(opened.begin(row["cell_id"], 1, {}), row | {"metrics": wrong}, files)
+        opened.commit(opened.begin(row["cell_id"], 1, {}), replace(row, metrics=wrong), files)
     assert run("report", tmp_path / "wrong").stdout.count(" 0.123 ") == 4
     result = run("report", tmp_path / "wrong", "--recompute")
     assert result.exit_code == 0

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def supersede(
     """Commit a changed row, and some changed files, in the place of a row."""
     kept = {name: store.artifact(row, name) for name in row["artifacts"]}
     attempt = store.begin(row["cell_id"], row["generation"] + 1, {})
-    store.commit(attempt, {**row, **changes}, {**kept, **(files or {})})
+    store.commit(attempt, replace(row, **changes), {**kept, **(files or {})})
 
 
 def spoil(store: Store) -> None:

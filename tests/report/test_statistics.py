@@ -188,7 +188,7 @@ def test_times_of_a_shared_gpu_are_not_ranked_and_that_is_said() -> None:
     shared = group(entry("A", fast, resources=part), entry("B", slow, resources=part))
     assert marks(shared, "unlearn_seconds") == {}
     assert marks(shared, "rf_jsd") == {"A": 1}
-    assert "times are of GPUs that groups shared, and not ranked: 0.25 × H200: A, B" in notes(
+    assert "times are of GPUs that trials shared, and not ranked: 0.25 × H200: A, B" in notes(
         shared
     )
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,7 +148,7 @@ def test_many_groups_are_watched_by_two_lists(full: Path, tmp_path: Path) -> Non
     tries = [store.begin(cell_id, 1, {}) for cell_id in ids]
     progress._look()
     for attempt in tries:
-        store.commit(attempt, {**store.rows()[attempt.cell_id], "status": "ok"}, {})
+        store.commit(attempt, replace(store.rows()[attempt.cell_id], status="ok"), {})
     blobs.calls.clear()
     progress._look()
     assert blobs.lists <= 2 + 5 * len(tries)

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
 from lotus_ray.store.results import MARKER, OK, Attempt, Row, Store, unsealed
+from lotus_ray.store.row import FORMAT, Artifact
 from tests.races import race
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}
@@ -52,7 +53,7 @@ def local(tmp_path: Path) -> Store:
 def commit(store: Store, cell_id: str = "cell", row_version: int = 0, **row: Any) -> Row:
     """Begin and commit one attempt with two artifacts."""
     attempt = store.begin(cell_id, row_version, {})
-    return store.commit(attempt, {"status": OK, **row}, FILES)
+    return store.commit(attempt, Row.from_json({"format": FORMAT, "status": OK, **row}), FILES)
 
 
 def row_name(cell_id: str = "cell", row_version: int = 0) -> str:
@@ -79,28 +80,21 @@ def files(folder: Path) -> list[str]:
 
 def test_a_committed_row_says_what_it_was_given_and_what_was_written(store: Store) -> None:
     row = commit(store, metrics={"accuracy": 0.1 + 0.2})
-    attempt = row["attempt_id"]
+    attempt = row.attempt_id
     name = f"attempts/cell/{attempt}/weights.bin"
-    assert row == {
-        "status": OK,
-        "metrics": {"accuracy": 0.1 + 0.2},
-        "cell_id": "cell",
-        "attempt_id": attempt,
-        "generation": 0,
-        "attempts": 1,
-        "artifacts": {
-            "weights.bin": {
-                "name": name,
-                "sha256": hashlib.sha256(FILES["weights.bin"]).hexdigest(),
-                "bytes": 50,
-            },
-            "samples.bin": {
-                "name": name.replace("weights", "samples"),
-                "sha256": hashlib.sha256(FILES["samples.bin"]).hexdigest(),
-                "bytes": 20,
-            },
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in FILES.items()}
+    assert row == Row(
+        status=OK,
+        metrics={"accuracy": 0.1 + 0.2},
+        cell_id="cell",
+        attempt_id=attempt,
+        row_version=0,
+        attempts=1,
+        artifacts={
+            "weights.bin": Artifact(name, digests["weights.bin"], 50),
+            "samples.bin": Artifact(name.replace("weights", "samples"), digests["samples.bin"], 20),
         },
-    }
+    )
     assert store.row("cell") == row
     assert store.rows() == {"cell": row}
     assert store.artifact(row, "weights.bin") == FILES["weights.bin"]
@@ -125,7 +119,7 @@ def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     assert marker == {
         "cell_id": "cell",
         "attempt_id": attempt.attempt_id,
-        "generation": 0,
+        "row_version": 0,
         "device": "abacus",
     }
 
