@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts
 from lotus_ray.grid import run
+from lotus_ray.grid.options import Options
 from lotus_ray.job.load import load_job
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
@@ -43,7 +44,7 @@ def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
             job.write_text(JOB)
             loaded = load_job(job, ())
             with redirect_stderr(io.StringIO()):  # the grid's progress
-                outcome = run.run_grid(loaded, Store.open(f"{folder}/store"), run.Options())
+                outcome = run.run_grid(loaded, Store.open(f"{folder}/store"), Options())
         stages.update(outcome.stages)
         return seconds_beyond(outcome.rows, outcome.stages)
 

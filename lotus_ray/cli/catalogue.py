@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 Items = list[dict[str, str]]
 
 
 def _methods() -> Items:
-    from lotus_ray.unlearning.methods import METHODS
+    from lotus_ray.cli.method_source import read_methods
 
-    return [
-        {
-            "name": name,
-            "label": method.label,
-            "about": (method.__doc__ or "").splitlines()[0]
-            + " "
-            + ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(method)),
-        }
-        for name, method in METHODS.items()
-    ]
+    return read_methods()
 
 
 def _models() -> Items:
+    """List the networks of timm and torchvision: the one list that must import torch."""
     from lotus_ray.models import names
     from lotus_ray.models.pretrained import CIFAR_RESNET18
 

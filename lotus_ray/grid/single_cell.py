@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import CellError, JobError
-from lotus_ray.grid.run import Options, run_grid
+from lotus_ray.grid.options import Options
+from lotus_ray.grid.run import run_grid
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob, load_job
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Row, Store
 from lotus_ray.trial.run import WEIGHTS
 
 MODEL = "model.safetensors"
@@ -72,8 +73,9 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
     outcome = run_grid(loaded, store, options)
     group = outcome.planned.groups[0]
     row = outcome.rows.get(group.cells[-1].cell_id)
-    if row is None or row["status"] != OK:
-        what = row["error"]["message"] if row else outcome.error or "the cell did not run"
+    if row is None or not row.is_ok:
+        failed = row.error if row else None
+        what = failed.message if failed else outcome.error or "the cell did not run"
         raise CellError(
             what,
             where=f"{group.cells[-1].label}, {group.name}",
@@ -96,26 +98,26 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
 def _card(row: Row, group: CellGroup, store: Store) -> dict[str, Any]:
     """Return what was done, on which samples, with what, and how it was measured."""
     return {
-        "method": row["spec"]["method"],
-        "model": {**row["spec"]["model"], "num_classes": group.model.num_classes},
+        "method": row.spec["method"],
+        "model": {**row.spec["model"], "num_classes": group.model.num_classes},
         "data": {
-            "name": row["benchmark"],
-            "setting": row["setting"],
-            "content_sha256": row["spec"]["data"],
-            "calibration_sha256": row["spec"].get("calibration"),
-            "roles_sha256": row["spec"]["roles"],
-            "transform": row["spec"]["transform"],
+            "name": row.benchmark,
+            "setting": row.setting,
+            "content_sha256": row.spec["data"],
+            "calibration_sha256": row.spec.get("calibration"),
+            "roles_sha256": row.spec["roles"],
+            "transform": row.spec["transform"],
         },
-        "seed": row["seed"],
-        "precision": row["spec"]["precision"],
-        "weights_sha256": row["artifacts"][WEIGHTS]["sha256"],
-        "metrics": row["metrics"],
-        "undefined": row["undefined"],
-        "timing": row["timing"],
-        "resources": row["resources"],
-        "versions": row["versions"],
+        "seed": row.seed,
+        "precision": row.spec["precision"],
+        "weights_sha256": row.artifacts[WEIGHTS].sha256,
+        "metrics": row.metrics,
+        "undefined": row.undefined,
+        "timing": row.timing,
+        "resources": row.resources.to_json(),
+        "versions": row.versions,
         "store": store.uri,
-        "cell_id": row["cell_id"],
+        "cell_id": row.cell_id,
     }
 
 

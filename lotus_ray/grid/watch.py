@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import TextIO
 
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.grid.display.view import GridState, GroupState, PlainLines, View, view_for
-from lotus_ray.grid.status import HEARTBEAT, HEARTBEAT_SECONDS
+from lotus_ray.grid.display.choose import view_for
+from lotus_ray.grid.display.state import GridState, GroupState
+from lotus_ray.grid.display.view import PlainLines, View
+from lotus_ray.grid.status_files import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Row, Store
 
 MANY_GROUPS = 8  # from then on a list of the whole store is less than lists of each group's cell
 
@@ -149,8 +151,8 @@ class Progress(AbstractContextManager["Progress"]):
                 break
             row = self._store.row(cell.cell_id) or Row()
             group.left.pop(0)
-            is_ok = row.get("status") == OK
-            status = "done" if is_ok else row.get("status")
+            is_ok = row.is_ok
+            status = "done" if is_ok else row.status
             group.running = None
             group.last = (cell.label, str(status), _seconds(row))
             group.failed += not is_ok

@@ -107,6 +107,14 @@ class Plan:
         """Return all cells, group by group."""
         return [cell for group in self.groups for cell in group.cells]
 
+    def with_folders(self, moved: Mapping[Path, Path]) -> Plan:
+        """Return the same plan after folders of data were moved; others stay."""
+        groups = [
+            replace(group, manifests=tuple(moved.get(path, path) for path in group.manifests))
+            for group in self.groups
+        ]
+        return replace(self, groups=tuple(groups))
+
     @property
     def notes(self) -> list[str]:
         """Return what is odd about the data, each thing once, and of which groups it is said."""

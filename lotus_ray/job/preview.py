@@ -189,7 +189,7 @@ def describe(
     """Return one line a cell, for `--dry-run`: missing, the status of its row, or no data."""
     left = {cell.cell_id for work_order in work_orders for cell in work_order.missing_cells}
     known = [
-        f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id]['status']:9}"
+        f"{cell.cell_id}  {'missing' if cell.cell_id in left else rows[cell.cell_id].status:9}"
         f"{cell.label:14}{group.name}, {group.setting}"
         for group in found.planned.groups
         for cell in group.cells

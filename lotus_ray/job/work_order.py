@@ -38,7 +38,7 @@ class WorkOrder:
         if cell.cell_id not in self.row_versions:
             return True
         row = store.row(cell.cell_id)
-        return row is not None and row["generation"] >= self.row_versions[cell.cell_id]
+        return row is not None and row.row_version >= self.row_versions[cell.cell_id]
 
 
 def ensure_access(work_order: WorkOrder) -> None:

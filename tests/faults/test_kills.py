@@ -11,7 +11,7 @@ import pytest
 
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.grid.status import OUTCOME
+from lotus_ray.grid.status_files import OUTCOME
 from tests.faults.child import CELLS, SMALL, Fault, run, start
 from tests.faults.outcomes import by_method, results, row_files
 

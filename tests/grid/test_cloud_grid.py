@@ -14,7 +14,7 @@ pytest.importorskip("moto")
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cli.main import main
-from lotus_ray.data.prepared.embedded import embedded_folder, fetch, share
+from lotus_ray.data.prepared.embedded import embedded_folder, fetch, keep
 from lotus_ray.data.prepared.manifest import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job.cells import plan
@@ -128,14 +128,14 @@ def test_a_manifest_of_files_read_in_place_travels_with_the_store(
     loaded = load_job(JOB, [f"grid.datasets=[{json.dumps(dataset)}]"])
     store = Store.open(uri)
     store.check_writable()
-    (shared,) = share(store, locate_data(loaded, embedded_folder(store)))
+    (shared,) = keep(store, locate_data(loaded, embedded_folder(store)), tmp_path / "scratch")
     assert store.blobs.names("data/") == [f"data/{shared.directory.name}/{MANIFEST}"]
     planned = plan(loaded, [shared])
     shutil.rmtree(home)
     ensure_access(WorkOrder(planned.groups[0], {}, store.location, mark=store.mark() or ""))
     assert read_manifest(shared.directory).paths == shared.paths
     write(tmp_path / f"{TRAIN}.parquet", 5, [1, 0, 0, 1], ["even", "odd"])
-    (other,) = share(store, locate_data(loaded, embedded_folder(store)))
+    (other,) = keep(store, locate_data(loaded, embedded_folder(store)), tmp_path / "scratch")
     assert other.directory != shared.directory
 
 
@@ -143,7 +143,7 @@ def test_a_folder_keeps_its_data_to_itself(tmp_path: Path, home: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     assert embedded_folder(store) == tmp_path / "store" / "data"
     fetch(store, [tmp_path / "never"])
-    assert share(store, []) == []
+    assert keep(store, [], tmp_path) == []
     assert not home.exists()
 
 

@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from lotus_ray.grid.display.live import LiveTable
-from lotus_ray.grid.display.view import GridState
+from lotus_ray.grid.display.state import GridState
 from tests.cli.test_cli import DIGITS, QUICK, options
 from tests.grid.test_table import BUSY, THROUGH
 

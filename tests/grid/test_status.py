@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from lotus_ray.base.timestamps import in_words, moment, utc_now
 from lotus_ray.cli.main import main
-from lotus_ray.grid.status import HEARTBEAT, OUTCOME, SILENT_SECONDS, GridStatus, status
+from lotus_ray.grid.status import GridStatus
+from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
+from lotus_ray.grid.status_reader import status
 from lotus_ray.store.objects.local import LocalBlobs
 from lotus_ray.store.results import OK, Store
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lotus_ray.grid.display.table import clean, picture
-from lotus_ray.grid.display.view import GridState, GroupState
+from lotus_ray.grid.display.state import GridState, GroupState
+from lotus_ray.grid.display.table import clean, grid_table
 
 LABELS = ("Original", "Gold Std", "SalUn", "LoTUS")
 
@@ -40,7 +40,7 @@ def drawn(
     console = Console(
         file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None
     )
-    console.print(picture(GridState(groups, 75.0, left), width, height))
+    console.print(grid_table(GridState(groups, 75.0, left), width, height))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert len(lines) <= height
@@ -80,7 +80,7 @@ def test_narrow_terminals_show_less() -> None:
         ["[red]x", "1", "0/4", "Original 1:00"],
     ]
     assert drawn(groups, width=40, left=3700.0) == [
-        "group     seed cells  running",
+        "group    seed cells  running",
         "CIFAR-10 3407 2/4 !1 SalUn 1:05",
         "[red]x   1    0/4    Original 1:00",
         "2/8 cells, 1 failed, 1:15, 1:01:40 left",
@@ -128,7 +128,7 @@ def test_it_never_exceeds_the_terminal(width: int, height: int) -> None:
 
 def test_failures_are_red() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
-    console.print(picture(GridState([BUSY], 75.0), 80, 24))
+    console.print(grid_table(GridState([BUSY], 75.0), 80, 24))
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "\x1b[31m, 1 failed\x1b[0m" in said

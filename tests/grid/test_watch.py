@@ -13,10 +13,13 @@ import pytest
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import moment
 from lotus_ray.grid import watch as module
-from lotus_ray.grid.display.view import GridState, View, view_for
-from lotus_ray.grid.status import HEARTBEAT
+from lotus_ray.grid.display.choose import view_for
+from lotus_ray.grid.display.state import GridState
+from lotus_ray.grid.display.view import View
+from lotus_ray.grid.status_files import HEARTBEAT
 from lotus_ray.grid.watch import Progress
 from lotus_ray.store.results import Store
+from lotus_ray.store.row import Failure, Row
 
 
 class Book:
@@ -35,8 +38,8 @@ class Book:
     def next_row_versions(self) -> Counter[str]:
         return Counter(dict.fromkeys(self.status, 1))
 
-    def row(self, cell_id: str) -> dict[str, Any] | None:
-        return {"status": self.status[cell_id]} if cell_id in self.status else None
+    def row(self, cell_id: str) -> Row | None:
+        return Row(status=self.status[cell_id]) if cell_id in self.status else None
 
 
 def _work_order(book: Book, name: str, labels: str) -> Any:
@@ -270,7 +273,7 @@ def test_the_table_is_for_terminals(
 def test_what_the_view_is_given() -> None:
     """A group of two cells: one diverged after 3 s in two stages, one runs."""
     book, stream = Book(), io.StringIO()
-    row = {"status": "diverged", "timing": {"a": 1.0, "b": 2.0}, "error": {"message": "nan\nat"}}
+    row = Row(status="diverged", timing={"a": 1.0, "b": 2.0}, error=Failure(message="nan\nat"))
     said: list[str | None] = []
     view = Failing()
     view.say = lambda event, lasting=None: said.append(lasting)  # type: ignore[method-assign]

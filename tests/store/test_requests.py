@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.grid.run import Options, missing
-from lotus_ray.grid.status import OUTCOME, status
+from lotus_ray.grid.missing import missing
+from lotus_ray.grid.options import Options
+from lotus_ray.grid.status_files import OUTCOME
+from lotus_ray.grid.status_reader import status
 from lotus_ray.grid.watch import MANY_GROUPS, Progress
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import WorkOrder

@@ -109,7 +109,7 @@ def test_labels_shifted_by_one_fail_every_cell(
     rows = run(tmp_path / "store", shifted, *given)
     original, finetuned = rows["Original"], rows["Finetuning"]
     assert (original["status"], finetuned["status"]) == ("failed", "failed")
-    assert original["error"]["type"] == "UnexpectedOriginal"
+    assert original["error"]["type"] == "OriginalAccuracyError"
     message = original["error"]["message"]
     assert "0.0000" in message
     assert "0.9800" in message

@@ -30,7 +30,6 @@ from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
 from lotus_ray.store.results import Attempt, Store
 from lotus_ray.trial import run as group_module
 from lotus_ray.trial.checkpoints import StoredCheckpoints
-from lotus_ray.trial.row import machine_facts
 from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.contract import Phase, SampleSet
@@ -199,7 +198,7 @@ def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
         if len(offers) == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StoredCheckpoints, "offer", cut)
+    monkeypatch.setattr(StoredCheckpoints, "save_if_due", cut)
     with pytest.raises(KeyboardInterrupt):
         run_work_order(work_order)
     assert store.rows() == {}
@@ -256,27 +255,6 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     assert by_method["Finetuning"]["metrics"] == {}
     assert str(error) in by_method["Finetuning"]["error"]["message"]
     assert "Traceback" in by_method["Finetuning"]["error"]["traceback"]
-
-
-def test_a_cell_that_outgrows_its_part_of_a_gpu_leaves_no_row(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole GPU may hold it. Memory of the machine is no such matter."""
-    _, store, work_order = plan_group(data, tmp_path)
-    monkeypatch.setitem(METHODS, "finetune", Broken)
-    monkeypatch.setattr(Broken, "error", torch.cuda.OutOfMemoryError("no device memory"))
-    facts = machine_facts(torch.device("cpu"), workers=1)
-    facts["resources"]["gpus_per_worker"] = 0.25
-    monkeypatch.setattr(local, "machine_facts", lambda *_, **__: facts)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        run_work_order(work_order)
-    assert {row["method"] for row in store.rows().values()} == {"Original", "Gold Std"}
-    monkeypatch.setattr(Broken, "error", MemoryError("no memory"))
-    run_work_order(work_order)
-    rows = {row["method"]: row for row in store.rows().values()}
-    assert rows["Finetuning"]["status"] == "oom"
-    assert rows["LoTUS"]["status"] == "ok"
-    assert rows["LoTUS"]["resources"]["gpus_per_worker"] == 0.25
 
 
 def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:

@@ -28,12 +28,13 @@ def embedded_folder(store: Store) -> Path:
     return store.folder / "data" if store.folder is not None else _cache() / "made"
 
 
-def share(store: Store, manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Put data that a grid made on this machine alone into the store.
+def keep(store: Store, manifests: Sequence[Manifest], scratch: Path) -> list[Manifest]:
+    """Keep the data that a grid made itself where every node finds them.
 
     Args:
-        store: where other nodes find them. A folder holds them already.
-        manifests: of all data sets; those that lie elsewhere stay as they are.
+        store: a folder holds the data. A bucket gets a copy.
+        manifests: of all data sets. Those that lie elsewhere stay as they are.
+        scratch: data below this folder move to `embedded_folder`.
 
     Returns:
         The manifests, of folders that `fetch` makes on any node.
@@ -41,12 +42,37 @@ def share(store: Store, manifests: Sequence[Manifest]) -> list[Manifest]:
     Raises:
         StoreError: the store, or the folder of this user, cannot be written.
     """
-    if store.folder is not None:
-        return list(manifests)
-    return [
-        _shared(store, manifest) if manifest.directory.is_relative_to(_cache()) else manifest
+    moved = [
+        _moved(manifest, embedded_folder(store))
+        if manifest.directory.is_relative_to(scratch)
+        else manifest
         for manifest in manifests
     ]
+    if store.folder is not None:
+        return moved
+    return [
+        _shared(store, manifest) if manifest.directory.is_relative_to(_cache()) else manifest
+        for manifest in moved
+    ]
+
+
+def _moved(manifest: Manifest, parent: Path) -> Manifest:
+    """Move a folder of data below another one, in one step; it replaces what is there."""
+    target = parent / manifest.directory.name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".made-", dir=parent) as partial:
+            copy = Path(shutil.move(manifest.directory, partial))
+            if target.exists():
+                target.rename(Path(partial) / "before")
+            copy.rename(target)
+    except OSError as error:
+        raise StoreError(
+            f"data cannot be written: {error.strerror}",
+            where=str(target),
+            next_command="lotus-ray grid JOB.yaml --store FOLDER",
+        ) from error
+    return replace(manifest, directory=target)
 
 
 def _shared(store: Store, manifest: Manifest) -> Manifest:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lotus_ray.base import seeds
 from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Item, index_of
 
 
@@ -24,6 +23,8 @@ def open_digits(root: Path | None) -> Images:
 
 
 def _items() -> Iterator[Item]:
+    from lotus_ray.base import seeds  # needs torch, which `lotus-ray list` does not wait for
+
     for number, label in enumerate(_scans()[1]):
         sample_id = f"digits/{number:04d}"
         is_heldout = seeds.seed_for("digits", "heldout", sample_id) % 5 == 0

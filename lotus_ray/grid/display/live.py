@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lotus_ray.grid.display.table import clean, picture
-from lotus_ray.grid.display.view import GridState
+from lotus_ray.grid.display.state import GridState
+from lotus_ray.grid.display.table import clean, grid_table
 
 
 class LiveTable:
@@ -20,8 +20,8 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        # The thread that watches draws, with a picture that is made before anything is locked:
-        # what others print meanwhile can neither fail nor wait because of it.
+        # The watching thread draws. It makes the table before it takes rich's lock, so that nothing
+        # that other threads print fails or waits because of the table.
         self._live = Live(
             console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
@@ -47,7 +47,7 @@ class LiveTable:
     def draw(self, grid_state: GridState) -> None:
         """Draw the table anew, as the terminal is now."""
         width, height = self._console.size
-        self._live.update(picture(grid_state, width, height), refresh=True)
+        self._live.update(grid_table(grid_state, width, height), refresh=True)
 
     def close(self) -> None:
         """Leave the table as it is, with the cursor below it."""

@@ -1,4 +1,4 @@
-"""What a live table shows of a grid, and how it fits a terminal."""
+"""The live table of a grid, and how it fits a terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lotus_ray.grid.display.view import GridState, GroupState
+from lotus_ray.grid.display.state import GridState, GroupState
 
 NARROW = 60  # columns, below which everything is said shorter
 NAME, BAR, CLOCK = 16, 12, 6  # columns: the least of a long name; a bar; a space and minutes
 
 
-def picture(grid_state: GridState, width: int, height: int) -> RenderableType:
-    """Return the table and what stands below it, never higher than the terminal.
+def grid_table(grid_state: GridState, width: int, height: int) -> RenderableType:
+    """Return the table and the lines below it, never higher than the terminal.
 
     Args:
-        standing: of the grid.
+        grid_state: how far the grid is.
         width: of the terminal, in columns.
         height: of the terminal, in lines; one of them is left free.
 

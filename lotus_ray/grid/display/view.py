@@ -2,44 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TextIO
 
-from lotus_ray.job.cells import Cell
-from lotus_ray.job.work_order import WorkOrder
-
-
-@dataclass
-class GroupState:
-    """How far the missing cells of a group are. Times are seconds since the grid started."""
-
-    work_order: WorkOrder
-    left: list[Cell]  # it works through its cells in order, so the first one is the one to watch
-    total: int
-    failed: int = 0
-    running: tuple[str, float] | None = None  # the label of a cell, and when it began
-    last: tuple[str, str, float | None] | None = None  # label, status and seconds of a cell
-
-    @property
-    def done(self) -> int:
-        """Return how many of its cells have ended, well or not."""
-        return self.total - len(self.left)
-
-    @property
-    def is_active(self) -> bool:
-        """Return whether it has begun and is not through."""
-        return bool(self.left) and (self.running is not None or self.done > 0)
-
-
-@dataclass(frozen=True)
-class GridState:
-    """How a grid stands at one moment."""
-
-    groups: Sequence[GroupState]
-    elapsed_seconds: float
-    seconds_left: float | None = None  # None before the first cell ends
+from lotus_ray.grid.display.state import GridState
 
 
 class View(Protocol):
@@ -71,14 +36,3 @@ class PlainLines:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def view_for(stream: TextIO) -> View:
-    """Return a live table where a stream is a terminal that can show one, else plain lines."""
-    can_append_only = os.environ.get("TERM", "dumb") in ("dumb", "unknown")
-    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-    if stream.isatty() and not can_append_only and not in_ci:
-        from lotus_ray.grid.display.live import LiveTable
-
-        return LiveTable.on(stream) or PlainLines(stream)
-    return PlainLines(stream)

@@ -7,7 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lotus_ray.cli.main import export_, main
+from lotus_ray.cli.export import command as export_
+from lotus_ray.cli.main import main
 from lotus_ray.report.export import TRACKERS
 from lotus_ray.report.export.runs import CellRun, Exported
 from lotus_ray.store.results import Store

@@ -1,0 +1,70 @@
+"""What `lotus-ray grid` prints: data on stdout, the rest on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from lotus_ray.grid.missing import missing
+from lotus_ray.grid.options import Options
+from lotus_ray.grid.outcome import Outcome, Stages
+from lotus_ray.grid.status_files import OUTCOME
+from lotus_ray.job import preview
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.report.collect import collect
+from lotus_ray.report.entries import Entry
+from lotus_ray.report.formats import FORMATS
+from lotus_ray.store.results import Store
+
+
+def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
+    """Print a line a cell, and how many are missing."""
+    previewed = preview.preview(loaded, options.limit)
+    resources = loaded.job.resources
+    work_orders = missing(previewed.planned, store, options, resources)
+    for line in preview.describe(previewed, work_orders, store.rows()):
+        click.echo(line)
+    left = sum(len(work_order.row_versions) for work_order in work_orders)
+    absent = len(previewed.absent_cells)
+    click.echo(
+        f"{len(previewed.planned.cells) + absent} cells, "
+        + (f"{absent} without data, " if absent else "")
+        + f"{left} missing in {len(work_orders)} groups; a trial needs "
+        f"{resources.workers_text} × {resources.cpus_per_worker} CPUs, "
+        f"{resources.gpus_per_worker:g} GPUs; store {store.uri}"
+    )
+    for note in [*previewed.planned.notes, *preview.absent_notes(previewed)]:
+        click.echo(f"note: {note}", err=True)
+
+
+def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
+    """Print the report of a grid, write its page, and record how the grid ended."""
+    stages = Stages()
+    stages.seconds = outcome.stages
+    with stages.measure("report"):
+        entries = collect(store, outcome.labels)
+        text = FORMATS[form](entries)
+    click.echo(text, nl=False)
+    with stages.measure("page"):
+        page = _write_page(entries, store)
+    parts = [f"{name} {seconds:.1f}" for name, seconds in outcome.stages.items()]
+    click.echo("seconds: " + " | ".join(parts), err=True)
+    if outcome.packing_line:
+        click.echo(outcome.packing_line, err=True)
+    store.replace(OUTCOME, outcome.to_json().encode())
+    if outcome.error:
+        click.echo(f"error: {outcome.error}", err=True)
+    click.echo(page, err=True)
+    click.echo(outcome.last_line, err=True)
+
+
+def _write_page(entries: Sequence[Entry], store: Store) -> str:
+    """Write the report page into the store; return a line that says where, or why not."""
+    try:
+        from lotus_ray.report.page import PAGE, to_page
+
+        store.replace(PAGE, to_page(entries, store).encode())
+    except Exception as error:  # a page that fails must not fail the grid
+        return f"warning: the report page could not be written: {type(error).__name__}: {error}"
+    return f"page: {store.address(PAGE)}"

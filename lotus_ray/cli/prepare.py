@@ -1,0 +1,41 @@
+"""`lotus-ray prepare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lotus_ray.cli.options import local_option
+from lotus_ray.cli.signals import stop_on_sigterm
+
+
+@click.command("prepare")
+@click.argument("source")
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="The folder of the source's files.")
+@local_option
+def command(source: str, destination: Path, root: Path | None, local: bool) -> None:
+    """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION.
+
+    Run it again to resume.
+    """
+    from lotus_ray.cli.countdown import Countdown
+    from lotus_ray.data.prepared.write import prepare, run_here
+    from lotus_ray.data.sources import SPLITS, find
+
+    if local:
+        run = run_here
+    else:
+        from lotus_ray.cluster.prepare import run_on_cluster as run
+    stop_on_sigterm()
+    manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
+    for note in manifest.notes:
+        click.echo(f"note: {note}", err=True)
+    counts = ", ".join(
+        f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} a class)"
+        for split in SPLITS
+        if (of := manifest.counts[split])
+    )
+    click.echo(f"{source}: {counts} images in {len(manifest.shards)} shards: {destination}")

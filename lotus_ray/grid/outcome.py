@@ -1,0 +1,165 @@
+"""What a grid came to, and the outcome file that says so."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from lotus_ray.base.errors import SOME_CELLS_FAILED
+from lotus_ray.base.timestamps import utc_now
+from lotus_ray.job.cells import Plan
+from lotus_ray.job.cost import efficiency
+from lotus_ray.report.labels import labels_of
+from lotus_ray.store.results import Row
+
+
+@dataclass
+class Outcome:
+    """What a grid came to.
+
+    The outcome file in the store holds it as JSON (`to_json`); `grid.status` reads that file.
+    """
+
+    address: str  # of the outcome file
+    planned: Plan
+    rows: dict[str, Row]  # by cell id
+    stages: dict[str, float] = field(default_factory=dict)  # wall seconds of this command
+    ran: set[str] = field(default_factory=set)  # ids of the cells that this command ran
+    trials_at_once: int | None = None  # None if nothing ran
+    error: str | None = None
+    error_code: int = 0
+    begun_at: str = field(default_factory=utc_now)
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """Return the ids of all cells of the job."""
+        return [cell.cell_id for cell in self.planned.cells]
+
+    @property
+    def labels(self) -> dict[str, dict[str, Any]]:
+        """Return this job's labels of each cell. Older rows may have others."""
+        return {cell.cell_id: group.labels for group in self.planned.groups for cell in group.cells}
+
+    @property
+    def cell_seconds(self) -> list[tuple[str, str, float]]:
+        """Return id, name and seconds of each cell that this command ran."""
+        return [
+            (cell.cell_id, f"{cell.label}, {group.name}", row.total_seconds)
+            for group in self.planned.groups
+            for cell in group.cells
+            if cell.cell_id in self.ran and (row := self.rows.get(cell.cell_id)) is not None
+        ]
+
+    @property
+    def efficiency(self) -> float | None:
+        """Return which share of the trials' time its cells filled, from Ray's start on."""
+        if not self.trials_at_once:
+            return None
+        seconds = sum(seconds for *_, seconds in self.cell_seconds)
+        return efficiency(seconds, self.trials_at_once, self.stages["start"] + self.stages["cells"])
+
+    @property
+    def done(self) -> int:
+        """Return how many cells have a good row."""
+        return sum(row.is_ok for row in self._rows_of_job())
+
+    @property
+    def failed(self) -> int:
+        """Return how many cells have a row that says how they failed."""
+        return sum(not row.is_ok for row in self._rows_of_job())
+
+    @property
+    def exit_code(self) -> int:
+        """Return the command's exit code."""
+        if self.error_code:
+            return self.error_code
+        return 0 if self.done == len(self.cell_ids) else SOME_CELLS_FAILED
+
+    @property
+    def packing_line(self) -> str:
+        """Return which share of the trials' time was filled; empty if no cell ran."""
+        if self.efficiency is None:
+            return ""
+        return f"cells filled {self.efficiency:.0%} of {self.trials_at_once} trials' time"
+
+    @property
+    def last_line(self) -> str:
+        """Return the line that ends the command's output."""
+        count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
+        return f"DONE {count}: {self.address}"
+
+    def to_json(self, state: str = "ended") -> str:
+        """Return the store's outcome file: state is running, interrupted (by a signal) or ended.
+
+        `exit_code` is null until the end.
+        """
+        content: dict[str, Any] = {
+            "state": state,
+            "begun_at": self.begun_at,
+            "written_at": utc_now(),
+            "exit_code": self.exit_code if state == "ended" else None,
+            "cells": len(self.cell_ids),
+            "done": self.done,
+            "failed": self.failed,
+            "stages_seconds": self.stages,
+            "trials_at_once": self.trials_at_once,
+            "lanes_at_once": self.trials_at_once,  # its name before 0.2, for one release
+            "efficiency": self.efficiency,
+            "cells_seconds": [
+                {"cell_id": cell_id, "name": name, "seconds": seconds}
+                for cell_id, name, seconds in self.cell_seconds
+            ],
+            "planned": _planned_cells(self.planned),
+            "error": self.error,
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    def _rows_of_job(self) -> list[Row]:
+        return [self.rows[cell_id] for cell_id in self.cell_ids if cell_id in self.rows]
+
+
+def _planned_cells(planned: Plan) -> list[dict[str, Any]]:
+    """Return a record of each planned cell, with the label that a full report gives it."""
+    rows = {
+        cell.cell_id: Row(
+            cell_id=cell.cell_id,
+            method=cell.label,
+            seed=group.seed,
+            spec=cell.spec,
+            **group.labels,
+        )
+        for group in planned.groups
+        for cell in group.cells
+    }
+    labels = labels_of(rows.values(), rows)
+    return [
+        {
+            "benchmark": row.benchmark,
+            "model": row.model,
+            "setting": row.setting,
+            "smoke": row.smoke,
+            "cell_id": cell_id,
+            "method": row.method,
+            "seed": row.seed,
+            "label": labels[cell_id],
+        }
+        for cell_id, row in rows.items()
+    ]
+
+
+class Stages:
+    """Wall seconds of the stages of a command."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the duration of the block."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
