@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lotus_ray.trial.row import machine_facts
+from lotus_ray.base.machine import machine_facts
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
-"""What a row says of its cell and of where it ran, beside what was measured."""
+"""What a row says of its cell, beside what was measured."""
 
 from __future__ import annotations
 
 import datetime
-import platform
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.memory import is_out_of_memory
@@ -49,27 +45,6 @@ def about(group: CellGroup, cell: Cell) -> dict[str, Any]:
     }
 
 
-def machine_facts(device: torch.device, workers: int, gpus: float = 1) -> dict[str, Any]:
-    """Return where a cell runs: versions, device, workers and threads. No environment, no names.
-
-    Args:
-        device: of this worker.
-        workers: how many there are.
-        gpus: how many a worker has; recorded where it is a part of one.
-    """
-    is_gpu = device.type == "cuda"
-    return {
-        "resources": {
-            "device": torch.cuda.get_device_name(device) if is_gpu else _cpu_name(),
-            "device_type": device.type,
-            "workers": workers,
-            "threads_per_worker": torch.get_num_threads(),
-            **({"gpus_per_worker": gpus} if is_gpu and gpus < 1 else {}),
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-
-
 def with_attempts(facts: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the facts of a row, whose `workers` are those at its commit.
 
@@ -85,15 +60,6 @@ def with_attempts(facts: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -
     if parts := [each["gpus_per_worker"] for each in used if "gpus_per_worker" in each]:
         resources["gpus_per_worker"] = min(parts)
     return {**facts, "resources": resources}
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def status_of(error: Exception) -> str:

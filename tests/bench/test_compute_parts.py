@@ -11,6 +11,7 @@ from lotus_ray.bench import gpu, mask, precisions, unlearning
 from lotus_ray.bench.compute import measure
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.overhead import seconds_beyond
+from lotus_ray.store.row import OK, Row
 from lotus_ray.unlearning.forward_counter import Forwards
 
 TINY = Sizes(
@@ -92,12 +93,12 @@ def test_masks_are_measured_in_processes_of_their_own() -> None:
 def test_what_a_cell_costs_beyond_its_compute() -> None:
     """Two cells took 2 + 1 and 3 + 1 s of 10: 3 s are left over, 1.5 s for each."""
     rows = {
-        "a": {"status": "ok", "timing": {"unlearn_seconds": 2, "evaluate_seconds": 1}},
-        "b": {"status": "ok", "timing": {"unlearn_seconds": 3, "evaluate_seconds": 1}},
+        "a": Row(status=OK, timing={"unlearn_seconds": 2, "evaluate_seconds": 1}),
+        "b": Row(status=OK, timing={"unlearn_seconds": 3, "evaluate_seconds": 1}),
     }
     assert seconds_beyond(rows, {"start": 50.0, "cells": 10.0}) == 1.5
     with pytest.raises(RuntimeError, match="LoTUS: diverged"):
-        seconds_beyond({"a": {"status": "diverged", "method": "LoTUS"}}, {"cells": 1.0})
+        seconds_beyond({"a": Row(status="diverged", method="LoTUS")}, {"cells": 1.0})
 
 
 def test_a_method_without_a_floor_is_refused_with_the_nearest_one() -> None:
