@@ -65,12 +65,12 @@ from lotus_ray.base import seeds
 from lotus_ray.bench import gpu, mask, step_loop
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.unlearning import evaluated
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.metrics.summary import summarise
 sizes = Sizes("resnet18_cifar", {"width": 2}, 8, 3, 4, 8, 4, 4, 8)
 stage = build(sizes, torch.device("cpu")).compute_logits()
-with Forwards().counting() as forwards:
+with ForwardCounter().counting() as forwards:
     records = engine.unlearn(METHODS["lotus"](epochs=1, class_unlearning=True),
                              stage.problem(forwards))
 outputs = evaluated(stage)

@@ -22,7 +22,7 @@ from lotus_ray.data.roles.assign import Roles
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.precision import PRECISIONS, prepare, use_precision
 from lotus_ray.unlearning.contract import Workers
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.problem import Problem
 
@@ -81,7 +81,7 @@ class Stage:
         """Return a copy of the original that can be trained, with nothing of ours around it."""
         return copy.deepcopy(self.original).requires_grad_(True)
 
-    def problem(self, forwards: Forwards) -> Problem:
+    def problem(self, forwards: ForwardCounter) -> Problem:
         """Return a problem that starts from the original, its forwards counted as in a group."""
         return make_problem(
             self.dataset,

@@ -24,7 +24,7 @@ from lotus_ray.bench.unlearning import evaluated
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.engine import unlearn
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.lotus import Lotus
@@ -165,7 +165,7 @@ def _train_from_cache(stage: Stage, steps: int) -> None:
 
 
 def _train(stage: Stage, batches: Iterable[Batch]) -> None:
-    with Forwards().counting() as forwards:
+    with ForwardCounter().counting() as forwards:
         unlearn(_Training(batches=batches), stage.problem(forwards))
 
 
@@ -176,7 +176,7 @@ def _evaluate(stage: Stage) -> None:
 
 def _lotus(stage: Stage, epochs: int) -> None:
     """Run all epochs: LoTUS would stop where the student is as inaccurate as on unseen images."""
-    with Forwards().counting() as forwards:
+    with ForwardCounter().counting() as forwards:
         unlearn(Lotus(epochs=epochs, class_unlearning=True), stage.problem(forwards))
 
 

@@ -15,7 +15,7 @@ from lotus_ray.bench.unlearning import evaluated
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.unlearning.engine import unlearn
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.methods.lotus import Lotus
 from lotus_ray.unlearning.methods.original import Original
 
@@ -70,7 +70,7 @@ def _metrics(
     device: torch.device, sizes: Sizes, epochs: int, precision: str, seed: int
 ) -> dict[str, float]:
     stage = build(sizes, device, precision=precision, seed=seed)
-    with Forwards().counting() as forwards:
+    with ForwardCounter().counting() as forwards:
         problem = stage.problem(forwards)
         unlearn(Original(epochs=epochs, lr=1e-3, optimizer="adamw", batch_size=128), problem)
         stage.original.load_state_dict(problem.model.state_dict())

@@ -26,7 +26,7 @@ from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.unlearning.contract import Batch, SampleSet, Workers
 from lotus_ray.unlearning.engine import unlearn
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.methods.finetune import Finetune
 
 WORKERS = 2
@@ -57,7 +57,7 @@ def step_seconds(workers: Workers, steps: int) -> list[float]:
     torch.set_num_threads(1)
     keep_freed_memory()
     stage = build(_sizes(steps + WARM_UP + 1), torch.device("cpu"), workers)
-    with Forwards().counting() as counted:
+    with ForwardCounter().counting() as counted:
         problem = stage.problem(counted)
         timed = _Timed(problem.retain)
         problem.retain = cast(SampleSet, timed)

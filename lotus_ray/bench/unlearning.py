@@ -18,7 +18,7 @@ from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
 from lotus_ray.unlearning.engine import unlearn
-from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 
@@ -122,7 +122,7 @@ class Bench:
     def ratio(self, name: str, method: Method) -> float:
         """Run the floor, then the method; return method ÷ floor."""
         passes = needed(method, self.samples)
-        with Forwards().counting() as counted:
+        with ForwardCounter().counting() as counted:
             problem = self.stage.problem(counted)
             ratio = self._ratio(
                 name, lambda: self.bare.run(passes), lambda: unlearn(method, problem)

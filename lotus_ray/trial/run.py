@@ -53,7 +53,7 @@ from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.compile import compiling
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
-from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.problem import Problem
 
@@ -166,7 +166,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         row_version = place.work_order.row_versions[cell.cell_id]
         attempt = place.store.begin(cell.cell_id, row_version, place.facts)
     try:
-        with Forwards().counting() as forwards:
+        with ForwardCounter().counting() as forwards:
             measured = _measure(place, cell, forwards)
         body = measured.row() | {"counters": _counters(place, forwards)}
         artifacts = measured.artifacts(place)
@@ -196,7 +196,7 @@ def _run_cell(place: _Place, cell: Cell) -> None:
         place.teacher = measured.teacher
 
 
-def _counters(place: _Place, forwards: Forwards) -> dict[str, int]:
+def _counters(place: _Place, forwards: ForwardCounter) -> dict[str, int]:
     """Return what a cell cost, over all workers: images decoded for it, and forwards by network."""
     names = (STUDENT, BACKWARDS, TEACHER)
     ours = [place.trial_images.newly_decoded(), *(forwards.images[name] for name in names)]
@@ -234,7 +234,7 @@ class _Measured:
         return {WEIGHTS: self.weights, **files}
 
 
-def _measure(place: _Place, cell: Cell, forwards: Forwards) -> _Measured:
+def _measure(place: _Place, cell: Cell, forwards: ForwardCounter) -> _Measured:
     """Unlearn and evaluate one cell. Metrics are empty but on the first worker."""
     clock = Clock(place.device)
     with clock.measure("prepare"):
@@ -338,7 +338,7 @@ def _teacher(place: _Place, model: nn.Module, weights: str, random: np.ndarray |
     return _Teacher(frozen, logits, replace(outputs, random_forget_probs=random))
 
 
-def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
+def _problem(place: _Place, cell: Cell, forwards: ForwardCounter) -> Problem:
     if cell == place.group.original:
         model = place.initial_model(place.group.seed)
         original, known = copy.deepcopy(model).requires_grad_(False), None
@@ -359,7 +359,7 @@ def _problem(place: _Place, cell: Cell, forwards: Forwards) -> Problem:
     )
 
 
-def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
+def _load_original(place: _Place, forwards: ForwardCounter) -> _Teacher:
     """Return the committed original on every worker; the first one reads it for all."""
     cell = place.group.original
     model = place.initial_model(place.group.seed)
@@ -379,7 +379,7 @@ def _load_original(place: _Place, forwards: Forwards) -> _Teacher:
         digest = row["artifacts"][WEIGHTS]["sha256"]
     for value in model.state_dict().values():
         value.copy_(place.workers.from_first(value))
-    with Forwards(forwards.images).counting() as asked:
+    with ForwardCounter(forwards.images).counting() as asked:
         asked.watch(model, TEACHER)
         teacher = _teacher(place, model, digest, random)
     check_accuracy(place.group, teacher.outputs)  # of which its own run may not have known

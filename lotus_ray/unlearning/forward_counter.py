@@ -17,7 +17,7 @@ BACKWARDS = "student_backwards"
 
 
 @dataclass
-class Forwards:
+class ForwardCounter:
     """Counts images, by name; what is watched is watched until the block of `counting` ends."""
 
     images: Counter[str] = field(default_factory=Counter)
@@ -37,7 +37,7 @@ class Forwards:
         return model
 
     @contextmanager
-    def counting(self) -> Iterator[Forwards]:
+    def counting(self) -> Iterator[ForwardCounter]:
         """Stop watching at the end of the block."""
         try:
             yield self

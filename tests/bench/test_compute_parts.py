@@ -12,7 +12,7 @@ from lotus_ray.bench.compute import measure
 from lotus_ray.bench.generated import Sizes, build
 from lotus_ray.bench.overhead import seconds_beyond
 from lotus_ray.store.row import OK, Row
-from lotus_ray.unlearning.forward_counter import Forwards
+from lotus_ray.unlearning.forward_counter import ForwardCounter
 
 TINY = Sizes(
     model="resnet18_cifar",
@@ -46,7 +46,7 @@ def test_figures_of_unlearning_are_met_from_below() -> None:
 def test_a_stage_has_the_samples_that_it_was_asked_for() -> None:
     stage = build(TINY, CPU)
     assert [len(stage.dataset.split(role)) for role in ROLES] == [12, 24, 12, 12]
-    with Forwards().counting() as forwards:
+    with ForwardCounter().counting() as forwards:
         problem = stage.problem(forwards)
     labels = torch.cat([batch.labels for batch in problem.forget])
     assert labels.bincount().tolist() == [4, 4, 4]

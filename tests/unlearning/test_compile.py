@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 SAME_TRAINING = """
 import torch
 from lotus_ray.unlearning import compile as compiling
-from lotus_ray.unlearning.forward_counter import STUDENT, Forwards
+from lotus_ray.unlearning.forward_counter import STUDENT, ForwardCounter
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
 from tests.toy import Linear, blobs, make_problem, make_roles, make_dataset
@@ -29,7 +29,7 @@ found = []
 for change in (lambda workers: workers, compiling.compiling):
     problem = make_problem(Linear(12, 2), make_dataset(blobs(12, 2), roles), batch_size=3)
     problem.workers = change(problem.workers)
-    with Forwards().counting() as forwards:
+    with ForwardCounter().counting() as forwards:
         forwards.watch(problem.model, STUDENT)
         records = unlearn(Finetune(epochs=2, lr=0.1), problem)
         found.append(([r.losses for r in records], problem.model.head.weight.tolist(),

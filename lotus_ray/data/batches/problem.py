@@ -9,7 +9,7 @@ from torch import nn
 from lotus_ray.base.roles import CALIBRATION, FORGET, OTHER_TRAIN, RETAIN, UNSEEN
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.unlearning.contract import Workers
-from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, Forwards
+from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.problem import Problem
 
@@ -20,7 +20,7 @@ def make_problem(
     original: nn.Module,
     *,
     batch_size: int,
-    forwards: Forwards,
+    forwards: ForwardCounter,
     initial_model: Callable[[int], nn.Module],
     random_model: Callable[[], nn.Module],
     workers: Workers | None = None,
