@@ -6,8 +6,8 @@ import os
 import statistics
 
 from lotus_ray.bench.scoreboard import Figure, medians_of_starts
-from lotus_ray.bench.step_loop import STEPS, WORKERS, torchrun_step_seconds
-from lotus_ray.cluster.step_bench import ray_step_seconds
+from lotus_ray.bench.step_loop import STEPS, WORKERS, step_seconds, torchrun_step_seconds
+from lotus_ray.cluster.train_function import train_function
 
 AT_MOST = 1.01
 
@@ -15,6 +15,16 @@ AT_MOST = 1.01
 def enough_cpus() -> bool:
     """Return whether each worker has a CPU of its own."""
     return len(os.sched_getaffinity(0)) >= WORKERS
+
+
+def ray_step_seconds(steps: int) -> list[float]:
+    """Return the seconds of each step inside Ray Train.
+
+    Ray runs for this loop alone, so that what its own processes take is on its bill and not on
+    torchrun's.
+    """
+    seconds: list[float] = train_function(step_seconds, WORKERS, steps=steps)
+    return seconds
 
 
 def measure(repeats: int, steps: int = STEPS) -> tuple[dict[str, Figure], dict[str, float]]:

@@ -42,7 +42,7 @@ def _times(have: float, need: float) -> int:
 
 
 @contextmanager
-def told_what_is_missing(
+def say_what_is_missing(
     trials: int, resources: Resources, say: Callable[[str], None], groups_left: Callable[[], int]
 ) -> Iterator[None]:
     """Say in one line how many of some trials have their nodes, whenever that changes.

@@ -9,8 +9,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.job.work_order import unreached
 from lotus_ray.store.results import Store
+from lotus_ray.trial.inputs import store_not_shared
 
 ANSWER_SECONDS = 120  # for a process to start on each node
 SHOW_SECONDS = 5.0  # until what one node wrote to a shared folder shows on another
@@ -80,7 +80,7 @@ def check_every_node(store: Store, mark: str, look: Look = look_from_every_node)
     if not blind:
         return
     reasons = ", ".join(sorted(set(blind.values())))
-    raise unreached(
+    raise store_not_shared(
         store,
         f"{len(blind)} of {len(looked)} nodes do not see the store: {_named(sorted(blind))}: "
         f"{reasons}",

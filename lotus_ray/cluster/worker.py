@@ -17,10 +17,11 @@ from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import keep_to_part
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.job.work_order import WorkOrder, ensure_access, load_roles
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.models.precision import use_precision
 from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
+from lotus_ray.trial.inputs import ensure_access, load_roles
 from lotus_ray.trial.run import run_group
 from lotus_ray.unlearning.contract import Workers
 

@@ -11,9 +11,10 @@ from lotus_ray.base.machine import machine_facts
 from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import WorkOrder, ensure_access, load_roles
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.precision import use_precision
 from lotus_ray.trial.images import Decoders, prepare_images
+from lotus_ray.trial.inputs import ensure_access, load_roles
 from lotus_ray.trial.run import run_group
 from lotus_ray.unlearning.contract import Workers
 

@@ -161,10 +161,10 @@ def _run_missing(
         from lotus_ray.grid.local import run_groups
     else:
         check_this_machine(resources)
-        from lotus_ray.cluster import trials as grid
+        from lotus_ray.cluster import trials
 
         run_groups = partial(
-            grid.run_groups,
+            trials.run_groups,
             say=progress.say,
             groups_left=progress.groups_left,
             interrupted=partial(_record_interruption, store, outcome),

@@ -14,8 +14,8 @@ from lotus_ray.grid.options import Options
 from lotus_ray.grid.run import run_grid
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Row, Store
-from lotus_ray.trial.run import WEIGHTS
 
 MODEL = "model.safetensors"
 CARD_JSON = "run-card.json"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
 
+WEIGHTS = "weights.safetensors"  # the artifact of a row
+
 
 def weights_to_bytes(model: nn.Module) -> bytes:
     """Return parameters and buffers as a safetensors file."""

@@ -49,7 +49,7 @@ class StoredCheckpoints:
         return f"{cls.all_of_them}{cell_id}/"
 
     @classmethod
-    def place(cls, cell_id: str, row_version: int) -> str:
+    def file_name(cls, cell_id: str, row_version: int) -> str:
         """Return the name of a cell's checkpoint in the store."""
         return f"{cls.folder(cell_id)}{row_version:04d}.pt"
 

@@ -86,7 +86,7 @@ class LogitsFiles:
         return logits
 
 
-def known_logits(
+def stored_logits(
     model: nn.Module,
     roles: Roles,
     split: Callable[..., SampleSet],

@@ -1,74 +1,69 @@
-"""What a row says of its cell, beside what was measured."""
+"""The row of a cell, from what is known before it runs and what was measured."""
 
 from __future__ import annotations
 
 import datetime
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.memory import is_out_of_memory
+from lotus_ray.job.cells import Cell, CellGroup
+from lotus_ray.store.row import Failure, Row
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 
-if TYPE_CHECKING:  # cells need pydantic, which is not everywhere where something is measured
-    from lotus_ray.job.cells import Cell, CellGroup
 
-
-def failure(status: str, error: BaseException) -> dict[str, Any]:
-    """Return the body of a row that says how a cell failed."""
-    known = isinstance(error, LotusRayError)
-    return {
-        "status": status,
-        "metrics": {},
-        "undefined": {},
-        "intervals": {},
-        "timing": {},
-        "phases": [],
-        "error": {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "" if known else "".join(traceback.format_exception(error)),
-        },
-    }
-
-
-def about(group: CellGroup, cell: Cell) -> dict[str, Any]:
-    """Return what a row says of its cell before anything has run."""
-    return {
+def new_row(group: CellGroup, cell: Cell, **measured: Any) -> Row:
+    """Return the row of a cell; `measured` are fields of Row."""
+    return Row(
         **group.labels,
-        "method": cell.label,
-        "seed": group.seed,
-        "spec": cell.spec,
-        "data_notes": list(group.notes),
-        "committed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        method=cell.label,
+        seed=group.seed,
+        spec=cell.spec,
+        data_notes=list(group.notes),
+        committed_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **measured,
+    )
 
 
-def with_attempts(facts: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts of a row, whose `workers` are those at its commit.
+def failure(error: BaseException, status: str | None = None) -> dict[str, Any]:
+    """Return the fields of a row that say how a cell failed.
 
     Args:
-        facts: where the last attempt ran.
-        used: what each attempt had. The numbers of workers are recorded where they were not always
-            as many, and the smallest part of a GPU: time that was spent on it is the cell's.
+        error: what ended the cell. Errors of ours need no traceback: their text says it all.
+        status: default oom if memory ran out, else failed.
+    """
+    is_ours = isinstance(error, LotusRayError)
+    trace = "" if is_ours else "".join(traceback.format_exception(error))
+    return {
+        "status": status or ("oom" if is_out_of_memory(error) else "failed"),
+        "error": Failure(type=type(error).__name__, message=str(error), traceback=trace),
+    }
+
+
+def resources_of(
+    facts: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], **more: Any
+) -> dict[str, Any]:
+    """Return the resources of a row.
+
+    Args:
+        facts: where the last attempt ran; its number of workers is the row's `workers`.
+        attempts: the resources of each attempt. If the number of workers changed, all numbers are
+            kept. The smallest part of a GPU is kept: time that was spent on it is the cell's.
+        more: further fields.
     """
     resources = dict(facts.get("resources", {}))
-    workers = [each["workers"] for each in used]
+    workers = [each["workers"] for each in attempts]
     if len(set(workers)) > 1:
         resources["workers_by_attempt"] = workers
-    if parts := [each["gpus_per_worker"] for each in used if "gpus_per_worker" in each]:
+    if parts := [each["gpus_per_worker"] for each in attempts if "gpus_per_worker" in each]:
         resources["gpus_per_worker"] = min(parts)
-    return {**facts, "resources": resources}
-
-
-def status_of(error: Exception) -> str:
-    """Return the status of a cell that an error ended."""
-    return "oom" if is_out_of_memory(error) else "failed"
+    return {**resources, **more}
 
 
 def phase(record: PhaseRecord) -> dict[str, Any]:
-    """Return what a row says of one phase."""
+    """Return what a row keeps of one phase."""
     losses = record.losses
     return {
         "steps": len(losses),

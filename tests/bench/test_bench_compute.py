@@ -57,7 +57,7 @@ def test_two_workers_of_torchrun_take_the_steps_that_are_counted() -> None:
 @pytest.mark.bench
 def test_two_workers_of_ray_take_the_same_steps() -> None:
     """In a process of its own, as the command: Ray warns of its settings, and here that fails."""
-    code = "from lotus_ray.cluster.step_bench import ray_step_seconds; print(*ray_step_seconds(3))"
+    code = "from lotus_ray.bench.steps import ray_step_seconds; print(*ray_step_seconds(3))"
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )

@@ -21,8 +21,8 @@ from lotus_ray.data.prepared.manifest import FORMAT
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.metrics.outputs import TENSORS
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
-from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.methods import METHODS
 
 EMBEDDED = f"digits-{FORMAT}"

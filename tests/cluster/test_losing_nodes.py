@@ -16,9 +16,9 @@ import safetensors.torch
 
 pytest.importorskip("ray")
 
-from lotus_ray.cluster.trials import PLACE_SECONDS
+from lotus_ray.cluster.train_group import PLACE_SECONDS
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
-from lotus_ray.trial.run import WEIGHTS
 from tests.cluster.clusters import ROOT, Head, ended, processes_of_a_cluster, wait_until
 
 pytestmark = pytest.mark.cluster

@@ -16,9 +16,8 @@ import pytest
 import torch
 
 from lotus_ray.data.roles.assign import Roles
-from lotus_ray.models.weights import weights_from_bytes
+from lotus_ray.models.weights import WEIGHTS, weights_from_bytes
 from lotus_ray.store.results import Row, Store
-from lotus_ray.trial.run import WEIGHTS
 from lotus_ray.unlearning.methods import METHODS
 
 pytestmark = pytest.mark.ray

@@ -39,7 +39,7 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
     left, lines = [3], list[str]()
     need = Resources(workers=2, cpus_per_worker=3)
     node = {"Alive": True, "Resources": {"CPU": 6.0}}
-    with nodes.told_what_is_missing(2, need, lines.append, lambda: left[0]):
+    with nodes.say_what_is_missing(2, need, lines.append, lambda: left[0]):
         wait_for(lines, 1)
         there.append(node)
         wait_for(lines, 2)

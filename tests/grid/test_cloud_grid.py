@@ -20,8 +20,9 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.preview import locate_data
-from lotus_ray.job.work_order import WorkOrder, ensure_access
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
+from lotus_ray.trial.inputs import ensure_access
 from tests.cloud import KEY, SECRET, log_in
 from tests.data.prepared.test_external import write
 

@@ -14,8 +14,8 @@ from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.load import load_job
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
-from lotus_ray.trial.run import WEIGHTS
 from tests import standins
 
 JOBS = Path(__file__).parents[2] / "jobs"

@@ -21,9 +21,9 @@ from lotus_ray.job.preview import locate_data
 from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
-from lotus_ray.trial.expectation import check_accuracy
-from lotus_ray.trial.run import WEIGHTS
+from lotus_ray.trial.original import check_accuracy
 from tests.standins import picture
 from tests.toy import Sample, source
 

@@ -23,7 +23,7 @@ from lotus_ray.job.schema import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial import original_logits as module
-from lotus_ray.trial.original_logits import LogitsFiles, known_logits
+from lotus_ray.trial.original_logits import LogitsFiles, stored_logits
 from lotus_ray.unlearning.contract import Batch, Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.logits_cache import LogitsCache
@@ -102,7 +102,7 @@ def known(tmp_path: Path, table: Any = TABLE) -> tuple[LogitsCache, list[int]]:
     calls: list[int] = []
     model.register_forward_hook(lambda module, args, out: calls.append(len(out)))
     store = Store.open(str(tmp_path))
-    return known_logits(model, table, dataset.split, store, KEY, Workers()), calls
+    return stored_logits(model, table, dataset.split, store, KEY, Workers()), calls
 
 
 def test_a_second_group_asks_the_network_nothing(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ class Asked(LogitsCache):
 
 
 @pytest.mark.parametrize("name", ["lotus", "bad_teacher", "scrub"])
-def test_known_logits_give_the_weights_of_a_teacher_that_is_asked(name: str) -> None:
+def test_stored_logits_give_the_weights_of_a_teacher_that_is_asked(name: str) -> None:
     """In float64, over three epochs of several batches each; to rounding, for batches differ."""
     dataset = make_dataset(
         blobs(60, 3), make_roles("f" * 12 + "r" * 40 + "uuuutttt", list(range(3)) * 20, 3)

@@ -23,14 +23,15 @@ from lotus_ray.grid import local
 from lotus_ray.job.cells import CellGroup, plan
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema import Resources
-from lotus_ray.job.work_order import WorkOrder, load_roles
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
-from lotus_ray.models.weights import weights_from_bytes, weights_to_bytes
+from lotus_ray.models.weights import WEIGHTS, weights_from_bytes, weights_to_bytes
 from lotus_ray.store.results import Attempt, Store
-from lotus_ray.trial import run as group_module
+from lotus_ray.trial import cell as cell_module
 from lotus_ray.trial.checkpoints import StoredCheckpoints
-from lotus_ray.trial.run import WEIGHTS
+from lotus_ray.trial.inputs import load_roles
+from lotus_ray.trial.original import load_original
 from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.contract import Phase, SampleSet
 from lotus_ray.unlearning.logits_cache import LogitsCache
@@ -130,7 +131,7 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     def refuse(place: object) -> None:
         raise AssertionError("a random network was built")
 
-    monkeypatch.setattr("lotus_ray.trial.run._Place.random_model", refuse)
+    monkeypatch.setattr("lotus_ray.trial.context.Context.random_model", refuse)
     run_work_order(work_order)
     rows = store.rows()
     original = store.artifact(rows[group.original.cell_id], TENSORS)
@@ -343,7 +344,7 @@ def test_an_original_that_fails_after_training_feeds_nobody(
     def no_memory(model: torch.nn.Module) -> bytes:
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("lotus_ray.trial.run.weights_to_bytes", no_memory)
+    monkeypatch.setattr("lotus_ray.trial.cell.weights_to_bytes", no_memory)
     run_work_order(work_order)
     rows = {row["method"]: row for row in store.rows().values()}
     assert rows["Original"]["status"] == "oom"
@@ -431,7 +432,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
             theirs.append(commit(self, self.begin(attempt.cell_id, 0, {}), row, other))
         return commit(self, attempt, row, artifacts)
 
-    load = group_module._load_original
+    load = load_original
 
     def loaded(*arguments: Any) -> Any:
         teacher = load(*arguments)
@@ -439,7 +440,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
         return teacher
 
     monkeypatch.setattr(Store, "commit", late)
-    monkeypatch.setattr(group_module, "_load_original", loaded)
+    monkeypatch.setattr(cell_module, "load_original", loaded)
     run_work_order(work_order)
     rows = store.rows()
     assert rows[group.original.cell_id] == theirs[0]

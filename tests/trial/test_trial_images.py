@@ -20,9 +20,9 @@ from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
+from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial.images import Decoders, prepare_images
-from lotus_ray.trial.run import WEIGHTS
 from tests.toy import PLAIN, Sample, png, reseal, source, table
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("ray")
 
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train import WorkerGroupError
 
 from lotus_ray.base.errors import (
     ArtifactDamaged,
@@ -21,7 +20,8 @@ from lotus_ray.base.errors import (
     StoreUnreachable,
 )
 from lotus_ray.cluster import nodes, session
-from lotus_ray.cluster import trials as grid
+from lotus_ray.cluster.causes import explain
+from lotus_ray.cluster.group_trial import run_group_trial
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import plan
@@ -46,13 +46,13 @@ def work_order(tmp_path: Path) -> WorkOrder:
 
 
 def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder,
 ) -> None:
     """The workers die while Finetuning runs; the next worker group does what is left."""
     store = Store.open(work_order.store)
     groups: list[list[str]] = []
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         left = [cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)]
         groups.append([cell.label for cell in left])
         for cell in left:
@@ -63,8 +63,7 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
                 raise WorkerGroupError("died", {1: OSError("second"), 0: MemoryError("first")})
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
-    monkeypatch.setattr(grid, "_fit", fit)
-    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
+    run_group_trial(work_order, fit)
     rows = {row["method"]: row for row in store.rows().values()}
     assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -75,12 +74,12 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
     assert rows["Finetuning"]["error"]["type"] == "MemoryError"  # of the lowest rank
 
 
-def test_deaths_are_counted_by_cell(work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deaths_are_counted_by_cell(work_order: WorkOrder) -> None:
     """Each cell dies once, more often in all than Ray restarts a worker group: none fails."""
     store = Store.open(work_order.store)
     died: list[str] = []
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         for cell in work_order.group.cells:
             if not work_order.is_settled(cell, store):
                 attempt = store.begin(cell.cell_id, 0, {})
@@ -89,38 +88,36 @@ def test_deaths_are_counted_by_cell(work_order: WorkOrder, monkeypatch: pytest.M
                     raise WorkerGroupError("died", {0: OSError("killed")})
                 store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
-    monkeypatch.setattr(grid, "_fit", fit)
-    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
+    run_group_trial(work_order, fit)
     assert died == ["Original", "Finetuning", "LoTUS"]
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 2)] * 3
 
 
 def test_a_cell_that_comes_further_each_time_is_not_given_up(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder,
 ) -> None:
     """Six deaths, each after another checkpoint; then three at the same one, and it fails."""
     store = Store.open(work_order.store)
     deaths = [0]
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         left = [cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)]
         attempt = store.begin(left[0].cell_id, 0, {})
         if left[0].label != "Original":
             return store.commit(attempt, {"status": "ok", "method": left[0].label}, {})
         deaths[0] += 1
         if deaths[0] <= 6:
-            store.replace(StoredCheckpoints.place(left[0].cell_id, 0), b"%d" % deaths[0])
+            store.replace(StoredCheckpoints.file_name(left[0].cell_id, 0), b"%d" % deaths[0])
         raise WorkerGroupError("died", {0: OSError("killed")})
 
-    monkeypatch.setattr(grid, "_fit", fit)
-    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
+    run_group_trial(work_order, fit)
     assert deaths == [9]
     rows = {row["method"]: row["status"] for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
     assert store.blobs.names("borders/") == []
 
 
-def test_growing_is_no_death(work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_is_no_death(work_order: WorkOrder) -> None:
     """No checkpoint in a long phase: a cell that was begun anew with 2 and 3 workers died once.
 
     Other cells of the group had died before. Deaths of its own end it nevertheless: two more.
@@ -128,7 +125,7 @@ def test_growing_is_no_death(work_order: WorkOrder, monkeypatch: pytest.MonkeyPa
     store = Store.open(work_order.store)
     groups = [(1, 2, 3), (3,), (1,), (2, 3)]  # workers of each try until the group is given up
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         cell = next(
             cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)
         )
@@ -139,28 +136,24 @@ def test_growing_is_no_death(work_order: WorkOrder, monkeypatch: pytest.MonkeyPa
             raise WorkerGroupError("died", {0: OSError("killed")})
         store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
-    monkeypatch.setattr(grid, "_fit", fit)
-    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
+    run_group_trial(work_order, fit)
     assert groups == [(2, 3)]  # (1, 2, 3) is one death, (3,) the second, (1,) the third
     rows = {row["method"]: row["status"] for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
 
 
 def test_workers_that_never_start_do_not_loop_for_ever(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder,
 ) -> None:
     """Nor are they a fault of the cells: the group ends, and the same command goes on."""
     groups = []
 
-    def fit(*args: Any) -> None:
+    def fit() -> None:
         groups.append(1)
         raise WorkerGroupError("no start", {1: OSError("second"), 0: MemoryError("killed\nfirst")})
 
-    monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(ClusterError) as raised:
-        grid._run_group_trial(
-            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
-        )
+        run_group_trial(work_order, fit)
     assert raised.value.exit_code == 6
     assert raised.value.what == (
         f"the workers of {work_order.group.name} died before they began a cell, 3 times: "
@@ -172,13 +165,13 @@ def test_workers_that_never_start_do_not_loop_for_ever(
 
 
 def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder,
 ) -> None:
     """Groups that die twice before each cell, the first time right after the row of another."""
     store = Store.open(work_order.store)
     groups: list[bool] = [False, False, True] * 3  # whether it begins a cell
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         if groups.pop(0):
             cell = next(
                 cell for cell in work_order.group.cells if not work_order.is_settled(cell, store)
@@ -187,47 +180,40 @@ def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
         raise WorkerGroupError("died", {0: OSError("killed")})
 
-    monkeypatch.setattr(grid, "_fit", fit)
-    grid._run_group_trial({"group": 0}, work_orders=[work_order], resources=Resources(), scratch="")
+    run_group_trial(work_order, fit)
     assert groups == []
     assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 1)] * 3
 
 
 def test_workers_that_start_no_more_after_a_death_do_not_loop_for_ever(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+    work_order: WorkOrder,
 ) -> None:
     """The cell died once, which is not too often; then no group begins it again."""
     store, groups = Store.open(work_order.store), []
 
-    def fit(work_order: WorkOrder, *rest: Any) -> None:
+    def fit() -> None:
         groups.append(1)
         if len(groups) == 1:
             store.begin(work_order.group.cells[0].cell_id, 0, {})
         raise WorkerGroupError("died", {0: OSError("killed")})
 
-    monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(ClusterError, match="died before they began a cell, 3 times"):
-        grid._run_group_trial(
-            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
-        )
+        run_group_trial(work_order, fit)
     assert len(groups) == 4
     assert store.rows() == {}
 
 
 @pytest.mark.parametrize("kind", [StoreUnreachable, ArtifactDamaged, StoreError])
 def test_a_store_that_does_not_answer_fails_no_cell(
-    work_order: WorkOrder, monkeypatch: pytest.MonkeyPatch, kind: type[StoreError]
+    work_order: WorkOrder, kind: type[StoreError]
 ) -> None:
     """It ends the group with the store's own error, so that the same command goes on."""
 
-    def fit(*args: Any) -> None:
+    def fit() -> None:
         raise WorkerGroupError("died", {1: OSError("killed"), 0: kind("HTTP 503")})
 
-    monkeypatch.setattr(grid, "_fit", fit)
     with pytest.raises(kind, match="HTTP 503") as caught:
-        grid._run_group_trial(
-            {"group": 0}, work_orders=[work_order], resources=Resources(), scratch=""
-        )
+        run_group_trial(work_order, fit)
     assert caught.value.exit_code == 5
     assert Store.open(work_order.store).rows() == {}
 
@@ -317,7 +303,7 @@ def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:
     task.__cause__ = ours
     trial = RuntimeError("trial failed")
     trial.cause = task  # type: ignore[attr-defined]
-    assert grid._explained(trial, "1 of 1 groups ended early") is ours
-    other = grid._explained(RuntimeError("first\nlast line"), "1 of 1 groups ended early")
+    assert explain(trial, "1 of 1 groups ended early") is ours
+    other = explain(RuntimeError("first\nlast line"), "1 of 1 groups ended early")
     assert other.exit_code == 6
     assert "1 of 1 groups ended early: RuntimeError: last line" in str(other)

@@ -1,0 +1,45 @@
+"""What ended a trial, in our own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ray.train
+
+from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
+
+
+def explain(error: Exception, what: str) -> LotusRayError:
+    """Return our own error if one caused `error`, or a ClusterError that says what did."""
+    causes = list(causes_of(error))
+    ours = [cause for cause in causes if isinstance(cause, LotusRayError)]
+    if ours:
+        return ours[-1]
+    last = str(causes[-1]).strip().splitlines()[-1:]
+    return ClusterError(
+        f"{what}: {type(causes[-1]).__name__}: {' '.join(last)}",
+        next_command="run the same command again: committed cells are kept",
+    )
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what Ray or Python says caused it, outermost first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = getattr(error, "cause", None) or error.__cause__
+
+
+def raise_store_error(error: ray.train.TrainingFailedError) -> None:
+    """Raise the store's error if one ended a worker: that is no fault of a cell."""
+    for ended in (error, *getattr(error, "worker_failures", {}).values()):
+        for cause in causes_of(ended):
+            if isinstance(cause, StoreError):
+                raise cause
+
+
+def first_failure(error: ray.train.TrainingFailedError) -> Exception:
+    """Return what ended the worker of the lowest rank, or the error if no worker says."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return failures[min(failures)] if failures else error

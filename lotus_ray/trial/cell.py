@@ -1,0 +1,205 @@
+"""One cell: unlearn, evaluate, commit."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lotus_ray.base.errors import Diverged, OriginalAccuracyError, StoreError
+from lotus_ray.base.memory import device_memory, forget_peak, give_back_memory
+from lotus_ray.base.roles import ROLES
+from lotus_ray.data.batches.problem import make_problem
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.method_spec import build_method
+from lotus_ray.metrics.evaluation import evaluate, forget_probs
+from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.metrics.summary import Summary, summarise
+from lotus_ray.models.weights import WEIGHTS, weights_to_bytes
+from lotus_ray.store.results import Attempt
+from lotus_ray.store.row import OK, Resources, Row
+from lotus_ray.trial.checkpoints import StoredCheckpoints
+from lotus_ray.trial.context import Context, Original
+from lotus_ray.trial.original import check_accuracy, load_original, make_original
+from lotus_ray.trial.row import failure, new_row, phase, resources_of
+from lotus_ray.unlearning.checkpoint import PhaseRecord
+from lotus_ray.unlearning.clock import Clock
+from lotus_ray.unlearning.compile import compiling
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, ForwardCounter
+from lotus_ray.unlearning.problem import Problem
+
+
+def run_cell(context: Context, cell: Cell) -> None:
+    """Run one cell and commit its row. Every worker calls this.
+
+    Raises:
+        StoreError: the store failed. That is no fault of the cell, and no row could be kept.
+        Exception: whatever goes wrong on one of several workers: the others cannot know of it. A
+            worker that is alone makes a failed row of it instead.
+    """
+    attempt = None
+    forget_peak(context.device)
+    if context.is_first:
+        row_version = context.work_order.row_versions[cell.cell_id]
+        attempt = context.store.begin(cell.cell_id, row_version, context.facts)
+    measured = None
+    try:
+        with ForwardCounter().counting() as forwards:
+            measured = _measure(context, cell, forwards)
+        fields = measured.row_fields() | {"counters": _counters(context, forwards)}
+    except Diverged as error:  # every worker sees the same summed loss and the same weights
+        fields = failure(error, "diverged")
+    except OriginalAccuracyError as error:  # every worker sees the same outputs
+        fields = failure(error)
+    except StoreError:
+        raise
+    except Exception as error:
+        if context.workers.size > 1:
+            raise
+        fields = failure(error)
+    good = measured if fields["status"] == OK else None
+    row_is_ours = False
+    if attempt is not None:
+        artifacts = good.artifacts(context) if good else {}
+        row = context.store.commit(attempt, _row(context, cell, attempt, fields), artifacts)
+        row_is_ours = row.attempt_id == attempt.attempt_id
+        context.store.remove_all(StoredCheckpoints.folder(cell.cell_id))
+    # If another driver's row came first, the other cells start from its weights, not from ours.
+    if good and cell == context.group.original and context.first_decides(row_is_ours):
+        context.original = good.original
+
+
+def _row(context: Context, cell: Cell, attempt: Attempt, fields: dict[str, Any]) -> Row:
+    resources = resources_of(
+        context.facts,
+        context.store.resources_by_attempt(cell.cell_id, attempt.row_version),
+        **device_memory(context.device),
+        compiled=context.work_order.compile,
+    )
+    return new_row(
+        context.group,
+        cell,
+        bad_images=context.trial_images.bad,
+        resources=Resources.from_json(resources),
+        versions=context.facts["versions"],
+        **fields,
+    )
+
+
+def _counters(context: Context, forwards: ForwardCounter) -> dict[str, int]:
+    """Sum over workers: images decoded for this cell, and images through each network."""
+    names = (STUDENT, BACKWARDS, TEACHER)
+    own = [context.trial_images.newly_decoded(), *(forwards.images[name] for name in names)]
+    total = context.workers.sum(torch.tensor(own, dtype=torch.float64, device=context.device))
+    counters = dict(zip(("images_decoded", *names), map(int, total.tolist()), strict=True))
+    return {**counters, "unique_images": len(context.trial_images.roles)}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What running a cell gave."""
+
+    weights: bytes  # on the first worker
+    original: Original
+    outputs: Outputs
+    summary: Summary  # empty but on the first worker
+    clock: Clock
+    records: list[PhaseRecord]
+    resumed_at: int
+
+    def row_fields(self) -> dict[str, Any]:
+        """Return the fields of Row that were measured."""
+        return {
+            "status": OK,
+            **self.summary.fields(),
+            "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
+            "phases": [phase(record) for record in self.records],
+            "resumed_at_phase": self.resumed_at,
+        }
+
+    def artifacts(self, context: Context) -> dict[str, bytes]:
+        """Return the files that the row names, by name."""
+        files = self.outputs.to_files(context.dataset.roles.sample_ids)
+        return {WEIGHTS: self.weights, **files}
+
+
+def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measured:
+    """Unlearn and evaluate one cell."""
+    clock = Clock(context.device)
+    row_version = context.work_order.row_versions[cell.cell_id]
+    with clock.measure("prepare"):
+        problem = _problem(context, cell, forwards)
+        method = build_method(cell.spec["method"])
+    checkpoints = StoredCheckpoints(
+        store=context.store,
+        name=StoredCheckpoints.file_name(cell.cell_id, row_version),
+        workers=context.workers,
+        clock=clock,
+        every_seconds=context.work_order.checkpoint_seconds,
+    )
+    with clock.measure("unlearn"):
+        records = unlearn(method, problem, checkpoints)
+    give_back_memory()
+    with clock.measure("evaluate"):
+        weights = weights_to_bytes(problem.model) if context.is_first else b""
+        if cell == context.group.original:
+            original = _new_original(context, problem, weights)
+            outputs = original.outputs
+        else:
+            assert context.original is not None
+            original, outputs = context.original, _evaluate(context, problem)
+        if not np.isfinite(outputs.entropy).all():
+            raise Diverged("outputs are NaN or infinite: the last step diverged")
+        if cell == context.group.original:
+            check_accuracy(context.group, outputs)
+        summary = summarise(outputs, original.outputs) if context.is_first else Summary()
+    return _Measured(weights, original, outputs, summary, clock, records, checkpoints.resumed_at)
+
+
+def _new_original(context: Context, problem: Problem, weights: bytes) -> Original:
+    """Return the original that was just trained, with its logits and outputs."""
+    problem.model.zero_grad(set_to_none=True)
+    random_logits = problem.random_logits(problem.forget)
+    random_probs = forget_probs(random_logits, context.role_names, context.device)
+    digest = hashlib.sha256(weights).hexdigest()
+    return make_original(context, problem.model, digest, random_probs)
+
+
+def _evaluate(context: Context, problem: Problem) -> Outputs:
+    return evaluate(
+        problem.model,
+        {role: context.dataset.split(role) for role in ROLES},
+        roles=context.role_names,
+        labels=context.dataset.roles.labels,
+        num_classes=problem.num_classes,
+        device=context.device,
+        workers=context.workers,
+    )
+
+
+def _problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Problem:
+    """Return what the method of a cell works on. Every cell but the original needs the original."""
+    if cell == context.group.original:
+        model = context.initial_model(context.group.seed)
+        original, logits = copy.deepcopy(model).requires_grad_(False), None
+    else:
+        teacher = context.original = context.original or load_original(context, forwards)
+        model = copy.deepcopy(teacher.model).requires_grad_(True)
+        original, logits = teacher.model, teacher.logits
+    workers = context.workers
+    return make_problem(
+        context.dataset,
+        model,
+        original,
+        batch_size=context.group.batch_size,
+        forwards=forwards,
+        initial_model=context.initial_model,
+        random_model=context.random_model,
+        workers=compiling(workers) if context.work_order.compile else workers,
+        cached_logits=logits,
+    )

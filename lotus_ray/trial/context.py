@@ -1,0 +1,86 @@
+"""Where the cells of a group run: samples, workers, device, and the original once it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lotus_ray import models
+from lotus_ray.base.roles import STORED
+from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.job.cells import CellGroup
+from lotus_ray.job.work_order import WorkOrder
+from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.models import precision
+from lotus_ray.models.weights import (
+    load_into,
+    read_weights,
+)
+from lotus_ray.store.results import Store
+from lotus_ray.trial.images import TrialImages
+from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.logits_cache import LogitsCache
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original of a group: every other cell starts from it."""
+
+    model: nn.Module  # frozen, in eval mode
+    logits: LogitsCache
+    outputs: Outputs
+
+
+@dataclass
+class Context:
+    """Where a group runs. `original` is set once it is trained or loaded."""
+
+    work_order: WorkOrder
+    store: Store
+    trial_images: TrialImages
+    dataset: ImageDataset
+    workers: Workers
+    device: torch.device
+    facts: Mapping[str, Any]
+    original: Original | None = None
+
+    @property
+    def group(self) -> CellGroup:
+        """The cells that run here, and what they share."""
+        return self.work_order.group
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one worker that reads and writes the store."""
+        return self.workers.rank == 0
+
+    def initial_model(self, seed: int) -> nn.Module:
+        """Return the network that training starts from: fresh, pretrained or a checkpoint."""
+        group = self.group
+        model = models.build(group.model, seed, "initial weights")
+        if group.checkpoint:
+            load_into(model, read_weights(Path(group.checkpoint)), where=group.checkpoint)
+        return precision.prepare(model, group.precision, self.device)
+
+    def random_model(self) -> nn.Module:
+        """Return a frozen network that was never trained. Training starts from another one."""
+        group = self.group
+        fresh = replace(group.model, pretrained=False)
+        model = models.build(fresh, group.seed, "random weights")
+        return precision.prepare(model, group.precision, self.device).requires_grad_(False)
+
+    def first_decides(self, answer: bool) -> bool:
+        """Return the first worker's answer on every worker."""
+        return bool(self.workers.from_first(torch.tensor(float(answer), device=self.device)))
+
+    @property
+    def role_names(self) -> np.ndarray:
+        """The role of each sample, as a name."""
+        names: np.ndarray = np.array(STORED)[self.dataset.roles.roles]
+        return names
