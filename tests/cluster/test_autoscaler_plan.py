@@ -78,7 +78,7 @@ def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
     """16 trials fit, 20 drivers of trials fit a head of 30 GiB; 6 one of 10."""
     waited: list[Resources] = []
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: waited.append(need))
+    monkeypatch.setattr(placement, "wait_for_one_trial", lambda need, say: waited.append(need))
     nodes(HEAD)
     assert session.concurrent_trials(GPU, print) == 16
     nodes(HEAD, dict(ONE_GPU.resources))
@@ -127,7 +127,7 @@ def test_where_nobody_says_what_can_be_added_what_fits_counts(
     monkeypatch.setattr(placement, "node_types", lambda: None)
     monkeypatch.setattr(
         placement,
-        "wait_for_one_lane",
+        "wait_for_one_trial",
         lambda need, say: nodes(HEAD, dict(FOUR_GPUS.resources)),
     )
     nodes(HEAD)
@@ -153,7 +153,7 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
 ) -> None:
     """In four parts. 8 nodes with one GPU and 2 with four hold 16 workers."""
     monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(placement, "wait_for_one_lane", lambda need, say: pytest.fail("it waits"))
+    monkeypatch.setattr(placement, "wait_for_one_trial", lambda need, say: pytest.fail("it waits"))
     nodes(HEAD)
     with pytest.raises(ClusterError) as raised:
         session.concurrent_trials(need, print)

@@ -230,7 +230,7 @@ FOUR_CPUS = {"CPU": 4.0}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "need", "lanes"),
+    ("nodes", "need", "groups"),
     [
         ([{"CPU": 2.0}], Resources(), 2),
         ([{"CPU": 7.0}], Resources(workers=2), 3),
@@ -283,7 +283,7 @@ def test_a_machine_too_small_for_the_fewest_workers_is_refused(
         session.check_this_machine(Resources(workers=4, min_workers=3))
     error = raised.value
     assert error.what == (
-        "one worker needs 1 CPUs and one group 3 to 4 workers; the largest node has 2 CPUs"
+        "one worker needs 1 CPUs and one trial 3 to 4 workers; the largest node has 2 CPUs"
     )
     assert error.where == "resources.min_workers × resources.cpus_per_worker"
     options = error.next_command.replace("--set", "").split()[3:]
