@@ -4,28 +4,79 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.cloud import Google, Proxy, Road, log_in, moto_server, new_bucket
+from tests.processes import pytest_runtest_call, pytest_runtest_setup  # noqa: F401
 
 # Before torch is imported. Two workers of a test would otherwise have as many threads each as there
 # are cores, which spin while they wait for each other: ten times as long on two busy cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A script starts what runs in its background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Markers of what takes minutes: left out unless -m names them.
 ASKED_FOR = ("memory", "faults", "cluster", "bench")
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+HOUR = 3600  # seconds
+RAY = "tests/cluster/"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return a worker a core for folders of quick tests; none for a file, or what is measured."""
+    alone = any(name in config.option.markexpr for name in ASKED_FOR)
+    return 0 if alone or any(".py" in path for path in config.args) else os.cpu_count() or 1
+
+
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
+    """Give each file to one worker, as its tests share what they train, and all of Ray to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    return FileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless it is asked for by its marker."""
-    left_out = [name for name in ASKED_FOR if name not in config.option.markexpr]
-    slow = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    """Leave out what takes minutes, unless it is asked for by its marker; begin with Ray."""
+    names = [name for name in ASKED_FOR if name not in config.option.markexpr]
+    slow = [item for item in items if any(map(item.get_closest_marker, names))]
+    left_out = Counter(name for item in slow for name in names if item.get_closest_marker(name))
+    config.stash[LEFT_OUT] = dict(left_out)
     items[:] = [item for item in items if item not in slow]
+    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
     config.hook.pytest_deselected(items=slow)
+    for item in items:
+        if any(map(item.get_closest_marker, ASKED_FOR)):
+            item.add_marker(pytest.mark.timeout(HOUR))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary what a worker left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what was left out."""
+    for name, count in sorted(config.stash.get(LEFT_OUT, {}).items()):
+        terminalreporter.write_line(f"left out: {count} tests that pytest -m {name} runs")
 
 
 @pytest.fixture(scope="session")

@@ -1,49 +1,107 @@
-"""Which package may import which: checked in a fresh process, module by module."""
+"""Which room may import which, and which packages a module must not load.
+
+The contracts stand in pyproject.toml; `lint-imports` checks them without importing anything. What
+a module loads through other packages shows in a fresh process only.
+"""
 
 from __future__ import annotations
 
+import graphlib
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 from lotus_ray.unlearning.methods import METHODS
 
-PACKAGE = Path(__file__).parent.parent / "lotus_ray"
-# Packages that must not be loaded once these modules are imported.
-BORDERS = {
-    "lotus_ray.store.results": ("ray", "torch", "obstore"),
-    "lotus_ray.store.objects.cloud": ("ray", "torch"),
-    "lotus_ray.data.prepared.embedded": ("ray", "torch", "obstore"),
-    "lotus_ray.grid.status": ("ray", "torch", "pydantic"),
-    "lotus_ray.cli.doctor.examine": ("ray", "torch", "pydantic"),
-    "lotus_ray.report.collect": ("ray", "torch"),
-    "lotus_ray.report.formats": ("ray", "torch"),
-    "lotus_ray.report.figures": ("ray", "torch", "matplotlib.pyplot"),
-    "lotus_ray.report.figures.files": ("ray", "torch", "matplotlib.pyplot"),
-    "lotus_ray.report.page": ("ray", "torch", "matplotlib.pyplot"),
-    "lotus_ray.report.against": ("ray", "torch"),
-    "lotus_ray.report.published": ("ray", "torch"),
-    "lotus_ray.report.recompute": ("ray", "torch"),
-    "lotus_ray.metrics.summary": ("ray", "torch"),
-    "lotus_ray.report.export": ("ray", "torch", "mlflow", "tensorboardX"),
-    "lotus_ray.unlearning.problem": ("ray", "pydantic"),
-    "lotus_ray.unlearning.engine": ("ray", "pydantic"),
-    "lotus_ray.unlearning.losses": ("ray", "pydantic"),
-    "lotus_ray.unlearning.methods": ("ray", "pydantic"),
-    "lotus_ray.metrics.evaluation": ("ray", "pydantic"),
-    "lotus_ray.models": ("ray", "pydantic"),
-    "lotus_ray.unlearning.checkpoint": ("ray", "pydantic"),
-    "lotus_ray.data.batches.dataset": ("ray", "pydantic"),
-    "lotus_ray.bench.unlearning": ("ray", "pydantic"),
-    "lotus_ray.bench.mask": ("ray", "pydantic"),
-    "lotus_ray.bench.gpu": ("ray", "pydantic"),
-    "lotus_ray.grid.run": ("ray", "rich"),
-    "lotus_ray.grid.local": ("ray",),
-    "lotus_ray.cli.main": ("ray", "rich", "torch"),
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lotus_ray"
+ROOMS = {
+    *("base", "bench", "cli", "cluster", "data", "grid", "job"),
+    *("metrics", "models", "report", "store", "trial", "unlearning"),
 }
-
+# Lines that break a contract, where they are planted, and the contract that says so.
+PLANTED = {
+    "a lower room imports a higher one": {
+        "store/results.py": "import lotus_ray.grid.status",
+        "breaks": "Rooms import downwards only",
+    },
+    "so it does inside a function": {
+        "metrics/summary.py": "def _late():\n    from lotus_ray.trial import run",
+        "breaks": "Rooms import downwards only",
+    },
+    "neighbours know each other": {
+        "report/collect.py": "import lotus_ray.job.load",
+        "breaks": "Rooms import downwards only",
+    },
+    "a package that is no room": {
+        "helpers/__init__.py": "",
+        "breaks": "Rooms import downwards only",
+    },
+    "two modules of a room import each other": {
+        "base/one.py": "import lotus_ray.base.two",
+        "base/two.py": "import lotus_ray.base.one",
+        "breaks": "No circle of imports",
+    },
+    "Ray below the cluster": {
+        "trial/run.py": "import ray.train",
+        "breaks": "Ray is imported in cluster/ alone",
+    },
+    "torch in the report, through another room": {
+        "report/collect.py": "import lotus_ray.metrics.evaluation",
+        "breaks": "No torch in store/ and report/",
+    },
+}
+# Modules, and packages that must not be loaded once they are imported.
+NOT_LOADED = [
+    (
+        (
+            "lotus_ray.store.results",
+            "lotus_ray.data.prepared.embedded",
+            "lotus_ray.grid.status",
+            "lotus_ray.cli.doctor.examine",
+        ),
+        ("ray", "torch", "obstore", "pydantic"),
+    ),
+    (
+        (
+            "lotus_ray.store.objects.cloud",
+            "lotus_ray.report.collect",
+            "lotus_ray.report.formats",
+            "lotus_ray.report.figures",
+            "lotus_ray.report.figures.files",
+            "lotus_ray.report.page",
+            "lotus_ray.report.against",
+            "lotus_ray.report.published",
+            "lotus_ray.report.recompute",
+            "lotus_ray.report.export",
+            "lotus_ray.metrics.summary",
+        ),
+        ("ray", "torch", "matplotlib.pyplot", "mlflow", "tensorboardX"),
+    ),
+    (
+        (
+            "lotus_ray.unlearning.problem",
+            "lotus_ray.unlearning.engine",
+            "lotus_ray.unlearning.losses",
+            "lotus_ray.unlearning.methods",
+            "lotus_ray.unlearning.checkpoint",
+            "lotus_ray.metrics.evaluation",
+            "lotus_ray.models",
+            "lotus_ray.data.batches.dataset",
+            "lotus_ray.bench.unlearning",
+            "lotus_ray.bench.mask",
+            "lotus_ray.bench.gpu",
+        ),
+        ("ray", "pydantic"),
+    ),
+    (("lotus_ray.grid.local", "lotus_ray.grid.run"), ("ray", "rich")),
+    (("lotus_ray.cli.main",), ("ray", "rich", "torch")),
+]
 
 # What a machine with torch alone may lack, and what runs there all the same.
 ABSENT = ("ray", "pydantic", "simplejpeg", "tensorboardX")
@@ -78,18 +136,71 @@ print(len(records), summarise(outputs, outputs).values["rf_jsd"])
 """
 
 
-def loaded(module: str, forbidden: tuple[str, ...]) -> list[str]:
-    """Import a module in a fresh process; return which forbidden packages came with it."""
-    code = f"import sys, {module}; print(*[n for n in {forbidden!r} if n in sys.modules])"
+def linted(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the contracts of the package in a folder."""
+    command = [Path(sys.executable).parent / "lint-imports", "--no-logo", "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_the_contracts_are_kept() -> None:
+    ended = linted(ROOT)
+    assert ended.returncode == 0, ended.stdout
+    assert "4 kept, 0 broken" in ended.stdout
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_a_planted_line_breaks_a_contract(planted: dict[str, str], tmp_path: Path) -> None:
+    lines = dict(planted)
+    contract = lines.pop("breaks")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, line in lines.items():
+        path = tmp_path / PACKAGE.name / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"\n{line}\n")
+    ended = linted(tmp_path)
+    assert ended.returncode == 1
+    assert f"{contract} BROKEN" in ended.stdout
+
+
+def test_no_circle_joins_modules() -> None:
+    """Nor a package and a module in it, which the contract does not look at."""
+    graph = grimp.build_graph("lotus_ray", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(imports) > 100
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
+
+
+def test_nothing_but_rooms_stands_at_the_root() -> None:
+    names = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    assert names == ROOMS | {"__init__.py", "__main__.py", "py.typed"}
+
+
+def loaded(*modules: str, of: tuple[str, ...]) -> dict[str, list[str]]:
+    """Import modules in a fresh process, in order; return which packages each was first to load."""
+    code = f"""
+import importlib, json, sys
+seen, found = set(), {{}}
+for module in {modules!r}:
+    importlib.import_module(module)
+    now = {{name for name in {of!r} if name in sys.modules}}
+    found[module] = sorted(now - seen)
+    seen |= now
+print(json.dumps(found))
+"""
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
-    return result.stdout.split()
+    return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize(("module", "forbidden"), BORDERS.items())
-def test_module_does_not_load_what_it_must_not(module: str, forbidden: tuple[str, ...]) -> None:
-    assert loaded(module, forbidden) == []
+@pytest.mark.parametrize(("modules", "forbidden"), NOT_LOADED)
+def test_modules_do_not_load_what_they_must_not(
+    modules: tuple[str, ...], forbidden: tuple[str, ...]
+) -> None:
+    """One process for all that must not load the same: the first to load it is named."""
+    assert loaded(*modules, of=forbidden) == {module: [] for module in modules}
 
 
 def test_a_bucket_loads_its_package_and_a_folder_does_not() -> None:
@@ -106,10 +217,10 @@ def test_a_bucket_loads_its_package_and_a_folder_does_not() -> None:
         assert int(shown.stdout) == count
 
 
-def test_the_checkpoint_test_can_fail() -> None:
-    """The cluster package does load Ray, and the engine does load torch."""
-    assert loaded("lotus_ray.cluster.session", ("ray", "torch"))[0] == "ray"
-    assert loaded("lotus_ray.unlearning.engine", ("torch",)) == ["torch"]
+def test_that_can_fail() -> None:
+    """The cluster does load Ray, and is named for it."""
+    modules = ("lotus_ray.base.errors", "lotus_ray.cluster.session")
+    assert loaded(*modules, of=("ray",)) == dict(zip(modules, ([], ["ray"]), strict=True))
 
 
 def run_blocked(code: str) -> subprocess.CompletedProcess[str]:
@@ -135,27 +246,10 @@ def test_what_is_blocked_cannot_be_imported(package: str) -> None:
         assert "is blocked" in ended.stderr
 
 
-def test_ray_is_named_in_the_cluster_package_alone() -> None:
-    files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "cluster"]
-    named = [
-        path.name
-        for path in files
-        for line in path.read_text().splitlines()
-        if line.strip().startswith(("import ray", "from ray"))
-    ]
-    assert len(files) > 20
-    assert named == []
-
-
 def test_no_method_imports_another() -> None:
     """Shared pieces that are no methods (from_scratch, gradients) may be imported by all."""
-    methods = {method.__module__.rsplit(".", 1)[1] for method in METHODS.values()}
-    guilty = [
-        (name, other)
-        for name in methods
-        for other in methods - {name}
-        if f"lotus_ray.unlearning.methods.{other} "
-        in (PACKAGE / "methods" / f"{name}.py").read_text()
-    ]
+    methods = {method.__module__ for method in METHODS.values()}
+    graph = grimp.build_graph("lotus_ray", cache_dir=None)
+    guilty = {name: graph.find_modules_directly_imported_by(name) & methods for name in methods}
     assert len(methods) == len(METHODS)
-    assert guilty == []
+    assert guilty == {name: set() for name in methods}

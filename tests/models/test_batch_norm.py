@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
-from tests.gloo import join_two
+from tests.gloo import join_two, run_two
 
 
 def _images() -> Tensor:
@@ -47,7 +46,7 @@ def _worker(rank: int, folder: str, shares: list[list[int]]) -> None:
 @pytest.mark.parametrize("shares", [[[0, 2, 4, 6], [1, 3, 5]], [[0, 1, 2, 3, 4, 5, 6], []]])
 def test_two_workers_equal_one(tmp_path: Path, shares: list[list[int]]) -> None:
     """Four and three of seven images, or all and none: gradients and running statistics."""
-    torch.multiprocessing.spawn(_worker, args=(str(tmp_path), shares), nprocs=2)  # type: ignore[attr-defined]
+    run_two(_worker, str(tmp_path), shares)
     grads, buffers = torch.load(tmp_path / "result.pt")
     alone = _network()
     _step(alone, _images())
