@@ -1,6 +1,6 @@
-"""Random crops and flips of training batches, on the device where the images are.
+"""Random crops and flips of training batches, on the device of the images.
 
-What happens to a sample is drawn from (seed, names, sample id): never from worker or order.
+(seed, names, sample id) decide what happens to a sample; worker and order play no part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lotus_ray.unlearning.contract import Batch
 def crop_and_flip(
     images: Tensor, keys: Tensor, padding: int, flip: bool, fill: Tensor, *names: object
 ) -> Tensor:
-    """Shift each image by up to `padding` pixels either way, and mirror every other one.
+    """Shift each image by up to `padding` pixels either way, and mirror half of the images.
 
     y[c, i, j] = x[c, i + a, j + b], or fill[c] outside x; a and b are uniform over
     −padding … padding. A flipped image is y[c, i, W − 1 − j], with probability ½.
@@ -27,15 +27,15 @@ def crop_and_flip(
         images: [N, 3, H, W], any dtype and device.
         keys: int64 [N], from `seeds.sample_keys`, on the same device.
         padding: pixels; 0 crops nothing.
-        flip: whether to flip.
-        fill: [1, 3, 1, 1], what lies outside an image.
-        names: of the stream, such as (seed, "augment", epoch).
+        flip: True to flip.
+        fill: [1, 3, 1, 1], the pixel outside an image.
+        names: of the random stream, such as (seed, "augment", epoch).
 
     Returns:
-        [N, 3, H, W] as `images`; `images` itself where there is nothing to do.
+        [N, 3, H, W] as `images`; `images` itself if there is nothing to do.
 
-    Source: torchvision's RandomCrop(H, padding), then RandomHorizontalFlip(). Deviation: the
-    random numbers are keyed by sample.
+    Source: torchvision's RandomCrop(H, padding), then RandomHorizontalFlip(). Deviation:
+    random numbers depend on the sample id, not on the order of samples.
     """
     if not padding and not flip:
         return images
@@ -47,20 +47,20 @@ def crop_and_flip(
         across = torch.where(draws[:, 2:] < 0.5, width - 1 - across, across)
     rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [N, H]
     columns = across + shifts[:, 1:]  # [N, W]
-    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-    places = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
-    picked = images.flatten(2).gather(2, places).view_as(images)
+    index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+    index = index.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    picked = images.flatten(2).gather(2, index).view_as(images)
     inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]
     return torch.where(inside[:, None], picked, fill.to(images))
 
 
-def _within(places: Tensor, size: int) -> Tensor:
-    return (places >= 0) & (places < size)
+def _within(index: Tensor, size: int) -> Tensor:
+    return (index >= 0) & (index < size)
 
 
 @dataclass(frozen=True)
 class Augmented:
-    """Batches whose images are cropped and flipped, the same each time they are walked over."""
+    """Batches whose images are cropped and flipped, the same way in each iteration."""
 
     batches: Iterable[Batch]
     padding: int

@@ -12,9 +12,9 @@ import torch
 
 @dataclass
 class Clock:
-    """Wall seconds by name. On a GPU the queue is drained before the clock is read.
+    """Wall seconds by name. On a GPU, the clock waits for queued work before it is read.
 
-    A block inside another one counts under its own name alone.
+    The time of a block inside another block counts for the inner one alone.
     """
 
     device: torch.device
@@ -34,7 +34,7 @@ class Clock:
             self._running.pop()
 
     def settle(self) -> None:
-        """Count the time until now under the block that runs."""
+        """Count the time until now for the block that runs."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -43,6 +43,6 @@ class Clock:
         self._since = now
 
     def add(self, seconds: dict[str, float]) -> None:
-        """Add seconds that were spent before, by name."""
+        """Add seconds, by name, that were spent elsewhere."""
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value

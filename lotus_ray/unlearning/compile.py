@@ -13,8 +13,8 @@ from lotus_ray.unlearning.contract import Workers
 def compiling(workers: Workers) -> Workers:
     """Return workers whose replicas are compiled.
 
-    Only networks that train are compiled. Evaluation, teachers and gradients in eval mode are few
-    passes, and each mode would be compiled anew.
+    Only the network that trains is compiled. Evaluation, teachers and gradients in eval mode are
+    few passes, and each mode would need a compilation of its own.
     """
 
     def replicate(model: nn.Module) -> nn.Module:

@@ -16,82 +16,87 @@ from torch.optim import Optimizer
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a global batch of `total` rows. N is the number of rows here."""
+    """One worker's share of a global batch. N is the number of rows of this share."""
 
     images: Tensor  # [N, 3, H, W], normalised
     labels: Tensor  # [N], int64
-    rows: Tensor  # [N], int64: place of each sample in the table of roles
+    rows: Tensor  # [N], int64: row of each sample in the table of roles
     keys: Tensor  # [N], int64: hash of each sample id, for `seeds`
-    forget: Tensor  # [N], bool: whether the sample belongs to the forget set
-    total: int
+    forget: Tensor  # [N], bool: True for samples of the forget set
+    total: int  # rows of the global batch, over all workers
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return this worker's share of the mean over the global batch of `values` [N]."""
+        """Return this worker's share of the mean of `values` [N] over the global batch.
+
+        The sum of the shares over all workers is the mean.
+        """
         return values.sum() / self.total
 
 
 class SampleSet(Protocol):
-    """Samples that can be walked over again and again; len() counts them over all workers."""
+    """Samples that can be iterated many times. len() counts them over all workers."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield this worker's share, each sample once over all workers, in a fixed order."""
+        """Yield this worker's batches, in a fixed order. Each sample is on one worker, once."""
 
     def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
-        """Return one epoch in the order that (seed, *names) gives, in global batches."""
+        """Return one epoch in global batches. (seed, *names) decide the order."""
 
     def subset(self, fraction: float, *names: object) -> Self:
-        """Return a fixed random part of every class, drawn from (seed, *names)."""
+        """Return a random part of every class. (seed, *names) decide which."""
 
     def at_most(self, per_class: int, *names: object) -> Self:
-        """Return up to so many samples of every class, drawn from (seed, *names)."""
+        """Return at most `per_class` random samples of every class. (seed, *names) decide which."""
 
     def draw(self, count: int, *names: object) -> Self:
-        """Return so many samples drawn from (seed, *names), each as often as any, or once more."""
+        """Return `count` random samples. If there are fewer, they repeat as evenly as possible.
+
+        (seed, *names) decide which.
+        """
 
     def union(self, other: Self) -> Self:
-        """Return the samples of both."""
+        """Return the samples of both sets."""
 
     def without(self, rows: Tensor) -> Self:
-        """Return the samples that are not at `rows`, int64 [n]."""
+        """Return the samples whose row is not in `rows`, int64 [n]."""
 
     def of_classes_in(self, other: Self) -> Self:
         """Return the samples whose class occurs in `other`."""
 
 
-def unchanged(value: Tensor) -> Tensor:
+def sum_of_one(value: Tensor) -> Tensor:
     """Return the tensor itself: the sum over one worker."""
     return value
 
 
-def itself(model: nn.Module) -> nn.Module:
+def replica_of_one(model: nn.Module) -> nn.Module:
     """Return the model itself: the replica of one worker."""
     return model
 
 
 def never() -> bool:
-    """Return False: nobody takes away the machine."""
+    """Return False: the machine stays."""
     return False
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers that share this problem; the default is one alone.
+    """The workers that share a problem; the default is one worker.
 
-    `sum` adds a tensor over workers. `replicate` returns a module that calls the model and
-    averages its gradients over workers. `leaving` says whether a machine of theirs is about to be
-    taken away; they ask each other, so all have to call it.
+    Every worker must call each of the functions, because they exchange data.
     """
 
-    rank: int = 0
-    size: int = 1
-    sum: Callable[[Tensor], Tensor] = unchanged
-    replicate: Callable[[nn.Module], nn.Module] = itself
-    leaving: Callable[[], bool] = never
+    rank: int = 0  # of this worker
+    size: int = 1  # number of workers
+    sum: Callable[[Tensor], Tensor] = sum_of_one  # adds a tensor over workers
+    # Returns a module that calls the model and averages its gradients over workers.
+    replicate: Callable[[nn.Module], nn.Module] = replica_of_one
+    leaving: Callable[[], bool] = never  # True if a machine of a worker is about to be taken away
 
     def from_first(self, tensor: Tensor) -> Tensor:
-        """Return the first worker's tensor on every worker; shapes and types must agree."""
+        """Return the first worker's tensor on every worker. Shapes and dtypes must agree."""
         return self.sum(tensor if self.rank == 0 else torch.zeros_like(tensor))
 
 
@@ -99,19 +104,16 @@ Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of ba
 
 
 def leave_unchanged(model: nn.Module) -> None:
-    """Edit no gradient."""
+    """Do nothing to the gradients."""
 
 
 @dataclass(frozen=True)
 class Phase(Generic[Step]):
-    """One pass over `batches`: one optimizer step each.
-
-    `loss(model, step)` returns this worker's share of the global mean (see `Batch.mean`).
-    `notes` are figures worth keeping for this phase, such as LoTUS's temperature.
-    """
+    """One pass over some batches, with one optimizer step for each of them."""
 
     batches: Iterable[Step]
+    # loss(model, step) returns this worker's share of the global mean: see `Batch.mean`.
     loss: Callable[[nn.Module, Step], Tensor]
     optimizer: Optimizer
-    edit_gradients: Callable[[nn.Module], None] = leave_unchanged
-    notes: Mapping[str, float] = field(default_factory=dict)
+    edit_gradients: Callable[[nn.Module], None] = leave_unchanged  # after backward, before the step
+    notes: Mapping[str, float] = field(default_factory=dict)  # kept in the row, such as LoTUS's τ_d

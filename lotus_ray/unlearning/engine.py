@@ -1,4 +1,4 @@
-"""The only training step and the only clock."""
+"""The only training step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from lotus_ray.base import seeds
@@ -20,16 +20,15 @@ from lotus_ray.unlearning.problem import Problem
 def unlearn(
     method: Method, problem: Problem, checkpoints: CheckpointStore = NO_CHECKPOINTS
 ) -> list[PhaseRecord]:
-    """Change `problem.model` in place as `method` says.
+    """Run a method: change `problem.model` in place and leave it in eval mode.
 
     Args:
-        method: an entry of METHODS with its hyper-parameters.
-        problem: models, splits and workers; every worker calls this with its own share.
-        keeper: where a run that was cut off left its last checkpoint, and where this one leaves its
-            own; the default keeps none.
+        method: a method with its hyper-parameters.
+        problem: models, samples and workers. Every worker calls this with its own share.
+        checkpoints: where the last checkpoint of this run is, and where new ones go; default none.
 
     Returns:
-        One record a phase. A method that yields no phase returns none.
+        One record for each phase; none for a method that yields no phase.
 
     Raises:
         Diverged: a loss, or a weight at the end, is NaN or infinite.
@@ -37,17 +36,17 @@ def unlearn(
     records: list[PhaseRecord] = []
     optimizers: list[Optimizer] = []
     replica: nn.Module | None = None
-    restored = checkpoints.load()
-    if restored:
-        restored.begin(problem)
+    checkpoint = checkpoints.load()
+    if checkpoint:
+        checkpoint.start_replay(problem)
     for index, phase in enumerate(method.phases(problem)):
-        if not any(phase.optimizer is known for known in optimizers):
+        if not any(phase.optimizer is other for other in optimizers):
             optimizers.append(phase.optimizer)
-        if restored and index < len(restored.records):
-            records.append(restored.records[index])
-            if len(records) == len(restored.records):
-                restored.restore(problem, optimizers)
-                restored = None  # its weights need no second place in memory
+        if checkpoint:
+            records.append(checkpoint.records[index])
+            if len(records) == len(checkpoint.records):
+                checkpoint.restore(problem, optimizers)
+                checkpoint = None  # frees its copy of the weights
                 checkpoints.restored()
             continue
         if replica is None:
@@ -55,23 +54,24 @@ def unlearn(
         records.append(_train(phase, replica, problem, index))
         checkpoints.save_if_due(lambda: Checkpoint.of(problem, optimizers, records))
     problem.model.eval()
-    _check_finite(problem.model)
+    _check_weights(problem.model)
     return records
 
 
-def _check_finite(model: nn.Module) -> None:
-    """Raise Diverged where a weight is NaN or infinite: the last step's loss cannot show it."""
-    state = [value for value in model.state_dict().values() if value.is_floating_point()]
-    if not bool(torch.stack([value.isfinite().all() for value in state]).all()):
-        raise Diverged("weights are NaN or infinite after the last step")
-
-
 def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
-    # By phase, so that any phase can be the first one of a resumed run.
+    """Train one phase: one optimizer step for each of its batches.
+
+    Args:
+        phase: what to train.
+        replica: calls `problem.model` and averages its gradients over workers.
+        problem: model, seed and workers.
+        index: of the phase in the run. It seeds dropout and the like, so that a resumed run can
+            start at any phase.
+    """
     names = ("stochastic layers", problem.workers.rank, index)
     torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
-    shares: list[Tensor] = []
+    shares = []
     for batch in phase.batches:
         phase.optimizer.zero_grad(set_to_none=True)
         share = phase.loss(replica, batch)
@@ -81,9 +81,20 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
         phase.optimizer.step()
         shares.append(share.detach())
     losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
+    _check_losses(losses, index)
+    return PhaseRecord(losses=losses, notes=dict(phase.notes))
+
+
+def _check_losses(losses: list[float], index: int) -> None:
     for step, loss in enumerate(losses):
         if not math.isfinite(loss):
             raise Diverged(
                 f"loss became {loss} at step {step} of phase {index}", where=f"phase {index}"
             )
-    return PhaseRecord(losses=losses, notes=dict(phase.notes))
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Raise Diverged if a weight is NaN or infinite: the last step's loss cannot show it."""
+    state = [value for value in model.state_dict().values() if value.is_floating_point()]
+    if not bool(torch.stack([value.isfinite().all() for value in state]).all()):
+        raise Diverged("weights are NaN or infinite after the last step")

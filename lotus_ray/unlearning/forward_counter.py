@@ -1,4 +1,4 @@
-"""How many images go through which network, counted where they do."""
+"""Count how many images go through each network."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ BACKWARDS = "student_backwards"
 
 @dataclass
 class ForwardCounter:
-    """Counts images, by name; what is watched is watched until the block of `counting` ends."""
+    """Counts images by name, until the block of `counting` ends."""
 
     images: Counter[str] = field(default_factory=Counter)
     _handles: list[RemovableHandle] = field(default_factory=list)
 
     def watch(self, model: nn.Module, name: str) -> nn.Module:
-        """Count the images of each call of a module; return it."""
+        """Count the images of each call of a module under a name; return the module."""
 
-        @torch.compiler.disable  # type: ignore[untyped-decorator] # it is Python's to count
+        @torch.compiler.disable  # type: ignore[untyped-decorator] # a graph would not count
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             images = _count(inputs[0])
             self.images[name] += images
-            if name == STUDENT and torch.is_grad_enabled():  # what is recorded is gone back through
+            if name == STUDENT and torch.is_grad_enabled():  # autograd records it for a backward
                 self.images[BACKWARDS] += images
 
         self._handles.append(model.register_forward_pre_hook(count))
@@ -38,7 +38,7 @@ class ForwardCounter:
 
     @contextmanager
     def counting(self) -> Iterator[ForwardCounter]:
-        """Stop watching at the end of the block."""
+        """Stop counting at the end of the block."""
         try:
             yield self
         finally:
@@ -47,9 +47,9 @@ class ForwardCounter:
 
 
 def _count(images: Tensor) -> int:
-    """Return the images of a batch [N, 3, H, W], those under torch.func's vmap too."""
+    """Return the number of images in a batch [N, 3, H, W], also inside torch.func.vmap."""
     functorch = torch._C._functorch
-    whole = images
-    while functorch.is_functorch_wrapped_tensor(whole):
-        whole = functorch.get_unwrapped(whole)
-    return whole.numel() // max(math.prod(images.shape[1:]), 1)
+    all_images = images
+    while functorch.is_functorch_wrapped_tensor(all_images):
+        all_images = functorch.get_unwrapped(all_images)
+    return all_images.numel() // max(math.prod(images.shape[1:]), 1)

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Journal:
-    """Numbers that a method asked for between phases, in order, so that its run can be replayed.
+    """The numbers that a method asked for between phases, such as accuracies, in order.
 
-    While `replaying`, the run is on its way back to a checkpoint: nothing is trained or kept.
+    While `replaying` is True, the run is on its way back to a checkpoint and trains nothing.
     """
 
     answers: list[float] = field(default_factory=list)
     replaying: bool = False
-    _asked: int = 0
+    _asked: int = 0  # answers given so far
 
     def answer(self, compute: Callable[[], float]) -> float:
-        """Return the next number: the one on record, or a new one."""
+        """Return the next recorded number; compute and record it if there is none."""
         if self._asked == len(self.answers):
             self.answers.append(compute())
         self._asked += 1

@@ -70,10 +70,10 @@ class LogitsCache:
 
 
 def constant_logits(model: nn.Module, image: Tensor) -> Tensor | None:
-    """Return the logits [C] of a network that answers every image alike, or None.
+    """Return the logits [C] of a network that gives every image the same ones, or None.
 
     A fresh Vision Transformer of torchvision is such a network: the weights of its head start at 0.
-    The test looks at the last linear layer and at one image [1, 3, H, W].
+    The check looks at the last linear layer and at one image [1, 3, H, W].
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers or bool(layers[-1].weight.any()):

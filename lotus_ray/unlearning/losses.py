@@ -1,4 +1,4 @@
-"""Losses as pure functions of logits. Each returns one value a row; `Batch.mean` averages them."""
+"""Losses as pure functions of logits: one value per row, which `Batch.mean` averages."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def gumbel_softmax(logits: Tensor, tau: float, uniform: Tensor) -> Tensor:
     Args:
         logits: teacher's z_t, float [N, C].
         tau: τ > 0.
-        uniform: u, float64 [N, C] in (0, 1): the noise, given so that the result is repeatable.
+        uniform: u, float64 [N, C] in (0, 1), the noise.
 
     Returns:
-        float [N, C], row-stochastic, in the type of `logits`.
+        float [N, C], row-stochastic, in the dtype of `logits`.
 
     Source: Jang et al. 2017, eq. 2; Spartalis et al. 2025. Deviation: none.
     """
@@ -93,7 +93,7 @@ def categorical_one_hot(logits: Tensor, uniform: Tensor) -> Tensor:
         uniform: float64 [N, C] in (0, 1).
 
     Returns:
-        float [N, C], one 1 a row.
+        float [N, C], one 1 per row.
 
     Source: Maddison et al. 2017 (the Gumbel-max trick). Deviation: none.
     """

@@ -12,25 +12,22 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.problem import Problem
 
-# Hyper-parameters of any method that are a part of something.
+# Hyper-parameters, of any method, that lie between 0 and 1.
 SHARES = ("momentum", "retain_fraction", "retain_weight", "density")
 
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A frozen dataclass of hyper-parameters with one function.
+    """A frozen dataclass of hyper-parameters with one function."""
 
-    `name` is used in jobs, `label` in reports; `version` rises when the mathematics change, so
-    that rows of the old ones are not taken for rows of the new ones.
-    """
-
-    name: ClassVar[str]
-    label: ClassVar[str]
+    name: ClassVar[str]  # in jobs
+    label: ClassVar[str]  # in reports
+    # Rises when the mathematics changes, so that old rows are not taken for new ones.
     version: ClassVar[int] = 1
     least_epochs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Raise MethodError where a number is not finite, negative, or a share above 1."""
+        """Raise MethodError if a number is negative, not finite, or a share above 1."""
         for name, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
@@ -43,4 +40,4 @@ class Method(ABC):
 
     @abstractmethod
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
-        """Yield the phases to train, in order."""
+        """Yield the phases to train, in order. Code between two yields may edit `problem.model`."""

@@ -41,7 +41,7 @@ class Problem:
     random_model: Callable[[], nn.Module]  # never pretrained; frozen, in eval mode
     workers: Workers = field(default_factory=Workers)
     journal: Journal = field(default_factory=Journal)
-    kept: dict[str, Tensor] | None = None  # the weights of `keep_weights`
+    kept: dict[str, Tensor] | None = None  # the copy of `keep_weights`
     cached_logits: LogitsCache | None = None  # of the original, where some are computed already
     original_logits: LogitsCache = field(init=False)
 
@@ -51,7 +51,7 @@ class Problem:
     def random_logits(self, samples: SampleSet) -> LogitsCache:
         """Return the logits of a random network on some samples.
 
-        A network that answers every image alike is asked once.
+        A network that gives every image the same logits runs on one image.
         """
         model = self.random_model()
         logits = self._logits_of(model)
@@ -97,7 +97,7 @@ class Problem:
         return self.journal.answer(lambda: self._mean(model, samples, losses))
 
     def keep_weights(self) -> None:
-        """Keep a copy of the model's weights and buffers. It replaces an earlier copy."""
+        """Keep a copy of the model's weights and buffers, in place of an earlier copy."""
         if not self.journal.replaying:
             self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -109,6 +109,7 @@ class Problem:
     def _mean(
         self, model: nn.Module, samples: SampleSet, values: Callable[[Batch], Tensor]
     ) -> float:
+        """Return the mean of `values(batch)`, [N] each, over samples, in eval mode."""
         was_training = model.training
         model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
