@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lotus_ray.metrics.outputs import Outputs
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import FORMAT, OK, Row
 
 EVEN, FIRST, LAST = [[0.5, 0.5]], [[1.0, 0.0]], [[0.0, 1.0]]  # softmax outputs, [N_f, C]
 LABELS = {"original": "Original", "gold": "Gold Std", "finetune": "Finetuning", "lotus": "LoTUS"}
@@ -58,7 +59,7 @@ def commit(
     error: str | None = None,
     row_version: int = 0,
     version: int | None = None,
-    **row: Any,
+    **fields: Any,
 ) -> str:
     """Commit the row of a cell as a group would, of a version of metrics; return the cell's id."""
     versioned = [] if version is None else [{"metrics": version}]
@@ -90,11 +91,12 @@ def commit(
         "undefined": {},
         "timing": {"prepare_seconds": 1.0, "unlearn_seconds": seconds, "evaluate_seconds": 2.0},
         "phases": [],
-        **row,
+        **fields,
     }
     if error:
         body |= {"status": "diverged", "metrics": {}, "timing": {}}
         body |= {"error": {"type": "Diverged", "message": error, "traceback": ""}}
     attempt = store.begin(cell_id, row_version, {})
-    store.commit(attempt, body, {} if error else outputs(probs))
+    row = Row.from_json({"format": FORMAT, **body})
+    store.commit(attempt, row, {} if error else outputs(probs))
     return cell_id

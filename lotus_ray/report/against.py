@@ -146,7 +146,7 @@ def _pairs(entries: Sequence[Entry], lines: Sequence[PublishedLine]) -> list[Pai
 
 
 def _differences(entry: Entry, line: PublishedLine) -> list[str]:
-    ours = settings_of(next(iter(entry.rows.values()))["spec"])
+    ours = settings_of(next(iter(entry.rows.values())).spec)
     return [
         f"{name}={_word(ours.get(name))} (published: {_word(wanted)})"
         for name, wanted in line.configuration.items()

@@ -9,10 +9,10 @@ from typing import Any
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.comparison import Comparisons
-from lotus_ray.report.entries import Entry, shares_gpu
+from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Row, Store
 
 METHOD_ORDER = (
     "Original",
@@ -58,39 +58,38 @@ def collect(
     ]
     older = _older(shown, rows)
     hidden = {cell_id for found in older.values() for cell_id in found}
-    shown = [row for row in shown if row["cell_id"] not in hidden]
+    shown = [row for row in shown if row.cell_id not in hidden]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
     references = {
-        row["cell_id"]: gold
+        row.cell_id: gold
         for row in shown
-        if row["status"] == OK and (gold := golds.get(_reference_key(row, rows))) is not None
+        if row.is_ok and (gold := golds.get(_reference_key(row, rows))) is not None
     }
     comparisons = Comparisons(store, afresh=recompute)
     comparisons.read((rows[cell_id], gold) for cell_id, gold in references.items())
     entries: dict[tuple[str, ...], Entry] = {}
     for row in shown:
-        key = (row["benchmark"], row["model"], row["setting"], labels[row["cell_id"]])
+        key = (row.benchmark, row.model, row.setting, labels[row.cell_id])
         entry = entries.setdefault(key, Entry(*key))
-        entry.rows[row["seed"]] = row
-        entry.older.extend(older.get(row["cell_id"], ()))
-        if row["status"] == OK:
-            _add(entry, row, references.get(row["cell_id"]), comparisons)
+        entry.rows[row.seed] = row
+        entry.older.extend(older.get(row.cell_id, ()))
+        if row.is_ok:
+            _add(entry, row, references.get(row.cell_id), comparisons)
     return sorted(entries.values(), key=_place)
 
 
 def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> None:
-    timing = row["timing"]
-    values: dict[str, Any] = {**row["metrics"], **timing}
-    reasons = dict(row["undefined"])
-    resources = row.get("resources", {})
-    if "workers_by_attempt" in resources:
+    timing = row.timing
+    values: dict[str, Any] = {**row.metrics, **timing}
+    reasons = dict(row.undefined)
+    resources = row.resources
+    if resources.workers_by_attempt:
         reasons["unlearn_device_seconds"] = "the number of workers changed between attempts"
-    elif shares_gpu(row):
+    elif resources.shares_gpu:
         reasons["unlearn_device_seconds"] = "its GPU was shared with other trials"
     else:
-        devices = resources.get("workers", 1)
-        values["unlearn_device_seconds"] = timing["unlearn_seconds"] * devices
+        values["unlearn_device_seconds"] = row.unlearn_seconds * (resources.workers or 1)
     if gold is not None:
         values |= _against_gold(row, gold, comparisons)
     if gold is None:
@@ -100,23 +99,20 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
     for name, metric in METRICS.items():
         value = metric.read(values)
         if value is None and metric.figure in reasons:
-            entry.undefined.setdefault(name, {})[row["seed"]] = reasons[metric.figure]
+            entry.undefined.setdefault(name, {})[row.seed] = reasons[metric.figure]
         if value is not None:
-            entry.values.setdefault(name, {})[row["seed"]] = value
-        if metric.figure in row.get("intervals", {}):
-            low, high = row["intervals"][metric.figure]
-            entry.intervals.setdefault(name, {})[row["seed"]] = (low, high)
+            entry.values.setdefault(name, {})[row.seed] = value
+        if metric.figure in row.intervals:
+            low, high = row.intervals[metric.figure]
+            entry.intervals.setdefault(name, {})[row.seed] = (low, high)
 
 
 def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, float]:
     """Return the divergences of a cell from the gold standard of its trial, and Avg Gap."""
     found = comparisons.between(row, gold)
     names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
-    gaps = [
-        abs(row["metrics"][name] - gold["metrics"][name])
-        for name in names
-        if row["metrics"][name] is not None and gold["metrics"][name] is not None
-    ]
+    pairs = [(row.metrics[name], gold.metrics[name]) for name in names]
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
     return found | ({"avg_gap": sum(gaps) / len(gaps)} if len(gaps) == len(names) else {})
 
 
@@ -124,28 +120,26 @@ def _older(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, list[str]
     """Return by cell id the cells that differ from it in being of earlier metrics alone."""
     alike: dict[str, list[Row]] = {}
     for row in shown:
-        original = rows.get(row["spec"].get("weights", ""))
-        parts = [row["spec"], original["spec"] if original else None]
+        original = rows.get(row.spec.get("weights", ""))
+        parts = [row.spec, original.spec if original else None]
         bare = [{k: v for k, v in part.items() if k not in _VERSIONED} for part in parts if part]
-        weights = None if original else row["spec"].get("weights")
+        weights = None if original else row.spec.get("weights")
         alike.setdefault(json.dumps([bare, weights], sort_keys=True), []).append(row)
     found = {}
     for cells in alike.values():
-        *earlier, newest = sorted(cells, key=lambda row: row["spec"].get("metrics", 0))
-        found[newest["cell_id"]] = [row["cell_id"] for row in earlier]
+        *earlier, newest = sorted(cells, key=lambda row: row.spec.get("metrics", 0))
+        found[newest.cell_id] = [row.cell_id for row in earlier]
     return found
 
 
 def _is_good_gold(row: Row) -> bool:
-    method = row["spec"]["method"]
-    return bool(
-        row["status"] == OK and method["name"] == "gold" and method.get("training_seed") is None
-    )
+    method = row.spec["method"]
+    return bool(row.is_ok and method["name"] == "gold" and method.get("training_seed") is None)
 
 
 def _gold_key(row: Row) -> str:
     """Return what an original and the gold standard of its trial have in common."""
-    spec = dict(row["spec"])
+    spec = dict(row.spec)
     method = spec.pop("method")
     recipe = {
         key: value
@@ -156,14 +150,14 @@ def _gold_key(row: Row) -> str:
 
 
 def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
-    original = rows.get(row["spec"].get("weights", row["cell_id"]))
+    original = rows.get(row.spec.get("weights", row.cell_id))
     return _gold_key(original) if original is not None else ""
 
 
 def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
     """Return what gives the good original of a row's trial, or None."""
-    good = [row for row in rows.values() if row["status"] == OK]
-    originals = {_gold_key(row): row for row in good if row["spec"]["method"]["name"] == "original"}
+    good = [row for row in rows.values() if row.is_ok]
+    originals = {_gold_key(row): row for row in good if row.spec["method"]["name"] == "original"}
     return lambda row: originals.get(_reference_key(row, rows))
 
 

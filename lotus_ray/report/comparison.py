@@ -67,4 +67,4 @@ def _name(row: Row, gold: Row) -> str:
 
 
 def _digest(row: Row) -> str:
-    return str(row["artifacts"][TENSORS]["sha256"])
+    return row.artifacts[TENSORS].sha256

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lotus_ray.store.results import OK, Row
+from lotus_ray.store.results import Row
 
 Interval = tuple[float, float]
 
 
 def workers_of(row: Row) -> str:
     """Return how many workers a cell had, of each attempt where that changed: 2 then 1."""
-    resources = row.get("resources", {})
-    used = resources.get("workers_by_attempt") or [resources.get("workers", 1)]
+    used = row.resources.workers_by_attempt or [row.resources.workers or 1]
     return " then ".join(str(workers) for workers, _ in groupby(used))
-
-
-def shares_gpu(row: Row) -> bool:
-    """Return whether a cell had a part of a GPU: others may have slowed it."""
-    return bool(row.get("resources", {}).get("gpus_per_worker", 1) < 1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Entry:
     @property
     def label(self) -> str:
         """Return the method's name in published tables, without what tells variants apart."""
-        return str(next(iter(self.rows.values()))["method"])
+        return next(iter(self.rows.values())).method
 
     @property
     def is_gold(self) -> bool:
@@ -67,7 +61,7 @@ class Entry:
     @property
     def failures(self) -> dict[int, str]:
         """Return how each failed seed failed: its status and the first line of its error."""
-        return {seed: _failure(row) for seed, row in self.rows.items() if row["status"] != OK}
+        return {seed: row.failure for seed, row in self.rows.items() if not row.is_ok}
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over seeds, or None."""
@@ -84,8 +78,8 @@ class Entry:
         return len(self.values.get(metric, {}))
 
     @property
-    def _spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = next(iter(self.rows.values()))["spec"]["method"]
+    def _spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = next(iter(self.rows.values())).spec["method"]
         return spec
 
 
@@ -124,8 +118,3 @@ def groups(entries: Iterable[Entry]) -> list[Group]:
     """Return the tables that entries, in their order, make up."""
     parted = groupby(entries, key=lambda entry: (entry.benchmark, entry.model, entry.setting))
     return [Group(*key, tuple(members)) for key, members in parted]
-
-
-def _failure(row: Row) -> str:
-    first = str(row.get("error", {}).get("message", "")).splitlines() or [""]
-    return f"{row['status']}: {first[0]}"

@@ -17,11 +17,11 @@ def labels_of(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
     """Return the label of each row, with the settings that differ between variants of a method."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in shown:
-        key = (row["benchmark"], row["model"], row["setting"], row["method"])
+        key = (row.benchmark, row.model, row.setting, row.method)
         groups.setdefault(key, []).append(row)
     labels = {}
     for (*_, method), members in groups.items():
-        specs = {row["cell_id"]: _settings(row, rows) for row in members}
+        specs = {row.cell_id: _settings(row, rows) for row in members}
         names = {name for spec in specs.values() for name in spec}
         varying = [name for name in sorted(names) if _varies(name, specs.values())]
         varying = [name for name in varying if not _follows_from_inner(name, specs.values())]
@@ -37,13 +37,13 @@ def labels_of(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
 
 def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
     """Return the settings of a cell and, prefixed, of the original that it starts from."""
-    settings = _flat(row["spec"])
-    weights = row["spec"].get("weights", "")
+    settings = _flat(row.spec)
+    weights = row.spec.get("weights", "")
     original = rows.get(weights)
     if weights and original is None:
         settings["original"] = weights[:6]
     if original is not None:
-        method = _flat({"method": original["spec"]["method"]})
+        method = _flat({"method": original.spec["method"]})
         settings |= {f"original.{_short(name)}": value for name, value in method.items()}
     return settings
 
@@ -64,9 +64,7 @@ def _seeds_collide(
     members: Iterable[Row], specs: Mapping[str, Mapping[str, str]], varying: Iterable[str]
 ) -> bool:
     """Return whether two rows of one seed differ in nothing of what varies."""
-    keys = [
-        (row["seed"], *(specs[row["cell_id"]].get(name) for name in varying)) for row in members
-    ]
+    keys = [(row.seed, *(specs[row.cell_id].get(name) for name in varying)) for row in members]
     return len(set(keys)) < len(keys)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Summary, summarise
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Row, Store
 
 
 def recompute(row: Row, original: Row | None, store: Store) -> Summary:
@@ -34,7 +34,7 @@ def recomputed(
     """Return rows by cell id, the metrics of each good one computed again."""
     return {
         cell_id: replace(row, **recompute(row, original_of(row), store).fields())
-        if row["status"] == OK
+        if row.is_ok
         else row
         for cell_id, row in rows.items()
     }

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
-from lotus_ray.report.entries import Entry, Group, Interval, shares_gpu, workers_of
-from lotus_ray.store.results import OK, Row
+from lotus_ray.report.entries import Entry, Group, Interval, workers_of
+from lotus_ray.store.results import Row
 
 _CONFIDENCE = 0.95
 TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
@@ -127,7 +127,7 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for entry in group.rivals if rivals_only else group.entries:
         for row in entry.rows.values():
-            methods = found.setdefault(_hardware(row), []) if row["status"] == OK else []
+            methods = found.setdefault(_hardware(row), []) if row.is_ok else []
             if entry.method not in methods:
                 methods.append(entry.method)
     return found
@@ -135,7 +135,7 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
 
 def shared_gpus(group: Group) -> bool:
     """Return whether a rival ran on a part of a GPU, where others may have slowed it."""
-    return any(shares_gpu(row) for entry in group.rivals for row in entry.rows.values())
+    return any(row.resources.shares_gpu for entry in group.rivals for row in entry.rows.values())
 
 
 def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
@@ -168,9 +168,9 @@ def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: fl
 
 
 def _hardware(row: Row) -> str:
-    resources = row.get("resources", {})
-    devices = f"{resources['gpus_per_worker']:g}" if shares_gpu(row) else workers_of(row)
-    name = f"{devices} × {resources.get('device', 'unknown device')}"
-    threads = resources.get("threads_per_worker")
-    on_cpu = resources.get("device_type") == "cpu" and threads
+    resources = row.resources
+    devices = f"{resources.gpus_per_worker:g}" if resources.shares_gpu else workers_of(row)
+    name = f"{devices} × {resources.device or 'unknown device'}"
+    threads = resources.threads_per_worker
+    on_cpu = resources.device_type == "cpu" and threads
     return f"{name}, {threads} threads" if on_cpu else name

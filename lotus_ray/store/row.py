@@ -63,13 +63,18 @@ class Resources(_Record):
 
     device: str | None = None  # its name
     device_type: str | None = None  # cpu or cuda
-    workers: int = 1  # when it was committed
+    workers: int | None = None  # when it was committed
     workers_by_attempt: Sequence[int] | None = None  # where that changed
     threads_per_worker: int | None = None
     gpus_per_worker: float | None = None  # where it was a part of one
     peak_device_bytes: int | None = None
     device_bytes: int | None = None
     compiled: bool | None = None
+
+    @property
+    def shares_gpu(self) -> bool:
+        """True if a worker had a part of a GPU: other trials may have slowed it."""
+        return self.gpus_per_worker is not None and self.gpus_per_worker < 1
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class Row(_Record):
         """First line of the error's message; empty if there is none."""
         lines = self.error.message.splitlines() if self.error else []
         return lines[0] if lines else ""
+
+    @property
+    def failure(self) -> str:
+        """Status and first line of the error, of a failed cell."""
+        return f"{self.status}: {self.first_error_line}"
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], where: str = "") -> Self:

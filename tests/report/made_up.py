@@ -13,7 +13,8 @@ from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Group, groups
 from lotus_ray.report.figures import draw
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import FORMAT, OK, Row
 
 LABELS = {
     "original": "Original",
@@ -113,7 +114,9 @@ def commit(
         body["error"] = {"type": "Diverged", "message": error, "traceback": traceback}
     attempt = store.begin(cell_id, 0, {})
     kept = outputs(seed, method) if files is None else files
-    store.commit(attempt, body, {} if error is not None else kept)
+    store.commit(
+        attempt, Row.from_json({"format": FORMAT, **body}), {} if error is not None else kept
+    )
     return cell_id
 
 

@@ -13,6 +13,7 @@ from lotus_ray.report.against import Pair, beside
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.formats import FORMATS, to_csv, to_json, to_latex, to_table
 from lotus_ray.report.published.configurations import NAMES, configuration
+from lotus_ray.store.row import OK, Row
 
 IMAGENET = ("ImageNet-1K", "ViT-B/16", "instance_5perclass_retain45")
 CIFAR10 = ("CIFAR-10", "ResNet18", "instance_10pct")
@@ -45,7 +46,7 @@ def entry(
     inner = {k.removeprefix("inner."): v for k, v in settings.items() if k.startswith("inner.")}
     method = {k: v for k, v in settings.items() if not k.startswith("inner.")}
     spec["method"] = method | ({"inner": inner} if inner else {})
-    row = {"method": label, "status": "ok", "spec": spec, "metrics": {}, "resources": {}}
+    row = Row(method=label, status=OK, spec=spec)
     by_seed = {metric: {7: value} for metric, value in (values or {"time_min": 2.0}).items()}
     return Entry(*key, name or label, {7: row}, by_seed)
 

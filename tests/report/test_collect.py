@@ -21,7 +21,7 @@ def test_cells_of_earlier_metrics_give_way_and_are_counted(store: Store) -> None
     of_metrics(store, 2)
     found = collect(store)
     assert [entry.method for entry in found] == ["Original", "Gold Std", "LoTUS"]
-    assert {row["spec"]["metrics"] for entry in found for row in entry.rows.values()} == {2}
+    assert {row.spec["metrics"] for entry in found for row in entry.rows.values()} == {2}
     assert math.isclose(found[2].mean("jsd") or 0, math.log(2))
     assert "cells of earlier metrics that are not shown: 3" in notes(groups(found)[0])
 
@@ -56,6 +56,6 @@ def test_seconds_of_devices_are_unknown_where_their_number_changed(store: Store)
     assert found.values["unlearn_device_seconds"] == {1: 120}
     assert found.undefined["unlearn_device_seconds"] == {
         2: "the number of workers changed between attempts",
-        3: "its GPU was shared with other groups",
+        3: "its GPU was shared with other trials",
     }
     assert set(found.values["unlearn_seconds"]) == {1, 2, 3}

@@ -27,7 +27,7 @@ def test_what_was_compared_is_not_read_again(store: Store) -> None:
     first = Comparisons(store).between(row, gold)
     assert first["jsd"] == pytest.approx(0.75 * math.log(4 / 3))
     for found in (row, gold):
-        (Path(store.location) / found["artifacts"]["tensors.safetensors"]["name"]).unlink()
+        (Path(store.location) / found.artifacts["tensors.safetensors"].name).unlink()
     assert Comparisons(store).between(row, gold) == first
     with pytest.raises(StoreError, match="cannot be read"):
         Comparisons(store, afresh=True).between(row, gold)

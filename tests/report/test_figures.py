@@ -228,7 +228,7 @@ def test_samples_that_cannot_be_read_leave_the_row_empty(store: Store) -> None:
     cell_id = commit(store, "lotus")
     row = store.row(cell_id)
     assert row is not None
-    (Path(store.location) / row["artifacts"]["samples.parquet"]["name"]).write_bytes(b"torn")
+    (Path(store.location) / row.artifacts["samples.parquet"].name).write_bytes(b"torn")
     drawn = histograms(figure_of("streisand", store))
     assert {row for row, _ in drawn} == {0}
 

@@ -112,7 +112,7 @@ def test_a_cell_says_all_its_row_holds_at_full_precision(store: Store) -> None:
         "unlearn_seconds",
         "attempts 1",
         f"cell_id {cell_id}",
-        row["artifacts"]["samples.parquet"]["sha256"],
+        row.artifacts["samples.parquet"].sha256,
     ):
         assert said in text
 

@@ -44,7 +44,7 @@ def store(group: Path, tmp_path: Path) -> Store:
 
 
 def by_method(store: Store) -> dict[str, Row]:
-    return {row["method"]: row for row in store.rows().values()}
+    return {row.method: row for row in store.rows().values()}
 
 
 def entries(store: Store, **options: Any) -> dict[str, Entry]:
@@ -55,16 +55,16 @@ def supersede(
     store: Store, row: Row, files: Mapping[str, bytes] | None = None, **changes: Any
 ) -> None:
     """Commit a changed row, and some changed files, in the place of a row."""
-    kept = {name: store.artifact(row, name) for name in row["artifacts"]}
-    attempt = store.begin(row["cell_id"], row["generation"] + 1, {})
+    kept = {name: store.artifact(row, name) for name in row.artifacts}
+    attempt = store.begin(row.cell_id, row.row_version + 1, {})
     store.commit(attempt, replace(row, **changes), {**kept, **(files or {})})
 
 
 def spoil(store: Store) -> None:
     """Give rows wrong metrics, reasons and intervals, and kept comparisons; artifacts stay."""
     for row in store.rows().values():
-        wrong = dict.fromkeys(row["metrics"], WRONG)
-        intervals = {name: [WRONG, WRONG] for name in row["intervals"]}
+        wrong = dict.fromkeys(row.metrics, WRONG)
+        intervals = {name: [WRONG, WRONG] for name in row.intervals}
         supersede(store, row, metrics=wrong, undefined={}, intervals=intervals)
     for name in store.blobs.names("comparisons/"):
         store.replace(name, sealed({"jsd": WRONG, "jsd_compat": WRONG}))
@@ -85,14 +85,14 @@ def test_a_real_groups_metrics_are_recomputable(store: Store) -> None:
     assert set(rows) == {"Original", "Gold Std", "Finetuning", "LoTUS"}
     for row in rows.values():
         found = recompute(row, rows["Original"], store)
-        assert found.values.keys() == row["metrics"].keys()
-        for name, value in row["metrics"].items():
+        assert found.values.keys() == row.metrics.keys()
+        for name, value in row.metrics.items():
             expected = None if value is None else pytest.approx(value, rel=0, abs=1e-9)
             assert found.values[name] == expected
-        assert found.undefined == row["undefined"]
-        assert found.intervals.keys() == row["intervals"].keys()
+        assert found.undefined == row.undefined
+        assert found.intervals.keys() == row.intervals.keys()
         for name, interval in found.intervals.items():
-            assert interval == pytest.approx(row["intervals"][name], rel=0, abs=1e-9)
+            assert interval == pytest.approx(row.intervals[name], rel=0, abs=1e-9)
     assert rows["LoTUS"]["metrics"]["rf_jsd"] > 0
     assert 0 < rows["LoTUS"]["metrics"]["zrf"] < 1
     assert {f"mia_auc_{s}" for s in ("entropy", "loss", "confidence", "margin")} == set(
@@ -120,7 +120,7 @@ def test_without_its_original_what_needs_it_is_null_with_a_reason(store: Store, 
     if how == "failed":
         supersede(store, original, status="failed", metrics={}, timing={})
     else:
-        shutil.rmtree(Path(store.location) / "rows" / original["cell_id"])
+        shutil.rmtree(Path(store.location) / "rows" / original.cell_id)
     for method in ("LoTUS", "Gold Std"):
         found = entries(store, recompute=True)[method]
         for metric in ("rf_jsd", "rf_jsd_x1e4", "zrf"):
@@ -136,7 +136,7 @@ def test_files_of_older_metrics_leave_what_they_do_not_hold_null_with_a_reason(
     """They gain the attacks by entropy, loss and margin, which they hold."""
     before = entries(store)
     for row in store.rows().values():
-        old = {name: row["metrics"][name] for name in ("forget_accuracy", "rf_jsd")}
+        old = {name: row.metrics[name] for name in ("forget_accuracy", "rf_jsd")}
         files = without_what_is_new(store, row)
         supersede(store, row, files, metrics=old, undefined={}, intervals={})
     found = entries(store, recompute=True)["LoTUS"]

@@ -340,7 +340,7 @@ def test_a_changed_artifact_is_an_error(store: Store) -> None:
     cell_id = commit(store, "gold")
     row = store.row(cell_id)
     assert row is not None
-    path = Path(store.location) / row["artifacts"]["tensors.safetensors"]["name"]
+    path = Path(store.location) / row.artifacts["tensors.safetensors"].name
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(StoreError, match="changed since it was written"):
         collect(store)

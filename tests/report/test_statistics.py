@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lotus_ray.report.statistics import (
     rank_stability,
     unranked,
 )
+from lotus_ray.store.row import OK, Resources, Row
 
 GPU = {"device": "H200", "device_type": "cuda", "workers": 2, "threads_per_worker": 8}
 CPU = {"device": "EPYC", "device_type": "cpu", "workers": 1, "threads_per_worker": 2}
@@ -32,14 +34,14 @@ def entry(
 ) -> Entry:
     """Return a line whose metrics have a value for each of the seeds 1, 2, …"""
     by_seed = {metric: dict(enumerate(of, start=1)) for metric, of in values.items()}
-    row = {
-        "method": method,
-        "status": "ok",
-        "spec": {"method": {"name": name, **spec}},
-        "resources": resources or CPU,
-    }
+    row = Row(
+        method=method,
+        status=OK,
+        spec={"method": {"name": name, **spec}},
+        resources=Resources(**(resources or CPU)),
+    )
     seeds = {seed for of in by_seed.values() for seed in of} or {1}
-    return Entry("B", "M", "S", method, {seed: dict(row) for seed in seeds}, by_seed)
+    return Entry("B", "M", "S", method, dict.fromkeys(seeds, row), by_seed)
 
 
 def gold(values: dict[str, list[float]], seed: int | None = None) -> Entry:
@@ -202,14 +204,15 @@ def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
 def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
     found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
     assert marks(found, "unlearn_seconds") == {"A": 1}
-    found.entries[0].rows[2]["resources"] = GPU
+    rows = found.entries[0].rows
+    rows[2] = replace(rows[2], resources=Resources(**GPU))
     assert marks(found, "unlearn_seconds") == {}
 
 
 def test_a_failed_cell_that_does_not_say_where_it_ran_makes_no_hardware_unlike() -> None:
     """As the row of a cell that lost its worker."""
     found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
-    lost = {"method": "C", "status": "failed", "spec": {"method": {"name": "ssd"}}}
+    lost = Row(method="C", status="failed", spec={"method": {"name": "ssd"}})
     with_lost = group(*found.entries, Entry("B", "M", "S", "C", {1: lost}))
     assert marks(with_lost, "unlearn_seconds") == {"A": 1}
     assert not any("unlike" in note for note in notes(with_lost))

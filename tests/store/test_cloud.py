@@ -26,7 +26,8 @@ from lotus_ray.store.objects.address import Address
 from lotus_ray.store.objects.cloud import CloudBlobs
 from lotus_ray.store.objects.errors import Fault
 from lotus_ray.store.objects.retry import RetryPolicy
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import OK, Row
 from tests.cloud import KEY, SECRET, Proxy, Road, log_in, new_bucket
 
 QUICK = RetryPolicy(first_seconds=0.01, longest_seconds=0.1, total_seconds=20, request_seconds=2)
@@ -74,8 +75,8 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
             attempt = store.begin(f"cell{number}", 0, {})
             files = {"weights": attempt.attempt_id.encode() * 20, "none": b""}
             together.wait(timeout=60)
-            row = store.commit(attempt, {"status": OK, "writer": writer}, files)
-            seen[row["cell_id"]] = row["attempt_id"]
+            row = store.commit(attempt, Row(status=OK, extra={"writer": writer}), files)
+            seen[row.cell_id] = row.attempt_id
         return seen
 
     Store.open(uri).check_writable()
@@ -86,11 +87,11 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
     rows = store.rows()
     assert len(rows) == 100
     assert len(store.blobs.names("rows/")) == 100
-    assert {cell: row["attempt_id"] for cell, row in rows.items()} == first == second
-    assert {row["writer"] for row in rows.values()} == {0, 1}
+    assert {cell: row.attempt_id for cell, row in rows.items()} == first == second
+    assert {row.extra["writer"] for row in rows.values()} == {0, 1}
     for cell_id, row in rows.items():
         assert store.attempts(cell_id) == 2
-        assert store.artifact(row, "weights") == row["attempt_id"].encode() * 20
+        assert store.artifact(row, "weights") == row.attempt_id.encode() * 20
         assert store.artifact(row, "none") == b""
 
 

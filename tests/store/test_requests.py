@@ -93,7 +93,7 @@ def groups_of(store: Store) -> Any:
     """Return a plan: a group a seed, of the cells that a store has."""
     groups: dict[int, list[Any]] = {}
     for cell_id, row in store.rows().items():
-        groups.setdefault(row["seed"], []).append(SimpleNamespace(cell_id=cell_id, label="x"))
+        groups.setdefault(row.seed, []).append(SimpleNamespace(cell_id=cell_id, label="x"))
     return SimpleNamespace(
         groups=[
             SimpleNamespace(cells=cells, original=cells[0], name=f"seed {seed}")

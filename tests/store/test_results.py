@@ -139,16 +139,16 @@ def test_what_each_try_had_is_known_in_order(store: Store) -> None:
 
 def test_the_second_writer_of_a_row_version_receives_the_row_of_the_first(store: Store) -> None:
     first, second = store.begin("cell", 0, {}), store.begin("cell", 0, {})
-    ours = store.commit(first, {"status": OK, "value": 1}, FILES)
-    theirs = store.commit(second, {"status": OK, "value": 2}, FILES)
+    ours = store.commit(first, Row(status=OK, extra={"value": 1}), FILES)
+    theirs = store.commit(second, Row(status=OK, extra={"value": 2}), FILES)
     assert theirs == ours
     assert store.row("cell") == ours
-    assert ours["value"] == 1
+    assert ours.extra["value"] == 1
 
 
 def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
     attempt = store.begin("cell", 0, {})
-    rows = [store.commit(attempt, {"status": OK}, FILES) for _ in range(2)]
+    rows = [store.commit(attempt, Row(status=OK), FILES) for _ in range(2)]
     assert rows[0] == rows[1]
     assert len(store.blobs.names("rows/")) == 1
 
@@ -160,15 +160,15 @@ def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store)
     assert store.next_row_versions()["cell"] == 1
     row = commit(store, row_version=1)
     assert store.row("cell") == row
-    assert (row["status"], row["generation"], row["attempts"]) == (OK, 1, 2)
+    assert (row.status, row.row_version, row.attempts) == (OK, 1, 2)
     assert store.blobs.read(row_name()) == before
 
 
 def test_row_versions_are_ordered_as_numbers(store: Store) -> None:
     """As text, 10000 would come before 9999."""
     commit(store, row_version=9999)
-    assert commit(store, row_version=10000)["generation"] == 10000
-    assert store.rows()["cell"]["generation"] == 10000
+    assert commit(store, row_version=10000).row_version == 10000
+    assert store.rows()["cell"].row_version == 10000
     assert store.next_row_versions()["cell"] == 10001
 
 
@@ -242,7 +242,7 @@ def test_a_cell_whose_only_row_is_flipped_runs_again(store: Store) -> None:
     flip(store, row_name(), 200)
     row = commit(store, row_version=store.next_row_versions()["cell"])
     assert store.row("cell") == row
-    assert row["generation"] == 1
+    assert row.row_version == 1
 
 
 def test_a_commit_over_a_flipped_row_of_its_row_version_is_an_error(store: Store) -> None:
@@ -255,7 +255,7 @@ def test_a_commit_over_a_flipped_row_of_its_row_version_is_an_error(store: Store
 @pytest.mark.parametrize("spot", [0, 25, 49])
 def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, spot: int) -> None:
     row = commit(store)
-    name = row["artifacts"]["weights.bin"]["name"]
+    name = row.artifacts["weights.bin"].name
     flip(store, name, spot)
     with pytest.raises(StoreError, match="changed since it was written") as caught:
         store.artifact(row, "weights.bin")
@@ -266,7 +266,7 @@ def test_a_flipped_artifact_is_an_error_that_names_it(store: Store, spot: int) -
 
 def test_a_missing_artifact_is_an_error_that_names_it(store: Store) -> None:
     row = commit(store)
-    name = row["artifacts"]["weights.bin"]["name"]
+    name = row.artifacts["weights.bin"].name
     store.remove_all(name.removesuffix("weights.bin"))
     with pytest.raises(StoreError, match="cannot be read: No such file") as caught:
         store.artifact(row, "weights.bin")
@@ -279,7 +279,7 @@ def test_an_artifact_that_reads_back_differently_keeps_its_row_away(
     attempt, read = store.begin("cell", 0, {}), store.blobs.read
     monkeypatch.setattr(store.blobs, "read", lambda name: flipped(read(name), 0))
     with pytest.raises(StoreError, match="reads back differently"):
-        store.commit(attempt, {"status": OK}, FILES)
+        store.commit(attempt, Row(status=OK), FILES)
     assert store.row("cell") is None
 
 
@@ -291,9 +291,9 @@ def test_a_row_cannot_hold_nan(store: Store) -> None:
 
 def test_of_two_that_commit_a_row_version_both_receive_one_row(store: Store) -> None:
     for row_version in range(20):
-        rows = race(lambda number, g=row_version: commit(store, row_version=g, value=number))
+        rows = race(lambda number, g=row_version: commit(store, row_version=g, seed=number))
         assert rows[0] == rows[1] == store.row("cell")
-        assert rows[0]["generation"] == row_version
+        assert rows[0].row_version == row_version
     assert len(store.blobs.names("rows/")) == 20
 
 
@@ -451,6 +451,7 @@ FULL_DISK = """
 import resource, signal, sys
 from lotus_ray.base.errors import StoreError
 from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -458,7 +459,7 @@ store = Store.open(sys.argv[1])
 store.check_writable()
 attempt = store.begin("cell", 0, {})
 try:
-    store.commit(attempt, {"status": "ok", "note": "x" * int(sys.argv[2])}, {"a": b"x" * 1000,
+    store.commit(attempt, Row(status="ok", setting="x" * int(sys.argv[2])), {"a": b"x" * 1000,
                  "b": b"x" * int(sys.argv[3])})
 except StoreError as error:
     print(error)
@@ -546,10 +547,10 @@ class StoreMachine(RuleBasedStateMachine):
         artifacts = {"a": attempt.attempt_id.encode(), "b": b""}
         if self.visible(attempt.cell_id) is None:
             with pytest.raises(StoreError):
-                self.store.commit(attempt, {"status": status}, artifacts)
+                self.store.commit(attempt, Row(status=status), artifacts)
         else:
-            row = self.store.commit(attempt, {"status": status}, artifacts)
-            assert row["attempt_id"] == self.visible(attempt.cell_id)
+            row = self.store.commit(attempt, Row(status=status), artifacts)
+            assert row.attempt_id == self.visible(attempt.cell_id)
 
     @rule(attempt=attempts, status=st.sampled_from([OK, "failed"]))
     def commit_beside_another(self, attempt: Attempt, status: str) -> None:
@@ -561,7 +562,7 @@ class StoreMachine(RuleBasedStateMachine):
         def write(number: int) -> Row | None:
             content = {"a": both[number].attempt_id.encode(), "b": b""}
             try:
-                return self.store.commit(both[number], {"status": status}, content)
+                return self.store.commit(both[number], Row(status=status), content)
             except StoreError:
                 return None
 
@@ -573,7 +574,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert row["attempt_id"] in [one.attempt_id for one in both]
             rows[attempt.row_version] = row["attempt_id"]
         assert found[0] == found[1]
-        assert (found[0] and found[0]["attempt_id"]) == self.visible(attempt.cell_id)
+        assert (found[0] and found[0].attempt_id) == self.visible(attempt.cell_id)
 
     @rule(cell_id=cells, row_version=st.integers(0, 2))
     def keep_a_checkpoint(self, cell_id: str, row_version: int) -> None:
@@ -607,14 +608,14 @@ class StoreMachine(RuleBasedStateMachine):
     def the_visible_rows_are_those_that_should_be(self) -> None:
         found = self.store.rows()
         expected = {cell: self.visible(cell) for cell in self.committed if self.visible(cell)}
-        assert {cell: row["attempt_id"] for cell, row in found.items()} == expected
+        assert {cell: row.attempt_id for cell, row in found.items()} == expected
         for cell_id in ("a", "b"):
             assert self.store.row(cell_id) == found.get(cell_id)
 
     @invariant()
     def every_artifact_of_a_visible_row_verifies(self) -> None:
         for row in self.store.rows().values():
-            assert self.store.artifact(row, "a") == row["attempt_id"].encode()
+            assert self.store.artifact(row, "a") == row.attempt_id.encode()
             assert self.store.artifact(row, "b") == b""
 
     @invariant()
@@ -645,6 +646,7 @@ TWO_DRIVERS = """
 import json, sys, time
 from pathlib import Path
 from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 folder, me, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 store, won = Store.open(str(folder / "store")), 0
@@ -653,9 +655,9 @@ for turn in range(rounds):
     (folder / f"{turn}.{me}").touch()
     while not (folder / f"{turn}.{1 - me}").exists():
         time.sleep(0)
-    ours = {"status": "ok", "driver": me}
+    ours = Row(status="ok", extra={"driver": me})
     row = store.commit(attempt, ours, {"weights": attempt.attempt_id.encode()})
-    print(row["attempt_id"])
+    print(row.attempt_id)
 """
 
 
@@ -675,11 +677,11 @@ def test_two_drivers_that_commit_at_the_same_moment_see_one_row(tmp_path: Path) 
     first, second = (driver.communicate(timeout=120)[0].split() for driver in drivers)
     assert [driver.returncode for driver in drivers] == [0, 0]
     rows = store.rows()
-    assert [rows[f"cell{turn}"]["attempt_id"] for turn in range(rounds)] == first == second
+    assert [rows[f"cell{turn}"].attempt_id for turn in range(rounds)] == first == second
     assert len(store.blobs.names("rows/")) == len(rows) == rounds
-    assert {row["driver"] for row in rows.values()} == {0, 1}
+    assert {row.extra["driver"] for row in rows.values()} == {0, 1}
     for row in rows.values():
-        assert store.artifact(row, "weights") == row["attempt_id"].encode()
+        assert store.artifact(row, "weights") == row.attempt_id.encode()
 
 
 def test_the_home_of_nobody_is_refused() -> None:

@@ -14,7 +14,8 @@ from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.export.secrets import told, told_value
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Failure, Row
 
 _SHOWN = {metric.figure for metric in METRICS.values()}
 
@@ -71,51 +72,52 @@ def runs_of(store: Store) -> list[CellRun]:
 
 
 def _run(entry: Entry, seed: int, row: Row) -> CellRun:
-    ended_at = _seconds(row.get("committed_at"))
-    spent = sum(value for name, value in row["timing"].items() if name.endswith("_seconds"))
-    is_ok = row["status"] == OK
+    ended_at = _seconds(row.committed_at)
+    spent = sum(value for name, value in row.timing.items() if name.endswith("_seconds"))
+    is_ok = row.is_ok
     return CellRun(
         benchmark=told(entry.benchmark),
         model=told(entry.model),
         setting=told(entry.setting),
         method=told(entry.method),
         seed=seed,
-        cell_id=told(row["cell_id"]),
-        row_version=row["generation"],
+        cell_id=told(row.cell_id),
+        row_version=row.row_version,
         is_ok=is_ok,
         started_at=max(ended_at - spent, 0.0),
         ended_at=ended_at,
-        params=dict(_flat(row["spec"])),
+        params=dict(_flat(row.spec)),
         tags=_tags(entry, seed, row),
         metrics=_metrics(entry, seed, row),
-        phases=[_numbers(phase) for phase in row["phases"]],
+        phases=[_numbers(phase) for phase in row.phases],
         failure="" if is_ok else told(_failure(row)),
     )
 
 
 def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
-    resources = row.get("resources", {})
+    resources = row.resources
     tags = {
-        "cell_id": row["cell_id"],
-        "generation": row["generation"],
-        "status": row["status"],
+        "cell_id": row.cell_id,
+        "row_version": row.row_version,
+        "generation": row.row_version,  # its old name, for one release
+        "status": row.status,
         "benchmark": entry.benchmark,
         "model": entry.model,
         "setting": entry.setting,
         "method": entry.method,
-        "seed": row["seed"],
-        "attempts": row["attempts"],
-        "smoke": row["smoke"],
-        "device": resources.get("device"),
-        "device_type": resources.get("device_type"),
-        "workers": resources.get("workers"),
-        **{f"versions.{name}": value for name, value in row.get("versions", {}).items()},
+        "seed": row.seed,
+        "attempts": row.attempts,
+        "smoke": row.smoke,
+        "device": resources.device,
+        "device_type": resources.device_type,
+        "workers": resources.workers,
+        **{f"versions.{name}": value for name, value in row.versions.items()},
         "exported_by": f"lotus-ray {__version__}",
     }
     undefined = [
         f"{name}: {found[seed]}" for name, found in entry.undefined.items() if seed in found
     ]
-    if row["status"] != OK:
+    if not row.is_ok:
         tags["error"] = _failure(row).splitlines()[0]
     elif undefined:
         tags["undefined"] = "; ".join(undefined)
@@ -125,19 +127,19 @@ def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
 def _metrics(entry: Entry, seed: int, row: Row) -> dict[str, float]:
     """Return what was measured of a cell, what the report computes against gold included."""
     metrics = {name: values[seed] for name, values in entry.values.items() if seed in values}
-    for name, value in _numbers(row["metrics"]).items():
+    for name, value in _numbers(row.metrics).items():
         if name not in _SHOWN:
             metrics.setdefault(name, value)
     for name, of_seeds in entry.intervals.items():
         if seed in of_seeds:
             metrics[f"ci95/{name}/low"], metrics[f"ci95/{name}/high"] = of_seeds[seed]
-    counters = _numbers(row.get("counters", {}))
+    counters = _numbers(row.counters)
     return metrics | {f"counters/{name}": value for name, value in counters.items()}
 
 
 def _failure(row: Row) -> str:
-    error = row.get("error", {})
-    return f"{row['status']}: {error.get('type', '')}: {error.get('message', '')}"
+    error = row.error or Failure()
+    return f"{row.status}: {error.type}: {error.message}"
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -37,7 +37,7 @@ def draw(group: Group, store: Store) -> Drawing:
 def curves(row: Row) -> dict[int, Curve]:
     """Return the losses of a cell's phases, by their number of steps, the largest first."""
     found: dict[int, Curve] = {}
-    for number, phase in enumerate(row.get("phases", []), start=1):
+    for number, phase in enumerate(row.phases, start=1):
         if phase.get("loss") is not None:
             found.setdefault(phase.get("steps", 0), []).append((number, phase["loss"]))
     return dict(sorted(found.items(), reverse=True))

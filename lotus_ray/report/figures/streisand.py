@@ -19,7 +19,7 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import GREY
 from lotus_ray.report.figures.rows import put_rows, rows_of, say, why_none
 from lotus_ray.report.figures.sheet import EM, GAP, INK, TEXT, WIDTH, Drawing, number, place, sheet
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
 
 TITLE = "Streisand view: output entropy"
 FLOOR = 1e-10  # nats
@@ -60,7 +60,7 @@ def draw(group: Group, store: Store) -> Drawing:
 def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
     """Return log10 of the output entropies of one cell by role, or None where there are none."""
     row = entry.rows.get(seed)
-    if row is None or row["status"] != OK or SAMPLES not in row["artifacts"]:
+    if row is None or not row.is_ok or SAMPLES not in row.artifacts:
         return None
     try:
         content = store.artifact(row, SAMPLES)
@@ -87,10 +87,7 @@ def bins(known: list[np.ndarray]) -> np.ndarray:
 def _common_seed(group: Group) -> int | None:
     """Return the seed that most methods have a good row of; the first of several."""
     counts = Counter(
-        seed
-        for entry in group.entries
-        for seed, row in sorted(entry.rows.items())
-        if row["status"] == OK
+        seed for entry in group.entries for seed, row in sorted(entry.rows.items()) if row.is_ok
     )
     return min(counts, key=lambda seed: (-counts[seed], seed), default=None)
 

@@ -48,7 +48,7 @@ def noted(row: Row, note: str) -> dict[int, float]:
     """Return what the phases of a cell note, by epoch counted from 1."""
     return {
         epoch: phase[note]
-        for epoch, phase in enumerate(row.get("phases", []), start=1)
+        for epoch, phase in enumerate(row.phases, start=1)
         if phase.get(note) is not None
     }
 

@@ -104,7 +104,7 @@ def _seeds(entry: Entry | None, metric: str) -> Row:
         "values": {str(seed): value for seed, value in values.items()},
         "undefined": {str(seed): why for seed, why in undefined.items()},
         "failures": {str(s): why for s, why in entry.failures.items()} if entry else {},
-        "smoke": any(row.get("smoke") for row in entry.rows.values()) if entry else False,
+        "smoke": any(row.smoke for row in entry.rows.values()) if entry else False,
         "interval": interval(values.values()),
         "intervals": {str(seed): found for seed, found in intervals.items()},
     }

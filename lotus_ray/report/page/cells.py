@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lotus_ray.report.entries import Entry, Group
-from lotus_ray.store.results import OK, Row
+from lotus_ray.store.row import OK, Failure, Row
 
 _AGAINST_GOLD = ("jsd", "avg_gap", "jsd_x1e4")  # these are not part of the row
-_SIMPLE = ("counters", "resources", "versions", "bad_images")
-_HEADINGS = {"resources": "device", "bad_images": "bad images"}
-_RECORD = ("cell_id", "attempt_id", "attempts", "generation", "resumed_at_phase", "committed_at")
+_RECORD = ("cell_id", "attempt_id", "attempts", "row_version", "resumed_at_phase", "committed_at")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Cell:
 
 def anchor_of(row: Row) -> str:
     """Return what a link to the part of a cell names."""
-    return "cell-" + re.sub(r"[^A-Za-z0-9_-]", "_", str(row["cell_id"]))
+    return "cell-" + re.sub(r"[^A-Za-z0-9_-]", "_", row.cell_id)
 
 
 def cells_of(group: Group) -> list[Cell]:
@@ -62,42 +60,49 @@ def cells_of(group: Group) -> list[Cell]:
 
 
 def _cell(entry: Entry, seed: int, row: Row) -> Cell:
-    error = row.get("error", {})
+    error = row.error or Failure()
     found = {
         "metrics": _metrics(entry, seed, row),
-        "settings": _flat(row["spec"]),
-        "timing": [Fact(name, _number(value)) for name, value in row["timing"].items()],
-        **{_HEADINGS.get(name, name): _flat(row.get(name) or {}) for name in _SIMPLE},
-        "record": [Fact(name, _number(row[name])) for name in _RECORD if name in row]
-        + [Fact("phases", str(len(row.get("phases", []))))],
+        "settings": _flat(row.spec),
+        "timing": [Fact(name, _number(value)) for name, value in row.timing.items()],
+        "counters": _flat(row.counters),
+        "device": _flat(row.resources.to_json()),
+        "versions": _flat(row.versions),
+        "bad images": _flat(row.bad_images),
+        "record": _record(row),
         "artifacts": [
-            Fact(name, f"{kept['bytes']:,} bytes", kept["sha256"])
-            for name, kept in row.get("artifacts", {}).items()
+            Fact(name, f"{kept.bytes:,} bytes", kept.sha256) for name, kept in row.artifacts.items()
         ],
     }
     return Cell(
         anchor_of(row),
-        str(row["cell_id"]),
+        row.cell_id,
         entry.method,
         str(seed),
-        str(row["status"]),
-        str(row.get("committed_at", "")),
+        row.status,
+        row.committed_at or "",
         {heading: facts for heading, facts in found.items() if facts},
-        [str(note) for note in row.get("data_notes", [])],
-        _error(error),
-        str(error.get("traceback", "")),
+        list(row.data_notes),
+        ": ".join(filter(None, (error.type, error.message))),
+        error.traceback,
     )
 
 
+def _record(row: Row) -> list[Fact]:
+    values = {name: getattr(row, name) for name in _RECORD}
+    facts = [Fact(name, _number(value)) for name, value in values.items() if value is not None]
+    return [*facts, Fact("phases", str(len(row.phases)))]
+
+
 def _metrics(entry: Entry, seed: int, row: Row) -> list[Fact]:
-    intervals = row.get("intervals", {})
+    intervals = row.intervals
     facts = [
         Fact(
             name,
             _number(value),
-            _interval(intervals[name]) if name in intervals else row["undefined"].get(name, ""),
+            _interval(intervals[name]) if name in intervals else row.undefined.get(name, ""),
         )
-        for name, value in row["metrics"].items()
+        for name, value in row.metrics.items()
     ]
     for name in _AGAINST_GOLD:
         value = entry.values.get(name, {}).get(seed)
@@ -106,13 +111,8 @@ def _metrics(entry: Entry, seed: int, row: Row) -> list[Fact]:
     return facts
 
 
-def _interval(ends: list[float]) -> str:
+def _interval(ends: Sequence[float]) -> str:
     return "95 % over samples: " + " to ".join(_number(end) for end in ends)
-
-
-def _error(error: Mapping[str, Any]) -> str:
-    parts = [str(error[name]) for name in ("type", "message") if error.get(name)]
-    return ": ".join(parts)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[Fact]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lotus_ray.report.columns import IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry, groups, workers_of
-from lotus_ray.store.results import OK, Row
+from lotus_ray.store.results import Row
 
 _MOST = 12  # names of a kind
 
@@ -14,13 +14,13 @@ _MOST = 12  # names of a kind
 def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return names and values: cells, benchmarks, seeds, devices, versions, when."""
     rows = [row for entry in entries for row in entry.rows.values()]
-    done = sum(row["status"] == OK for row in rows)
+    done = sum(row.is_ok for row in rows)
     found = [
         ("cells", f"{done} done, {len(rows) - done} failed"),
         ("tables", str(len(groups(entries)))),
         ("benchmarks", _names(entry.benchmark for entry in entries)),
         ("models", _names(entry.model for entry in entries)),
-        ("seeds", _names(str(seed) for seed in sorted({row["seed"] for row in rows}))),
+        ("seeds", _names(str(seed) for seed in sorted({row.seed for row in rows}))),
         ("devices", _names(_device(row) for row in rows)),
         ("versions", _versions(rows)),
         ("committed", _when(rows)),
@@ -38,7 +38,7 @@ def legend() -> list[tuple[str, str, str]]:
 
 def smoke(entries: Iterable[Entry]) -> int:
     """Return how many cells saw a part of their samples only."""
-    return sum(bool(row.get("smoke")) for entry in entries for row in entry.rows.values())
+    return sum(bool(row.smoke) for entry in entries for row in entry.rows.values())
 
 
 def _names(values: Iterable[str]) -> str:
@@ -49,7 +49,7 @@ def _names(values: Iterable[str]) -> str:
 
 
 def _device(row: Row) -> str:
-    device = row.get("resources", {}).get("device")
+    device = row.resources.device
     return f"{workers_of(row)} × {device}" if device else ""
 
 
@@ -57,13 +57,13 @@ def _versions(rows: Sequence[Row]) -> str:
     """Return each package with all versions of it that rows name."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
-        for name, version in row.get("versions", {}).items():
+        for name, version in row.versions.items():
             found.setdefault(name, {})[str(version)] = None
     return "; ".join(f"{name} {_names(versions)}" for name, versions in found.items())
 
 
 def _when(rows: Sequence[Row]) -> str:
-    times = sorted(row["committed_at"] for row in rows if row.get("committed_at"))
+    times = sorted(row.committed_at for row in rows if row.committed_at)
     if not times:
         return ""
     first, last = (time.replace("T", " ").removesuffix("+00:00") for time in (times[0], times[-1]))

@@ -139,6 +139,7 @@ def test_a_run_reads_back_as_it_was_written(exported: tuple[Store, str]) -> None
     assert set(run.data.params) == set(cell.params)
     expected = {
         "cell_id": cell.cell_id,
+        "row_version": "0",
         "generation": "0",
         "status": "ok",
         "method": "LoTUS",
