@@ -8,13 +8,14 @@ import pytest
 from lotus_ray.base.errors import StoreError
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.store.results import Store, sealed
+from lotus_ray.store.row import Row
 from tests.stores import FIRST, LAST, commit
 
 
-def pair(store: Store) -> tuple[dict, dict]:  # type: ignore[type-arg]
+def pair(store: Store) -> tuple[Row, Row]:
     rows = [store.row(commit(store, "lotus", probs=LAST)), store.row(commit(store, "gold"))]
     assert None not in rows
-    return rows[0] or {}, rows[1] or {}
+    return rows[0] or Row(), rows[1] or Row()
 
 
 def kept(store: Store) -> list[str]:
@@ -38,8 +39,8 @@ def test_what_is_kept_goes_by_the_content_compared(store: Store) -> None:
     Comparisons(store).between(row, gold)
     Comparisons(store).between(gold, gold)
     assert len(kept(store)) == 2
-    other = store.row(commit(store, "finetune", probs=FIRST)) or {}
-    same = store.row(commit(store, "ssd", probs=LAST)) or {}
+    other = store.row(commit(store, "finetune", probs=FIRST)) or Row()
+    same = store.row(commit(store, "ssd", probs=LAST)) or Row()
     values = [Comparisons(store).between(found, gold) for found in (other, same)]
     assert len(kept(store)) == 3
     assert values[1] == Comparisons(store, afresh=True).between(row, gold)
