@@ -1,4 +1,4 @@
-"""The rows of the table, by the names that jobs use. One file a method."""
+"""The methods, by the names that jobs use. Each has a file of its own."""
 
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
@@ -29,6 +29,6 @@ METHODS: dict[str, type[Method]] = {
         Lotus,
     )
 }
-Salun.default_inner = Relabel  # the table's row; a job may name any other
+Salun.default_inner = Relabel  # as in the published tables; a job may name any other
 
 __all__ = ["METHODS"]

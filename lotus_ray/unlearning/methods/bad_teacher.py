@@ -1,4 +1,4 @@
-"""Bad Teacher: imitate a random network on the forget set and the original elsewhere."""
+"""Bad Teacher: imitate a random network on the forget set, and the original on the retain set."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from lotus_ray.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class BadTeacher(Method):
-    """Minimise KL(ỹ ‖ s(z_s)), ỹ = l·s(z_bad) + (1 − l)·s(z_orig) with l = 1 on forget rows.
+    """Minimise KL(ỹ ‖ s(z_s)) with ỹ = l·s(z_bad) + (1 − l)·s(z_orig).
 
-    Over D_f and a fixed random part of D_r, shuffled together; temperature 1. The bad teacher is a
-    randomly initialised network in eval mode, never a pretrained one.
+    l is 1 on forget rows and 0 on retain rows; s is the softmax at temperature 1. D_f and a fixed
+    random part of D_r are shuffled together. z_bad are logits of a randomly initialised network in
+    eval mode, never of a pretrained one.
 
     Args:
         epochs: passes over both sets.
@@ -31,7 +32,9 @@ class BadTeacher(Method):
         weight_decay: of Adam.
         retain_fraction: part of D_r that is used.
 
-    Source: Chundawat et al. 2023; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Chundawat et al. 2023; defaults of Spartalis et al. 2025. Deviation: KL is summed over
+    classes, where the authors' code averages it: a factor K that Adam all but cancels. The part of
+    D_r is drawn and rounded class by class, where theirs is drawn from all of it.
     """
 
     name: ClassVar[str] = "bad_teacher"
@@ -43,7 +46,7 @@ class BadTeacher(Method):
     retain_fraction: float = 0.3
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase an epoch."""
+        """Yield one phase per epoch."""
         optimizer = Adam(
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
@@ -60,10 +63,12 @@ class BadTeacher(Method):
 
 
 def _loss(problem: Problem, bad: LogitsCache) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return the loss; `bad` holds logits of forget rows."""
+
     def loss(model: nn.Module, batch: Batch) -> Tensor:
-        # Each cache knows its own part of the rows, and is asked for the others in vain.
+        # Each cache has NaN for the rows of the other, which are not selected.
         teacher = torch.where(batch.forget[:, None], bad(batch), problem.original_logits(batch))
-        wanted = functional.softmax(teacher, dim=1)
-        return batch.mean(kl_divergence(wanted, model(batch.images)))
+        targets = functional.softmax(teacher, dim=1)
+        return batch.mean(kl_divergence(targets, model(batch.images)))
 
     return loss

@@ -1,4 +1,4 @@
-"""Finetuning: go on training on the retain set and hope that the rest fades."""
+"""Finetuning: train on the retain set alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finetune(Method):
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
-        head_only: train nothing but the last linear layer, as a control.
+        head_only: True to train the last linear layer alone, as a control.
 
     Source: Golatkar et al. 2020; defaults of Spartalis et al. 2025. Deviation: none.
     """
@@ -39,7 +39,7 @@ class Finetune(Method):
     head_only: bool = False
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase an epoch."""
+        """Yield one phase per epoch."""
         if self.head_only:
             _freeze_all_but_head(problem.model)
         optimizer = SGD(
@@ -58,6 +58,7 @@ class Finetune(Method):
 
 
 def _freeze_all_but_head(model: nn.Module) -> None:
+    """Freeze all parameters but those of the last linear layer that the model registers."""
     model.requires_grad_(False)
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     layers[-1].requires_grad_(True)

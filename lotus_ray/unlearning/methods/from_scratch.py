@@ -1,4 +1,4 @@
-"""The recipe that trains the original and the gold standard: alike in all but the samples."""
+"""The recipe of the original and the gold standard. They differ in their samples alone."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from lotus_ray.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class FromScratch(Method):
-    """Cross-entropy with warm-up and decay of the learning rate, epoch by epoch.
+    """Minimise CE(f(x), y). The learning rate warms up, then decays, epoch by epoch.
 
     Args:
-        epochs: how many; 0 leaves the model as it is.
+        epochs: number of epochs; 0 leaves the model as it is.
         lr: the highest learning rate.
         momentum: of SGD.
         weight_decay: of either optimizer.
         batch_size: rows of a global batch.
         warmup_epochs: epochs in which the learning rate rises linearly to `lr`.
         optimizer: "sgd" or "adamw".
-        decay: "linear", to zero at the end; or "none".
-        patience: epochs without a lower loss on the unseen samples of the classes trained on,
-            after which training stops; the weights of the lowest loss are the result. 0 trains
-            all epochs and keeps the last.
-        crop_padding: black pixels around each training image, of which a crop of its own size is
-            taken at random in each epoch. Evaluation, teachers and methods that unlearn see
-            images as they are.
-        flip: whether half of the training images are mirrored, drawn anew in each epoch.
+        decay: "linear" or "none".
+        patience: stop after so many epochs without a lower loss, and restore the weights of the
+            lowest loss. The loss is that of unseen samples of the classes that are trained on.
+            0 trains all epochs and keeps the last weights.
+        crop_padding: pad each training image with so many black pixels on every side, and crop it
+            back at random, anew in each epoch. Evaluation, teachers and unlearning see images as
+            they are.
+        flip: True to mirror half of the training images, drawn anew in each epoch.
 
-    Source: Spartalis et al. 2025, recipes of the originals. Deviation: the rate falls to
-    1/(epochs − warm-up) of its height in the last epoch, and theirs to 0.
+    Source: Spartalis et al. 2025, recipes of the originals. Deviation: in the last epoch the rate
+    is `lr`/(epochs − warmup_epochs), and theirs is 0.
     """
 
     least_epochs: ClassVar[int] = 0
@@ -79,12 +79,19 @@ class FromScratch(Method):
     def train(
         self, problem: Problem, samples: SampleSet, training_seed: int | None = None
     ) -> Iterator[Phase[Batch]]:
-        """Yield the epochs that train `problem.model` on `samples` from its initial weights."""
+        """Yield the epochs that train `problem.model` on `samples`, from its initial weights.
+
+        Args:
+            problem: what to train.
+            samples: what to train on.
+            training_seed: of initial weights and order; default the problem's.
+        """
         seed = problem.seed if training_seed is None else training_seed
         problem.model.load_state_dict(problem.initial_model(seed).state_dict())
         optimizer = self._optimizer(problem.model)
-        watched = problem.unseen.of_classes_in(samples)  # a forgotten class would drown the rest
-        lowest, waited = math.inf, 0
+        # A class that is not trained on would outweigh the loss of the others.
+        watched = problem.unseen.of_classes_in(samples)
+        lowest, epochs_since = math.inf, 0
         for epoch in range(self.epochs):
             rate = self.learning_rate(epoch)
             for group in optimizer.param_groups:
@@ -98,11 +105,11 @@ class FromScratch(Method):
             if not self.patience:
                 continue
             loss = problem.loss(problem.model, watched)
-            waited += 1
+            epochs_since += 1
             if loss < lowest:
-                lowest, waited = loss, 0
+                lowest, epochs_since = loss, 0
                 problem.keep_weights()
-            if waited == self.patience:
+            if epochs_since == self.patience:
                 break
         problem.recall_weights()
 

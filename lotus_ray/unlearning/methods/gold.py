@@ -1,4 +1,4 @@
-"""Gold standard: a model that never saw the forget set."""
+"""Gold standard: a model that never sees the forget set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lotus_ray.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class Gold(FromScratch):
-    """Train on all but the forget set, by the recipe and the seed of the original.
+    """Train on all samples but the forget set, with the recipe and the seed of the original.
 
     Args:
-        training_seed: another seed for weights and order, for a second gold standard that shows
-            how far two honest ones differ; None takes the original's.
+        training_seed: another seed of weights and order. A second gold standard shows how far two
+            of them differ. None takes the original's.
 
-    Source: the control row of every table that has one. Deviation: none.
+    Source: Spartalis et al. 2025, the row Gold Std; recipe and its deviation: see `FromScratch`.
     """
 
     name: ClassVar[str] = "gold"
@@ -28,7 +28,7 @@ class Gold(FromScratch):
     training_seed: int | None = None
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase an epoch."""
+        """Yield one phase per epoch."""
         yield from self.train(
             problem, problem.retain.union(problem.other_train), self.training_seed
         )

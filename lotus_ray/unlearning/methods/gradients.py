@@ -1,4 +1,4 @@
-"""Gradients of the cross-entropy in eval mode, for methods that weigh parameters by them."""
+"""Gradients of the cross-entropy in eval mode, which say how much each weight matters."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from lotus_ray.unlearning.problem import Problem
 
 
 def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
-    """Compute this worker's share of the gradient of the mean CE over a global batch.
+    """Compute this worker's share of ∇CE, the gradient of the mean CE over a global batch.
 
     Args:
-        problem: its model is put in eval mode, so that statistics and dropout play no part.
+        problem: its model is put in eval mode: no batch statistics, no dropout.
         batch: this worker's rows.
 
     Returns:
-        One tensor a parameter, in the order of `problem.model.parameters()`; the sum over
-        workers is the gradient.
+        One tensor per parameter, in the order and shapes of `problem.model.parameters()`. The sum
+        over workers is the gradient.
+
+    Raises:
+        RuntimeError: a parameter takes no part in the output, as in googlenet and inception_v3.
     """
     model = problem.model.eval()
     loss = batch.mean(cross_entropy(model(batch.images), batch.labels))

@@ -22,22 +22,24 @@ STOP_AT = -0.01  # of forget accuracy minus unseen accuracy
 
 @dataclass(frozen=True)
 class Lotus(Method):
-    """Distil the original into the student, smoothing its forget-set outputs by τ_d.
+    """Minimise −mean Σ_j t_j · log s(z_s)_j over D_f and a fixed random part of D_r.
 
-    Once an epoch τ_d = exp(α·(Acc(student, D_f) − Acc(original, D_u))), from unrounded
-    accuracies; training stops when the difference is at most −0.01. L = −mean Σ target · log s(z_s)
-    over D_f and a fixed random part of D_r; see `targets`.
+    The targets t are the original's outputs; on forget rows they are smoothed at temperature
+    τ_d = exp(α·(Acc(student, D_f) − Acc(original, D_u))): see `targets`. τ_d is computed before
+    each epoch. Training stops when the difference of accuracies is at most −0.01.
 
     Args:
-        epochs: at most so many.
+        epochs: the most epochs.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
-        alpha: α, how strongly the accuracy difference sets the temperature.
+        alpha: α, how strongly the difference of accuracies changes the temperature.
         retain_fraction: part of D_r that is used.
         variant: "gumbel", or "softmax" for the ablation without noise.
-        class_unlearning: take Acc(original, D_u) as 0, where whole classes are forgotten.
+        class_unlearning: True to take Acc(original, D_u) as 0, if whole classes are forgotten.
 
-    Source: Spartalis et al. 2025. Deviation: none.
+    Source: Spartalis et al. 2025 (LoTUS). Deviation: accuracies are not rounded, where the
+    authors' code rounds them to two decimals. The part of D_r is drawn and rounded class by class:
+    a class with one retain sample gives none.
     """
 
     name: ClassVar[str] = "lotus"
@@ -57,11 +59,11 @@ class Lotus(Method):
             raise MethodError(f"variant '{self.variant}' is neither gumbel nor softmax")
 
     def temperature(self, forget_accuracy: float, unseen_accuracy: float) -> float:
-        """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy))."""
+        """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy)), for accuracies in [0, 1]."""
         return math.exp(self.alpha * (forget_accuracy - unseen_accuracy))
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase an epoch until the student is as inaccurate as on unseen images."""
+        """Yield one phase per epoch, until forgotten images are answered worse than unseen ones."""
         optimizer = AdamW(
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
@@ -71,7 +73,7 @@ class Lotus(Method):
         if not self.class_unlearning:
             unseen_accuracy = problem.accuracy(problem.original, problem.calibration)
         for epoch in range(self.epochs):
-            # The student starts as the original, whose logits are known.
+            # The student starts as the original, whose logits are cached.
             student = problem.model if epoch else problem.original
             forget_accuracy = problem.accuracy(student, problem.forget)
             if forget_accuracy - unseen_accuracy <= STOP_AT:
@@ -90,14 +92,14 @@ class Lotus(Method):
 
 
 def targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor) -> Tensor:
-    """Return what the student should answer.
+    """Compute the targets of the student.
 
-    Forget rows: Gumbel-softmax of the teacher's logits at temperature τ_d. Retain rows: a one-hot
-    sample of the teacher's distribution (its limit as τ → 0⁺).
+    Forget rows: the Gumbel-softmax of z_t at temperature τ_d. Retain rows: a one-hot sample of
+    s(z_t), the limit of the Gumbel-softmax as τ → 0⁺.
 
     Args:
         teacher_logits: z_t, float [N, C].
-        forget: bool [N].
+        forget: bool [N], True for forget rows.
         tau: τ_d.
         uniform: noise, float64 [N, C] in (0, 1).
 
@@ -112,21 +114,21 @@ def targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor)
 
 
 def softmax_targets(teacher_logits: Tensor, forget: Tensor, tau: float, uniform: Tensor) -> Tensor:
-    """Return `targets` without noise: softmax at τ_d on forget rows, the argmax on retain rows.
+    """Compute `targets` without noise: softmax at τ_d on forget rows, argmax on retain rows.
 
     Args:
         teacher_logits: z_t, float [N, C].
-        forget: bool [N].
+        forget: bool [N], True for forget rows.
         tau: τ_d.
-        uniform: not used.
+        uniform: float64 [N, C]; only its shape is used.
 
     Returns:
         float [N, C], row-stochastic.
 
     Source: Spartalis et al. 2025, the ablation of Gumbel-softmax. Deviation: none.
     """
-    still = torch.full_like(uniform, 0.5)  # equal noise in every class leaves a softmax as it is
-    return targets(teacher_logits, forget, tau, still)
+    equal = torch.full_like(uniform, 0.5)  # equal noise in every class changes no softmax
+    return targets(teacher_logits, forget, tau, equal)
 
 
 Targets = Callable[[Tensor, Tensor, float, Tensor], Tensor]
@@ -138,7 +140,8 @@ def _loss(
 ) -> Callable[[nn.Module, Batch], Tensor]:
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         uniform = problem.uniform(batch, problem.num_classes, "lotus", epoch)
-        wanted = targets_of(problem.original_logits(batch), batch.forget, tau, uniform)
-        return batch.mean(soft_cross_entropy(model(batch.images), wanted))
+        teacher = problem.original_logits(batch)
+        student_targets = targets_of(teacher, batch.forget, tau, uniform)
+        return batch.mean(soft_cross_entropy(model(batch.images), student_targets))
 
     return loss

@@ -20,21 +20,25 @@ Pair = tuple[Batch, Batch]
 
 @dataclass(frozen=True)
 class NegGradPlus(Method):
-    """Minimise a·CE(B_r) − (1 − a)·CE(B_f) over pairs of batches, D_f cycled along D_r.
+    """Minimise a·CE(B_r) − (1 − a)·CE(B_f), one step for each pair of batches.
+
+    D_f is repeated until every batch of D_r has had a batch of D_f beside it.
 
     Args:
         epochs: passes over the retain set.
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
-        retain_weight: a; nearer to 1 for large sets (.9999).
+        retain_weight: a; closer to 1 for large sets (.9999).
 
-    Source: Kurmanji et al. 2023; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Kurmanji et al. 2023; defaults of Spartalis et al. 2025. Deviation: each epoch starts a
+    new cycle over D_f, and each pass over D_f has an order of its own. The code of the comparison
+    flips the gradient before `backward`, and so trains on D_f; this one does not.
     """
 
     name: ClassVar[str] = "neggrad_plus"
     label: ClassVar[str] = "NegGrad+"
-    version: ClassVar[int] = 2  # the cycle begins anew each epoch, so that a run can restart there
+    version: ClassVar[int] = 2  # each epoch starts a new cycle, so that a run can restart there
 
     epochs: int = 10
     lr: float = 1e-3
@@ -43,7 +47,7 @@ class NegGradPlus(Method):
     retain_weight: float = 0.95
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
-        """Yield one phase an epoch."""
+        """Yield one phase per epoch."""
         optimizer = SGD(
             problem.model.parameters(),
             lr=self.lr,
@@ -61,7 +65,7 @@ class NegGradPlus(Method):
 
 
 def _cycle(problem: Problem, epoch: int) -> Iterator[Batch]:
-    """Yield batches of the forget set for ever, each pass in a new order."""
+    """Yield batches of the forget set without end, each pass in a new order."""
     for turn in count():
         yield from problem.forget.shuffled(problem.batch_size, "neggrad_plus forget", epoch, turn)
 

@@ -1,4 +1,4 @@
-"""Original: the model before unlearning, the row that every other row starts from."""
+"""Original: the model before unlearning. Every other method starts from it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lotus_ray.unlearning.problem import Problem
 class Original(FromScratch):
     """Train on all training samples; with `epochs=0`, keep the given weights.
 
-    Source: the control row of every table. Deviation: none.
+    Source: Spartalis et al. 2025, the row Original; recipe and its deviation: see `FromScratch`.
     """
 
     name: ClassVar[str] = "original"
     label: ClassVar[str] = "Original"
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase an epoch."""
+        """Yield one phase per epoch."""
         if self.epochs:
             yield from self.train(
                 problem, problem.forget.union(problem.retain).union(problem.other_train)

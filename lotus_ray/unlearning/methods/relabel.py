@@ -1,4 +1,4 @@
-"""Rnd Labeling: teach the forget set wrong labels, then the retain set its own."""
+"""Rnd Labeling: train the forget set on wrong labels, then the retain set on its own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from lotus_ray.unlearning.problem import Problem
 class Relabel(Method):
     """Minimise CE(f(x), ỹ) over D_f, then CE(f(x), y) over D_r, each epoch.
 
-    ỹ is redrawn each epoch, uniformly from the K − 1 wrong classes, keyed by (seed, epoch,
-    sample id).
+    ỹ is uniform over the K − 1 wrong classes. (seed, epoch, sample id) decide it.
 
     Args:
-        epochs: each is a pass over the forget set and one over the retain set.
+        epochs: each is a pass over D_f and a pass over D_r.
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
@@ -41,7 +40,7 @@ class Relabel(Method):
     weight_decay: float = 5e-4
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield two phases an epoch: forget set, retain set."""
+        """Yield two phases per epoch: forget set, retain set."""
         optimizer = SGD(
             problem.model.parameters(),
             lr=self.lr,

@@ -1,4 +1,4 @@
-"""SalUn: let another method move only the weights that matter most to the forget set."""
+"""SalUn: let another method change only the weights that matter most to the forget set."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from lotus_ray.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class Salun(Method):
-    """Run an inner method in which weights outside the mask do not move at all.
+    """Run an inner method in which weights outside the mask keep the original's values.
 
-    The mask holds the top `density` of |Σ_batches ∇CE(D_f)| over all parameters together, from the
-    original in eval mode. After each step, and each edit of the inner method, the other weights
-    get the original's values back: neither gradient, momentum nor weight decay moves them.
+    The mask holds the `density` of all weights with the largest |Σ_batches ∇CE(D_f)|, at the
+    original in eval mode. After each step, and after each edit of the inner method, all other
+    weights are restored.
 
     Args:
-        density: part of the weights that may move: .1 in the paper's comparison, .5 the authors'.
-        inner: the method that trains; Rnd Labeling in the table.
+        density: part of the weights that may change: .1 in the comparison, .5 by the authors.
+        inner: the method that trains; Rnd Labeling in the published tables.
 
-    Source: Fan et al. 2024; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Fan et al. 2024; defaults of Spartalis et al. 2025. Deviation: weights outside the mask
+    do not move at all; masking the gradient alone lets momentum and weight decay move them.
     """
 
     name: ClassVar[str] = "salun"
@@ -39,7 +40,7 @@ class Salun(Method):
     inner: Method = field(default_factory=lambda: Salun.default_inner())
 
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
-        """Yield the phases of the inner method."""
+        """Yield the phases of the inner method, with masked optimizers."""
         masks = saliency_masks(problem, self.density)
         originals = list(problem.original.parameters())
         hooked: set[int] = set()
@@ -52,7 +53,7 @@ class Salun(Method):
                     torch.where(mask, value, original, out=value)
 
         for phase in self.inner.phases(problem):
-            restore()  # what the inner method edits between phases
+            restore()  # the inner method may have edited weights
             if id(phase.optimizer) not in hooked:
                 phase.optimizer.register_step_post_hook(restore)
                 hooked.add(id(phase.optimizer))
@@ -64,12 +65,12 @@ def saliency_masks(problem: Problem, density: float) -> list[Tensor]:
     """Select the weights with the largest |Σ_batches ∇CE(D_f)|.
 
     Args:
-        problem: its model has the original's weights.
-        density: part of all weights, of all parameters together.
+        problem: its model has the original's weights, and is put in eval mode.
+        density: part of all weights, over all parameters together.
 
     Returns:
-        bool tensors in the order and shapes of the parameters; exactly round(density · weights)
-        entries are true, the first ones where several are equal.
+        bool tensors in the order and shapes of the parameters. Exactly round(density · weights)
+        entries are True; of equal values the first ones.
 
     Source: Fan et al. 2024, eq. 4. Deviation: none.
     """

@@ -20,19 +20,23 @@ from lotus_ray.unlearning.problem import Problem
 class Scrub(Method):
     """Alternate a max pass over D_f and a min pass over D_r.
 
-    In the first `msteps` epochs: L = −T²·KL(p_t ‖ p_s) over D_f. In every epoch, then:
-    L = γ·CE + α·T²·KL(p_t ‖ p_s) over D_r. p = s(z / T); the teacher is the original.
+    Max pass, in the first `msteps` epochs: minimise −T²·KL(p_t ‖ p_s) over D_f. Min pass, in every
+    epoch: minimise γ·CE + α·T²·KL(p_t ‖ p_s) over D_r. p = s(z / T); the teacher t is the original.
+    In the first max step student and teacher agree, so the gradient is 0 (but for batch
+    normalisation): Adam turns the weight decay into a step of −lr·sign(θ) for almost all weights.
 
     Args:
-        epochs: how many.
-        msteps: epochs with a max pass; 3 of 10, 2 of 3.
+        epochs: number of epochs.
+        msteps: epochs with a max pass: 3 of 10, or 2 of 3.
         lr: learning rate of Adam.
-        weight_decay: of Adam.
+        weight_decay: of Adam, in both passes.
         temperature: T.
         gamma: γ.
         alpha: α.
 
-    Source: Kurmanji et al. 2023; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Kurmanji et al. 2023 (SCRUB, without rewinding); defaults of Spartalis et al. 2025.
+    Deviation: the learning rate does not decay, where the authors' code has `lr_decay`. The code of
+    the comparison trains a copy and returns the original unchanged; this one does not.
     """
 
     name: ClassVar[str] = "scrub"
@@ -47,7 +51,7 @@ class Scrub(Method):
     alpha: float = 0.5
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield a max phase (in the first epochs) and a min phase an epoch."""
+        """Yield a min phase per epoch, and a max phase before it in the first epochs."""
         problem.original_logits.compute_missing(problem.forget.union(problem.retain))
         optimizer = Adam(
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True

@@ -1,4 +1,4 @@
-"""The largest entries of many tensors together, by counting: nothing is sorted or joined."""
+"""The largest entries of many tensors together. Nothing is sorted or joined."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_AT_A_TIME = 1 << 20  # entries
+_ENTRIES_AT_A_TIME = 1 << 20
 _BINS_BITS = 16
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a float
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def largest(values: Sequence[Tensor], count: int) -> list[Tensor]:
     """Select the `count` largest entries of all tensors together.
 
     Args:
-        values: float tensors of one dtype, no entry negative.
-        count: how many, up to the number of all entries.
+        values: float tensors of one dtype, without negative entries.
+        count: number of entries to select, from 0 to all.
 
     Returns:
-        bool tensors in the shapes of `values`; exactly `count` entries are true, the first ones
-        where several are equal.
+        bool tensors in the shapes of `values`. Exactly `count` entries are True; of equal values
+        the first ones.
 
-    Source: radix selection. The bits of a float that is not negative, read as an integer, are
-    ordered as the floats are: a histogram of the leading ones finds the bin of the threshold.
-    Deviation: none.
+    Source: radix selection. The bits of non-negative floats, read as integers, have the order of
+    the floats: a histogram of the leading bits finds the bin of the threshold. Deviation: none.
     """
     if not count:
         return [torch.zeros_like(value, dtype=torch.bool) for value in values]
@@ -43,19 +42,19 @@ def largest(values: Sequence[Tensor], count: int) -> list[Tensor]:
 
 
 def _nth_largest(bits: Sequence[Tensor], n: int) -> Tensor:
-    """Return the n-th largest of some integers, none of them negative: tensors [m_i] -> []."""
+    """Return the n-th largest, int [], of non-negative integers: tensors [m_i]."""
     shift = 8 * bits[0].itemsize - _BINS_BITS
     histogram = sum(
         torch.bincount(part >> shift, minlength=1 << _BINS_BITS) for part in _parts(bits)
     )
     assert isinstance(histogram, Tensor)
     at_least = histogram.flip(0).cumsum(0).flip(0)  # entries in a bin or a higher one
-    place = int((at_least >= n).nonzero()[-1])
-    candidates = torch.cat([part[(part >> shift) == place] for part in _parts(bits)])
-    higher = int(at_least[place]) - len(candidates)
+    threshold_bin = int((at_least >= n).nonzero()[-1])
+    candidates = torch.cat([part[(part >> shift) == threshold_bin] for part in _parts(bits)])
+    higher = int(at_least[threshold_bin]) - len(candidates)
     return candidates.kthvalue(len(candidates) - (n - higher) + 1).values
 
 
 def _parts(bits: Sequence[Tensor]) -> Iterator[Tensor]:
     for flat in bits:
-        yield from torch.split(flat, _AT_A_TIME)
+        yield from torch.split(flat, _ENTRIES_AT_A_TIME)

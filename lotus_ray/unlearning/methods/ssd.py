@@ -1,4 +1,4 @@
-"""SSD: dampen, once, the weights that matter more to the forget set than to all of the data."""
+"""SSD: dampen, once, the weights that matter more to the forget set than to all samples."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ ROWS_AT_A_TIME = 16  # per-sample gradients are as large as the model, each
 
 @dataclass(frozen=True)
 class Ssd(Method):
-    """Where I_f > α·I_D: θ ← θ·min(λ·I_D / I_f, 1). One edit of the weights, no gradient step.
+    """Where I_f > α·I_D, set θ ← θ·min(λ·I_D / I_f, 1). One edit of the weights, no gradient step.
 
-    I is the mean of squared gradients of CE in eval mode, over D_f and over D = D_f ∪ D_r.
+    I_f and I_D are the importance of each weight: the mean of squared gradients of CE in eval mode,
+    over D_f and over D = D_f ∪ D_r.
 
     Args:
-        alpha: α, how much more a weight must matter to the forget set.
+        alpha: α, how much more a weight must matter to D_f than to D.
         dampening: λ.
-        importance: "batch" squares the mean gradient of each batch, as the authors do; "sample"
-            squares each sample's gradient, and so does not depend on the batch size.
+        importance: "batch" squares the mean gradient of each batch, as the authors do. "sample"
+            squares the gradient of each sample, and does not depend on the batch size.
 
-    Source: Foster et al. 2024; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Foster et al. 2024 (SSD); defaults of Spartalis et al. 2025. Deviation: with "batch",
+    batches of D mix forget and retain rows, whose gradients partly cancel: more weights are
+    selected than by the authors' code, whose batches hold rows of one kind.
     """
 
     name: ClassVar[str] = "ssd"
@@ -50,24 +53,24 @@ class Ssd(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Edit the weights and yield nothing."""
         measure = _batch_importance if self.importance == "batch" else _sample_importance
-        everything = measure(problem, problem.forget.union(problem.retain))
-        forgotten = measure(problem, problem.forget)
+        of_all = measure(problem, problem.forget.union(problem.retain))
+        of_forget = measure(problem, problem.forget)
         with torch.no_grad():
-            for parameter, ours, all_ in zip(
-                problem.model.parameters(), forgotten, everything, strict=True
+            for parameter, forget_importance, importance in zip(
+                problem.model.parameters(), of_forget, of_all, strict=True
             ):
-                parameter.mul_(self.factor(ours, all_))
+                parameter.mul_(self.factor(forget_importance, importance))
         yield from ()
 
     def factor(self, forget_importance: Tensor, importance: Tensor) -> Tensor:
-        """Return what each weight is multiplied by: 1 where it is not selected."""
+        """Return the factor of each weight: 1 if the weight is not selected."""
         selected = forget_importance > self.alpha * importance
         ratio = (self.dampening * importance / forget_importance).clamp_max(1)
         return torch.where(selected, ratio, torch.ones_like(ratio))
 
 
 def _batch_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
-    """Return the mean over global batches of the squared mean gradient, by parameter."""
+    """Return the mean over global batches of the squared mean gradient, for each parameter."""
     total = [torch.zeros_like(value) for value in problem.model.parameters()]
     batches = 0
     for batch in samples.shuffled(problem.batch_size, "ssd"):
@@ -79,7 +82,7 @@ def _batch_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
 
 
 def _sample_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
-    """Return the mean over samples of the squared gradient, by parameter."""
+    """Return the mean over samples of the squared gradient, for each parameter."""
     model = problem.model.eval()
     state = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
@@ -93,7 +96,7 @@ def _sample_importance(problem: Problem, samples: SampleSet) -> list[Tensor]:
     for batch in samples:
         for start in range(0, len(batch.rows), ROWS_AT_A_TIME):
             part = slice(start, start + ROWS_AT_A_TIME)
-            found = gradients(state, batch.images[part], batch.labels[part])
-            for name, rows in found.items():
+            by_name = gradients(state, batch.images[part], batch.labels[part])
+            for name, rows in by_name.items():
                 total[name] += rows.square().sum(dim=0)
     return [problem.workers.sum(value) / len(samples) for value in total.values()]

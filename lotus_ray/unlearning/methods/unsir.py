@@ -1,4 +1,4 @@
-"""UNSIR: learn noise that the model finds unlike the forget set, train on it, then repair."""
+"""UNSIR: learn noise that the model answers unlike the forget set, train on it, then repair."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ Pair = tuple[Batch, Batch]  # forget rows, and as many retain rows
 
 @dataclass(frozen=True)
 class Unsir(Method):
-    """Impair with error-maximising noise, repair on a part of the retain set; each epoch.
+    """In each epoch, impair with noise, then repair on a part of the retain set.
 
-    Impair, for each batch of D_f and as many retain rows: noise images take `noise_steps` Adam
-    steps that maximise MSE(f(noise), f(x_f)) with the model in eval mode, clamped to valid pixels;
-    then one step on CE(f(noise), y_r) + CE(f(x_r), y_r). Repair: CE on the retain subset.
+    Impair: for each batch of D_f and as many retain rows, noise images take `noise_steps` Adam
+    steps that maximise MSE(f(noise), f(x_f)), with the model in eval mode and pixels clamped to
+    their valid range. Then the model takes one step on CE(f(noise), y_r) + CE(f(x_r), y_r).
+    Repair: CE(f(x_r), y_r) on the part of D_r.
 
     Args:
-        epochs: each is one impair and one repair pass.
+        epochs: each is one impair pass and one repair pass.
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
-        retain_per_class: at most so many retain samples of a class (1000 on CIFAR-10, 100 on
-            CIFAR-100 and Tiny-ImageNet).
-        noise_steps: Adam steps a batch of noise.
-        noise_lr: learning rate of those.
+        retain_per_class: the most retain samples of a class that are used: 1000 on CIFAR-10, 100
+            on CIFAR-100 and Tiny-ImageNet.
+        noise_steps: Adam steps for each batch of noise.
+        noise_lr: learning rate of those steps.
 
-    Source: Tarun et al. 2023; defaults of Spartalis et al. 2025. Deviation: none.
+    Source: Tarun et al. 2023, in the variant of the MUFAC benchmark (Choi & Na 2023); defaults of
+    Spartalis et al. 2025. Deviation: Tarun et al. learn noise for a class and its label, this
+    variant learns noise for each batch of samples. Noise takes five steps, where the code of the
+    comparison takes one. If D_f is larger than the part of D_r, retain samples repeat, and copies
+    of one sample may share a batch.
     """
 
     name: ClassVar[str] = "unsir"
@@ -51,7 +56,7 @@ class Unsir(Method):
     noise_lr: float = 0.01
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair] | Phase[Batch]]:
-        """Yield two phases an epoch: impair, repair."""
+        """Yield two phases per epoch: impair, repair."""
         optimizer = SGD(
             problem.model.parameters(),
             lr=self.lr,
@@ -79,7 +84,7 @@ class Unsir(Method):
             )
 
     def noise(self, problem: Problem, batch: Batch, epoch: int) -> Tensor:
-        """Return images [N, 3, H, W] that the model answers as unlike `batch` as it learned to."""
+        """Return noise images [N, 3, H, W] whose logits are far from those of `batch`."""
         low, high = problem.pixel_range
         uniform = problem.uniform(batch, batch.images[0].numel(), self.name, epoch)
         normal = torch.erfinv(2 * uniform - 1) * 2**0.5
