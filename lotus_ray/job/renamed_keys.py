@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lotus_ray.base.errors import JobError
-from lotus_ray.job.yaml_document import Document, dotted
+from lotus_ray.job.yaml_document import Document
+from lotus_ray.job.yaml_values import dotted
 
 # Both names work for one release; then the entry moves to REMOVED.
 RENAMED = {("resources", "lanes_at_once"): ("resources", "trials_at_once")}

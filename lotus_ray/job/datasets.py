@@ -1,0 +1,75 @@
+"""Where the data of a job are: prepared folders, embedded images, or files read in place."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lotus_ray.base.errors import DataError
+from lotus_ray.data.prepared.check import verify
+from lotus_ray.data.prepared.external import DATASET, read_external
+from lotus_ray.data.prepared.manifest import FORMAT, Columns, Manifest, read_manifest
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.schema.dataset import DatasetJob, ParquetFiles
+
+
+def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
+    """Return the manifest of every data set of a job.
+
+    Args:
+        loaded: the job.
+        embedded: the folder in which embedded images are prepared, and manifests of files that
+            are read in place.
+
+    Raises:
+        DataError: a data set, or its calibration set, is missing or damaged.
+    """
+    manifests = []
+    for dataset in loaded.job.grid.datasets:
+        check_here(dataset)
+        if dataset.parquet is not None:
+            manifest = _read_in_place(dataset.parquet, embedded)
+        elif dataset.manifest is not None:
+            manifest = verify(read_manifest(Path(dataset.manifest)))
+        else:
+            source = dataset.source or ""
+            # The format is in the name: a store outlives the version that made it.
+            manifest = prepare(SOURCES[source], embedded / f"{source}-{FORMAT}")
+        if dataset.calibration:
+            verify(read_manifest(Path(dataset.calibration.manifest)))
+        manifests.append(manifest)
+    return manifests
+
+
+def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
+    """Write the manifest of files that stay where they are."""
+    key = hashlib.sha256(files.model_dump_json().encode()).hexdigest()[:12]
+    return read_external(
+        {TRAIN: files.train, HELDOUT: files.heldout},
+        Columns(files.image, files.label, sample_id=None),
+        files.classes,
+        folder / f"{DATASET}-{key}",
+    )
+
+
+def absent_folder(dataset: DatasetJob) -> Path | None:
+    """Return the folder of prepared data that a data set needs and that is not here, or None."""
+    names = [dataset.manifest, dataset.calibration.manifest if dataset.calibration else None]
+    folders = [Path(name) for name in names if name is not None]
+    return next((folder for folder in folders if not folder.exists()), None)
+
+
+def check_here(dataset: DatasetJob) -> None:
+    """Raise DataError if the prepared data of a data set are not here at all."""
+    folder = absent_folder(dataset)
+    if folder is None:
+        return
+    is_main = str(folder) == str(Path(dataset.manifest or ""))
+    source = (dataset.source if is_main else None) or "SOURCE"
+    raise DataError(
+        f"the data of {dataset.name} are not here",
+        where=str(folder),
+        next_command=prepare_command(source, folder),
+    )

@@ -1,0 +1,77 @@
+"""Files that extend others: `extends: shared/table.yaml`, or a list of which the later ones win.
+
+What a file says itself wins over all of them. Mappings are merged key by key; anything else is
+replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lotus_ray.base.errors import JobError
+from lotus_ray.job.yaml_document import EXTENDS, Document
+
+MAX_FILES = 50
+
+
+def read_document(
+    path: Path, on_read: Callable[[Document], object] = lambda document: None
+) -> Document:
+    """Read a file and the files that it extends.
+
+    Args:
+        path: the file.
+        on_read: called with the document of each file before it is merged with others.
+
+    Raises:
+        JobError: a file is missing, unreadable or no YAML, or extends itself.
+    """
+    return _read(path, on_read, above=(), files=[], where=str(path))
+
+
+def _read(
+    path: Path,
+    on_read: Callable[[Document], object],
+    above: tuple[Path, ...],
+    files: list[Path],
+    where: str,
+) -> Document:
+    """Read one file below those that extend it. `files` counts all; `where` names the file."""
+    files.append(path)
+    try:
+        document = Document(str(path), path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise JobError(
+            f"the job file cannot be read: {reason}",
+            where=where,
+            next_command=f"ls {path.parent}",
+        ) from error
+    above = (*above, _resolved(path, where))
+    on_read(document)
+    for name in _bases(document):
+        base = Path(path.parent, name)
+        where = f"{document.where((EXTENDS,))}: {base}"
+        if _resolved(base, where) in above or len(files) > MAX_FILES:
+            raise JobError("a file extends itself, or too many others", where=where)
+        document.merge(_read(base, on_read, above, files, where))
+    return document
+
+
+def _bases(document: Document) -> list[str]:
+    """Take out the names of the files that a document extends, the strongest first."""
+    if not isinstance(document.values, dict) or EXTENDS not in document.values:
+        return []
+    value = document.values.pop(EXTENDS) or []
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise JobError("extends is a file name or a list of them", where=document.where((EXTENDS,)))
+    return names[::-1]
+
+
+def _resolved(path: Path, where: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise JobError(f"the path leads nowhere: {error}", where=where) from error

@@ -1,0 +1,135 @@
+"""A data set of a job: where its images are, which to forget, and how pixels are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt, StrictStr, model_validator
+
+from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.job.schema.fields import AboveZero, Positive, Strict
+
+
+class ForgetSet(Strict):
+    """Which training samples to forget: exactly one of these."""
+
+    fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
+    per_class: Positive | None = Field(None, description="this many samples of every class")
+    classes: list[StrictStr | StrictInt] | None = Field(
+        None, min_length=1, description="whole classes by name"
+    )
+    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ForgetSet:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of fraction, per_class, classes, ids")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return the name of the setting in reports."""
+        if self.fraction is not None:
+            return f"instance_{self.fraction * 100:g}pct"
+        if self.per_class is not None:
+            return f"instance_{self.per_class}perclass"
+        if self.classes is not None:
+            return "class_" + "_".join(str(name) for name in self.classes)
+        return f"ids_{Path(self.ids or '').stem}"
+
+
+class RetainSet(Strict):
+    """Which of the other training samples methods may use: all, or one of these."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
+    per_class: Positive | None = None  # this many samples of every class
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> RetainSet:
+        if self.fraction is not None and self.per_class is not None:
+            raise ValueError("give either fraction or per_class")
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Return what the name of the setting in reports ends with."""
+        if self.fraction is not None:
+            return f"_retain{self.fraction * 100:g}pct"
+        return "" if self.per_class is None else f"_retain{self.per_class}"
+
+
+class CalibrationSet(Strict):
+    """Images that LoTUS measures its uncertainty on, in place of the unseen set."""
+
+    manifest: str = Field(
+        description="folder from `lotus-ray prepare`; its classes have the names of the data set's"
+    )
+
+
+class ParquetFiles(Strict):
+    """Parquet files that are read where they are: addresses, folders or patterns with *."""
+
+    train: list[str] = Field(min_length=1, description="on a disk, s3://, gs:// or hf://")
+    heldout: list[str] = Field(min_length=1)
+    image: str = Field("image", description="column: a struct with bytes")
+    label: str = Field("label", description="column: integers from 0 on")
+    classes: list[str] | None = Field(None, description="default the names in the files")
+
+
+class DatasetJob(Strict):
+    """One data set: embedded (`source`), prepared (`manifest`) or your own files (`parquet`)."""
+
+    name: str = Field(description="benchmark name in reports, such as CIFAR-10")
+    source: str | None = Field(None, description="see `lotus-ray list datasets`")
+    manifest: str | None = Field(
+        None, description="folder from `lotus-ray prepare`; an embedded source needs none"
+    )
+    parquet: ParquetFiles | None = Field(None, description="files that are read where they are")
+    forget: ForgetSet
+    retain: RetainSet = RetainSet()
+    calibration: CalibrationSet | None = Field(
+        None, description="such as synthetic images; default the unseen half of the held-out split"
+    )
+    num_classes: Positive | None = Field(None, description="checked against the data")
+    setting: str | None = Field(
+        None, description="name in reports; default says which samples are forgotten"
+    )
+    img_size: Positive
+    crop_pct: float = Field(1.0, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
+    decoder: Literal["exact", "fast"] = Field(
+        "exact", description="exact is Pillow; fast, for JPEG, is within 2 of 255 levels of it"
+    )
+
+    shuffle_window: Positive | None = Field(
+        None,
+        description="shuffle an epoch within windows of this many images in stored order, "
+        "so that retained images that do not fit the cache are streamed; default all at once",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DatasetJob:
+        if self.parquet is not None and (self.source or self.manifest):
+            raise ValueError("give either parquet, or a source or manifest")
+        if self.parquet is None and self.source is None and self.manifest is None:
+            raise ValueError("give a source that is embedded, a manifest, or parquet")
+        return self
+
+    @property
+    def transform(self) -> Transform:
+        """Return how an image becomes pixels."""
+        return Transform(
+            self.img_size, self.crop_pct, self.interpolation, self.mean, self.std, self.decoder
+        )
+
+    @property
+    def setting_name(self) -> str:
+        """Return the setting's name in reports."""
+        calibrated = (
+            f"_calibrated-{Path(self.calibration.manifest).name}" if self.calibration else ""
+        )
+        return self.setting or self.forget.setting + self.retain.setting + calibrated

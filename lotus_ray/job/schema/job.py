@@ -1,0 +1,61 @@
+"""A whole job file: the grid, its defaults, and the settings of all cells."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, StrictInt, model_validator
+
+from lotus_ray.job.schema.dataset import DatasetJob
+from lotus_ray.job.schema.fields import Positive, Strict
+from lotus_ray.job.schema.model import ModelJob
+from lotus_ray.job.schema.resources import Resources
+
+
+class Grid(Strict):
+    """The axes: every method × data set × model × seed is a cell."""
+
+    methods: list[str | dict[str, Any]] = Field(min_length=1)
+    datasets: list[DatasetJob] = Field(min_length=1)
+    models: list[ModelJob] = Field(min_length=1)
+    seeds: list[StrictInt] = Field(min_length=1)
+
+
+class Defaults(Strict):
+    """What files that extend this one need not repeat."""
+
+    dataset: dict[str, Any] = Field(
+        default_factory=dict, description="of every entry of grid.datasets, key by key"
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="hyper-parameters by method, used or not"
+    )
+
+
+class Job(Strict):
+    """A job file."""
+
+    extends: str | list[str] | None = Field(
+        None, description="files that give what this one does not say; the later ones win"
+    )
+    defaults: Defaults = Defaults()
+    grid: Grid
+    epochs: Positive | None = Field(None, description="of every method that does not say its own")
+    batch_size: Positive = Field(128, description="global: workers share it")
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = Field(
+        "fp32", description="of products inside the network; weights and metrics stay in fp32"
+    )
+    resources: Resources = Resources()
+    offline: bool = Field(
+        False, description="download no pretrained weights; use this machine's caches"
+    )
+    store: str = Field(
+        min_length=1, description="folder, s3:// or gs:// address of the metric store"
+    )
+
+    @model_validator(mode="after")
+    def _precision_that_exists(self) -> Job:
+        """Refuse before anything runs what no CPU has; other devices are asked where they are."""
+        if self.precision == "tf32" and not self.resources.gpus_per_worker:
+            raise ValueError("precision tf32 needs a GPU, and resources.gpus_per_worker is 0")
+        return self
