@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.options import job_options, json_option, local_option, store_option
 from lotus_ray.cli.signals import stop_on_sigterm
 
@@ -48,6 +49,7 @@ def command(
     if max_bad_images is not None:
         overrides = (*overrides, f"resources.max_bad_images={max_bad_images}")
     loaded = load_job(job, overrides)
+    print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     options = Options(local, limit, retry_failed, force)
     if dry_run:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import click
 
+from lotus_ray.cli.notes import print_notes
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
 from lotus_ray.grid.status_files import OUTCOME
-from lotus_ray.job import preview
 from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.preview import preview
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import FORMATS
@@ -20,10 +21,10 @@ from lotus_ray.store.results import Store
 
 def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
     """Print a line a cell, and how many are missing."""
-    previewed = preview.preview(loaded, options.limit)
+    previewed = preview(loaded, options.limit)
     resources = loaded.job.resources
     work_orders = missing(previewed.planned, store, options, resources)
-    for line in preview.describe(previewed, work_orders, store.rows()):
+    for line in previewed.lines(work_orders, store.rows()):
         click.echo(line)
     left = sum(len(work_order.row_versions) for work_order in work_orders)
     absent = len(previewed.absent_cells)
@@ -34,8 +35,7 @@ def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
         f"{resources.workers_text} × {resources.cpus_per_worker} CPUs, "
         f"{resources.gpus_per_worker:g} GPUs; store {store.uri}"
     )
-    for note in [*previewed.planned.notes, *preview.absent_notes(previewed)]:
-        click.echo(f"note: {note}", err=True)
+    print_notes([*previewed.planned.notes, *previewed.absent_notes])
 
 
 def print_outcome(outcome: Outcome, store: Store, form: str) -> None:

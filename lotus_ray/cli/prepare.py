@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.options import local_option
 from lotus_ray.cli.signals import stop_on_sigterm
 
@@ -31,8 +32,7 @@ def command(source: str, destination: Path, root: Path | None, local: bool) -> N
         from lotus_ray.cluster.prepare import run_on_cluster as run
     stop_on_sigterm()
     manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
-    for note in manifest.notes:
-        click.echo(f"note: {note}", err=True)
+    print_notes(manifest.notes)
     counts = ", ".join(
         f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} a class)"
         for split in SPLITS

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.options import job_options, local_option, store_option
 from lotus_ray.cli.signals import stop_on_sigterm
 
@@ -31,6 +32,7 @@ def command(
 
     stop_on_sigterm()
     loaded = load_one(job, method, overrides)
+    print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     unlearn_to(loaded, store, output, Options(local=local))
     click.echo(output / CARD)

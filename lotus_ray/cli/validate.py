@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.options import job_options
 
 
 def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from lotus_ray.job.schema import Job
+        from lotus_ray.job.schema.job import Job
 
         click.echo(json.dumps(Job.model_json_schema(), indent=1))
         ctx.exit()
@@ -31,12 +32,13 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 def command(job: Path, overrides: tuple[str, ...]) -> None:
     """Check all of a job that can be known without running it."""
     from lotus_ray.job.load import load_job
-    from lotus_ray.job.preview import absent_notes, preview
+    from lotus_ray.job.preview import preview
 
-    previewed = preview(load_job(job, overrides))
+    loaded = load_job(job, overrides)
+    print_notes(loaded.notes)
+    previewed = preview(loaded)
     cells = len(previewed.planned.cells) + len(previewed.absent_cells)
     click.echo(f"{job}: valid, {cells} cells")
-    for note in previewed.planned.notes:
-        click.echo(f"note: {note}", err=True)
-    for note in absent_notes(previewed):
+    print_notes(previewed.planned.notes)
+    for note in previewed.absent_notes:
         click.echo(f"not checked: {note}", err=True)

@@ -22,7 +22,7 @@ from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster.nodes import alive, need_text, needs, workers_on
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 
 POLL_SECONDS = 2.0
 REFUSED_SECONDS = 30.0  # of an autoscaler; one that is at its limit says no only for a moment

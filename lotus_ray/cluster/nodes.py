@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ray
 
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 
 POLL_SECONDS = 1.0
 

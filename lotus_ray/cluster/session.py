@@ -18,7 +18,7 @@ from lotus_ray.cluster import autoscaler as placement
 from lotus_ray.cluster import environment_of_workers
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 from lotus_ray.cluster.nodes import alive, fitting_trials, needs
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}

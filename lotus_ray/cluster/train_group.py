@@ -11,7 +11,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
 from lotus_ray.cluster.worker import group_loop
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 
 # Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for workers

@@ -19,7 +19,7 @@ from lotus_ray.cluster.session import concurrent_trials, session
 from lotus_ray.cluster.store_access import check_every_node
 from lotus_ray.cluster.train_group import train_group
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 

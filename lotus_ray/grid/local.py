@@ -10,7 +10,7 @@ from lotus_ray.base.errors import ClusterError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.precision import use_precision
 from lotus_ray.trial.images import Decoders, prepare_images

@@ -9,8 +9,8 @@ from pathlib import Path
 from lotus_ray.base.errors import ArtifactDamaged
 from lotus_ray.data.pixels.cache_space import GIB, CacheSpace
 from lotus_ray.grid.options import Options
-from lotus_ray.job.cells import Plan
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import Plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from lotus_ray.base.errors import SOME_CELLS_FAILED
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.job.cells import Plan
-from lotus_ray.job.cost import efficiency
+from lotus_ray.job.plan import Plan
 from lotus_ray.report.labels import labels_of
 from lotus_ray.store.results import Row
 
@@ -56,11 +55,12 @@ class Outcome:
 
     @property
     def efficiency(self) -> float | None:
-        """Return which share of the trials' time its cells filled, from Ray's start on."""
+        """Return Σ seconds of cells ÷ (trials at once × seconds since Ray's start), or None."""
         if not self.trials_at_once:
             return None
         seconds = sum(seconds for *_, seconds in self.cell_seconds)
-        return efficiency(seconds, self.trials_at_once, self.stages["start"] + self.stages["cells"])
+        makespan_seconds = self.stages["start"] + self.stages["cells"]
+        return seconds / (self.trials_at_once * makespan_seconds)
 
     @property
     def done(self) -> int:

@@ -17,11 +17,12 @@ from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
 from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.grid.watch import Progress
-from lotus_ray.job.cells import Plan, plan
 from lotus_ray.job.cost import longest_first
+from lotus_ray.job.datasets import check_here, locate_data
 from lotus_ray.job.load import LoadedJob
-from lotus_ray.job.preview import check_here, check_models, locate_data, networks
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.networks import check_networks, networks
+from lotus_ray.job.plan import Plan, plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
@@ -110,7 +111,7 @@ def _plan(
             manifests = locate_data(loaded, embedded)
         with stages.measure("plan"):
             planned = plan(loaded, manifests, options.limit)
-            flops = check_models(networks(planned.groups)) if is_new else []
+            flops = check_networks(networks(planned.groups)) if is_new else []
         if is_new:
             store.check_writable()
         with stages.measure("data"):
@@ -124,7 +125,7 @@ def _plan(
     with stages.measure("plan"):
         work_orders = missing(planned, store, options, loaded.job.resources)
         if not is_new:
-            flops = check_models(networks(work_order.group for work_order in work_orders))
+            flops = check_networks(networks(work_order.group for work_order in work_orders))
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
     return planned, longest_first(work_orders, planned.roles, flops)

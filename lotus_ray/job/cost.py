@@ -1,4 +1,4 @@
-"""In which order groups begin, and how well the cells of a grid filled the places they ran in."""
+"""What groups cost, and so in which order they start: the longest first."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lotus_ray.data.roles.assign import Roles
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.work_order import WorkOrder
 
-BACKWARD = 2  # a backward, in forwards
+BACKWARD = 2  # the cost of a backward, in forwards
 
 
 def longest_first(
     work_orders: Sequence[WorkOrder], roles: Mapping[str, Roles], flops: Sequence[float]
 ) -> list[WorkOrder]:
-    """Return groups in the order in which to begin them: a long one that begins last ends last.
+    """Return work orders in the order in which to start them: a long one must not start last.
 
     Args:
-        work orders: groups with missing cells.
+        work_orders: groups with missing cells.
         roles: tables of roles, by name in the store.
-        flops: of each group, what one image costs its network in a forward.
+        flops: FLOP of the forward of one image, for each work order.
 
     Returns:
-        The same, by falling `expected_work`; those of equal work in the order given.
+        The same work orders, by falling `expected_work`; equals keep their order.
 
     Source: Graham 1969, longest processing time first. Deviation: none.
     """
@@ -36,10 +36,15 @@ def longest_first(
 
 
 def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
-    """Return about what the missing cells of a group cost, in FLOP.
+    """Return a rough cost in FLOP of the missing cells of a group, good enough to order groups.
 
-    Every epoch trains on all images to forget and to retain, and every cell is evaluated once:
-    more than most methods do, but alike in all groups. Nothing but their order depends on it.
+    It assumes that every epoch trains on all images to forget and to retain, and that every cell
+    is evaluated once. Most methods do less, but in all groups alike.
+
+    Args:
+        work_order: says which cells are missing.
+        roles: of its group.
+        flops: FLOP of the forward of one image.
     """
     trained, evaluated = len(roles.rows(FORGET, RETAIN)), len(roles.rows(*ROLES))
     return flops * sum(
@@ -48,17 +53,6 @@ def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
 
 
 def _epochs(cell: Cell) -> int:
-    """Return how many epochs a cell trains; a method without any passes over its data once."""
+    """Return how many epochs a cell trains; 1 if its method has no epochs."""
     method: Mapping[str, Any] = cell.spec["method"]
     return int(method.get("epochs", method.get("inner", {}).get("epochs", 1)))
-
-
-def efficiency(cell_seconds: float, places: int, makespan_seconds: float) -> float:
-    """Return Σ seconds of cells ÷ (places × makespan): 1 where no place ever waited.
-
-    Args:
-        cell_seconds: of all cells that ran, summed.
-        places: groups that could run at once.
-        makespan_seconds: wall time from the first start to the last end.
-    """
-    return cell_seconds / (places * makespan_seconds)

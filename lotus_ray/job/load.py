@@ -87,8 +87,7 @@ def _check_is_a_job(document: Document) -> None:
 
 
 def _check_names(job: Job, document: Document) -> None:
-    """Raise JobError if a source, a model or its weights do not exist, or files are not prepared.
-    """
+    """Raise JobError if a source, model or weights do not exist, or files are not prepared."""
     for index, dataset in enumerate(job.grid.datasets):
         if dataset.source is not None:
             where = document.where(("grid", "datasets", index, "source"))

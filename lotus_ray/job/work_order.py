@@ -1,4 +1,4 @@
-"""What is to be done: a group, which of its cells are missing, and with what room."""
+"""What one trial is to do: a group, which of its cells are missing, and with what memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lotus_ray.store.results import Store
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """A group, and the row version of row that each of its missing cells is to commit."""
+    """A group, and the version of the row that each of its missing cells is to commit."""
 
     group: CellGroup
-    row_versions: Mapping[str, int]  # by cell id; a cell that is not here is settled
+    row_versions: Mapping[str, int]  # by cell id; only of missing cells
     store: str
-    checkpoint_seconds: float = 60  # between two checkpoints that are kept
+    checkpoint_seconds: float = 60  # between two checkpoints
     cache_space: CacheSpace = field(default_factory=CacheSpace)  # for decoded images, on each node
-    max_bad_images: int = 0  # that are left out because they cannot be decoded
+    max_bad_images: int = 0  # how many that cannot be decoded may be left out
     mark: str = ""  # of the store; empty is any
-    compile: bool = False  # networks that train
+    compile: bool = False  # compile networks that train
 
     @property
     def missing_cells(self) -> list[Cell]:
@@ -29,7 +29,7 @@ class WorkOrder:
         return [cell for cell in self.group.cells if cell.cell_id in self.row_versions]
 
     def is_settled(self, cell: Cell, store: Store) -> bool:
-        """Return whether nothing is left to do for a cell."""
+        """Return True if a cell is not missing, or its row is committed."""
         if cell.cell_id not in self.row_versions:
             return True
         row = store.row(cell.cell_id)

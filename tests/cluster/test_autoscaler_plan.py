@@ -31,7 +31,7 @@ from lotus_ray.cluster.autoscaler import (
 )
 from lotus_ray.cluster.train_group import train_group
 from lotus_ray.job.load import load_job
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 
 GIB = float(1 << 30)
 HEAD = {"node:__internal_head__": 1.0, "memory": 30 * GIB}

@@ -19,7 +19,7 @@ REFUSED = """
 from lotus_ray.cluster import session
 from lotus_ray.cluster import autoscaler as placement
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 
 placement.PATIENCE_SECONDS = 5
 with session.session():

@@ -15,7 +15,7 @@ from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_
 SESSION = """
 from lotus_ray.cluster import session
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 for start in (lambda: session.check_this_machine(Resources()), session.session().__enter__):
     try:
         start()

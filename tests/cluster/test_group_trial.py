@@ -24,9 +24,9 @@ from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.group_trial import run_group_trial
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints

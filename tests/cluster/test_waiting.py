@@ -15,7 +15,7 @@ from lotus_ray import cluster
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import nodes
 from lotus_ray.grid.run import check_store_stays
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.store.results import Store
 
 

@@ -17,9 +17,9 @@ from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.embedded import embedded_folder, fetch, keep
 from lotus_ray.data.prepared.manifest import MANIFEST, read_manifest
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.job.cells import plan
+from lotus_ray.job.datasets import locate_data
 from lotus_ray.job.load import load_job
-from lotus_ray.job.preview import locate_data
+from lotus_ray.job.plan import plan
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.trial.inputs import ensure_access

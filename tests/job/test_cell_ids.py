@@ -25,8 +25,8 @@ from lotus_ray.data.prepared.manifest import (
     sha256_of,
     write_manifest,
 )
-from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
+from lotus_ray.job.plan import plan
 
 PINNED = Path(__file__).with_name("cell_ids.json")
 JOBS = Path(__file__).parent.parent.parent / "jobs"

@@ -11,8 +11,9 @@ from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data.prepared.manifest import Manifest, read_manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.job.cells import Cell, Plan, plan
+from lotus_ray.job.cells import Cell
 from lotus_ray.job.load import load_job
+from lotus_ray.job.plan import Plan, plan
 from lotus_ray.unlearning.methods.lotus import Lotus
 from tests.toy import Sample, source
 
@@ -351,5 +352,5 @@ def test_a_note_is_said_once_for_all_models_and_seeds(odd: Manifest) -> None:
 
 def test_notes_change_no_id(odd: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids(odd)
-    monkeypatch.setattr("lotus_ray.job.cells.notes_on", lambda *_: ("something else",))
+    monkeypatch.setattr("lotus_ray.job.plan.notes_on", lambda *_: ("something else",))
     assert ids(odd) == before

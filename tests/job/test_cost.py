@@ -1,4 +1,4 @@
-"""The order of groups and how well places are filled, by hand."""
+"""What groups cost and in which order they start, by hand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
-from lotus_ray.job.cells import CellGroup, plan
-from lotus_ray.job.cost import efficiency, expected_work, longest_first
+from lotus_ray.job.cells import CellGroup
+from lotus_ray.job.cost import expected_work, longest_first
 from lotus_ray.job.load import load_job
-from lotus_ray.job.preview import check_models, networks
+from lotus_ray.job.networks import check_networks, networks
+from lotus_ray.job.plan import plan
 from lotus_ray.job.work_order import WorkOrder
 from tests.toy import table
 
@@ -70,11 +71,5 @@ def test_a_forward_is_counted_on_nothing_but_shapes(tmp_path: Path) -> None:
     )
     products = 64 * 27 + 4 * 64 * 9 + stages + 8 * 10
     network = replace(group.model, options={"width": 1})
-    (model, checkpoint, _) = networks([replace(group, model=network)])[0]
-    assert check_models([(model, checkpoint, 8)] * 2) == [2 * products] * 2
-
-
-def test_efficiency_is_one_where_no_place_waited() -> None:
-    """Cells of 30 and 20 s in two places within 40 s fill 50 of 80 seconds."""
-    assert efficiency(50.0, 2, 40.0) == 0.625
-    assert efficiency(80.0, 2, 40.0) == 1
+    (of_group,) = networks([replace(group, model=network)])
+    assert check_networks([of_group] * 2) == [2 * products] * 2

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import JobError, LotusRayError
+from lotus_ray.job.extends import MAX_FILES, read_document
 from lotus_ray.job.load import LoadedJob, load_job
-from lotus_ray.job.yaml_document import MAX_FILES, Document
 
 BASE = """\
 store: runs/x
@@ -116,7 +116,7 @@ def test_files_do_not_multiply_without_end() -> None:
         write(f"level{level}.yaml", f"extends: [level{level + 1}.yaml, level{level + 1}.yaml]\n")
     write("level20.yaml", "epochs: 1\n")
     with pytest.raises(JobError, match="too many others"):
-        Document.read(Path("level0.yaml"))
+        read_document(Path("level0.yaml"))
     assert MAX_FILES < 100
 
 

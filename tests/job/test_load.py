@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from lotus_ray.base.errors import JobError, LotusRayError, MethodError
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.job.method_spec import build_method, describe
-from lotus_ray.job.schema import DatasetJob, Job
-from lotus_ray.job.yaml_document import MAX_NODES, Document, dotted
+from lotus_ray.job.schema.dataset import DatasetJob
+from lotus_ray.job.schema.job import Job
+from lotus_ray.job.yaml_document import Document
+from lotus_ray.job.yaml_values import MAX_NODES, dotted
 from lotus_ray.models import ModelSpec
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune

@@ -13,7 +13,8 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.cli.main import main
 from lotus_ray.job.load import load_job
 from lotus_ray.job.renamed_keys import REMOVED, RENAMED, replace_old_keys
-from lotus_ray.job.yaml_document import Document, dotted
+from lotus_ray.job.yaml_document import Document
+from lotus_ray.job.yaml_values import dotted
 
 GOOD = """\
 store: runs/x

@@ -16,9 +16,9 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.grid import local
-from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models import precision
 from lotus_ray.models.precision import PRECISIONS, use_precision

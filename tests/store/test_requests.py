@@ -19,7 +19,7 @@ from lotus_ray.grid.options import Options
 from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.grid.status_reader import status
 from lotus_ray.grid.watch import MANY_GROUPS, Progress
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
 from lotus_ray.store.objects import Blobs

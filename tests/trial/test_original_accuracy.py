@@ -15,10 +15,11 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.grid import local
-from lotus_ray.job.cells import CellGroup, plan
+from lotus_ray.job.cells import CellGroup
+from lotus_ray.job.datasets import locate_data
 from lotus_ray.job.load import load_job
-from lotus_ray.job.preview import locate_data
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.models.weights import WEIGHTS

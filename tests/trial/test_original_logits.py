@@ -17,9 +17,9 @@ from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, ROLES
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.grid import local
-from lotus_ray.job.cells import plan
 from lotus_ray.job.load import load_job
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Row, Store
 from lotus_ray.trial import original_logits as module

@@ -20,9 +20,10 @@ from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.assign import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.grid import local
-from lotus_ray.job.cells import CellGroup, plan
+from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import load_job
-from lotus_ray.job.schema import Resources
+from lotus_ray.job.plan import plan
+from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
