@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from lotus_ray.base.roles import CALIBRATION, FORGET, OTHER_TRAIN, RETAIN, ROLES, STORED, UNSEEN
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, stream_here
-from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of, write_manifest
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
 from lotus_ray.unlearning.contract import Batch, Workers
@@ -152,10 +152,10 @@ def blobs(count: int, classes: int, seed: int = 0, noise: int = 30) -> Tensor:
     return (centres[torch.arange(count) % classes] + spread).clamp(0, 255).to(torch.uint8)
 
 
-def read_pixels(pieces: Sequence[Piece], roles: Roles, transform: Transform) -> Tensor:
-    """Decode some pieces here; return uint8 [N, 3, H, W] by row of the table of roles."""
+def read_pixels(row_groups: Sequence[RowGroupImages], roles: Roles, transform: Transform) -> Tensor:
+    """Decode some row groups here; return uint8 [N, 3, H, W] by row of the table of roles."""
     pixels = torch.zeros(len(roles), *transform.shape, dtype=torch.uint8)
-    for rows, images in stream_here(pieces, transform):
+    for rows, images in stream_here(row_groups, transform):
         pixels[torch.from_numpy(rows)] = torch.from_numpy(images)
     return pixels
 

@@ -23,11 +23,11 @@ from lotus_ray.cluster.session import session
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
+from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
 from lotus_ray.data.pixels.transform import Transform, decode_all
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.unlearning.contract import Workers
 
@@ -62,7 +62,7 @@ class _Photographs:
 
     root: Path
     roles: Roles
-    pieces: list[Piece]
+    row_groups: list[RowGroupImages]
     encoded: list[bytes]
 
 
@@ -77,7 +77,7 @@ def _measure(
     )
     encoded = [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
     keep_freed_memory()
-    photographs = _Photographs(root, roles, wanted_pieces([shards], roles), encoded)
+    photographs = _Photographs(root, roles, wanted_row_groups([shards], roles), encoded)
     with _image_dataset(photographs, FAST) as (dataset, decodes):
         return _compared(photographs, dataset, decodes, repeats)
 
@@ -139,7 +139,7 @@ def _image_dataset(
         try:
             files = DecodedFiles(cache_space, transform)
             decode = partial(decode_to_files, cpus=THREADS)
-            files.ensure(photographs.pieces, roles, decode)
+            files.ensure(photographs.row_groups, roles, decode)
             device, dtype = torch.device("cpu"), torch.float32
             pixels = files.pixels(roles)
             yield ImageDataset(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded

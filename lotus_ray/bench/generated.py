@@ -18,7 +18,7 @@ from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.precision import PRECISIONS, prepare, use_precision
 from lotus_ray.unlearning.contract import Workers

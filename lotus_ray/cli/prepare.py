@@ -23,7 +23,8 @@ def command(source: str, destination: Path, root: Path | None, local: bool) -> N
     Run it again to resume.
     """
     from lotus_ray.cli.countdown import Countdown
-    from lotus_ray.data.prepared.write import prepare, run_here
+    from lotus_ray.data.prepared.shard_task import run_here
+    from lotus_ray.data.prepared.write import prepare
     from lotus_ray.data.sources import SPLITS, find
 
     if local:

@@ -17,9 +17,9 @@ import ray.data
 import torch
 
 from lotus_ray.base.memory import give_back_memory, keep_freed_memory
-from lotus_ray.data.pixels.cache import DecodeTask
+from lotus_ray.data.pixels.decode_task import DecodeTask
 from lotus_ray.data.pixels.lookup import Decoded
-from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
 
 
 def stream_pixels(
-    pieces: Sequence[Piece], transform: Transform, cpus: int, ahead_bytes: int
+    row_groups: Sequence[RowGroupImages], transform: Transform, cpus: int, ahead_bytes: int
 ) -> Iterator[Decoded]:
-    """Decode pieces, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
+    """Decode row groups, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
 
     Ray Data keeps no more than about `ahead_bytes` that are decoded and not yet taken.
 
@@ -68,13 +68,13 @@ def stream_pixels(
     """
 
     def run(items: Columns) -> Columns:
-        piece: Piece = pickle.loads(items["item"][0])
+        row_group: RowGroupImages = pickle.loads(items["item"][0])
         torch.set_num_threads(1)
-        parts = [(encoded.rows, encoded.decode(transform)) for encoded in piece.read()]
+        parts = [(encoded.rows, encoded.decode(transform)) for encoded in row_group.read()]
         rows, pixels = zip(*parts, strict=True)
         return {"row": np.concatenate(rows), "pixels": np.concatenate(pixels)}
 
-    mapped = _mapped(run, pieces, cpus, ahead_bytes)
+    mapped = _mapped(run, row_groups, cpus, ahead_bytes)
     for batch in mapped.iter_batches(batch_size=None, prefetch_batches=0):
         yield batch["row"], batch["pixels"]
 

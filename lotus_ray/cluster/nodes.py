@@ -30,7 +30,7 @@ def fitting_trials(resources: Resources) -> int:
 
 
 def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
-    """Return how many workers a node holds. A part of a GPU never spans two of them."""
+    """Return how many workers a node holds. A part of a GPU never offsets two of them."""
     return min(_times(node.get(name, 0.0), amount) for name, amount in need.items() if amount)
 
 

@@ -9,7 +9,7 @@ from ray.exceptions import RayTaskError
 
 from lotus_ray.cluster.session import session
 from lotus_ray.data.prepared.manifest import Shard
-from lotus_ray.data.prepared.write import ShardTask, run_here
+from lotus_ray.data.prepared.shard_task import ShardTask, run_here
 
 FEW = 4  # shards, which are written before Ray has started
 

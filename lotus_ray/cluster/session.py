@@ -14,8 +14,7 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
 from lotus_ray.base.errors import ClusterError
-from lotus_ray.cluster import autoscaler as placement
-from lotus_ray.cluster import environment_of_workers
+from lotus_ray.cluster import autoscaler, environment_of_workers
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 from lotus_ray.cluster.nodes import alive, fitting_trials, needs
 from lotus_ray.job.schema.resources import Resources
@@ -117,11 +116,11 @@ def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
     """
     trials = fitting_trials(resources)
     if cluster_address():
-        types = placement.node_types()
+        types = autoscaler.node_types()
         if types is not None:
-            trials = max(trials, placement.trials_to_come(resources, types))
+            trials = max(trials, autoscaler.trials_to_come(resources, types))
         elif not trials:
-            placement.wait_for_one_trial(resources, say)
+            autoscaler.wait_for_one_trial(resources, say)
             trials = max(fitting_trials(resources), 1)
         return resources.trials_at_once or trials
     if trials:

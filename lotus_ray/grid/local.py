@@ -8,7 +8,7 @@ import torch
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.base.machine import machine_facts
-from lotus_ray.data.pixels.cache import decode_here
+from lotus_ray.data.pixels.decode_task import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder

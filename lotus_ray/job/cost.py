@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.work_order import WorkOrder
 
@@ -46,7 +46,7 @@ def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
         roles: of its group.
         flops: FLOP of the forward of one image.
     """
-    trained, evaluated = len(roles.rows(FORGET, RETAIN)), len(roles.rows(*ROLES))
+    trained, evaluated = len(roles.indices(FORGET, RETAIN)), len(roles.indices(*ROLES))
     return flops * sum(
         (1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in work_order.missing_cells
     )

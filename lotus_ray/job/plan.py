@@ -12,9 +12,10 @@ import pyarrow as pa
 from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.manifest import Manifest, read_manifest
-from lotus_ray.data.roles.assign import Chosen, Roles, draw_roles
+from lotus_ray.data.roles.assign import Chosen, draw_roles
 from lotus_ray.data.roles.class_names import class_number, with_calibration
 from lotus_ray.data.roles.id_files import read_sample_ids
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.roles.warnings import notes_on
 from lotus_ray.data.sources import prepare_command
 from lotus_ray.job.cells import Cell, CellGroup, make_cells
@@ -128,7 +129,9 @@ class _Samples:
         digests = {"data": self.manifest.digest}
         return digests | ({"calibration": self.calibration.digest} if self.calibration else {})
 
-    def draw(self, seed: int, keep_rest: bool, limit: int | None) -> tuple[Roles, int | None]:
+    def draw(
+        self, seed: int, keep_other_train: bool, limit: int | None
+    ) -> tuple[Roles, int | None]:
         """Draw roles; return them, and the limit if it leaves out any sample."""
         forget, retain = self._chosen
         draw = partial(
@@ -138,7 +141,7 @@ class _Samples:
             forget,
             seed,
             retain=retain,
-            keep_rest=keep_rest,
+            keep_other_train=keep_other_train,
         )
         drawn = draw(limit=limit)
         return drawn, limit if limit and len(drawn) < len(draw()) else None

@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels.cache import Decode, DecodedFiles
+from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.data.pixels.decode_task import Decode
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
-from lotus_ray.data.pixels.row_groups import stored_order, wanted_pieces
+from lotus_ray.data.pixels.row_groups import stored_order, wanted_row_groups
 from lotus_ray.data.prepared.manifest import read_manifest
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import CellGroup
 
 
@@ -71,11 +72,11 @@ def prepare_images(
     Raises:
         DataError: an image is missing, there twice, or cannot be decoded; or there is no room.
     """
-    pieces = wanted_pieces(group.manifests, roles)
-    stored = _places(stored_order(pieces), roles)
+    row_groups = wanted_row_groups(group.manifests, roles)
+    stored = _places(stored_order(row_groups), roles)
     content = " ".join(read_manifest(folder).digest for folder in group.manifests)
     files = DecodedFiles(cache_space, group.transform, content)
-    files.ensure(pieces, roles, decoders.decode, max_bad, group.shuffle_window)
+    files.ensure(row_groups, roles, decoders.decode, max_bad, group.shuffle_window)
     bad = files.bad_among(roles)
     if bad:
         kept = np.array([name not in bad for name in roles.sample_ids])
@@ -92,7 +93,7 @@ def prepare_images(
         )
     window_bytes = (group.shuffle_window or 0) * group.transform.image_bytes
     stream = partial(decoders.stream, ahead_bytes=window_bytes)
-    streamed = StreamedPixels(here, pieces, group.transform, stream)
+    streamed = StreamedPixels(here, row_groups, group.transform, stream)
     return TrialImages(roles, streamed, stored, bad, files)
 
 

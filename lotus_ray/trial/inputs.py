@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from lotus_ray.base.errors import DataError, StoreError
 from lotus_ray.data.prepared.embedded import fetch
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 

@@ -42,7 +42,7 @@ def make_original(
     key |= {"torch": torch.__version__, "device": context.device.type}
     key |= {"calibration": spec.get("calibration")}
     # The digest of external files covers their footers alone, which may not tell all content.
-    is_external = any(read_manifest(folder).in_place for folder in group.manifests)
+    is_external = any(read_manifest(folder).is_external for folder in group.manifests)
     frozen = model.eval().requires_grad_(False)
     logits = stored_logits(
         frozen,

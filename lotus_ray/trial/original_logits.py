@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.base.roles import CALIBRATION, FORGET, RETAIN, TEST, UNSEEN
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.store.results import Store
 from lotus_ray.unlearning.contract import SampleSet, Workers
 from lotus_ray.unlearning.logits_cache import LogitsCache
@@ -109,7 +109,7 @@ def stored_logits(
     cache = LogitsCache(model, len(roles), roles.num_classes, workers)
     device = next(model.parameters()).device
     for names in SETS:
-        rows = torch.from_numpy(roles.rows(*names))
+        rows = torch.from_numpy(roles.indices(*names))
         if not len(rows):
             continue
         ids = [roles.sample_ids[row] for row in rows.tolist()]

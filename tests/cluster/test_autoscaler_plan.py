@@ -16,9 +16,8 @@ from ray.core.generated.autoscaler_pb2 import (
 )
 
 from lotus_ray.base.errors import ClusterError, JobError
-from lotus_ray.cluster import autoscaler as placement
+from lotus_ray.cluster import autoscaler, session
 from lotus_ray.cluster import nodes as nodes_module
-from lotus_ray.cluster import session
 from lotus_ray.cluster.autoscaler import (
     PATIENCE_SECONDS,
     REFUSED_SECONDS,
@@ -77,8 +76,8 @@ def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
 ) -> None:
     """16 trials fit, 20 drivers of trials fit a head of 30 GiB; 6 one of 10."""
     waited: list[Resources] = []
-    monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(placement, "wait_for_one_trial", lambda need, say: waited.append(need))
+    monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    monkeypatch.setattr(autoscaler, "wait_for_one_trial", lambda need, say: waited.append(need))
     nodes(HEAD)
     assert session.concurrent_trials(GPU, print) == 16
     nodes(HEAD, dict(ONE_GPU.resources))
@@ -94,7 +93,7 @@ def test_trials_of_a_cluster_that_grows_take_what_there_can_be(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 16 workers: one trial of 99 that does with 16; one of 12, and one of the four left."""
-    monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
     nodes(HEAD)
     for workers, least, trials in ((99, 16, 1), (12, 4, 2), (12, 5, 1)):
         need = GPU.model_copy(update={"workers": workers, "min_workers": least})
@@ -110,11 +109,11 @@ def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
         return Waiting(1)
 
     util = SimpleNamespace(placement_group=group, remove_placement_group=lambda _: None)
-    monkeypatch.setattr(placement, "ray", SimpleNamespace(util=util))
-    monkeypatch.setattr(placement, "autoscaler_word", lambda: Word(exists=True))
+    monkeypatch.setattr(autoscaler, "ray", SimpleNamespace(util=util))
+    monkeypatch.setattr(autoscaler, "autoscaler_word", lambda: Word(exists=True))
     lines: list[str] = []
     need = GPU.model_copy(update={"workers": 4, "min_workers": 2})
-    placement.wait_for_one_trial(need, lines.append)
+    autoscaler.wait_for_one_trial(need, lines.append)
     assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
     assert lines == [
         "waiting for nodes for the first trial: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
@@ -124,9 +123,9 @@ def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 def test_where_nobody_says_what_can_be_added_what_fits_counts(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "node_types", lambda: None)
+    monkeypatch.setattr(autoscaler, "node_types", lambda: None)
     monkeypatch.setattr(
-        placement,
+        autoscaler,
         "wait_for_one_trial",
         lambda need, say: nodes(HEAD, dict(FOUR_GPUS.resources)),
     )
@@ -152,8 +151,8 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In four parts. 8 nodes with one GPU and 2 with four hold 16 workers."""
-    monkeypatch.setattr(placement, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
-    monkeypatch.setattr(placement, "wait_for_one_trial", lambda need, say: pytest.fail("it waits"))
+    monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    monkeypatch.setattr(autoscaler, "wait_for_one_trial", lambda need, say: pytest.fail("it waits"))
     nodes(HEAD)
     with pytest.raises(ClusterError) as raised:
         session.concurrent_trials(need, print)
@@ -238,14 +237,14 @@ def test_the_words_of_an_autoscaler_are_read(monkeypatch: pytest.MonkeyPatch) ->
     reply.autoscaling_state.infeasible_gang_resource_requests.add(details="abc:PACK|PENDING")
     reply.autoscaling_state.failed_instance_requests.add(ray_node_type_name="one", reason="none")
     client = SimpleNamespace(get_cluster_status=lambda timeout_s: reply.SerializeToString())
-    monkeypatch.setattr(placement, "internal_kv_get_gcs_client", lambda: client)
-    monkeypatch.setattr(placement, "ray", SimpleNamespace(nodes=lambda: [{"Labels": {}}]))
-    assert placement.autoscaler_word() == Word(True, ("abc:PACK|PENDING",), ("one: none",))
+    monkeypatch.setattr(autoscaler, "internal_kv_get_gcs_client", lambda: client)
+    monkeypatch.setattr(autoscaler, "ray", SimpleNamespace(nodes=lambda: [{"Labels": {}}]))
+    assert autoscaler.autoscaler_word() == Word(True, ("abc:PACK|PENDING",), ("one: none",))
     reply.Clear()
-    assert placement.autoscaler_word() == Word()
+    assert autoscaler.autoscaler_word() == Word()
     started = {"Labels": {"ray.io/node-group": "head"}}  # by the older autoscaler, which is silent
-    monkeypatch.setattr(placement, "ray", SimpleNamespace(nodes=lambda: [started]))
-    assert placement.autoscaler_word() == Word(exists=True)
+    monkeypatch.setattr(autoscaler, "ray", SimpleNamespace(nodes=lambda: [started]))
+    assert autoscaler.autoscaler_word() == Word(exists=True)
 
 
 def monitor(proc: Path, config: Path, address: str = "10.0.0.1:6379") -> None:
@@ -277,8 +276,8 @@ def test_what_a_platform_reports_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
     kind = reported.node_group_configs.add(name="one", max_count=-1)
     kind.resources["GPU"] = 1
     state = SimpleNamespace(get_cluster_config=lambda: reported)
-    monkeypatch.setattr(placement, "cluster_state", state)
-    found = placement.node_types()
+    monkeypatch.setattr(autoscaler, "cluster_state", state)
+    found = autoscaler.node_types()
     assert found is not None
     assert (found[0].name, found[0].resources) == ("one", {"GPU": 1.0})
     assert found[0].at_most > 1000

@@ -17,11 +17,11 @@ from tests.cluster.clusters import head
 pytestmark = pytest.mark.ray
 REFUSED = """
 from lotus_ray.cluster import session
-from lotus_ray.cluster import autoscaler as placement
+from lotus_ray.cluster import autoscaler
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.job.schema.resources import Resources
 
-placement.PATIENCE_SECONDS = 5
+autoscaler.PATIENCE_SECONDS = 5
 with session.session():
     print(session.concurrent_trials(Resources(), print))
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes
 from lotus_ray.store.results import Row, Store
 from lotus_ray.unlearning.methods import METHODS

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.manifest import Manifest, Shard
 from lotus_ray.data.prepared.write import prepare
@@ -455,8 +455,8 @@ def test_a_start_reads_the_small_columns_once_and_no_shard_as_a_whole(
         whole.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(preflight, "read_small", small)
-    monkeypatch.setattr(preflight, "sha256_of", hashed)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_checks.read_small", small)
+    monkeypatch.setattr(check, "sha256_of", hashed)
     assert job.command("grid").exit_code == 0
     assert sorted(columns) == sorted(shard.file for shard in made.shards)
     assert whole == []

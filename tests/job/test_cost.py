@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.cost import expected_work, longest_first

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from lotus_ray.base.roles import FORGET
 from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.load import load_job
 from lotus_ray.models.weights import WEIGHTS
@@ -178,5 +178,5 @@ def test_a_job_runs_on_a_stand_in(
     for table in (tmp_path / "store" / "roles").iterdir():
         roles = Roles.from_parquet(table.read_bytes())
         assert roles.num_classes == loaded.job.grid.datasets[0].num_classes
-        forgotten = set(roles.labels[roles.rows(FORGET)].tolist())
+        forgotten = set(roles.labels[roles.indices(FORGET)].tolist())
         assert len(forgotten) == 1 if "class" in name else len(forgotten) > 3

@@ -236,7 +236,7 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
     assert {c["unique_images"] for c in counters.values()} == {1797}
     data = prepare(SOURCES["digits"], tmp_path / "digits")
     (roles,) = plan(load_job(JOB, ["grid.seeds=[1]"]), [data]).roles.values()
-    forget, retain = len(roles.rows(FORGET)), len(roles.rows(RETAIN))
+    forget, retain = len(roles.indices(FORGET)), len(roles.indices(RETAIN))
     asked = {name: c["teacher_forwards"] for name, c in counters.items() if c["teacher_forwards"]}
     assert asked == {"Original 1": forget, "Original 2": forget}
     assert counters["Original 1"]["student_forwards"] == 2 * (forget + retain) + 1797

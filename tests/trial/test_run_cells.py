@@ -17,7 +17,7 @@ from lotus_ray import models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.grid import local
 from lotus_ray.job.cells import CellGroup

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
-from lotus_ray.data.pixels.cache import decode_here
 from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.data.pixels.decode_task import decode_here
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare

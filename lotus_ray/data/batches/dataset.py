@@ -22,7 +22,7 @@ from lotus_ray.base.roles import FORGET, STORED
 from lotus_ray.data.batches.order import Order
 from lotus_ray.data.pixels.lookup import Image
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.unlearning.contract import Batch, Workers
 
 EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
@@ -164,7 +164,7 @@ class ImageDataset:
 
     def split(self, *roles: str) -> ImageSubset:
         """Return the samples that play any of `roles`."""
-        return ImageSubset(self, self.roles.rows(*roles))
+        return ImageSubset(self, self.roles.indices(*roles))
 
     @property
     def pixel_range(self) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ class ImageDataset:
         self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
-        self._make_cache_space(len(shares[0]) if len(shares) else 0)
+        self._release_memory(len(shares[0]) if len(shares) else 0)
         images = self.pixels.along(shares, window_of)
         for rows, total, image in zip(shares, totals, images, strict=True):
             index = self._sent(torch.from_numpy(rows))
@@ -196,11 +196,11 @@ class ImageDataset:
                 total=total,
             )
 
-    def _make_cache_space(self, rows: int) -> None:
-        """Give freed memory back where batches are large, or of another size than the last pass's.
+    def _release_memory(self, rows: int) -> None:
+        """Release freed memory if batches are large, or differ in size from the last pass.
 
-        What that left in pieces does not serve these. What batches of this size left does, and the
-        system would have to clear all of it again: beside a pass over large ones that is nothing.
+        Fragments of other batch sizes cannot be reused. Fragments of this size can, and releasing
+        them costs the system time, which does not matter beside a pass over large batches.
         """
         is_large = rows * math.prod(self.pixels.shape) * self.dtype.itemsize >= LARGE_BATCH
         if is_large or not self._last_rows / 2 <= rows <= self._last_rows * 2:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,108 +21,37 @@ import pyarrow.ipc
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.roles import FORGET, OTHER_TRAIN, RETAIN, STORED
-from lotus_ray.data.pixels.cache_space import CacheSpace, alone
+from lotus_ray.data.pixels.cache_space import CacheSpace, exclusive_lock
+from lotus_ray.data.pixels.decode_task import Decode, DecodeTask
 from lotus_ray.data.pixels.lookup import Pixels
-from lotus_ray.data.pixels.row_groups import Encoded, Piece
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 
 _MAY_STREAM = (
     RETAIN,
     OTHER_TRAIN,
 )  # images of these roles are met once an epoch; of others, more often
+
+
 _SUFFIX = ".arrow"
+
+
 WINDOWS_HELD = 3  # two that a batch may span, and what is decoded ahead
 
 
-@dataclass(frozen=True)
-class DecodeTask:
-    """One file to write: the images of a piece.
-
-    Its columns are `sample_id`, `pixels` (3·H·W bytes, channels first), and `error`, which says
-    why an image cannot be decoded and is null otherwise.
-    """
-
-    piece: Piece
-    path: Path
-    transform: Transform
-    keep_going: bool  # past images that cannot be decoded
-
-    def run(self, threads: int = 1) -> int:
-        """Write the file, which appears whole or not at all; return how many images it holds.
-
-        Raises:
-            DataError: an image cannot be decoded, or the disk refuses the file.
-        """
-        schema = pa.schema(
-            [
-                ("sample_id", pa.string()),
-                ("pixels", pa.binary(self.transform.image_bytes)),
-                ("error", pa.string()),
-            ]
-        )
-        temporary = self.path.with_name(f".{uuid.uuid4().hex}")
-        try:
-            with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-                for encoded in self.piece.read():
-                    writer.write_batch(self._batch(encoded, schema, threads))
-            temporary.rename(self.path)
-        except OSError as error:
-            raise DataError(
-                f"decoded images cannot be written: {error.strerror or error}; "
-                f"{len(self.piece) * self.transform.image_bytes} bytes are needed",
-                where=str(self.path.parent),
-                next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER",
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return len(self.piece)
-
-    def _batch(self, encoded: Encoded, schema: pa.Schema, threads: int) -> pa.RecordBatch:
-        errors: list[str | None] = [None] * len(encoded)
-        try:
-            pixels = encoded.decode(self.transform, threads)
-        except DataError:
-            if not self.keep_going:
-                raise
-            pixels, errors = self._what_can_be(encoded)
-        column = pa.FixedSizeBinaryArray.from_buffers(
-            schema.field("pixels").type, len(encoded), [None, pa.py_buffer(pixels)]
-        )
-        return pa.record_batch(
-            [pa.array(encoded.sample_ids), column, pa.array(errors, pa.string())], schema=schema
-        )
-
-    def _what_can_be(self, encoded: Encoded) -> tuple[np.ndarray, list[str | None]]:
-        """Decode one by one; the pixels of what cannot be decoded are 0."""
-        pixels = np.zeros((len(encoded), *self.transform.shape), dtype=np.uint8)
-        errors: list[str | None] = []
-        for place in range(len(encoded)):
-            try:
-                pixels[place] = encoded.part(slice(place, place + 1)).decode(self.transform)[0]
-                errors.append(None)
-            except DataError as error:
-                errors.append(str(error))
-        return pixels, errors
-
-
-def _that_stay_and_that_may_stream(pieces: Sequence[Piece], roles: Roles) -> list[list[Piece]]:
+def _split_by_streaming(
+    row_groups: Sequence[RowGroupImages], roles: Roles
+) -> list[list[RowGroupImages]]:
     may = np.isin(roles.roles, [STORED.index(role) for role in _MAY_STREAM])
     return [
-        [piece.only(may[piece.rows] == streams) for piece in pieces] for streams in (False, True)
+        [row_group.only(may[row_group.rows] == streams) for row_group in row_groups]
+        for streams in (False, True)
     ]
 
 
 def _new_file(folder: Path) -> Path:
     return folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-
-
-Decode = Callable[[Sequence[DecodeTask]], Iterable[int]]  # yields images, file by file
-
-
-def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
-    """Run tasks in this process, one after another, each on some threads."""
-    return (task.run(threads) for task in tasks)
 
 
 @dataclass
@@ -145,7 +74,7 @@ class DecodedFiles:
 
     def ensure(
         self,
-        pieces: Sequence[Piece],
+        row_groups: Sequence[RowGroupImages],
         roles: Roles,
         decode: Decode,
         max_bad: int = 0,
@@ -154,7 +83,7 @@ class DecodedFiles:
         """Decode what is wanted and not here yet; other processes of the node wait meanwhile.
 
         Args:
-            pieces: of all images in the table of roles.
+            row groups: of all images in the table of roles.
             roles: the table of roles.
             decode: runs tasks, here or on Ray.
             max_bad: pass over so many images that cannot be decoded.
@@ -167,17 +96,19 @@ class DecodedFiles:
         memory, disk = self._folders()
         for folder in (memory, disk):
             folder.mkdir(exist_ok=True)
-        with alone(self.cache_space.memory):  # all groups of the node share its budgets
+        with exclusive_lock(self.cache_space.memory):  # all groups of the node share its budgets
             for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
                 unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
             places = self._places(roles)
             missing = [
-                p for p in (piece.only(places[piece.rows] < 0) for piece in pieces) if len(p)
+                p
+                for p in (row_group.only(places[row_group.rows] < 0) for row_group in row_groups)
+                if len(p)
             ]
             tasks = [
-                DecodeTask(piece, _new_file(folder), self.transform, keep_going=max_bad > 0)
-                for piece, folder in self._placed(missing, roles, window)
+                DecodeTask(row_group, _new_file(folder), self.transform, keep_going=max_bad > 0)
+                for row_group, folder in self._placed(missing, roles, window)
             ]
             self.decoded += sum(decode(tasks))
             self._open()
@@ -235,34 +166,34 @@ class DecodedFiles:
         return places
 
     def _placed(
-        self, pieces: list[Piece], roles: Roles, window: int | None
-    ) -> list[tuple[Piece, Path]]:
-        """Choose the folder of each piece: in memory first, then the disk; what may stream last.
+        self, row_groups: list[RowGroupImages], roles: Roles, window: int | None
+    ) -> list[tuple[RowGroupImages, Path]]:
+        """Choose a folder for each row group: memory, then the disk; what may stream comes last.
 
         Raises:
             DataError: what cannot be left out does not fit.
         """
         memory, disk = self._folders()
         cache_space = {memory: self.cache_space.memory_left(), disk: self.cache_space.disk_left()}
-        need = sum(map(len, pieces)) * self.transform.image_bytes
-        groups = [pieces]
+        need = sum(map(len, row_groups)) * self.transform.image_bytes
+        groups = [row_groups]
         if window is not None and need > sum(cache_space.values()):
             windows = window * WINDOWS_HELD * self.transform.image_bytes
             if windows > self.cache_space.memory_bytes:
                 raise self._no_cache_space(need, 0, cache_space[disk], window)
             cache_space[memory] = max(cache_space[memory] - windows, 0)
-            groups = _that_stay_and_that_may_stream(pieces, roles)
+            groups = _split_by_streaming(row_groups, roles)
         left = dict(cache_space)
         placed = []
         for streams, group in enumerate(groups):
-            for piece in (piece for piece in group if len(piece)):
-                size = len(piece) * self.transform.image_bytes
+            for row_group in (row_group for row_group in group if len(row_group)):
+                size = len(row_group) * self.transform.image_bytes
                 folder = next((folder for folder in left if size <= left[folder]), None)
                 if folder is None and not streams:
                     raise self._no_cache_space(need, cache_space[memory], cache_space[disk], window)
                 if folder is not None:
                     left[folder] -= size
-                    placed.append((piece, folder))
+                    placed.append((row_group, folder))
         return placed
 
     def _no_cache_space(self, need: int, memory: int, disk: int, window: int | None) -> DataError:
@@ -282,7 +213,7 @@ class DecodedFiles:
 
     def _check_bad(self, roles: Roles, max_bad: int) -> None:
         found = self.bad_among(roles)
-        forgotten = set(found) & {roles.sample_ids[row] for row in roles.rows(FORGET)}
+        forgotten = set(found) & {roles.sample_ids[row] for row in roles.indices(FORGET)}
         if forgotten or len(found) > max_bad:
             what = "one to forget is among them" if forgotten else f"{max_bad} are allowed"
             shown = "\n".join(found[i] for i in [*sorted(forgotten), *found][:5])

@@ -97,7 +97,7 @@ class CacheSpace:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Wait until no other process of this node is in this block for the same folder."""
     with (folder / ".alone").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

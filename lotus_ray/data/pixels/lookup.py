@@ -9,20 +9,25 @@ from typing import Self
 
 import numpy as np
 
-from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 
 Image = Callable[[int], np.ndarray]  # row -> uint8 [3, H, W]
 Decoded = tuple[np.ndarray, np.ndarray]  # rows [n] and pixels [n, 3, H, W]
-Stream = Callable[[Sequence[Piece], Transform], Iterable[Decoded]]  # in the order of the pieces
+Stream = Callable[
+    [Sequence[RowGroupImages], Transform], Iterable[Decoded]
+]  # in the order of the row groups
 
 
 def stream_here(
-    pieces: Sequence[Piece], transform: Transform, threads: int = 1, ahead_bytes: int = 0
+    row_groups: Sequence[RowGroupImages],
+    transform: Transform,
+    threads: int = 1,
+    ahead_bytes: int = 0,
 ) -> Iterator[Decoded]:
-    """Decode pieces in this process, on some threads, as they are asked for."""
-    for piece in pieces:
-        for encoded in piece.read():
+    """Decode row groups in this process, on some threads, as they are asked for."""
+    for row_group in row_groups:
+        for encoded in row_group.read():
             yield encoded.rows, encoded.decode(transform, threads)
 
 
@@ -64,19 +69,19 @@ class StreamedPixels:
     """
 
     here: Pixels
-    pieces: Sequence[Piece]
+    row_groups: Sequence[RowGroupImages]
     transform: Transform
     stream: Stream
     decoded: int = 0
     _piece_of: np.ndarray = field(init=False)  # int64 [N]
-    _place_of: np.ndarray = field(init=False)  # int64 [N]: place in the piece
+    _place_of: np.ndarray = field(init=False)  # int64 [N]: place in the row group
 
     def __post_init__(self) -> None:
         self._piece_of = np.full(len(self.here.block), -1)
         self._place_of = np.full(len(self.here.block), -1)
-        for number, piece in enumerate(self.pieces):
-            self._piece_of[piece.rows] = number
-            self._place_of[piece.rows] = np.arange(len(piece))
+        for number, row_group in enumerate(self.row_groups):
+            self._piece_of[row_group.rows] = number
+            self._place_of[row_group.rows] = np.arange(len(row_group))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -96,7 +101,9 @@ class StreamedPixels:
             return
         windows = _windows(np.unique(np.concatenate(cold)), window_of)
         parts = [list(self._pieces_of(rows)) for rows in windows]
-        stream = iter(self.stream([piece for part in parts for piece in part], self.transform))
+        stream = iter(
+            self.stream([row_group for part in parts for row_group in part], self.transform)
+        )
         held: dict[int, _Window] = {}
         free = [np.empty((max(map(len, windows)), *self.shape), np.uint8) for _ in range(2)]
         following = iter(windows)
@@ -110,11 +117,11 @@ class StreamedPixels:
                 held[int(window_of[rows[0]])] = self._load(stream, len(rows), images)
             yield self._among(list(held.values()))
 
-    def _pieces_of(self, rows: np.ndarray) -> Iterator[Piece]:
-        """Yield the parts of pieces that hold `rows`, in the order of storage."""
+    def _pieces_of(self, rows: np.ndarray) -> Iterator[RowGroupImages]:
+        """Yield the parts of row groups that hold `rows`, in the order of storage."""
         numbers = self._piece_of[rows]
         for number in np.unique(numbers):
-            yield self.pieces[number].only(np.sort(self._place_of[rows[numbers == number]]))
+            yield self.row_groups[number].only(np.sort(self._place_of[rows[numbers == number]]))
 
     def _load(self, stream: Iterator[Decoded], count: int, images: np.ndarray) -> _Window:
         """Take `count` images from the stream into `images`."""

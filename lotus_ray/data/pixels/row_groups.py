@@ -1,4 +1,4 @@
-"""Which images of a data set are wanted, and where they lie: pieces of Parquet row groups."""
+"""Which images of a data set are wanted, and where they lie: the row groups of Parquet files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.transform import Transform, decode_all
 from lotus_ray.data.prepared.manifest import DIGEST, Manifest, Shard, read_manifest, read_small
-from lotus_ray.data.prepared.offsets import read_spans, read_stretches
+from lotus_ray.data.prepared.offsets import read_offsets, read_stretches
 from lotus_ray.data.prepared.parquet import open_parquet, reading
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 
 ROWS_AT_A_TIME = 64  # read and decoded together: 17 MB of ImageNet's JPEGs and their pixels
 
@@ -48,7 +48,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowGroupImages:
     """Images of one row group: their places in it, ascending, and in the table of roles."""
 
     uri: str
@@ -58,14 +58,14 @@ class Piece:
     sample_ids: list[str]  # [n]
     image: str  # name of the column
     digests: list[bytes] | None = None  # [n], SHA-256 of the images; None in files read in place
-    spans: np.ndarray | None = None  # int64 [n, 2]: offset and size of each in the file, if known
+    offsets: np.ndarray | None = None  # int64 [n, 2]: offset and size of each in the file, if known
     group_rows: int = 0  # of the whole row group
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
-    def only(self, chosen: np.ndarray) -> Piece:
-        """Return a part of the piece: `chosen` [n] bool, or places in it."""
+    def only(self, chosen: np.ndarray) -> RowGroupImages:
+        """Return a part of the row group: `chosen` [n] bool, or places in it."""
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         names = [self.sample_ids[place] for place in index]
         digests = self.digests and [self.digests[place] for place in index]
@@ -75,7 +75,7 @@ class Piece:
             rows=self.rows[index],
             sample_ids=names,
             digests=digests,
-            spans=None if self.spans is None else self.spans[index],
+            offsets=None if self.offsets is None else self.offsets[index],
         )
 
     def read(self) -> Iterator[Encoded]:
@@ -85,14 +85,14 @@ class Piece:
             DataError: the file is torn, or an image changed; the text names its id, file and row.
         """
         with reading(self.uri):
-            if self.spans is not None and 2 * len(self) < self.group_rows:
-                yield from self._read_alone(self.spans)
+            if self.offsets is not None and 2 * len(self) < self.group_rows:
+                yield from self._read_alone(self.offsets)
             else:
                 yield from self._read_group()
 
-    def _read_alone(self, spans: np.ndarray) -> Iterator[Encoded]:
+    def _read_alone(self, offsets: np.ndarray) -> Iterator[Encoded]:
         """Read nothing but the images; where one is not in its place, the group after all."""
-        images = read_stretches(self.uri, spans.tolist())
+        images = read_stretches(self.uri, offsets.tolist())
         for start in range(0, len(self), ROWS_AT_A_TIME):
             part = slice(start, start + ROWS_AT_A_TIME)
             try:
@@ -150,37 +150,39 @@ def check_bytes(
             )
 
 
-def wanted_pieces(directories: Iterable[Path], roles: Roles) -> list[Piece]:
+def wanted_row_groups(directories: Iterable[Path], roles: Roles) -> list[RowGroupImages]:
     """Find the samples of a table of roles in some prepared data sets, in the order of storage.
 
     Row groups that hold none of them are never read.
     """
     wanted = pa.array(roles.sample_ids, pa.string())
     return [
-        piece
+        row_group
         for directory in directories
-        for piece in _of_manifest(read_manifest(directory), wanted, roles)
+        for row_group in _of_manifest(read_manifest(directory), wanted, roles)
     ]
 
 
-def stored_order(pieces: Sequence[Piece]) -> np.ndarray:
-    """Return the rows of some pieces, int64 [n], in the order in which the images are stored."""
-    return np.concatenate([np.empty(0, np.int64), *(piece.rows for piece in pieces)])
+def stored_order(row_groups: Sequence[RowGroupImages]) -> np.ndarray:
+    """Return the rows of some row groups, int64 [n], in stored order."""
+    return np.concatenate([np.empty(0, np.int64), *(row_group.rows for row_group in row_groups)])
 
 
-def _of_manifest(manifest: Manifest, wanted: pa.Array, roles: Roles) -> Iterator[Piece]:
+def _of_manifest(manifest: Manifest, wanted: pa.Array, roles: Roles) -> Iterator[RowGroupImages]:
     for shard in manifest.shards:
         yield from _of_shard(manifest, shard, wanted, roles)
 
 
-def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) -> Iterator[Piece]:
+def _of_shard(
+    manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles
+) -> Iterator[RowGroupImages]:
     uri = manifest.uri(shard)
     with open_parquet(uri) as file:
         small = read_small(manifest, shard, file)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     found = pc.index_in(small["sample_id"], value_set=wanted)
     rows = found.fill_null(-1).to_numpy().astype(np.int64)
-    spans = None if manifest.in_place else read_spans(Path(uri), len(rows))
+    offsets = None if manifest.is_external else read_offsets(Path(uri), len(rows))
     start = 0
     for group, size in enumerate(sizes):
         of_group = rows[start : start + size]
@@ -189,9 +191,9 @@ def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) 
             targets = of_group[places]
             names = [roles.sample_ids[row] for row in targets]
             digests = None
-            if not manifest.in_place:
+            if not manifest.is_external:
                 digests = small[DIGEST].take(pa.array(start + places)).to_pylist()
-            yield Piece(
+            yield RowGroupImages(
                 uri,
                 group,
                 places,
@@ -199,7 +201,7 @@ def _of_shard(manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles) 
                 names,
                 manifest.columns.image,
                 digests,
-                None if spans is None else spans[start + places],
+                None if offsets is None else offsets[start + places],
                 size,
             )
         start += size

@@ -76,7 +76,7 @@ class Manifest:
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @property
-    def in_place(self) -> bool:
+    def is_external(self) -> bool:
         """Return whether the files are somebody else's."""
         return self.columns.sample_id is None
 
@@ -93,7 +93,7 @@ class Manifest:
 
     def uri(self, shard: Shard) -> str:
         """Return the address of a shard."""
-        return shard.file if self.in_place else str(self.directory / shard.file)
+        return shard.file if self.is_external else str(self.directory / shard.file)
 
     def rows(self, split: str) -> int:
         """Return the number of images in a split."""

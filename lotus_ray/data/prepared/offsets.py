@@ -18,7 +18,7 @@ _SUFFIX = ".spans.npy"
 _PROBE = 24  # bytes of either end of an image, by which it is known
 
 
-def spans_path(shard: Path) -> Path:
+def offsets_path(shard: Path) -> Path:
     """Return the file that belongs to a shard."""
     return shard.with_name(shard.name + _SUFFIX)
 
@@ -39,7 +39,7 @@ class Probes:
         Raises:
             DataError: one is not there as it was written.
         """
-        spans = np.empty((len(self._seen), 2), np.int64)
+        offsets = np.empty((len(self._seen), 2), np.int64)
         with shard.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             place = 0
             for row, (size, head, tail) in enumerate(self._seen):
@@ -47,24 +47,24 @@ class Probes:
                 start, place = found + 4, found + 4 + size
                 if found < 0 or view[max(place - len(tail), start) : place] != tail:
                     raise DataError(f"image {row} is not in the shard", where=str(shard))
-                spans[row] = start, size
-        with spans_path(shard).open("wb") as out:
-            np.save(out, spans, allow_pickle=False)
+                offsets[row] = start, size
+        with offsets_path(shard).open("wb") as out:
+            np.save(out, offsets, allow_pickle=False)
 
 
-def read_spans(shard: Path, rows: int) -> np.ndarray | None:
+def read_offsets(shard: Path, rows: int) -> np.ndarray | None:
     """Return offset and size of each image, int64 [rows, 2]; None where they are not known."""
     try:
-        found: np.ndarray = np.load(spans_path(shard), allow_pickle=False)
+        found: np.ndarray = np.load(offsets_path(shard), allow_pickle=False)
     except (OSError, ValueError):
         return None
     fits = found.shape == (rows, 2) and found.dtype == np.int64 and bool((found >= 0).all())
     return found if fits else None
 
 
-def read_stretches(shard: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+def read_stretches(shard: str, offsets: Sequence[tuple[int, int]]) -> Iterator[bytes]:
     """Yield the bytes of each stretch, an offset and a size, of a file."""
     with Path(shard).open("rb") as file:
-        for offset, size in spans:
+        for offset, size in offsets:
             file.seek(offset)
             yield file.read(size)

@@ -7,101 +7,30 @@ stretch of a shard is a random sample of its split.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import count_classes, verify_whole
 from lotus_ray.data.prepared.manifest import (
-    DIGEST,
     FORGET_IDS,
-    FORMAT,
     MANIFEST,
-    SCHEMA,
     Manifest,
     Shard,
-    content_digest,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
-from lotus_ray.data.prepared.offsets import Probes, spans_path
+from lotus_ray.data.prepared.offsets import offsets_path
+from lotus_ray.data.prepared.shard_task import _DONE, Report, Run, ShardTask, run_here, writing
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
-from lotus_ray.data.sources.images import Read
 
 ROWS_PER_SHARD = 2048  # of ImageNet: 225 MB
-ROWS_PER_GROUP = 512  # what is read at a time
-_DONE = ".json"  # beside a shard that is finished
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard to write: the lines of its index, and how to read them."""
-
-    folder: Path
-    file: str
-    split: str
-    index: pa.Table
-    read: Read
-
-    def run(self) -> Shard:
-        """Write the shard, or find it written before.
-
-        Raises:
-            DataError: the disk refuses it, or an image cannot be read.
-        """
-        path = self.folder / self.file
-        done = self.folder / (self.file + _DONE)
-        identity = _identity(self.index)
-        if done.exists():
-            found = json.loads(done.read_text())
-            if found.pop("index") == identity and path.exists():
-                return Shard(**found)
-        small = []
-        probes = Probes()
-        with writing(path):
-            with pq.ParquetWriter(
-                path, SCHEMA, compression="none", use_dictionary=["label"]
-            ) as writer:
-                for group in range(0, len(self.index), ROWS_PER_GROUP):
-                    table = _read_rows(self.index.slice(group, ROWS_PER_GROUP), self.read)
-                    small.append(table.select(["sample_id", "label", DIGEST]))
-                    probes.add(table["image"].combine_chunks().field("bytes").to_pylist())
-                    writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-            probes.write(path)
-            shard = Shard(
-                file=self.file,
-                split=self.split,
-                rows=len(self.index),
-                bytes=path.stat().st_size,
-                sha256=sha256_of(path),
-                content=content_digest(pa.concat_tables(small)),
-            )
-            temporary = done.with_suffix(".part")
-            temporary.write_text(json.dumps({**asdict(shard), "index": identity}))
-            temporary.rename(done)
-        return shard
-
-
-Run = Callable[[Sequence[ShardTask]], Iterable[Shard]]
-Report = Callable[[int, int, int], None]  # shards so far, of so many, with so many images
-
-
-def run_here(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
-    """Write shards in this process, one after another."""
-    for task in tasks:
-        yield task.run()
 
 
 def say_nothing(done: int, total: int, images: int) -> None:
@@ -212,7 +141,7 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
         write_manifest(manifest)
-        kept = {MANIFEST, FORGET_IDS, *places, *(spans_path(Path(file)).name for file in places)}
+        kept = {MANIFEST, FORGET_IDS, *places, *(offsets_path(Path(file)).name for file in places)}
         for path in partial.iterdir():
             if path.name not in kept:  # finished markers, and shards of an earlier, other attempt
                 path.unlink()
@@ -226,43 +155,6 @@ def _tasks(images: Images, folder: Path) -> Iterator[ShardTask]:
         for number, start in enumerate(range(0, len(order), ROWS_PER_SHARD)):
             index = images.index.take(order[start : start + ROWS_PER_SHARD])
             yield ShardTask(folder, f"{split}-{number:05d}.parquet", split, index, images.read)
-
-
-def _read_rows(index: pa.Table, read: Read) -> pa.Table:
-    images = [{"bytes": _read_one(row, read), "path": row["path"]} for row in index.to_pylist()]
-    digests = [hashlib.sha256(image["bytes"]).digest() for image in images]
-    return pa.table(
-        {
-            "sample_id": index["sample_id"],
-            "image": images,
-            "label": index["label"],
-            DIGEST: digests,
-        },
-        schema=SCHEMA,
-    )
-
-
-def _read_one(row: dict[str, Any], read: Read) -> bytes:
-    try:
-        return read(row["file"], row["offset"], row["size"])
-    except OSError as error:
-        raise DataError(
-            f"an image cannot be read: {error.strerror or error}", where=row["file"] or row["path"]
-        ) from error
-
-
-def _identity(index: pa.Table) -> str:
-    """Return the SHA-256 of an index: what a shard is to hold, and in which layout."""
-    return hashlib.sha256(json.dumps([FORMAT, index.to_pydict()]).encode()).hexdigest()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror or error}", where=str(path)) from error
 
 
 @contextmanager

@@ -6,15 +6,12 @@ and do not depend on the order of the shards.
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
@@ -28,63 +25,8 @@ from lotus_ray.base.roles import (
     TEST,
     UNSEEN,
 )
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The table of roles, sorted by sample id. A sample's place in it is its `row` everywhere."""
-
-    sample_ids: list[str]
-    labels: np.ndarray  # [N], int64
-    roles: np.ndarray  # [N], int8: place in STORED
-    num_classes: int
-
-    def __len__(self) -> int:
-        return len(self.sample_ids)
-
-    def rows(self, *roles: str) -> np.ndarray:
-        """Return the rows, int64 [n], that play any of `roles`."""
-        return np.flatnonzero(np.isin(self.roles, [STORED.index(role) for role in roles]))
-
-    def without(self, sample_ids: Collection[str]) -> Roles:
-        """Return the table without some samples."""
-        kept = [row for row, name in enumerate(self.sample_ids) if name not in sample_ids]
-        names = [self.sample_ids[row] for row in kept]
-        return Roles(names, self.labels[kept], self.roles[kept], self.num_classes)
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of ids, labels and roles, in hexadecimal."""
-        content = hashlib.sha256("\n".join(self.sample_ids).encode())
-        content.update(self.labels.astype("<i8").tobytes() + self.roles.astype("<i1").tobytes())
-        return content.hexdigest()
-
-    def to_parquet(self) -> bytes:
-        """Return the table as the bytes of a Parquet file: sample_id, label, role."""
-        table = pa.table(
-            {
-                "sample_id": self.sample_ids,
-                "label": self.labels,
-                "role": [STORED[role] for role in self.roles],
-            }
-        )
-        buffer = io.BytesIO()
-        pq.write_table(
-            table.replace_schema_metadata({"num_classes": str(self.num_classes)}), buffer
-        )
-        return buffer.getvalue()
-
-    @classmethod
-    def from_parquet(cls, content: bytes) -> Roles:
-        """Read what `to_parquet` wrote."""
-        table = pq.read_table(io.BytesIO(content))
-        return cls(
-            sample_ids=table["sample_id"].to_pylist(),
-            labels=table["label"].to_numpy(),
-            roles=np.array([STORED.index(r) for r in table["role"].to_pylist()], dtype=np.int8),
-            num_classes=int(table.schema.metadata[b"num_classes"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -114,29 +56,28 @@ def draw_roles(
     seed: int,
     *,
     retain: Chosen = Chosen(),
-    keep_rest: bool = True,
+    keep_other_train: bool = True,
     limit: int | None = None,
 ) -> Roles:
     """Draw the role of every sample.
 
-    A fraction or a count is drawn within each class; a fraction forgets at least one of a class
-    that has two, and leaves one. Of the other training samples `retain` takes its part, and the
-    rest plays the role `rest`. Of the held-out samples of each class half (the larger half of an
-    odd number) are unseen, used for calibration, and the others test.
+    A fraction or a count is drawn within each class. A fraction forgets at least one sample of a
+    class that has two, and leaves one. `retain` takes its part of the other training samples, and
+    the rest are other train. Half of the held-out samples of each class (the larger half of an odd
+    number) are unseen, the others test.
 
     Args:
-        labels: sample_id, label, split, sorted by sample_id: `preflight.read_labels`. Samples
-            of the split `calibration` play that role.
+        labels: sample_id, label, split, sorted by sample_id, from `read_labels`. Samples of the
+            split `calibration` play that role.
         num_classes: C.
         forget: which training samples to forget.
         seed: the cell's seed.
         retain: which of the others to retain.
-        keep_rest: whether samples of the role `rest` stay in the table; nothing but the training
-            of an original needs them.
-        limit: keep at most so many samples of each role, for smoke tests; None keeps all.
+        keep_other_train: True keeps other train in the table. Only training an original needs it.
+        limit: keep at most this many samples of each role, for smoke tests; None keeps all.
 
     Returns:
-        Every sample with exactly one role (fewer samples if limited, or without the rest).
+        The samples, each with exactly one role.
 
     Raises:
         DataError: a role came out empty, or an id to forget is no training sample.
@@ -144,6 +85,27 @@ def draw_roles(
     sample_ids: list[str] = labels["sample_id"].to_pylist()
     classes = labels["label"].to_numpy()
     splits = np.array(labels["split"].to_pylist())
+    roles = _assign(sample_ids, classes, splits, num_classes, forget, retain, seed)
+    if not keep_other_train:
+        roles[roles == STORED.index(OTHER_TRAIN)] = -1
+    kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
+    drawn = Roles([sample_ids[row] for row in kept], classes[kept], roles[kept], num_classes)
+    for role in ROLES:
+        if not len(drawn.indices(role)):
+            raise DataError(f"the role {role} is empty: {len(sample_ids)} images are too few")
+    return drawn
+
+
+def _assign(
+    sample_ids: list[str],
+    classes: np.ndarray,
+    splits: np.ndarray,
+    num_classes: int,
+    forget: Chosen,
+    retain: Chosen,
+    seed: int,
+) -> np.ndarray:
+    """Return the role of each sample, int8 [N]: an index of STORED."""
     named = _named_rows(forget, sample_ids, splits)
     roles = np.full(len(sample_ids), -1, dtype=np.int8)
     is_of = {split: splits == split for split in (TRAIN, HELDOUT)}
@@ -163,14 +125,7 @@ def draw_roles(
             for role, rows in assigned:
                 roles[rows] = STORED.index(role)
     roles[splits == CALIBRATION] = STORED.index(CALIBRATION)
-    if not keep_rest:
-        roles[roles == STORED.index(OTHER_TRAIN)] = -1
-    kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
-    drawn = Roles([sample_ids[row] for row in kept], classes[kept], roles[kept], num_classes)
-    for role in ROLES:
-        if not len(drawn.rows(role)):
-            raise DataError(f"the role {role} is empty: {len(sample_ids)} images are too few")
-    return drawn
+    return roles
 
 
 def _by_class(rows: np.ndarray, classes: np.ndarray, num_classes: int) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.data.prepared.manifest import DIGEST
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 
 NAMED = 3  # of classes, and of images
 UNCHECKED = "not checked: images that occur twice (files read in place)"
@@ -33,7 +33,7 @@ def notes_on(roles: Roles, labels: pa.Table, classes: Sequence[str]) -> tuple[st
 
 def _absent(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
     for role in ROLES:
-        counts = np.bincount(roles.labels[roles.rows(role)], minlength=len(classes))
+        counts = np.bincount(roles.labels[roles.indices(role)], minlength=len(classes))
         absent = np.flatnonzero(counts == 0)
         if len(absent):
             yield (

@@ -16,7 +16,7 @@ from lotus_ray.data.batches import dataset as dataset
 from lotus_ray.data.batches.dataset import ImageDataset, ImageSubset
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.unlearning.contract import Batch, Workers
 from tests.toy import batch_of, make_dataset, table
 
@@ -60,7 +60,7 @@ def test_an_evaluation_pass_sees_every_sample_once(
     roles = table("fr" * 4 + "r" * 19)
     workers = splits(roles, size, RETAIN)
     batches = [batch for split in workers for batch in split]
-    assert sorted(rows(batches)) == roles.rows(RETAIN).tolist()
+    assert sorted(rows(batches)) == roles.indices(RETAIN).tolist()
     assert len(rows(batches)) == 23
     assert {batch.total for batch in batches} == {23}
     assert max(len(batch.rows) for batch in batches) == 3
@@ -82,7 +82,7 @@ def test_an_epoch_sees_every_sample_once(samples: int, batch_size: int, size: in
     roles = table("u" + "r" * samples)
     batches = epoch(splits(roles, size, RETAIN), batch_size, "train", 0)
     seen = Counter(row for shares in batches for row in rows(shares))
-    assert sorted(seen) == roles.rows(RETAIN).tolist()
+    assert sorted(seen) == roles.indices(RETAIN).tolist()
     if min(len(set(rows(shares))) for shares in batches) >= size:
         assert set(seen.values()) == {1}
 

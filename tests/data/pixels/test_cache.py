@@ -14,13 +14,14 @@ import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels import cache_space as cache_space_module
-from lotus_ray.data.pixels.cache import DecodedFiles, DecodeTask, decode_here
+from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.row_groups import Piece, wanted_pieces
+from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
+from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import TRAIN
 from tests.toy import PLAIN, Sample, png, read_pixels, source, table
 
@@ -34,7 +35,7 @@ class Counting:
         self.ids: list[str] = []
 
     def __call__(self, tasks: Sequence[DecodeTask]) -> Iterable[int]:
-        self.ids += [sample_id for task in tasks for sample_id in task.piece.sample_ids]
+        self.ids += [sample_id for task in tasks for sample_id in task.row_group.sample_ids]
         return decode_here(tasks)
 
 
@@ -49,7 +50,7 @@ def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """Twelve images s000 … s011 in row groups of three."""
-    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 3)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_task.ROWS_PER_GROUP", 3)
     noise = np.random.default_rng(0).integers(0, 256, (12, 2, 2, 3), dtype=np.uint8)
     samples = [Sample(f"s{n:03d}", TRAIN, png(image), "", 0) for n, image in enumerate(noise)]
     return prepare(source(samples, ("a",)), tmp_path / "data")
@@ -62,8 +63,8 @@ def cache_space(tmp_path: Path) -> Iterator[CacheSpace]:
         yield made
 
 
-def pieces(manifest: Manifest, roles: Roles) -> list[Piece]:
-    return wanted_pieces([manifest.directory], roles)
+def row_groups(manifest: Manifest, roles: Roles) -> list[RowGroupImages]:
+    return wanted_row_groups([manifest.directory], roles)
 
 
 def ensure(
@@ -75,7 +76,7 @@ def ensure(
 ) -> tuple[DecodedFiles, list[str]]:
     """Return the files, and the ids of what was decoded for them."""
     files, counting = DecodedFiles(cache_space, PLAIN), Counting()
-    files.ensure(pieces(manifest, roles), roles, counting, max_bad, window)
+    files.ensure(row_groups(manifest, roles), roles, counting, max_bad, window)
     assert files.decoded == len(counting.ids)
     return files, sorted(counting.ids)
 
@@ -89,7 +90,7 @@ def images(files: DecodedFiles, roles: Roles) -> np.ndarray:
 def test_pixels_are_those_of_the_decoder(manifest: Manifest, cache_space: CacheSpace) -> None:
     roles = table("ffrrrruuuttt")
     files, _ = ensure(manifest, cache_space, roles)
-    expected = read_pixels(pieces(manifest, roles), roles, PLAIN).numpy()
+    expected = read_pixels(row_groups(manifest, roles), roles, PLAIN).numpy()
     assert np.array_equal(images(files, roles), expected)
 
 
@@ -103,7 +104,7 @@ def test_each_image_is_decoded_once_for_all_tables_and_processes(
     files, decoded = ensure(manifest, cache_space, second)
     assert decoded == ["s006", "s007"]
     assert np.array_equal(
-        images(files, second), read_pixels(pieces(manifest, second), second, PLAIN).numpy()
+        images(files, second), read_pixels(row_groups(manifest, second), second, PLAIN).numpy()
     )
     assert ensure(manifest, cache_space, second)[1] == []
 
@@ -112,7 +113,7 @@ def test_another_transform_is_decoded_anew(manifest: Manifest, cache_space: Cach
     roles = table("frut")
     ensure(manifest, cache_space, roles)
     other = DecodedFiles(cache_space, Transform(1))
-    other.ensure(pieces(manifest, roles), roles, decode_here)
+    other.ensure(row_groups(manifest, roles), roles, decode_here)
     assert other.decoded == 4
     assert images(other, roles).shape == (4, 3, 1, 1)
 
@@ -125,7 +126,7 @@ def test_workers_that_ask_at_once_decode_each_image_once(
 
     def ask() -> None:
         files = DecodedFiles(cache_space, PLAIN)
-        files.ensure(pieces(manifest, roles), roles, decode_here)
+        files.ensure(row_groups(manifest, roles), roles, decode_here)
         assert files.pixels(roles).complete
         counts.append(files.decoded)
 
@@ -171,7 +172,7 @@ def test_what_may_stream_is_left_out_last(manifest: Manifest, tmp_path: Path) ->
         files, _ = ensure(manifest, cache_space, roles, window=1)
         here = files.pixels(roles).block >= 0
         retained = np.zeros(12, bool)
-        retained[roles.rows("retain")] = True
+        retained[roles.indices("retain")] = True
         assert here[~retained].all()
         assert 0 < (~here).sum() <= 4
     small = CacheSpace(80, 0, str(tmp_path))

@@ -11,7 +11,7 @@ import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels import cache_space as cache_space_module
-from lotus_ray.data.pixels.cache_space import CacheSpace, alone
+from lotus_ray.data.pixels.cache_space import CacheSpace, exclusive_lock
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +152,10 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     """A second process waits until the first has left the block."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from lotus_ray.data.pixels.cache_space import alone\n"
-        "with alone(Path(sys.argv[1])): print('in', flush=True)"
+        "from lotus_ray.data.pixels.cache_space import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1])): print('in', flush=True)"
     )
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         other = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
         )

@@ -12,7 +12,7 @@ import torch
 from lotus_ray.base.roles import FORGET, RETAIN
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels
-from lotus_ray.data.pixels.row_groups import Piece
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.unlearning.contract import Batch, Workers
 from tests.toy import PLAIN, table
@@ -24,9 +24,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 2, 2), dtype=np.ui
 STORED = np.random.default_rng(1).permutation(COUNT)
 
 
-def pieces() -> list[Piece]:
+def row_groups() -> list[RowGroupImages]:
     return [
-        Piece(
+        RowGroupImages(
             "file",
             group,
             np.arange(len(rows)),
@@ -39,19 +39,19 @@ def pieces() -> list[Piece]:
 
 
 class Stream:
-    """Gives the images of pieces, in two parts each; remembers what it gave, and how it ended."""
+    """Gives the images of row groups in two parts each; remembers what it gave and how it ended."""
 
     def __init__(self) -> None:
         self.given: list[int] = []
         self.open = 0
 
     def __call__(
-        self, wanted: Sequence[Piece], transform: Transform
+        self, wanted: Sequence[RowGroupImages], transform: Transform
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         self.open += 1
         try:
-            for piece in wanted:
-                for rows in np.array_split(piece.rows, min(2, len(piece))):
+            for row_group in wanted:
+                for rows in np.array_split(row_group.rows, min(2, len(row_group))):
                     self.given += rows.tolist()
                     yield rows, IMAGES[rows]
         finally:
@@ -65,10 +65,10 @@ def image_dataset(
     images = IMAGES.copy()
     pixels: Pixels | StreamedPixels = Pixels.of(images)
     if cold:
-        images[ROLES.rows(cold)] = 0
+        images[ROLES.indices(cold)] = 0
         here = Pixels.of(images)
-        here.block[ROLES.rows(cold)] = -1
-        pixels = StreamedPixels(here, pieces(), PLAIN, stream)
+        here.block[ROLES.indices(cold)] = -1
+        pixels = StreamedPixels(here, row_groups(), PLAIN, stream)
     return ImageDataset(
         pixels,
         ROLES,
@@ -136,7 +136,7 @@ def test_each_streamed_image_is_decoded_once_an_epoch_and_the_others_never(size:
         assert isinstance(made.pixels, StreamedPixels)
         assert made.pixels.decoded == len(stream.given)
         given += stream.given
-    assert sorted(given) == ROLES.rows(RETAIN).tolist()
+    assert sorted(given) == ROLES.indices(RETAIN).tolist()
 
 
 def test_what_streams_past_is_taken_no_more_than_two_windows_ahead() -> None:

@@ -12,16 +12,16 @@ import pytest
 from torch import Tensor
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels.row_groups import Piece, check_bytes, wanted_pieces
+from lotus_ray.data.pixels.row_groups import RowGroupImages, check_bytes, wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from tests.toy import PLAIN, Sample, png, read_pixels, rewrite, source, table
 
 
 def pixels(manifest: Manifest, roles: Roles) -> Tensor:
-    return read_pixels(wanted_pieces([manifest.directory], roles), roles, PLAIN)
+    return read_pixels(wanted_row_groups([manifest.directory], roles), roles, PLAIN)
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_pixels_are_read_to_the_row_of_their_id(manifest: Manifest, noise: np.nd
 
 def test_samples_without_a_role_are_not_decoded(manifest: Manifest, noise: np.ndarray) -> None:
     roles = replace(table("fr"), sample_ids=["s001", "s004"])
-    pieces = wanted_pieces([manifest.directory], roles)
-    assert sorted(i for piece in pieces for i in piece.sample_ids) == ["s001", "s004"]
+    row_groups = wanted_row_groups([manifest.directory], roles)
+    assert sorted(i for row_group in row_groups for i in row_group.sample_ids) == ["s001", "s004"]
     found = pixels(manifest, roles)
     assert np.array_equal(found.numpy(), noise[[1, 4]].transpose(0, 3, 1, 2))
 
@@ -61,19 +61,19 @@ def test_row_groups_without_a_wanted_sample_are_not_read(manifest: Manifest) -> 
     for uri in manifest.paths:
         Path(uri).chmod(0o600)
     roles = table("f", prefix="x")
-    assert wanted_pieces([manifest.directory], roles) == []
+    assert wanted_row_groups([manifest.directory], roles) == []
 
 
 def test_every_row_group_of_a_shard_has_its_own_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven images in groups of three: rows 0-2, 0-2 and 0 of groups 0, 1 and 2."""
-    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 3)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_task.ROWS_PER_GROUP", 3)
     samples = [Sample(f"s{n:03d}", TRAIN, png(np.full((2, 2, 3), n)), "", 0) for n in range(7)]
     made = prepare(source(samples, ("a",)), tmp_path / "seven")
     roles = table("frrrrrr")
-    pieces = wanted_pieces([made.directory], roles)
-    assert [(p.group, p.places.tolist()) for p in pieces] == [
+    row_groups = wanted_row_groups([made.directory], roles)
+    assert [(p.group, p.places.tolist()) for p in row_groups] == [
         (0, [0, 1, 2]),
         (1, [0, 1, 2]),
         (2, [0]),
@@ -95,21 +95,21 @@ def test_a_piece_knows_the_digests_of_its_images(manifest: Manifest, noise: np.n
     roles = replace(table("fr"), sample_ids=["s001", "s004"])
     found = {
         sample_id: digest
-        for piece in wanted_pieces([manifest.directory], roles)
-        for sample_id, digest in zip(piece.sample_ids, piece.digests or [], strict=True)
+        for row_group in wanted_row_groups([manifest.directory], roles)
+        for sample_id, digest in zip(row_group.sample_ids, row_group.digests or [], strict=True)
     }
     assert found == {f"s{n:03d}": hashlib.sha256(png(noise[n])).digest() for n in (1, 4)}
 
 
 def test_digests_follow_the_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 3)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_task.ROWS_PER_GROUP", 3)
     samples = [Sample(f"s{n:03d}", TRAIN, b"%d" % n, "", 0) for n in range(7)]
     made = prepare(source(samples, ("a",)), tmp_path / "seven")
-    pieces = wanted_pieces([made.directory], table("frrrrrr"))
-    assert len(pieces) == 3
-    for piece in pieces:
-        expected = [hashlib.sha256(b"%d" % int(i[1:])).digest() for i in piece.sample_ids]
-        assert piece.digests == expected
+    row_groups = wanted_row_groups([made.directory], table("frrrrrr"))
+    assert len(row_groups) == 3
+    for row_group in row_groups:
+        expected = [hashlib.sha256(b"%d" % int(i[1:])).digest() for i in row_group.sample_ids]
+        assert row_group.digests == expected
 
 
 def test_an_image_that_changed_is_named_before_anything_is_decoded(manifest: Manifest) -> None:
@@ -141,21 +141,21 @@ def test_bytes_are_compared_with_their_own_digest() -> None:
 
 def test_a_row_group_that_cannot_be_read_is_a_data_error(manifest: Manifest) -> None:
     """Its footer is whole, and what it points to is not there any more."""
-    (piece, *_) = wanted_pieces([manifest.directory], table("frrut"))
-    path = Path(piece.uri)
+    (row_group, *_) = wanted_row_groups([manifest.directory], table("frrut"))
+    path = Path(row_group.uri)
     content = bytearray(path.read_bytes())
     start = pq.read_metadata(path).row_group(0).column(1).dictionary_page_offset or 4
     content[start : start + 60] = b"\xff" * 60
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        list(piece.read())
-    assert piece.uri in caught.value.where
+        list(row_group.read())
+    assert row_group.uri in caught.value.where
 
 
 def test_a_piece_without_digests_is_not_checked(manifest: Manifest) -> None:
-    (piece, *_) = wanted_pieces([manifest.directory], table("frrut"))
-    wrong = [b"0" * 32] * len(piece.rows)
-    unchecked: Piece = replace(piece, digests=None)
-    assert sum(len(encoded) for encoded in unchecked.read()) == len(piece.rows)
+    (row_group, *_) = wanted_row_groups([manifest.directory], table("frrut"))
+    wrong = [b"0" * 32] * len(row_group.rows)
+    unchecked: RowGroupImages = replace(row_group, digests=None)
+    assert sum(len(encoded) for encoded in unchecked.read()) == len(row_group.rows)
     with pytest.raises(DataError, match="changed"):
-        list(replace(piece, digests=wrong).read())
+        list(replace(row_group, digests=wrong).read())

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
@@ -44,11 +44,11 @@ def flip(path: str, content: bytes) -> None:
 
 
 def test_what_was_prepared_passes(toy: Manifest) -> None:
-    assert preflight.verify(shards.read_manifest(toy.directory)) == toy
+    assert check.verify(shards.read_manifest(toy.directory)) == toy
 
 
 def test_labels_are_sorted_by_id_and_know_their_split(toy: Manifest) -> None:
-    table = preflight.read_labels(toy)
+    table = check.read_labels(toy)
     assert table.select(["sample_id", "label", "split"]).to_pylist() == [
         {"sample_id": "a", "label": 1, "split": TRAIN},
         {"sample_id": "b", "label": 1, "split": TRAIN},
@@ -61,9 +61,9 @@ def test_labels_are_sorted_by_id_and_know_their_split(toy: Manifest) -> None:
 def test_no_image_is_read(toy: Manifest) -> None:
     """A flipped byte of an image stays for its decoding; the whole check of `prepare` sees it."""
     flip(toy.paths[0], b"image a")
-    assert preflight.verify(toy) == toy
+    assert check.verify(toy) == toy
     with pytest.raises(DataError, match="changed since it was prepared"):
-        preflight.verify_whole(toy)
+        check.verify_whole(toy)
 
 
 @pytest.fixture
@@ -76,20 +76,20 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(shard.file)
         return read(manifest, shard, file)
 
-    monkeypatch.setattr(preflight, "read_small", watched)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_checks.read_small", watched)
     return seen
 
 
 def test_columns_are_read_once_a_process_until_a_file_changes(
     toy: Manifest, reads: list[str]
 ) -> None:
-    first = preflight.read_labels(toy)
-    assert preflight.read_labels(shards.read_manifest(toy.directory)) is first
+    first = check.read_labels(toy)
+    assert check.read_labels(shards.read_manifest(toy.directory)) is first
     assert sorted(reads) == sorted(shard.file for shard in toy.shards)
     path = Path(toy.paths[0])
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(DataError, match="cannot be read"):
-        preflight.read_labels(toy)
+        check.read_labels(toy)
 
 
 def test_an_error_is_not_remembered(toy: Manifest) -> None:
@@ -98,16 +98,16 @@ def test_an_error_is_not_remembered(toy: Manifest) -> None:
     path.write_bytes(good[:-20])
     for _ in range(2):
         with pytest.raises(DataError, match="cannot be read"):
-            preflight.read_labels(toy)
+            check.read_labels(toy)
     path.write_bytes(good)
-    assert len(preflight.read_labels(toy)) == 4
+    assert len(check.read_labels(toy)) == 4
 
 
 def test_a_missing_shard_is_found_and_named(toy: Manifest) -> None:
-    preflight.verify(toy)
+    check.verify(toy)
     Path(toy.paths[1]).unlink()
     with pytest.raises(DataError, match="cannot be read: No such file") as caught:
-        preflight.verify(toy)
+        check.verify(toy)
     assert caught.value.where == toy.paths[1]
 
 
@@ -116,7 +116,7 @@ def test_a_cut_shard_is_refused_and_named(toy: Manifest, keep: int) -> None:
     path = Path(toy.paths[0])
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match="cannot be read") as caught:
-        preflight.read_labels(toy)
+        check.read_labels(toy)
     assert caught.value.where == str(path)
 
 
@@ -126,7 +126,7 @@ def test_a_shard_of_another_size_is_refused(toy: Manifest) -> None:
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"padding": "x" * 1000}), path)
     with pytest.raises(DataError, match=r"changed since it was prepared: \d+ bytes") as caught:
-        preflight.read_labels(toy)
+        check.read_labels(toy)
     assert caught.value.where == str(path)
 
 
@@ -140,7 +140,7 @@ def test_a_changed_value_in_a_small_column_is_found(
     rewrite(toy.paths[1], **{column: [value]})
     sizes = [replace(s, bytes=Path(toy.uri(s)).stat().st_size) for s in toy.shards]
     with pytest.raises(DataError, match="ids, labels and digests of images") as caught:
-        preflight.read_labels(replace(toy, shards=tuple(sizes)))
+        check.read_labels(replace(toy, shards=tuple(sizes)))
     assert caught.value.where == toy.paths[1]
     assert f"lotus-ray prepare toy {toy.directory}" in caught.value.next_command
 
@@ -148,7 +148,7 @@ def test_a_changed_value_in_a_small_column_is_found(
 def test_an_id_in_two_splits_is_refused(toy: Manifest) -> None:
     rewrite(toy.paths[1], sample_id=["c"])
     with pytest.raises(DataError, match=r"1 sample ids occur more than once: c \(.*\)") as caught:
-        preflight.read_labels(reseal(toy))
+        check.read_labels(reseal(toy))
     assert "heldout" in caught.value.what
     assert "train" in caught.value.what
 
@@ -156,14 +156,14 @@ def test_an_id_in_two_splits_is_refused(toy: Manifest) -> None:
 def test_an_id_that_occurs_twice_in_one_split_is_refused(toy: Manifest) -> None:
     rewrite(toy.paths[0], sample_id=["a", "a", "a"])
     with pytest.raises(DataError, match=r"1 sample ids occur more than once: a \(train\)"):
-        preflight.read_labels(reseal(toy))
+        check.read_labels(reseal(toy))
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_outside_the_classes_is_refused(toy: Manifest, label: int) -> None:
     rewrite(toy.paths[1], label=[label])
     with pytest.raises(DataError, match=f"label {label} of d is outside 0 … 1") as caught:
-        preflight.read_labels(reseal(toy))
+        check.read_labels(reseal(toy))
     assert caught.value.where == f"{toy.paths[1]}, row 0, column label"
 
 
@@ -171,7 +171,7 @@ def test_a_label_outside_the_classes_is_refused(toy: Manifest, label: int) -> No
 def test_a_null_is_refused(toy: Manifest, column: str) -> None:
     rewrite(toy.paths[1], **{column: [None]})
     with pytest.raises(DataError, match=f"column {column} has 1 nulls") as caught:
-        preflight.read_labels(toy)
+        check.read_labels(toy)
     assert caught.value.where == toy.paths[1]
 
 
@@ -193,7 +193,7 @@ def test_a_wrong_schema_names_file_and_column(
 ) -> None:
     pq.write_table(change(pq.read_table(toy.paths[0]), column), toy.paths[0])
     with pytest.raises(DataError, match=what.format(column)) as caught:
-        preflight.read_labels(toy)
+        check.read_labels(toy)
     assert caught.value.where == toy.paths[0]
     if change is renamed:
         assert column + "s" in caught.value.nearest
@@ -202,13 +202,13 @@ def test_a_wrong_schema_names_file_and_column(
 def test_images_that_are_no_bytes_are_refused(toy: Manifest) -> None:
     rewrite(toy.paths[0], pa.struct([("bytes", pa.string())]), image=[{"bytes": "x"}] * 3)
     with pytest.raises(DataError, match="column image is no struct with bytes"):
-        preflight.read_labels(toy)
+        check.read_labels(toy)
 
 
 def test_other_rows_than_the_manifest_counts_are_refused(toy: Manifest) -> None:
     pq.write_table(pq.read_table(toy.paths[0]).slice(1), toy.paths[0])
     with pytest.raises(DataError, match="2 rows, manifest says 3"):
-        preflight.read_labels(toy)
+        check.read_labels(toy)
 
 
 @pytest.mark.parametrize("counts", [{}, {TRAIN: (2, 1)}, {TRAIN: (1, 2, 0), HELDOUT: (0, 1)}])
@@ -216,7 +216,7 @@ def test_counts_that_are_not_those_of_the_labels_are_refused(
     toy: Manifest, counts: dict[str, tuple[int, ...]]
 ) -> None:
     with pytest.raises(DataError, match="the manifest counts other train images"):
-        preflight.read_labels(replace(toy, counts=counts))
+        check.read_labels(replace(toy, counts=counts))
 
 
 def test_a_wrong_count_names_its_class(toy: Manifest) -> None:
@@ -225,15 +225,15 @@ def test_a_wrong_count_names_its_class(toy: Manifest) -> None:
     content["counts"][HELDOUT] = [0, 3]
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="1 of dog, not 3"):
-        preflight.read_labels(shards.read_manifest(toy.directory))
+        check.read_labels(shards.read_manifest(toy.directory))
 
 
 def test_no_shard_and_an_unknown_split_are_refused(toy: Manifest) -> None:
     with pytest.raises(DataError, match="lists no shard"):
-        preflight.read_labels(replace(toy, shards=()))
+        check.read_labels(replace(toy, shards=()))
     other = replace(toy.shards[0], split="validation")
     with pytest.raises(DataError, match="unknown split 'validation'"):
-        preflight.read_labels(replace(toy, shards=(other,)))
+        check.read_labels(replace(toy, shards=(other,)))
 
 
 @settings(max_examples=20, deadline=None)
@@ -255,9 +255,9 @@ def test_ids_that_occur_twice_are_counted(train: list[str], heldout: list[str]) 
         made = reseal(made)
         twice = {sample_id for sample_id in both if both.count(sample_id) > 1}
         if not twice:
-            assert sorted(both) == preflight.read_labels(made)["sample_id"].to_pylist()
+            assert sorted(both) == check.read_labels(made)["sample_id"].to_pylist()
             return
         with pytest.raises(DataError) as raised:
-            preflight.read_labels(made)
+            check.read_labels(made)
     assert raised.value.what.startswith(f"{len(twice)} sample ids occur more than once: ")
     assert all(f"{sample_id} (" in raised.value.what for sample_id in sorted(twice)[:5])

@@ -16,14 +16,14 @@ from PIL import Image
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
-from lotus_ray.data.pixels.row_groups import wanted_pieces
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.pixels.row_groups import wanted_row_groups
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.external import read_external
 from lotus_ray.data.prepared.manifest import Columns, Manifest
 from lotus_ray.data.prepared.parquet import list_parquet, open_parquet
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Store
 from tests.toy import PLAIN, Canary, read_pixels
@@ -89,16 +89,18 @@ def test_a_row_is_known_by_its_file_and_place(files: Path) -> None:
         ("train/train-1.parquet:0", 1),
         ("train/train-1.parquet:1", 0),
     ]
-    assert preflight.verify(shards.read_manifest(made.directory)) == made
+    assert check.verify(shards.read_manifest(made.directory)) == made
 
 
 def test_pixels_of_wanted_rows_are_read_in_place(files: Path) -> None:
     made = adopted(files)
     wanted = ["heldout/part.parquet:2", "train/train-0.parquet:2", "train/train-1.parquet:0"]
     roles = Roles(wanted, np.array([0, 1, 1]), np.array([2, 0, 1], np.int8), 2)
-    found = read_pixels(wanted_pieces([made.directory], roles), roles, PLAIN)
+    found = read_pixels(wanted_row_groups([made.directory], roles), roles, PLAIN)
     assert found[:, 0, 0, 0].tolist() == [22, 2, 10]
-    assert all(piece.digests is None for piece in wanted_pieces([made.directory], roles))
+    assert all(
+        row_group.digests is None for row_group in wanted_row_groups([made.directory], roles)
+    )
     assert made.counts == {}
     assert not list(made.directory.glob("*.parquet"))
 
@@ -112,7 +114,7 @@ def test_the_identity_follows_the_content_and_not_the_place(files: Path, tmp_pat
     assert changed.digest != before.digest
     write(moved / "train-1.parquet", 10, [1, 0], None)
     with pytest.raises(DataError, match="changed since"):
-        preflight.verify(changed)
+        check.verify(changed)
 
 
 def test_classes_have_to_be_known(files: Path) -> None:

@@ -17,13 +17,13 @@ from click.testing import CliRunner
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
-from lotus_ray.data.pixels.row_groups import wanted_pieces
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.pixels.row_groups import wanted_row_groups
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.external import read_external
 from lotus_ray.data.prepared.manifest import Columns
 from lotus_ray.data.prepared.parquet import list_parquet
-from lotus_ray.data.roles.assign import Roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Store
 from tests.data.prepared.test_external import write
@@ -113,7 +113,7 @@ def test_images_are_read_from_a_bucket(bucket: str, query: str, tmp_path: Path) 
     made = read_external(patterns, THEIRS, None, tmp_path / "manifest")
     assert made.classes == ("cat", "dog")
     assert [shard.rows for shard in made.shards] == [3, 2, 3]
-    labels = preflight.read_labels(shards.read_manifest(made.directory))
+    labels = check.read_labels(shards.read_manifest(made.directory))
     assert [(row["sample_id"], row["label"]) for row in labels.to_pylist()] == [
         ("heldout/part.parquet:0", 0),
         ("heldout/part.parquet:1", 1),
@@ -126,7 +126,7 @@ def test_images_are_read_from_a_bucket(bucket: str, query: str, tmp_path: Path) 
     ]
     wanted = ["heldout/part.parquet:2", "train/train-0.parquet:2", "train/train-1.parquet:0"]
     roles = Roles(wanted, np.array([0, 1, 1]), np.array([2, 0, 1], np.int8), 2)
-    found = read_pixels(wanted_pieces([made.directory], roles), roles, PLAIN)
+    found = read_pixels(wanted_row_groups([made.directory], roles), roles, PLAIN)
     assert found[:, 0, 0, 0].tolist() == [22, 2, 10]
 
 
@@ -141,7 +141,7 @@ def test_a_changed_object_is_another_data_set(
     after = read_external(patterns, THEIRS, None, tmp_path / "b")
     assert after.digest != before.digest
     with pytest.raises(DataError, match="changed since"):
-        preflight.read_labels(before)
+        check.read_labels(before)
     client.put_object(Bucket=bucket, Key="data/train-1.parquet", Body=content[:-9])
     with pytest.raises(DataError, match="it is torn") as raised:
         read_external(patterns, THEIRS, None, tmp_path / "c")
@@ -155,7 +155,7 @@ def test_an_object_that_is_gone_is_a_data_error(
     made = read_external({TRAIN: [uri]}, THEIRS, None, tmp_path / "a")
     client.delete_object(Bucket=bucket, Key="data/train-1.parquet")
     with pytest.raises(DataError, match="the Parquet file cannot be read") as raised:
-        preflight.read_labels(made)
+        check.read_labels(made)
     assert raised.value.where == uri
 
 

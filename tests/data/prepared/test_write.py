@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.manifest import Manifest, Shard
-from lotus_ray.data.prepared.offsets import spans_path
-from lotus_ray.data.prepared.write import ShardTask, prepare
+from lotus_ray.data.prepared.offsets import offsets_path
+from lotus_ray.data.prepared.shard_task import ShardTask
+from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, Images, Source
 from tests.toy import Sample, source
 
@@ -44,7 +45,7 @@ def test_a_full_shard_is_followed_by_another(
         (TRAIN, 1),
         (HELDOUT, 1),
     ]
-    assert preflight.read_labels(made)["sample_id"].to_pylist() == ["a", "b", "c", "d"]
+    assert check.read_labels(made)["sample_id"].to_pylist() == ["a", "b", "c", "d"]
 
 
 def test_preparing_again_keeps_every_file(toy: Manifest) -> None:
@@ -80,7 +81,7 @@ def test_the_digest_does_not_depend_on_the_place(toy: Manifest, tmp_path: Path) 
 def test_the_digest_does_not_depend_on_how_parquet_is_written(
     toy: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_GROUP", 1)
+    monkeypatch.setattr("lotus_ray.data.prepared.shard_task.ROWS_PER_GROUP", 1)
     other = prepare(source(SAMPLES), tmp_path / "other")
     assert [s.sha256 for s in other.shards] != [s.sha256 for s in toy.shards]
     assert other.digest == toy.digest
@@ -147,7 +148,7 @@ def test_what_is_finished_is_not_read_again(
         [
             shards.MANIFEST,
             *(shard.file for shard in resumed.shards),
-            *(spans_path(Path(shard.file)).name for shard in resumed.shards),
+            *(offsets_path(Path(shard.file)).name for shard in resumed.shards),
         ]
     )
 
@@ -169,7 +170,7 @@ def test_what_was_finished_in_another_layout_is_not_kept(
 ) -> None:
     monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_SHARD", 1)
     with monkeypatch.context() as older:
-        older.setattr("lotus_ray.data.prepared.write.FORMAT", shards.FORMAT - 1)
+        older.setattr("lotus_ray.data.prepared.shard_task.FORMAT", shards.FORMAT - 1)
         with pytest.raises(DataError, match="the line is cut"):
             prepare(Failing(2).source, tmp_path / "toy")
     again = Failing()
@@ -251,7 +252,7 @@ def test_two_that_prepare_at_once_end_with_one_data_set(tmp_path: Path) -> None:
     slow = Source("toy", "", open_slowly)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: prepare(slow, tmp_path / "toy"), range(2)))
-    assert made[0] == made[1] == preflight.verify(shards.read_manifest(tmp_path / "toy"))
+    assert made[0] == made[1] == check.verify(shards.read_manifest(tmp_path / "toy"))
     assert sorted(reads.read_at) == [0, 1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.roles import FORGET, OTHER_TRAIN, RETAIN, ROLES, STORED, TEST, UNSEEN
-from lotus_ray.data.roles.assign import Chosen, Roles, draw_roles
+from lotus_ray.data.roles.assign import Chosen, draw_roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 
 Counts = list[tuple[int, int]]  # training and held-out samples of each class
@@ -47,7 +48,7 @@ def by_id(roles: Roles) -> dict[str, str]:
 
 def count(roles: Roles, role: str, label: int) -> int:
     """Return how many samples of a class play a role."""
-    return int((roles.labels[roles.rows(role)] == label).sum())
+    return int((roles.labels[roles.indices(role)] == label).sum())
 
 
 @small
@@ -59,7 +60,7 @@ def test_every_sample_has_one_role_of_its_own_split(
     roles = draw_roles(labels, len(counts), Chosen(fraction=fraction), seed)
     assert roles.sample_ids == labels["sample_id"].to_pylist()
     assert roles.labels.tolist() == labels["label"].to_pylist()
-    parts = [set(roles.rows(role).tolist()) for role in ROLES]
+    parts = [set(roles.indices(role).tolist()) for role in ROLES]
     assert sum(map(len, parts)) == len(roles) == len(set.union(*parts))
     allowed = {TRAIN: {FORGET, RETAIN}, HELDOUT: {UNSEEN, TEST}}
     splits = labels["split"].to_pylist()
@@ -123,7 +124,7 @@ def test_a_limit_keeps_so_many_samples_of_each_role_and_changes_none(
     full = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed)
     limited = draw_roles(table(counts), len(counts), Chosen(fraction=fraction), seed, limit=limit)
     for role in ROLES:
-        assert len(limited.rows(role)) == min(limit, len(full.rows(role)))
+        assert len(limited.indices(role)) == min(limit, len(full.indices(role)))
     assert by_id(limited).items() <= by_id(full).items()
     assert limited.sample_ids == sorted(limited.sample_ids)
     own = dict(zip(full.sample_ids, full.labels, strict=True))
@@ -133,8 +134,8 @@ def test_a_limit_keeps_so_many_samples_of_each_role_and_changes_none(
 def test_a_limit_does_not_take_the_first_ids() -> None:
     full = draw_roles(table([(50, 50), (50, 50)]), 2, Chosen(fraction=0.5), seed=1)
     limited = draw_roles(table([(50, 50), (50, 50)]), 2, Chosen(fraction=0.5), seed=1, limit=10)
-    firsts = [full.sample_ids[row] for row in full.rows(RETAIN)[:10]]
-    assert [limited.sample_ids[row] for row in limited.rows(RETAIN)] != firsts
+    firsts = [full.sample_ids[row] for row in full.indices(RETAIN)[:10]]
+    assert [limited.sample_ids[row] for row in limited.indices(RETAIN)] != firsts
 
 
 def test_seeds_draw_differently_and_the_same_seed_alike() -> None:
@@ -142,7 +143,7 @@ def test_seeds_draw_differently_and_the_same_seed_alike() -> None:
     first, again, other = (draw_roles(labels, 2, Chosen(fraction=0.3), seed) for seed in (1, 1, 2))
     assert first.digest == again.digest
     assert by_id(first) != by_id(other)
-    unseen = [set(r.rows(UNSEEN).tolist()) for r in (first, other)]
+    unseen = [set(r.indices(UNSEEN).tolist()) for r in (first, other)]
     assert unseen[0] != unseen[1]
 
 
@@ -158,9 +159,9 @@ def test_a_role_without_samples_is_an_error(counts: Counts, role: str) -> None:
 def test_rows_by_hand() -> None:
     """Roles f u r f t: forget is rows 0 and 3, retain and test rows 2 and 4."""
     roles = Roles(list("abcde"), np.zeros(5, np.int64), np.array([0, 2, 1, 0, 3], np.int8), 1)
-    assert roles.rows(FORGET).tolist() == [0, 3]
-    assert roles.rows(RETAIN, TEST).tolist() == [2, 4]
-    assert roles.rows().tolist() == []
+    assert roles.indices(FORGET).tolist() == [0, 3]
+    assert roles.indices(RETAIN, TEST).tolist() == [2, 4]
+    assert roles.indices().tolist() == []
 
 
 def test_a_table_of_roles_survives_parquet() -> None:
@@ -190,7 +191,7 @@ def test_a_count_is_taken_from_every_class_and_the_rest_is_kept_apart() -> None:
     assert [count(roles, FORGET, label) for label in (0, 1)] == [2, 2]
     assert [count(roles, RETAIN, label) for label in (0, 1)] == [3, 3]
     assert [count(roles, OTHER_TRAIN, label) for label in (0, 1)] == [2, 0]
-    without = draw_roles(labels, 2, seed=1, keep_rest=False, **chosen)
+    without = draw_roles(labels, 2, seed=1, keep_other_train=False, **chosen)
     assert by_id(without) == {i: role for i, role in by_id(roles).items() if role != OTHER_TRAIN}
 
 
@@ -203,7 +204,7 @@ def test_a_part_of_the_others_is_retained() -> None:
         seed=1,
         retain=Chosen(fraction=0.25),
     )
-    assert [len(roles.rows(role)) for role in (FORGET, RETAIN, OTHER_TRAIN)] == [4, 4, 12]
+    assert [len(roles.indices(role)) for role in (FORGET, RETAIN, OTHER_TRAIN)] == [4, 4, 12]
 
 
 def test_whole_classes_are_forgotten() -> None:

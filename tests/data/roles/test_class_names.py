@@ -75,11 +75,11 @@ def test_calibration_images_leave_the_other_roles_as_they_are(
     both = draw_roles(table, 3, Chosen(fraction=0.5), seed=1)
     for role in (FORGET, RETAIN, UNSEEN, TEST):
         first, second = (
-            [roles.sample_ids[row] for row in roles.rows(role)] for roles in (alone, both)
+            [roles.sample_ids[row] for row in roles.indices(role)] for roles in (alone, both)
         )
         assert first == second
-    assert len(both.rows(CALIBRATION)) == 6
-    assert len(alone.rows(CALIBRATION)) == 0
+    assert len(both.indices(CALIBRATION)) == 6
+    assert len(alone.indices(CALIBRATION)) == 0
 
 
 def test_a_calibration_image_cannot_be_forgotten(manifest: Manifest, tmp_path: Path) -> None:

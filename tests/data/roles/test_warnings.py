@@ -12,7 +12,8 @@ from lotus_ray.base.roles import FORGET, RETAIN, STORED
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.manifest import DIGEST_TYPE
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.roles.assign import Chosen, Roles, draw_roles
+from lotus_ray.data.roles.assign import Chosen, draw_roles
+from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.roles.warnings import UNCHECKED, notes_on
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from tests.toy import Sample, make_roles, source
@@ -107,7 +108,7 @@ def test_shared_images_are_counted_as_by_hand_after_roles_are_drawn(
     roles = draw_roles(labels, 2, Chosen(fraction=0.4), seed)
     images = {sample.sample_id: sample.image for sample in samples}
     shown = [
-        {images[roles.sample_ids[row]] for row in roles.rows(role)} for role in (FORGET, RETAIN)
+        {images[roles.sample_ids[row]] for row in roles.indices(role)} for role in (FORGET, RETAIN)
     ]
     shared = len(shown[0] & shown[1])
     (note,) = notes_on(roles, labels, made.classes)

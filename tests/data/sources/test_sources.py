@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from lotus_ray.base.errors import DataError, JobError
-from lotus_ray.data.prepared import check as preflight
+from lotus_ray.data.prepared import check
 from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, SPLITS, TRAIN, Images, find, mufac
@@ -105,7 +105,7 @@ def test_two_readings_are_alike(name: str, root: Path) -> None:
 def test_what_is_prepared_is_what_was_found(name: str, root: Path, tmp_path: Path) -> None:
     made = prepare(SOURCES[name], tmp_path / "prepared", root)
     images, samples = found(name, root)
-    labels = preflight.read_labels(made)
+    labels = check.read_labels(made)
     assert made.classes == images.classes
     assert made.titles == images.titles
     assert len(labels) == sum(len(rows) for rows in samples.values())

@@ -1,0 +1,146 @@
+"""Checks of one shard: schema, labels, and what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lotus_ray.base.errors import DataError, nearest
+from lotus_ray.data.prepared.manifest import (
+    DIGEST,
+    DIGEST_TYPE,
+    Manifest,
+    Shard,
+    content_digest,
+    read_small,
+)
+from lotus_ray.data.prepared.parquet import footer_digest, open_parquet
+from lotus_ray.data.sources import SPLITS, prepare_command
+
+
+def read_shard(manifest: Manifest, shard: Shard) -> pa.Table:
+    try:
+        return _checked(manifest, shard)
+    except DataError as error:
+        error.next_command = error.next_command or prepare_again(manifest)
+        raise
+
+
+def _checked(manifest: Manifest, shard: Shard) -> pa.Table:
+    uri = manifest.uri(shard)
+    with open_parquet(uri) as file:
+        _check_schema(file, manifest, shard)
+        small = read_small(manifest, shard, file)
+        for name in small.column_names:
+            nulls = small[name].null_count
+            if nulls and not (manifest.is_external and name == DIGEST):
+                ours = manifest.columns.label if name == "label" else name
+                raise DataError(f"column {ours} has {nulls} nulls", where=uri)
+        check_labels_in_range(small, manifest, uri)
+        _check_unchanged(small, file, manifest, shard)
+    return small.add_column(2, "split", pa.repeat(shard.split, len(small)))
+
+
+def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None:
+    """Raise DataError where columns have another type or are missing, or the split is unknown."""
+    where, columns = manifest.uri(shard), manifest.columns
+    schema = file.schema_arrow
+    wanted: list[tuple[str, Callable[[pa.DataType], bool]]] = [
+        (columns.label, pa.types.is_integer),
+        (columns.image, pa.types.is_struct),
+    ]
+    if columns.sample_id is not None:
+        wanted += [(columns.sample_id, pa.types.is_string), (DIGEST, DIGEST_TYPE.equals)]
+    for name, is_right in wanted:
+        if name not in schema.names:
+            raise DataError(
+                f"there is no column {name}", where=where, nearest=nearest(name, schema.names)
+            )
+        if not is_right(schema.field(name).type):
+            raise DataError(f"column {name} is {schema.field(name).type}", where=where)
+    fields = {field.name: field.type for field in schema.field(columns.image).type}
+    if not pa.types.is_binary(fields.get("bytes", pa.null())):
+        raise DataError(f"column {columns.image} is no struct with bytes", where=where)
+    if shard.split not in SPLITS:
+        raise DataError(
+            f"unknown split '{shard.split}'", where=where, nearest=f"one of {', '.join(SPLITS)}"
+        )
+
+
+def check_labels_in_range(small: pa.Table, manifest: Manifest, uri: str) -> None:
+    values = small["label"].to_numpy()
+    wrong = np.flatnonzero((values < 0) | (values >= len(manifest.classes)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"label {values[first]} of {small['sample_id'][first]} is outside "
+            f"0 … {len(manifest.classes) - 1}",
+            where=f"{uri}, row {first}, column {manifest.columns.label}",
+        )
+
+
+def _check_unchanged(
+    small: pa.Table, file: pq.ParquetFile, manifest: Manifest, shard: Shard
+) -> None:
+    """Raise DataError where a shard is not what the manifest says, as far as that is cheap."""
+    if len(small) != shard.rows:
+        raise changed_error(manifest, shard, f"{len(small)} rows", str(shard.rows))
+    if manifest.is_external:
+        found, recorded = footer_digest(file), shard.sha256
+    else:
+        size, _ = file_stamp(manifest, shard)
+        if size != shard.bytes:
+            raise changed_error(manifest, shard, f"{size} bytes", str(shard.bytes))
+        found, recorded = content_digest(small), shard.content
+    if found != recorded:
+        what = "end of file" if manifest.is_external else "ids, labels and digests of images"
+        raise changed_error(manifest, shard, f"{what} {found[:12]}…", f"{recorded[:12]}…")
+
+
+def first_difference(
+    found: tuple[int, ...], recorded: tuple[int, ...], classes: tuple[str, ...]
+) -> str:
+    for place, name in enumerate(classes):
+        says = recorded[place] if place < len(recorded) else None
+        if found[place] != says:
+            return f"{found[place]} of {name}, not {says}"
+    return f"{len(recorded)} classes, not {len(found)}"
+
+
+def changed_error(manifest: Manifest, shard: Shard, found: str, recorded: str) -> DataError:
+    return DataError(
+        f"a shard changed since it was prepared: {found}, manifest says {recorded}",
+        where=manifest.uri(shard),
+        next_command=prepare_again(manifest),
+    )
+
+
+def prepare_again(manifest: Manifest) -> str:
+    """Return the command that makes the data anew; of files read in place, each start looks."""
+    if manifest.is_external:
+        return "lotus-ray validate JOB.yaml"
+    return f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
+
+
+def file_stamp(manifest: Manifest, shard: Shard) -> tuple[int, int]:
+    """Return size and time of a file on a disk; of one elsewhere, the manifest has just been made.
+
+    Raises:
+        DataError: it is not there.
+    """
+    uri = manifest.uri(shard)
+    if "://" in uri:
+        return (0, 0)
+    try:
+        found = Path(uri).stat()
+    except OSError as error:
+        raise DataError(
+            f"a shard cannot be read: {error.strerror}",
+            where=uri,
+            next_command=prepare_again(manifest),
+        ) from error
+    return (found.st_size, found.st_mtime_ns)
