@@ -84,13 +84,13 @@ def attack_intervals(scores: Mapping[str, tuple[Any, Any]]) -> dict[tuple[str, s
     contests = {name: _Contest(*pair) for name, pair in scores.items()}
     first = next(iter(contests.values()))
     rates = {name: rate for name, rate in RATES.items() if first.allowed(rate)}
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    result: dict[tuple[str, str], list[np.ndarray]] = {}
     for weights in resamples(first.n_forget, first.n_nonmember):
         for score, contest in contests.items():
-            found.setdefault((score, AUC), []).append(contest.aucs(*weights))
+            result.setdefault((score, AUC), []).append(contest.aucs(*weights))
             for name, rate in rates.items():
-                found.setdefault((score, name), []).append(contest.tprs(*weights, rate))
-    return {key: _interval(np.concatenate(parts)) for key, parts in found.items()}
+                result.setdefault((score, name), []).append(contest.tprs(*weights, rate))
+    return {key: _interval(np.concatenate(parts)) for key, parts in result.items()}
 
 
 def resamples(n_forget: int, n_nonmember: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -57,8 +57,8 @@ class _Normalise(torch.autograd.Function):
             variance, mean = torch.var_mean(x.to(weight.dtype), dim=_OVER, correction=0)
         else:
             variance, mean = torch.zeros_like(weight), torch.zeros_like(weight)
-        told = _gathered(torch.cat([weight.new_tensor([count]), mean, variance]))
-        counts, means, variances = told.tensor_split([1, 1 + channels], dim=1)
+        text = _gathered(torch.cat([weight.new_tensor([count]), mean, variance]))
+        counts, means, variances = text.tensor_split([1, 1 + channels], dim=1)
         total = counts.sum()
         shares = counts / total
         mean = (shares * means).sum(dim=0)
@@ -94,9 +94,9 @@ def _by_channel(values: Tensor) -> Tensor:
 
 def _gathered(values: Tensor) -> Tensor:
     """Return what each worker has to say [workers, n], from its own [n]."""
-    said = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(said, values)
-    return torch.stack(said)
+    answer = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(answer, values)
+    return torch.stack(answer)
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

@@ -141,8 +141,8 @@ def _has_weights(name: str) -> bool:
 def _torchvision_weights(name: str, pretrained: bool | str) -> Any:
     import torchvision
 
-    found = torchvision.models.get_model_weights(_short(name))
-    return found[pretrained] if isinstance(pretrained, str) else found.DEFAULT
+    result = torchvision.models.get_model_weights(_short(name))
+    return result[pretrained] if isinstance(pretrained, str) else result.DEFAULT
 
 
 def _missing_from_torch(url: str) -> Missing | None:
@@ -156,8 +156,8 @@ def _missing_from_hugging_face(repository: str, file: str | None) -> Missing | N
     repository, _, revision = repository.partition("@")
     files = (file,) if file else _HUGGING_FACE_FILES
     for candidate in files:
-        found = try_to_load_from_cache(repository, candidate, revision=revision or None)
-        if isinstance(found, str):
+        result = try_to_load_from_cache(repository, candidate, revision=revision or None)
+        if isinstance(result, str):
             return None
     return Missing(f"{repository}/{files[0]}", Path(constants.HF_HUB_CACHE))
 

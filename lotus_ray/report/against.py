@@ -122,27 +122,27 @@ def beside(group: Group, source: str) -> Beside:
 
 
 def _pairs(entries: Sequence[Entry], lines: Sequence[PublishedLine]) -> list[Pair]:
-    found = {
-        (place, entry.method): _differences(entry, line)
-        for place, line in enumerate(lines)
+    result = {
+        (index, entry.method): _differences(entry, line)
+        for index, line in enumerate(lines)
         for entry in entries
         if entry.label == line.label
     }
-    matched = {key[1]: key[0] for key, differences in found.items() if not differences}
-    left = {place for place in range(len(lines)) if place not in matched.values()}
-    for place, method in sorted(found, key=lambda key: len(found[key])):
-        rivals = [len(d) for (p, m), d in found.items() if p == place and m not in matched]
-        is_clear = rivals.count(len(found[place, method])) == 1
-        if place in left and method not in matched and is_clear:
-            matched[method] = place
-            left.remove(place)
+    matched = {key[1]: key[0] for key, differences in result.items() if not differences}
+    left = {index for index in range(len(lines)) if index not in matched.values()}
+    for index, method in sorted(result, key=lambda key: len(result[key])):
+        rivals = [len(d) for (p, m), d in result.items() if p == index and m not in matched]
+        is_clear = rivals.count(len(result[index, method])) == 1
+        if index in left and method not in matched and is_clear:
+            matched[method] = index
+            left.remove(index)
     pairs = [
-        Pair(entry, lines[at], tuple(found[at, entry.method]))
+        Pair(entry, lines[at], tuple(result[at, entry.method]))
         if (at := matched.get(entry.method)) is not None
         else Pair(entry, None)
         for entry in entries
     ]
-    return sorted(pairs + [Pair(None, lines[place]) for place in sorted(left)], key=_place)
+    return sorted(pairs + [Pair(None, lines[index]) for index in sorted(left)], key=_place)
 
 
 def _differences(entry: Entry, line: PublishedLine) -> list[str]:
@@ -185,11 +185,11 @@ def _notes(pairs: Sequence[Pair]) -> list[str]:
             sources.setdefault(figure.source, set()).add(metric)
         for difference in pair.differences:
             differing.setdefault(difference, []).append(pair.method)
-    told = [
+    text = [
         f"{source} ({', '.join(METRICS[name].heading for name in TABLE if name in metrics)})"
         for source, metrics in sources.items()
     ]
-    return [f"published figures as printed: {'; '.join(told)}"] + [
+    return [f"published figures as printed: {'; '.join(text)}"] + [
         f"measured otherwise than published: {difference}: {', '.join(methods)}"
         for difference, methods in differing.items()
     ]

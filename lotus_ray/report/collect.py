@@ -57,7 +57,7 @@ def collect(
         if shown_as is None or cell_id in shown_as
     ]
     older = _older(shown, rows)
-    hidden = {cell_id for found in older.values() for cell_id in found}
+    hidden = {cell_id for result in older.values() for cell_id in result}
     shown = [row for row in shown if row.cell_id not in hidden]
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
@@ -109,11 +109,11 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
 
 def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, float]:
     """Return the divergences of a cell from the gold standard of its trial, and Avg Gap."""
-    found = comparisons.between(row, gold)
+    result = comparisons.between(row, gold)
     names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
     pairs = [(row.metrics[name], gold.metrics[name]) for name in names]
     gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
-    return found | ({"avg_gap": sum(gaps) / len(gaps)} if len(gaps) == len(names) else {})
+    return result | ({"avg_gap": sum(gaps) / len(gaps)} if len(gaps) == len(names) else {})
 
 
 def _older(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, list[str]]:
@@ -125,11 +125,11 @@ def _older(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, list[str]
         bare = [{k: v for k, v in part.items() if k not in _VERSIONED} for part in parts if part]
         weights = None if original else row.spec.get("weights")
         alike.setdefault(json.dumps([bare, weights], sort_keys=True), []).append(row)
-    found = {}
+    result = {}
     for cells in alike.values():
         *earlier, newest = sorted(cells, key=lambda row: row.spec.get("metrics", 0))
-        found[newest.cell_id] = [row.cell_id for row in earlier]
-    return found
+        result[newest.cell_id] = [row.cell_id for row in earlier]
+    return result
 
 
 def _is_good_gold(row: Row) -> bool:

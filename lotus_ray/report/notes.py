@@ -51,8 +51,8 @@ def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:
     seeds: dict[str, set[int]] = {}
     defined: dict[str, set[int]] = {}
     for entry in group.entries:
-        for metric, found in entry.undefined.items():
-            for seed, why in found.items():
+        for metric, result in entry.undefined.items():
+            for seed, why in result.items():
                 if metric in metrics:
                     reasons.setdefault(why, {})[metric] = None
                     seeds.setdefault(why, set()).add(seed)
@@ -81,40 +81,40 @@ def _golds(group: Group) -> list[str]:
 
 def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
     floors = {name: noise_floor(group, name) for name in metrics}
-    told = [
+    text = [
         f"{METRICS[name].heading} {METRICS[name].show(floor)}"
         for name, floor in floors.items()
         if floor is not None
     ]
-    said = [f"noise floor, between two gold standards: {', '.join(told)}"] if told else []
-    compared = [found for name in metrics if len(found := ranked(group, name)) > 1]
+    answer = [f"noise floor, between two gold standards: {', '.join(text)}"] if text else []
+    compared = [result for name in metrics if len(result := ranked(group, name)) > 1]
     if not compared:
-        return said
-    if max(len(seeds) for found in compared for _, seeds in found) < 2:
-        return [*said, "one seed: no method is marked as best"]
-    beyond = "exceeds the noise floor and " if told else ""
+        return answer
+    if max(len(seeds) for result in compared for _, seeds in result) < 2:
+        return [*answer, "one seed: no method is marked as best"]
+    beyond = "exceeds the noise floor and " if text else ""
     what = f"difference {beyond}has a 95 % interval over seeds without 0"
-    return [*said, f"best and second best are marked where the {what}"]
+    return [*answer, f"best and second best are marked where the {what}"]
 
 
 def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
-    found = {method: None for name in metrics for method in unranked(group, name)}
-    return [f"not ranked, for want of a seed: {', '.join(found)}"] if found else []
+    result = {method: None for name in metrics for method in unranked(group, name)}
+    return [f"not ranked, for want of a seed: {', '.join(result)}"] if result else []
 
 
 def _stability(group: Group, metrics: Sequence[str]) -> list[str]:
-    found = {name: rank_stability(group, name) for name in _DEFINING if name in metrics}
-    told = [f"{METRICS[name].heading} {s.tau:.2f}" for name, s in found.items() if s is not None]
-    return [f"agreement of seeds on the ranking, Kendall's τ: {', '.join(told)}"] if told else []
+    result = {name: rank_stability(group, name) for name in _DEFINING if name in metrics}
+    text = [f"{METRICS[name].heading} {s.tau:.2f}" for name, s in result.items() if s is not None]
+    return [f"agreement of seeds on the ranking, Kendall's τ: {', '.join(text)}"] if text else []
 
 
 def _unlike_hardware(group: Group) -> list[str]:
-    found = hardware(group, rivals_only=True)
-    told = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.items())
-    if len(found) > 1:
-        return [f"times are of unlike hardware, and not ranked: {told}"]
+    result = hardware(group, rivals_only=True)
+    text = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in result.items())
+    if len(result) > 1:
+        return [f"times are of unlike hardware, and not ranked: {text}"]
     if shared_gpus(group):
-        return [f"times are of GPUs that trials shared, and not ranked: {told}"]
+        return [f"times are of GPUs that trials shared, and not ranked: {text}"]
     return []
 
 

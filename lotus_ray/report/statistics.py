@@ -74,13 +74,13 @@ def noise_floor(group: Group, metric: str) -> float | None:
     if gold is None or metric in TIMES:
         return None
     first = costs(gold, metric, gold)
-    found = [
+    result = [
         abs(value - first[seed])
         for second in group.second_golds
         for seed, value in costs(second, metric, gold).items()
         if seed in first
     ]
-    return statistics.fmean(found) if found else None
+    return statistics.fmean(result) if result else None
 
 
 def marks(group: Group, metric: str) -> dict[str, int]:
@@ -91,13 +91,13 @@ def marks(group: Group, metric: str) -> dict[str, int]:
     95 % t interval over seeds excludes 0.
     """
     floor = noise_floor(group, metric)
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     pairs = itertools.pairwise(ranked(group, metric)[:3])
-    for place, ((method, ahead), (_, behind)) in enumerate(pairs, start=1):
+    for index, ((method, ahead), (_, behind)) in enumerate(pairs, start=1):
         if not _is_clear(ahead, behind, floor):
             break
-        found[method] = place
-    return found
+        result[method] = index
+    return result
 
 
 def rank_stability(group: Group, metric: str) -> Stability | None:
@@ -105,10 +105,10 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
     from scipy.stats import kendalltau, rankdata
 
     methods = dict(ranked(group, metric))
-    seeds = sorted({seed for found in methods.values() for seed in found})
+    seeds = sorted({seed for result in methods.values() for seed in result})
     if len(methods) < 2 or len(seeds) < 2:
         return None
-    by_seed = {seed: rankdata([found[seed] for found in methods.values()]) for seed in seeds}
+    by_seed = {seed: rankdata([result[seed] for result in methods.values()]) for seed in seeds}
     taus = [
         float(kendalltau(a, b).statistic) for a, b in itertools.combinations(by_seed.values(), 2)
     ]
@@ -116,21 +116,21 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
     if not known:
         return None
     ranks = {
-        method: {seed: float(by_seed[seed][place]) for seed in seeds}
-        for place, method in enumerate(methods)
+        method: {seed: float(by_seed[seed][index]) for seed in seeds}
+        for index, method in enumerate(methods)
     }
     return Stability(statistics.fmean(known), ranks)
 
 
 def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]:
     """Return what the good cells of a table ran on, and which methods ran there."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for entry in group.rivals if rivals_only else group.entries:
         for row in entry.rows.values():
-            methods = found.setdefault(_hardware(row), []) if row.is_ok else []
+            methods = result.setdefault(_hardware(row), []) if row.is_ok else []
             if entry.method not in methods:
                 methods.append(entry.method)
-    return found
+    return result
 
 
 def shared_gpus(group: Group) -> bool:
@@ -147,24 +147,24 @@ def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []
     lacking = unranked(group, metric)
-    found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
+    result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     complete = [
-        (method, known) for method, known in found.items() if known and method not in lacking
+        (method, known) for method, known in result.items() if known and method not in lacking
     ]
     return sorted(complete, key=lambda item: statistics.fmean(item[1].values()))
 
 
 def unranked(group: Group, metric: str) -> list[str]:
     """Return the unlearning methods that lack a seed of a metric that others have."""
-    found = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
-    seeds = {seed for known in found.values() for seed in known}
-    return [method for method, known in found.items() if set(known) < seeds]
+    result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
+    seeds = {seed for known in result.values() for seed in known}
+    return [method for method, known in result.items() if set(known) < seeds]
 
 
 def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float | None) -> bool:
     differences = [behind[seed] - cost for seed, cost in ahead.items()]
-    found = interval(differences)
-    return found is not None and found[0] > 0 and statistics.fmean(differences) > (floor or 0)
+    result = interval(differences)
+    return result is not None and result[0] > 0 and statistics.fmean(differences) > (floor or 0)
 
 
 def _hardware(row: Row) -> str:

@@ -57,10 +57,10 @@ class Order:
         return rows, self._window_of(rows)
 
     def _scores(self, rows: np.ndarray, *names: object) -> np.ndarray:
-        found: np.ndarray = seeds.scores(
+        result: np.ndarray = seeds.scores(
             self.keys[torch.from_numpy(rows)], self.seed, *names
         ).numpy()
-        return found
+        return result
 
     def _as_stored(self, rows: np.ndarray) -> np.ndarray:
         assert self.stored is not None

@@ -159,10 +159,10 @@ class DecodedFiles:
     def _places(self, roles: Roles) -> np.ndarray:
         """Return the place of each sample among those here, int64 [N]; −1 where it is not."""
         here = pa.chunked_array(self._ids, pa.string())
-        found = pc.index_in(
+        result = pc.index_in(
             pa.array(roles.sample_ids, pa.string()), value_set=here.combine_chunks()
         )
-        places: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        places: np.ndarray = result.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return places
 
     def _placed(
@@ -212,9 +212,9 @@ class DecodedFiles:
         )
 
     def _check_bad(self, roles: Roles, max_bad: int) -> None:
-        found = self.bad_among(roles)
-        forgotten = set(found) & {roles.sample_ids[row] for row in roles.indices(FORGET)}
-        if forgotten or len(found) > max_bad:
+        result = self.bad_among(roles)
+        forgotten = set(result) & {roles.sample_ids[row] for row in roles.indices(FORGET)}
+        if forgotten or len(result) > max_bad:
             what = "one to forget is among them" if forgotten else f"{max_bad} are allowed"
-            shown = "\n".join(found[i] for i in [*sorted(forgotten), *found][:5])
-            raise DataError(f"{len(found)} images cannot be decoded; {what}:\n{shown}")
+            shown = "\n".join(result[i] for i in [*sorted(forgotten), *result][:5])
+            raise DataError(f"{len(result)} images cannot be decoded; {what}:\n{shown}")

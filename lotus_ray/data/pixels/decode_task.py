@@ -78,9 +78,9 @@ class DecodeTask:
         """Decode one by one; the pixels of what cannot be decoded are 0."""
         pixels = np.zeros((len(encoded), *self.transform.shape), dtype=np.uint8)
         errors: list[str | None] = []
-        for place in range(len(encoded)):
+        for index in range(len(encoded)):
             try:
-                pixels[place] = encoded.part(slice(place, place + 1)).decode(self.transform)[0]
+                pixels[index] = encoded.part(slice(index, index + 1)).decode(self.transform)[0]
                 errors.append(None)
             except DataError as error:
                 errors.append(str(error))

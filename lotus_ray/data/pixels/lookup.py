@@ -53,8 +53,8 @@ class Pixels:
 
     def image(self, row: int) -> np.ndarray:
         """Return one image that is here, uint8 [3, H, W]."""
-        found: np.ndarray = self.blocks[self.block[row]][self.place[row]]
-        return found
+        result: np.ndarray = self.blocks[self.block[row]][self.place[row]]
+        return result
 
     def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
         """Yield, for each share of rows in turn, what gives its images."""
@@ -139,8 +139,8 @@ class StreamedPixels:
             for window in windows:
                 place = window.place_of.get(row)
                 if place is not None:
-                    found: np.ndarray = window.images[place]
-                    return found
+                    result: np.ndarray = window.images[place]
+                    return result
             return self.here.image(row)
 
         return image

@@ -180,8 +180,8 @@ def _of_shard(
     with open_parquet(uri) as file:
         small = read_small(manifest, shard, file)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-    found = pc.index_in(small["sample_id"], value_set=wanted)
-    rows = found.fill_null(-1).to_numpy().astype(np.int64)
+    result = pc.index_in(small["sample_id"], value_set=wanted)
+    rows = result.fill_null(-1).to_numpy().astype(np.int64)
     offsets = None if manifest.is_external else read_offsets(Path(uri), len(rows))
     start = 0
     for group, size in enumerate(sizes):

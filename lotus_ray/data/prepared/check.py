@@ -119,12 +119,12 @@ def _check_counts(labels: pa.Table, manifest: Manifest) -> None:
     """Raise DataError where the manifest counts other images of a class than there are."""
     if manifest.is_external:
         return
-    for split, found in count_classes(labels, len(manifest.classes)).items():
+    for split, result in count_classes(labels, len(manifest.classes)).items():
         recorded = tuple(manifest.counts.get(split, ()))
-        if found != recorded:
+        if result != recorded:
             raise DataError(
                 f"the manifest counts other {split} images of each class than the shards hold: "
-                f"{first_difference(found, recorded, manifest.classes)}",
+                f"{first_difference(result, recorded, manifest.classes)}",
                 where=str(manifest.directory / MANIFEST),
                 next_command=prepare_again(manifest),
             )

@@ -171,10 +171,10 @@ def content_digest(small: pa.Table) -> str:
     ids, labels, digests = small["sample_id"], small["label"], small[DIGEST]
     lengths = pc.binary_length(ids).to_numpy()
     numbers = np.concatenate([[len(small)], lengths, labels.to_numpy()]).astype("<i8")
-    found = hashlib.sha256(numbers.tobytes())
-    found.update("".join(ids.to_pylist()).encode())
-    found.update(b"".join(digests.to_pylist()))
-    return found.hexdigest()
+    result = hashlib.sha256(numbers.tobytes())
+    result.update("".join(ids.to_pylist()).encode())
+    result.update(b"".join(digests.to_pylist()))
+    return result.hexdigest()
 
 
 def write_manifest(manifest: Manifest) -> None:

@@ -43,9 +43,9 @@ class Probes:
         with shard.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             place = 0
             for row, (size, head, tail) in enumerate(self._seen):
-                found = view.find(size.to_bytes(4, "little") + head, place)
-                start, place = found + 4, found + 4 + size
-                if found < 0 or view[max(place - len(tail), start) : place] != tail:
+                result = view.find(size.to_bytes(4, "little") + head, place)
+                start, place = result + 4, result + 4 + size
+                if result < 0 or view[max(place - len(tail), start) : place] != tail:
                     raise DataError(f"image {row} is not in the shard", where=str(shard))
                 offsets[row] = start, size
         with offsets_path(shard).open("wb") as out:
@@ -55,11 +55,11 @@ class Probes:
 def read_offsets(shard: Path, rows: int) -> np.ndarray | None:
     """Return offset and size of each image, int64 [rows, 2]; None where they are not known."""
     try:
-        found: np.ndarray = np.load(offsets_path(shard), allow_pickle=False)
+        result: np.ndarray = np.load(offsets_path(shard), allow_pickle=False)
     except (OSError, ValueError):
         return None
-    fits = found.shape == (rows, 2) and found.dtype == np.int64 and bool((found >= 0).all())
-    return found if fits else None
+    fits = result.shape == (rows, 2) and result.dtype == np.int64 and bool((result >= 0).all())
+    return result if fits else None
 
 
 def read_stretches(shard: str, offsets: Sequence[tuple[int, int]]) -> Iterator[bytes]:

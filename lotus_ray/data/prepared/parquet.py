@@ -57,12 +57,12 @@ def list_parquet(pattern: str) -> list[str]:
         system, path = _filesystem(folder + mark + query)
         if system.get_file_info(path).type == fs.FileType.File:
             return [pattern]
-        found = system.get_file_info(fs.FileSelector(path, recursive=True))
+        result = system.get_file_info(fs.FileSelector(path, recursive=True))
     # Of `folder`, which may say some characters in %, the file system knows only `path`.
     rest = f"{head[len(folder) + 1 :] if folder != '.' else head}*{tail}" if star else "*.parquet"
     start = "" if path == "." else f"{path.rstrip('/')}/"
     wanted = re.compile(re.escape(start) + ".*".join(re.escape(part) for part in rest.split("*")))
-    names = [i.path for i in found if i.type == fs.FileType.File]
+    names = [i.path for i in result if i.type == fs.FileType.File]
     files = sorted(
         _address(folder, name) + mark + query
         for name in names

@@ -90,24 +90,24 @@ def _check_unchanged(
     if len(small) != shard.rows:
         raise changed_error(manifest, shard, f"{len(small)} rows", str(shard.rows))
     if manifest.is_external:
-        found, recorded = footer_digest(file), shard.sha256
+        result, recorded = footer_digest(file), shard.sha256
     else:
         size, _ = file_stamp(manifest, shard)
         if size != shard.bytes:
             raise changed_error(manifest, shard, f"{size} bytes", str(shard.bytes))
-        found, recorded = content_digest(small), shard.content
-    if found != recorded:
+        result, recorded = content_digest(small), shard.content
+    if result != recorded:
         what = "end of file" if manifest.is_external else "ids, labels and digests of images"
-        raise changed_error(manifest, shard, f"{what} {found[:12]}…", f"{recorded[:12]}…")
+        raise changed_error(manifest, shard, f"{what} {result[:12]}…", f"{recorded[:12]}…")
 
 
 def first_difference(
     found: tuple[int, ...], recorded: tuple[int, ...], classes: tuple[str, ...]
 ) -> str:
-    for place, name in enumerate(classes):
-        says = recorded[place] if place < len(recorded) else None
-        if found[place] != says:
-            return f"{found[place]} of {name}, not {says}"
+    for index, name in enumerate(classes):
+        says = recorded[index] if index < len(recorded) else None
+        if found[index] != says:
+            return f"{found[index]} of {name}, not {says}"
     return f"{len(recorded)} classes, not {len(found)}"
 
 
@@ -136,11 +136,11 @@ def file_stamp(manifest: Manifest, shard: Shard) -> tuple[int, int]:
     if "://" in uri:
         return (0, 0)
     try:
-        found = Path(uri).stat()
+        result = Path(uri).stat()
     except OSError as error:
         raise DataError(
             f"a shard cannot be read: {error.strerror}",
             where=uri,
             next_command=prepare_again(manifest),
         ) from error
-    return (found.st_size, found.st_mtime_ns)
+    return (result.st_size, result.st_mtime_ns)

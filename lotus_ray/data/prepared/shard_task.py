@@ -51,9 +51,9 @@ class ShardTask:
         done = self.folder / (self.file + _DONE)
         identity = _identity(self.index)
         if done.exists():
-            found = json.loads(done.read_text())
-            if found.pop("index") == identity and path.exists():
-                return Shard(**found)
+            result = json.loads(done.read_text())
+            if result.pop("index") == identity and path.exists():
+                return Shard(**result)
         small = []
         probes = Probes()
         with writing(path):

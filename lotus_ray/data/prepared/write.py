@@ -126,7 +126,7 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
     for shard in run(tasks):
         shards.append(shard)
         report(len(shards), len(tasks), sum(shard.rows for shard in shards))
-    places = {task.file: place for place, task in enumerate(tasks)}
+    places = {task.file: index for index, task in enumerate(tasks)}
     shards.sort(key=lambda shard: places[shard.file])
     with writing(partial):
         manifest = Manifest(

@@ -25,14 +25,14 @@ def class_number(name: str, manifest: Manifest, where: str) -> int:
     if name in manifest.classes:
         return manifest.classes.index(name)
     synonyms = [[s.strip() for s in title.split(",")] for title in manifest.titles]
-    found = [label for label, titles in enumerate(synonyms) if name in titles]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    result = [label for label, titles in enumerate(synonyms) if name in titles]
+    if len(result) == 1:
+        return result[0]
+    if result:
         raise DataError(
-            f"{len(found)} classes are called '{name}'",
+            f"{len(result)} classes are called '{name}'",
             where=where,
-            nearest=" or ".join(manifest.classes[label] for label in found),
+            nearest=" or ".join(manifest.classes[label] for label in result),
         )
     known = [*manifest.classes, *(title for titles in synonyms for title in titles if title)]
     raise DataError(

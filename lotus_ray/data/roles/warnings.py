@@ -72,5 +72,5 @@ def _first_id(roles: Roles, codes: np.ndarray, role: int, code: int) -> str:
 
 
 def _listed(names: Iterator[str]) -> str:
-    found = list(names)
-    return ", ".join([*found[:NAMED], *(["…"] if len(found) > NAMED else [])])
+    result = list(names)
+    return ", ".join([*result[:NAMED], *(["…"] if len(result) > NAMED else [])])

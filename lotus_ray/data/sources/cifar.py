@@ -98,10 +98,10 @@ def _read_image(file: str, row: int, size: int) -> bytes:
 
 @lru_cache(maxsize=8)
 def _pixels(file: str) -> np.ndarray:
-    found = _read(Path(file), "data")
-    if not isinstance(found, _Array):
+    result = _read(Path(file), "data")
+    if not isinstance(result, _Array):
         raise DataError("data is no array", where=file)
-    return found.pixels
+    return result.pixels
 
 
 def _read(path: Path, key: str) -> Any:

@@ -28,19 +28,19 @@ def open_image_folder(root: Path | None) -> Images:
     """
     folder = root or Path()
     folders = {TRAIN: existing(folder / "train", NAME, LAYOUT), HELDOUT: folder / "val"}
-    found = {split: _classes(path) for split, path in folders.items()}
-    strange = set(found[HELDOUT]) - set(found[TRAIN])
+    result = {split: _classes(path) for split, path in folders.items()}
+    strange = set(result[HELDOUT]) - set(result[TRAIN])
     if strange:
         raise DataError(
             f"{len(strange)} classes are in val and not in train: {', '.join(sorted(strange)[:5])}",
             where=str(folders[HELDOUT]),
         )
-    classes = tuple(found[TRAIN])
+    classes = tuple(result[TRAIN])
     items = [
         Item(path.relative_to(folder).as_posix(), split, label, str(path.absolute()))
         for split in SPLITS
         for label, name in enumerate(classes)
-        if name in found[split]
+        if name in result[split]
         for path in image_files(folders[split] / name)
     ]
     return Images(classes=classes, index=index_of(items), read=read_bytes)

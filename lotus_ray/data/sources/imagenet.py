@@ -55,12 +55,12 @@ def _train(path: Path, labels: dict[str, int]) -> Iterator[Item]:
 
 
 def _val(path: Path, truth: list[str], labels: dict[str, int]) -> Iterator[Item]:
-    found = sorted(_members(path, 0, path.stat().st_size), key=lambda member: member.name)
-    if len(found) != len(truth):
+    result = sorted(_members(path, 0, path.stat().st_size), key=lambda member: member.name)
+    if len(result) != len(truth):
         raise DataError(
-            f"it holds {len(found)} images, and {DEVKIT} has {len(truth)} labels", where=str(path)
+            f"it holds {len(result)} images, and {DEVKIT} has {len(truth)} labels", where=str(path)
         )
-    for member, wnid in zip(found, truth, strict=True):
+    for member, wnid in zip(result, truth, strict=True):
         sample_id = f"val/{Path(member.name).name}"
         yield Item(sample_id, HELDOUT, labels[wnid], str(path), member.offset_data, member.size)
 

@@ -122,8 +122,8 @@ def plain_name(name: object, where: Path) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the images below a folder, sorted by name, without what is hidden."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    shown = (p for p in found if not any(n.startswith(".") for n in p.relative_to(folder).parts))
+    result = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    shown = (p for p in result if not any(n.startswith(".") for n in p.relative_to(folder).parts))
     return sorted(path for path in shown if path.is_file())
 
 

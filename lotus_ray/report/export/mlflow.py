@@ -70,11 +70,11 @@ def export(runs: Sequence[CellRun], uri: str) -> Exported:
 
 
 def _put(client: Any, experiment: str, run: CellRun, known: _Known) -> str:
-    found = known.get((run.cell_id, str(run.row_version)))
-    if found is not None and found.info.status != "RUNNING":
-        return UPDATED if _update(client, run, found) else UNCHANGED
-    if found is not None:
-        client.delete_run(found.info.run_id)
+    result = known.get((run.cell_id, str(run.row_version)))
+    if result is not None and result.info.status != "RUNNING":
+        return UPDATED if _update(client, run, result) else UNCHANGED
+    if result is not None:
+        client.delete_run(result.info.run_id)
     _create(client, experiment, run)
     for (cell_id, row_version), older in known.items():
         if cell_id == run.cell_id and int(row_version) < run.row_version:

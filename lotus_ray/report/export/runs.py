@@ -115,7 +115,7 @@ def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
         "exported_by": f"lotus-ray {__version__}",
     }
     undefined = [
-        f"{name}: {found[seed]}" for name, found in entry.undefined.items() if seed in found
+        f"{name}: {result[seed]}" for name, result in entry.undefined.items() if seed in result
     ]
     if not row.is_ok:
         tags["error"] = _failure(row).splitlines()[0]

@@ -53,10 +53,10 @@ def export(runs: Sequence[CellRun], output: str) -> Exported:
 
 
 def _files_by_cell(root: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    result: dict[str, list[Path]] = {}
     for path in root.rglob(f"events.out.tfevents.*{_ENDING}"):
-        found.setdefault(path.name.split(".")[-2], []).append(path)
-    return found
+        result.setdefault(path.name.split(".")[-2], []).append(path)
+    return result
 
 
 def _folders(
@@ -66,13 +66,13 @@ def _folders(
     exported = {_cell(run) for run in runs}
     taken = {path.parent for cell, paths in ours.items() if cell not in exported for path in paths}
     folders = {}
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         parts = (run.benchmark, run.model, run.setting, run.method, f"seed-{run.seed}")
         folder = root.joinpath(*map(_safe, parts))
         if folder in taken:
             folder = folder.with_name(f"{folder.name}-{_cell(run)}")
         taken.add(folder)
-        folders[place] = folder
+        folders[index] = folder
     return folders
 
 

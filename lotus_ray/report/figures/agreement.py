@@ -70,10 +70,10 @@ def _mean(entry: Entry, metric: str) -> float:
 
 def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:
     what = "Means over seeds of the unlearning methods; no controls. "
-    found = agreement(xs, ys)
-    if found is not None:
+    result = agreement(xs, ys)
+    if result is not None:
         return what + (
-            f"Pearson’s r = {found.pearson:.3f}, Spearman’s ρ = {found.spearman:.3f} "
+            f"Pearson’s r = {result.pearson:.3f}, Spearman’s ρ = {result.spearman:.3f} "
             f"over {len(xs)} methods; r is that of the values, not of their logarithms."
         )
     if len(xs) < _LEAST:

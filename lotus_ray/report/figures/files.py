@@ -95,9 +95,9 @@ def _saved(figure: Figure, kind: str, options: dict[Any, Any]) -> bytes:
     with styled():
         matplotlib.rcParams.update(options)
         figure.savefig(content, format=kind, metadata={date: None})
-    found = content.getvalue()
+    result = content.getvalue()
     is_file = kind == "svg" and options["svg.fonttype"] == "path"
-    return found.replace(INK.encode(), b"#000000") if is_file else found
+    return result.replace(INK.encode(), b"#000000") if is_file else result
 
 
 def _plain(node: ET.Element, prefix: str, used: set[str]) -> None:
@@ -138,8 +138,8 @@ def _stem(group: Group) -> str:
 def _free(stem: str, taken: set[str]) -> str:
     """Return a name that no other table has: two names may differ only in what is unsafe."""
     stem = stem.lstrip(".")[:180]
-    found, number = stem, 2
-    while found.lower() in taken:
-        found, number = f"{stem}-{number}", number + 1
-    taken.add(found.lower())
-    return found
+    result, number = stem, 2
+    while result.lower() in taken:
+        result, number = f"{stem}-{number}", number + 1
+    taken.add(result.lower())
+    return result

@@ -35,19 +35,19 @@ class Look:
 
 def looks(group: Group) -> dict[str, Look]:
     """Return a look for each entry, by its method. Published names look alike in all tables."""
-    found: dict[str, Look] = {}
+    result: dict[str, Look] = {}
     free = len(METHOD_ORDER)
     for entry in group.entries:
         if entry.name == "original":
-            found[entry.method] = Look(GREY, "o")
+            result[entry.method] = Look(GREY, "o")
         elif entry.name == "gold":
-            found[entry.method] = Look(INK if entry.is_gold else GREY, _GOLD)
+            result[entry.method] = Look(INK if entry.is_gold else GREY, _GOLD)
         elif entry.method in METHOD_ORDER:
-            found[entry.method] = _look(METHOD_ORDER.index(entry.method) - 2)
+            result[entry.method] = _look(METHOD_ORDER.index(entry.method) - 2)
         else:
-            found[entry.method] = _look(free)
+            result[entry.method] = _look(free)
             free += 1
-    return found
+    return result
 
 
 def key_height(entries: Sequence[Entry]) -> float:

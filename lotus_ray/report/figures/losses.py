@@ -36,11 +36,11 @@ def draw(group: Group, store: Store) -> Drawing:
 
 def curves(row: Row) -> dict[int, Curve]:
     """Return the losses of a cell's phases, by their number of steps, the largest first."""
-    found: dict[int, Curve] = {}
+    result: dict[int, Curve] = {}
     for number, phase in enumerate(row.phases, start=1):
         if phase.get("loss") is not None:
-            found.setdefault(phase.get("steps", 0), []).append((number, phase["loss"]))
-    return dict(sorted(found.items(), reverse=True))
+            result.setdefault(phase.get("steps", 0), []).append((number, phase["loss"]))
+    return dict(sorted(result.items(), reverse=True))
 
 
 def _put(axes: Axes, entry: Entry, look: Look) -> None:

@@ -22,11 +22,11 @@ def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     head = _HEAD + (TEXT + 2 if any(len(lines) > 1 for lines in titles) else 0)
     pitch = head + _PLOT + 20
     figure = sheet(down * pitch + GAP - 12)
-    found = []
+    result = []
     for number, lines in enumerate(titles):
         left, top = width * (number % _ACROSS), pitch * (number // _ACROSS)
         axes = place(figure, left + _LEFT, top + head, width - _LEFT - 10, _PLOT)
         axes.set_title("\n".join(lines), loc="left", x=-0.25)
         axes.grid()
-        found.append(axes)
-    return figure, found
+        result.append(axes)
+    return figure, result

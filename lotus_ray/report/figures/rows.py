@@ -61,7 +61,7 @@ def put_dots(axes: Axes, group: Group, metric: str) -> list[float]:
             continue
         look = shown[entry.method]
         middle = (len(values) - 1) / 2
-        heights = [row + _JITTER * (place - middle) for place in range(len(values))]
+        heights = [row + _JITTER * (index - middle) for index in range(len(values))]
         axes.plot([mean, mean], [row - 0.36, row + 0.36], color=INK, linewidth=1.6)
         axes.scatter(
             list(values.values()),

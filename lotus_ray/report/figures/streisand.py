@@ -37,15 +37,15 @@ Entropies = dict[str, np.ndarray]  # log10 of nats, by role
 def draw(group: Group, store: Store) -> Drawing:
     """Draw three histograms a method, with the same bins and the same scales for all."""
     seed = _common_seed(group)
-    found = {} if seed is None else {e.method: entropies(e, seed, store) for e in group.entries}
-    known = [values for by_role in found.values() if by_role for values in by_role.values()]
+    result = {} if seed is None else {e.method: entropies(e, seed, store) for e in group.entries}
+    known = [values for by_role in result.values() if by_role for values in by_role.values()]
     if not known:
         return Drawing(TITLE, "No cell has outputs of its samples.")
     edges = bins(known)
     rows = rows_of(group, least=44.0)
     figure = sheet(_TOP + rows.height + GAP + 12)
     axes = put_rows(figure, rows, rows.left, WIDTH - rows.left - 12, _TOP)
-    _put(axes, group, found, edges)
+    _put(axes, group, result, edges)
     _put_axis(axes, edges)
     _put_key(figure, rows.left)
     return Drawing(
@@ -67,10 +67,10 @@ def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
     except StoreError:
         return None
     table = pq.read_table(io.BytesIO(content), columns=["role", "entropy"])
-    found = {role: table.filter(pc.equal(table["role"], role))["entropy"] for role in _LINES}
+    result = {role: table.filter(pc.equal(table["role"], role))["entropy"] for role in _LINES}
     return {
         role: np.log10(np.maximum(values.to_numpy(), FLOOR))
-        for role, values in found.items()
+        for role, values in result.items()
         if len(values)
     }
 

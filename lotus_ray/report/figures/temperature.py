@@ -60,10 +60,10 @@ def _put(upper: Axes, lower: Axes, entry: Entry, look: Look) -> None:
             (lower, "forget_accuracy", "-"),
             (lower, "unseen_accuracy", "--"),
         ):
-            found = noted(row, note)
+            result = noted(row, note)
             axes.plot(
-                list(found),
-                list(found.values()),
+                list(result),
+                list(result.values()),
                 color=look.colour,
                 linestyle=stroke,
                 linewidth=1.3,

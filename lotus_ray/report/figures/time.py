@@ -47,8 +47,8 @@ def draw(group: Group, store: Store) -> Drawing:
 
 def _unlike_hardware(group: Group) -> str:
     """Return which methods ran on what, where that is not one thing."""
-    found = hardware(group)
-    if len(found) < 2:
+    result = hardware(group)
+    if len(result) < 2:
         return ""
-    told = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in found.items())
-    return f"Unlike hardware: {told}"
+    text = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in result.items())
+    return f"Unlike hardware: {text}"

@@ -44,13 +44,13 @@ def _labels(shown: Sequence[Table]) -> list[str]:
 def _table(table: Table, label: str) -> Iterator[str]:
     panels = _panels(len(table.headings))
     parts = [[panel] for panel in panels] if _is_tall(table, len(panels)) else [panels]
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         yield r"\begin{table}[htbp]"
         yield r"\centering"
-        if place:
+        if index:
             yield r"\addtocounter{table}{-1}"
-        yield rf"\caption{{{escaped(table.title)}{', continued' if place else ''}}}"
-        if not place:
+        yield rf"\caption{{{escaped(table.title)}{', continued' if index else ''}}}"
+        if not index:
             yield rf"\label{{{label}}}"
         yield r"\scriptsize"
         yield r"\setlength{\tabcolsep}{2pt}"
@@ -72,7 +72,7 @@ def _is_tall(table: Table, panels: int) -> bool:
 def _panels(columns: int) -> list[slice]:
     """Return which columns stand side by side; the later ones, accuracies, are the narrower."""
     count = -(-columns // _PANEL)
-    ends = [columns * place // count for place in range(count + 1)]
+    ends = [columns * index // count for index in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 

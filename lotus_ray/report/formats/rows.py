@@ -45,13 +45,13 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
     rows = []
     for group in groups(entries):
         view = beside(group, against) if against else None
-        said = {metric: _Said(group, metric) for metric in METRICS}
+        answer = {metric: _Said(group, metric) for metric in METRICS}
         devices = hardware(group)
         for pair in view.pairs if view else _alone(group):
             on = [name for name, methods in devices.items() if pair.method in methods]
             for metric in METRICS:
                 row = _row(group, pair, metric) | _seeds(pair.entry, metric)
-                row |= said[metric].of(pair.entry) | {"hardware": on if pair.entry else []}
+                row |= answer[metric].of(pair.entry) | {"hardware": on if pair.entry else []}
                 if view is not None:
                     row |= _published(view, pair, metric)
                 if pair.entry is not None or row["source"]:
@@ -68,12 +68,12 @@ class _Said:
         self.stability = rank_stability(group, metric)
 
     def of(self, entry: Entry | None) -> Row:
-        method, found = entry.method if entry else "", self.stability
-        ranks = found.ranks.get(method, {}) if found else {}
+        method, result = entry.method if entry else "", self.stability
+        ranks = result.ranks.get(method, {}) if result else {}
         return {
             "mark": self.marks.get(method),
             "noise_floor": self.noise_floor,
-            "rank_agreement": found.tau if found else None,
+            "rank_agreement": result.tau if result else None,
             "ranks": {str(seed): rank for seed, rank in ranks.items()},
         }
 
@@ -106,7 +106,7 @@ def _seeds(entry: Entry | None, metric: str) -> Row:
         "failures": {str(s): why for s, why in entry.failures.items()} if entry else {},
         "smoke": any(row.smoke for row in entry.rows.values()) if entry else False,
         "interval": interval(values.values()),
-        "intervals": {str(seed): found for seed, found in intervals.items()},
+        "intervals": {str(seed): result for seed, result in intervals.items()},
     }
 
 

@@ -61,7 +61,7 @@ def cells_of(group: Group) -> list[Cell]:
 
 def _cell(entry: Entry, seed: int, row: Row) -> Cell:
     error = row.error or Failure()
-    found = {
+    result = {
         "metrics": _metrics(entry, seed, row),
         "settings": _flat(row.spec),
         "timing": [Fact(name, _number(value)) for name, value in row.timing.items()],
@@ -81,7 +81,7 @@ def _cell(entry: Entry, seed: int, row: Row) -> Cell:
         str(seed),
         row.status,
         row.committed_at or "",
-        {heading: facts for heading, facts in found.items() if facts},
+        {heading: facts for heading, facts in result.items() if facts},
         list(row.data_notes),
         ": ".join(filter(None, (error.type, error.message))),
         error.traceback,

@@ -15,7 +15,7 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Return names and values: cells, benchmarks, seeds, devices, versions, when."""
     rows = [row for entry in entries for row in entry.rows.values()]
     done = sum(row.is_ok for row in rows)
-    found = [
+    result = [
         ("cells", f"{done} done, {len(rows) - done} failed"),
         ("tables", str(len(groups(entries)))),
         ("benchmarks", _names(entry.benchmark for entry in entries)),
@@ -25,7 +25,7 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
         ("versions", _versions(rows)),
         ("committed", _when(rows)),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in result if value]
 
 
 def legend() -> list[tuple[str, str, str]]:
@@ -43,9 +43,9 @@ def smoke(entries: Iterable[Entry]) -> int:
 
 def _names(values: Iterable[str]) -> str:
     """Return each name once, in order; the first ones of many."""
-    found = [name for name in dict.fromkeys(values) if name]
-    rest = len(found) - _MOST
-    return ", ".join(found[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
+    result = [name for name in dict.fromkeys(values) if name]
+    rest = len(result) - _MOST
+    return ", ".join(result[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _device(row: Row) -> str:
@@ -55,11 +55,11 @@ def _device(row: Row) -> str:
 
 def _versions(rows: Sequence[Row]) -> str:
     """Return each package with all versions of it that rows name."""
-    found: dict[str, dict[str, None]] = {}
+    result: dict[str, dict[str, None]] = {}
     for row in rows:
         for name, version in row.versions.items():
-            found.setdefault(name, {})[str(version)] = None
-    return "; ".join(f"{name} {_names(versions)}" for name, versions in found.items())
+            result.setdefault(name, {})[str(version)] = None
+    return "; ".join(f"{name} {_names(versions)}" for name, versions in result.items())
 
 
 def _when(rows: Sequence[Row]) -> str:

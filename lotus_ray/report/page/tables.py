@@ -70,14 +70,14 @@ def table_of(group: Group) -> Table:
     every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
     others = [name for name in METRICS if name not in IN_TABLES]
     lines = _lines(group, IN_TABLES)
-    said = _notes(group)
+    answer = _notes(group)
     return Table(
         _headings(IN_TABLES),
         lines,
         _headings(every),
         _lines(group, every),
-        said,
-        [Note(text) for text in notes(group, others) if text not in {n.text for n in said}],
+        answer,
+        [Note(text) for text in notes(group, others) if text not in {n.text for n in answer}],
         any(value.mark for line in lines for value in line.values),
     )
 

@@ -80,7 +80,7 @@ def nearest_key(source: str, key: Key) -> Key:
 @cache
 def _load(source: str) -> dict[Key, dict[str, PublishedLine]]:
     text = files(__name__).joinpath(SOURCES[source]).read_text(encoding="utf-8")
-    found: dict[Key, dict[str, PublishedLine]] = {}
+    result: dict[Key, dict[str, PublishedLine]] = {}
     for row in csv.DictReader(text.splitlines()):
         metric = row["metric"].removesuffix(_PERCENT)
         if metric not in METRICS or label_of(row["method"]) is None:
@@ -89,9 +89,9 @@ def _load(source: str) -> dict[Key, dict[str, PublishedLine]]:
         settings = configuration(row["method"], *key)
         name = json.dumps(settings, sort_keys=True)
         line = PublishedLine(row["method"], label_of(row["method"]) or "", settings)
-        line = found.setdefault(key, {}).setdefault(name, line)
+        line = result.setdefault(key, {}).setdefault(name, line)
         line.figures.setdefault(metric, _figure(row))
-    return found
+    return result
 
 
 def _key(row: dict[str, str]) -> Key:

@@ -79,7 +79,7 @@ def configuration(published: str, benchmark: str, model: str, setting: str) -> S
     Source: Spartalis et al. 2025, the comparison's hyper-parameters. Deviation: none.
     """
     name = NAMES[published.partition("(")[0]]
-    found = {
+    result = {
         "name": name,
         **_method(name, benchmark, model, setting),
         "precision": "fp32",
@@ -88,9 +88,9 @@ def configuration(published: str, benchmark: str, model: str, setting: str) -> S
         "image_size": _IMAGES[benchmark] if model == "ResNet18" else 224,
     }
     if name not in ("original", "gold"):
-        found["batch_size"] = _BATCH[model]
+        result["batch_size"] = _BATCH[model]
     inside = re.search(r"\((.*)\)", published)
-    return found | (_variant(inside[1], benchmark, model, setting) if inside else {})
+    return result | (_variant(inside[1], benchmark, model, setting) if inside else {})
 
 
 def settings_of(spec: Mapping[str, Any]) -> Settings:
