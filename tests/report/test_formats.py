@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from lotus_ray.cli.main import main
+from lotus_ray.cli.report import command as command_of_report
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
@@ -136,7 +137,7 @@ def test_a_table_without_published_figures_has_no_footnotes() -> None:
 
 
 def test_the_command_knows_the_formats_and_the_sources(tmp_path: Path) -> None:
-    options = {option.name: option for option in main.commands["report"].params}
+    options = {option.name: option for option in command_of_report.params}
     assert set(FORMATS) <= set(options["form"].type.choices)  # type: ignore[attr-defined]
     assert list(options["against"].type.choices) == list(SOURCES)  # type: ignore[attr-defined]
     store = Store.open(str(tmp_path / "store"))
