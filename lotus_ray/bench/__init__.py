@@ -1,1 +1,1 @@
-"""What `lotus-ray bench` measures: ratios of ours to plain PyTorch, side by side in one run."""
+"""What `lotus-ray bench` measures: this package beside plain PyTorch, in one run."""

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import RETAIN, STORED
 from lotus_ray.bench.photographs import write_photographs
-from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
+from lotus_ray.bench.scoreboard import Measurements, Score
+from lotus_ray.bench.timing import medians, seconds_of
 from lotus_ray.cluster.decode import decode_to_files
 from lotus_ray.cluster.session import session
 from lotus_ray.data.batches.dataset import ImageDataset
@@ -38,15 +39,15 @@ EXACT = Transform(224, 0.875, "bilinear", MEAN, STD)
 FAST = replace(EXACT, decoder="fast")
 
 
-def measure(images: int, repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
-    """Measure C1, C2, C3, C5 and C10 of the scoreboard.
+def measure(images: int, repeats: int) -> Measurements:
+    """Measure decoding, warm epochs and the first batch.
 
     Args:
         images: how many photographs to make.
         repeats: of each measurement, after one that warms up.
 
     Returns:
-        Figures by scoreboard id, and images a second by name.
+        Scores by name; images/s as rates.
     """
     with tempfile.TemporaryDirectory(prefix="lotus-ray-bench-") as scratch:
         root = Path(scratch) / "photographs"
@@ -66,9 +67,7 @@ class _Photographs:
     encoded: list[bytes]
 
 
-def _measure(
-    root: Path, shards: Path, labels: Any, repeats: int
-) -> tuple[dict[str, Figure], dict[str, float]]:
+def _measure(root: Path, shards: Path, labels: Any, repeats: int) -> Measurements:
     roles = Roles(
         labels["sample_id"].to_pylist(),
         labels["label"].to_numpy(),
@@ -84,14 +83,34 @@ def _measure(
 
 def _compared(
     photographs: _Photographs, dataset: ImageDataset, decodes: int, repeats: int
-) -> tuple[dict[str, Figure], dict[str, float]]:
-    count, encoded, root = len(photographs.roles), photographs.encoded, photographs.root
-    loader = _loader(root, persistent=True)
+) -> Measurements:
+    """Measure everything; `decodes` is how many images were decoded for `dataset`."""
+    rates = _rates(photographs, dataset, repeats)
+    first_batch = medians(
+        1,
+        ours=lambda: seconds_of(lambda: _first_batch(photographs)),
+        theirs=lambda: seconds_of(lambda: next(iter(_loader(photographs.root, context="spawn")))),
+    )
+    stage, loader = rates["Ray stage, fast decoder"], rates["DataLoader, 2 workers"]
+    ratios = {
+        "decode_rate": stage / rates["bare loop, fast decoder"],
+        "cold_rate": stage / loader,
+        "warm_rate": rates["warm epoch"] / loader,
+        "first_batch": first_batch["ours"] / first_batch["theirs"],
+        "decodes": decodes / len(photographs.roles),
+    }
+    return Measurements(_scores(ratios, repeats), rates)
 
-    def rate(work: Callable[[], object], of: int = count) -> Callable[[], float]:
-        return lambda: of / seconds_of(work)
 
-    rates = medians(
+def _rates(photographs: _Photographs, dataset: ImageDataset, repeats: int) -> dict[str, float]:
+    """Return images/s of each way to decode images or to iterate over them."""
+    encoded = photographs.encoded
+    loader = _loader(photographs.root, persistent=True)
+
+    def rate(work: Callable[[], object]) -> Callable[[], float]:
+        return lambda: len(photographs.roles) / seconds_of(work)
+
+    return medians(
         repeats,
         **{
             "Ray stage, fast decoder": rate(lambda: _ray_stage(photographs, FAST)),
@@ -102,23 +121,26 @@ def _compared(
             "DataLoader, 2 workers": rate(lambda: _walk(loader)),
         },
     )
-    first = medians(
-        1,
-        ours=lambda: seconds_of(lambda: _first_batch(photographs)),
-        theirs=lambda: seconds_of(lambda: next(iter(_loader(root, context="spawn")))),
-    )
-    stage, plain = rates["Ray stage, fast decoder"], rates["DataLoader, 2 workers"]
-    bare = rates["bare loop, fast decoder"]
-    figures = {
-        "C1": Figure("Ray decode stage ÷ bare loop", stage / bare, 0.85, True, repeats),
-        "C2": Figure("cold images/s ÷ DataLoader", stage / plain, 2.2, True, repeats),
-        "C3": Figure("warm images/s ÷ DataLoader", rates["warm epoch"] / plain, 30, True, repeats),
-        "C5": Figure(
-            "time to first batch ÷ DataLoader (spawn)", first["ours"] / first["theirs"], 1, False, 1
+
+
+def _scores(ratios: dict[str, float], repeats: int) -> dict[str, Score]:
+    """Return the scores by name."""
+    about_stage = "images/s of Ray's decode stage ÷ bare loop"
+    about_cold, about_warm = (f"images/s of {it} images ÷ DataLoader" for it in ("cold", "warm"))
+    about_first = "seconds to the first batch ÷ DataLoader (spawn)"
+    return {
+        "decode_rate_vs_bare_loop": Score(
+            "C1", about_stage, ratios["decode_rate"], 0.85, True, repeats
         ),
-        "C10": Figure("decodes of each unique image", decodes / count, 1, False, 1),
+        "cold_rate_vs_dataloader": Score("C2", about_cold, ratios["cold_rate"], 2.2, True, repeats),
+        "warm_rate_vs_dataloader": Score("C3", about_warm, ratios["warm_rate"], 30, True, repeats),
+        "first_batch_time_vs_dataloader": Score(
+            "C5", about_first, ratios["first_batch"], 1, False, 1
+        ),
+        "decodes_per_image": Score(
+            "C10", "decodes of each unique image", ratios["decodes"], 1, False, 1
+        ),
     }
-    return figures, rates
 
 
 def _bare_loop(encoded: list[bytes], transform: Transform) -> None:

@@ -1,6 +1,6 @@
-"""Generated images and a network for them: what the benchmarks of compute run on.
+"""Generated images and a network for them, which the benchmarks of compute run on.
 
-Nothing here needs Ray or pydantic: it runs where torch does.
+Nothing here needs Ray or pydantic: it runs on a machine with torch alone.
 """
 
 from __future__ import annotations
@@ -26,63 +26,60 @@ from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.problem import Problem
 
-NOISE = 40  # of 255 levels, either way, around the image of a class
+NOISE = 40  # levels of 255, up or down, around the image of a class
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: images of each role a class, the network, and the global batch.
-
-    `unique` are the images that really exist, where fewer than there are samples; a sample's
-    image is copied and normalised all the same.
-    """
+    """Sizes of a generated problem."""
 
     model: str
-    options: dict[str, object]
-    img_size: int
+    options: dict[str, object]  # of the model
+    img_size: int  # pixels
     classes: int
-    forget: int
+    forget: int  # images per class, as the next three
     retain: int
     unseen: int
     test: int
-    batch_size: int
-    unique: int | None = None
+    batch_size: int  # rows of a global batch
+    unique: int | None = None  # different images in memory; samples share them. None: as samples
 
     @property
     def spec(self) -> ModelSpec:
-        """Return the network."""
+        """The network."""
         return ModelSpec(self.model, self.classes, options=dict(self.options))
 
     @property
     def samples(self) -> int:
-        """Return how many samples there are, over all roles."""
+        """Number of samples over all roles."""
         return self.classes * (self.forget + self.retain + self.unseen + self.test)
 
 
 @dataclass
 class Stage:
-    """What problems share: samples, an original, and those of its logits that are computed."""
+    """What the problems of one benchmark share: samples, an original and its logits."""
 
     sizes: Sizes
     dataset: ImageDataset
     original: nn.Module  # frozen, in eval mode
-    random: nn.Module  # likewise
+    random: nn.Module  # frozen, in eval mode
     logits: LogitsCache = field(init=False)  # of the original
 
     def __post_init__(self) -> None:
-        self.logits = self._logits()
+        rows, workers = len(self.dataset.roles), self.dataset.workers
+        self.logits = LogitsCache(self.original, rows, self.sizes.classes, workers)
 
     def compute_logits(self) -> Stage:
-        """Compute the original's logits on every sample, which a group does once for its cells."""
+        """Compute the original's logits on every sample, as a group does once for its cells."""
         self.logits.compute_missing(self.dataset.split(*ROLES))
         return self
 
     def bare(self) -> nn.Module:
-        """Return a copy of the original that can be trained, with nothing of ours around it."""
+        """Return a plain copy of the original that can be trained."""
         return copy.deepcopy(self.original).requires_grad_(True)
 
     def problem(self, forwards: ForwardCounter) -> Problem:
-        """Return a problem that starts from the original, its forwards counted as in a group."""
+        """Return a problem that starts from the original and counts forwards, as in a group."""
         return make_problem(
             self.dataset,
             self.bare(),
@@ -93,10 +90,6 @@ class Stage:
             random_model=lambda: self.random,
             cached_logits=self.logits,
         )
-
-    def _logits(self) -> LogitsCache:
-        rows, workers = len(self.dataset.roles), self.dataset.workers
-        return LogitsCache(self.original, rows, self.sizes.classes, workers)
 
 
 def build(
@@ -109,10 +102,10 @@ def build(
     """Build a stage whose original is untrained.
 
     Args:
-        sizes: how much of everything.
-        device: where the networks are.
-        workers: who share the samples; the default is one alone.
-        precision: an entry of PRECISIONS.
+        sizes: of the problem.
+        device: of networks and images.
+        workers: share the samples; default one.
+        precision: a name in PRECISIONS.
         seed: of images, weights and orders.
     """
     use_precision(precision, device)
@@ -134,24 +127,24 @@ def build(
 
 
 def _roles(sizes: Sizes) -> Roles:
-    """Return the table: sample i shows class i mod C; the roles follow one another."""
+    """Return a table of roles, one role after another; sample i has class i mod C."""
     counts = dict(zip(ROLES, (sizes.forget, sizes.retain, sizes.unseen, sizes.test), strict=True))
     assert list(counts) == [FORGET, RETAIN, UNSEEN, TEST]
-    played = [np.full(sizes.classes * n, STORED.index(role), np.int8) for role, n in counts.items()]
+    roles = [np.full(sizes.classes * n, STORED.index(role), np.int8) for role, n in counts.items()]
     return Roles(
         [f"s{row:08d}" for row in range(sizes.samples)],
         np.arange(sizes.samples, dtype=np.int64) % sizes.classes,
-        np.concatenate(played),
+        np.concatenate(roles),
         sizes.classes,
     )
 
 
 def _pixels(sizes: Sizes, seed: int) -> Pixels:
-    """Return the images: one of random pixels for each class, and noise of every sample's own."""
+    """Return the images: random pixels for each class, plus noise for each image."""
     random = np.random.default_rng(seed)
     shape = (3, sizes.img_size, sizes.img_size)
     unique = min(sizes.unique or sizes.samples, sizes.samples)
-    unique -= unique % sizes.classes  # so that a sample's image is one of its class
+    unique -= unique % sizes.classes  # so that the image of a sample is of its class
     images = np.empty((unique, *shape), np.uint8)
     centres = random.integers(NOISE, 256 - NOISE, (sizes.classes, *shape), np.uint8)
     for row, image in enumerate(images):

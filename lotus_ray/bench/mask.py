@@ -1,7 +1,7 @@
-"""SalUn's mask of the largest saliencies beside the published one's two sorts, by time and memory.
+"""SalUn's mask beside the two sorts of the published code: seconds and memory.
 
-Each measurement has a process of its own, so that its peak of memory is its own too:
-`python -m lotus_ray.bench.mask ours|sorts`.
+Each measurement has a process of its own, so that it has a memory peak of its own:
+`python -m lotus_ray.bench.mask ours|sorts BLOCKS WIDTH`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lotus_ray.bench.scoreboard import Figure, medians_of_starts, seconds_of
+from lotus_ray.bench.scoreboard import Measurements, Score
+from lotus_ray.bench.timing import medians_without_warm_up, seconds_of
 from lotus_ray.unlearning.methods.selection import largest
 
 DENSITY = 0.1
-FASTER, MEMORY = 15.0, 0.25
+LEAST_SPEED_UP, MOST_MEMORY = 15.0, 0.25  # ratios to the sorts
 BLOCKS, WIDTH, PATCH, TOKENS, CLASSES = 12, 768, 16, 197, 1000  # ViT-B/16: 86.6 M weights
 Select = Callable[[Sequence[Tensor], int], list[Tensor]]
 
 
 def sorted_twice(values: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return what the published code does: the rank of each weight, by the order of an order.
+    """Select the `count` largest entries as the published code does: by ranks, from two sorts.
 
-    Source: Fan et al. 2024, the description of their code. Deviation: a mask is bool, which they
-    keep as int64; that favours them.
+    Source: Fan et al. 2024, the description of their code. Deviation: the mask
+    is bool, where theirs is int64; that favours them.
     """
     falling = -torch.cat([value.flatten() for value in values])
     ranks = torch.argsort(torch.argsort(falling))
@@ -49,35 +50,39 @@ def vit_shapes(blocks: int = BLOCKS, width: int = WIDTH) -> list[tuple[int, ...]
     return [*[*block, *[(width,)] * 4] * blocks, *ends, (width,), (width,), (width,), (CLASSES,)]
 
 
-def measure(
-    repeats: int, blocks: int = BLOCKS, width: int = WIDTH
-) -> tuple[dict[str, Figure], dict[str, float]]:
-    """Measure C9, both ways in turn."""
-    found: dict[str, dict[str, float]] = {}
+def measure(repeats: int, blocks: int = BLOCKS, width: int = WIDTH) -> Measurements:
+    """Measure both ways in turn, on the weights of a Vision Transformer."""
+    last: dict[str, dict[str, float]] = {}
 
     def seconds(way: str) -> float:
-        found[way] = _in_a_process(way, blocks, width)
-        return found[way]["seconds"]
+        last[way] = _in_a_process(way, blocks, width)
+        return last[way]["seconds"]
 
-    taken = medians_of_starts(
-        repeats,
-        ours=lambda: seconds("ours"),
-        sorts=lambda: seconds("sorts"),
+    taken = medians_without_warm_up(
+        repeats, ours=lambda: seconds("ours"), sorts=lambda: seconds("sorts")
     )
-    ours, sorts = found["ours"]["extra_bytes"], found["sorts"]["extra_bytes"]
-    figures = {
-        "C9.time": Figure(
-            "two argsorts ÷ SalUn's mask, seconds", taken["sorts"] / taken["ours"], FASTER, True,
+    ours, sorts = last["ours"]["extra_bytes"], last["sorts"]["extra_bytes"]
+    scores = {
+        "two_sorts_time_vs_salun_mask": Score(
+            "C9.time",
+            "seconds of two argsorts ÷ SalUn's mask",
+            taken["sorts"] / taken["ours"],
+            LEAST_SPEED_UP,
+            True,
             repeats,
         ),
-        "C9.memory": Figure(
-            "SalUn's mask ÷ two argsorts, peak memory beyond the saliencies", ours / sorts, MEMORY,
-            False, 1,
+        "salun_mask_memory_vs_two_sorts": Score(
+            "C9.memory",
+            "peak memory beyond the saliencies, SalUn's mask ÷ two argsorts",
+            ours / sorts,
+            MOST_MEMORY,
+            False,
+            1,
         ),
-    }  # fmt: skip
+    }
     rates = {"SalUn's mask, s": taken["ours"], "two argsorts, s": taken["sorts"]}
     mib = {"SalUn's mask, MiB": ours / 2**20, "two argsorts, MiB": sorts / 2**20}
-    return figures, rates | mib
+    return Measurements(scores, rates | mib)
 
 
 def _in_a_process(way: str, blocks: int, width: int) -> dict[str, float]:
@@ -85,16 +90,16 @@ def _in_a_process(way: str, blocks: int, width: int) -> dict[str, float]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {ended.stderr[-500:]}")
-    found: dict[str, float] = json.loads(ended.stdout)
-    return found
+    result: dict[str, float] = json.loads(ended.stdout)
+    return result
 
 
 def run(way: str, blocks: int, width: int) -> dict[str, Any]:
-    """Make saliencies and mask them, in this process.
+    """Make saliencies and mask them, in this process; return `seconds` and `extra_bytes`.
 
-    The extra memory is the highest resident size that the process ever had, less its size before
-    the mask. Saliencies are drawn in place, so that nothing before the mask was higher than that.
-    A first mask of a few weights starts the threads and loads the code.
+    The extra memory is the highest resident size that the process ever had, minus its size before
+    the mask. Saliencies are drawn in place, so nothing before the mask was higher. A first mask of
+    a few weights starts the threads and loads the code.
     """
     generator = torch.Generator().manual_seed(0)
     values = [torch.empty(shape).normal_(generator=generator).abs_() for shape in

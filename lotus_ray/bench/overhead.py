@@ -1,4 +1,4 @@
-"""What a cell costs beyond its own compute: a small grid of digits, run as `grid` runs it."""
+"""What a cell costs beyond its own compute, in a small grid of digits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
 
-from lotus_ray.bench.scoreboard import Figure, medians_of_starts
+from lotus_ray.bench.scoreboard import Measurements, Score
+from lotus_ray.bench.timing import medians_without_warm_up
 from lotus_ray.grid import run
 from lotus_ray.grid.options import Options
 from lotus_ray.job.load import load_job
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
-AT_MOST_SECONDS = 3.0
+MOST_SECONDS = 3.0
 METHODS = ("original", "finetune", "relabel", "bad_teacher", "ssd", "lotus")
-OWN = ("unlearn_seconds", "evaluate_seconds")
+OWN_COMPUTE = ("unlearn_seconds", "evaluate_seconds")
 JOB = f"""
 store: runs
 epochs: 1
@@ -34,8 +35,8 @@ grid:
 """
 
 
-def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
-    """Measure C11, each time in a new store and with a Ray of its own."""
+def measure(repeats: int) -> Measurements:
+    """Run the grid, each time in a new store and with a Ray of its own."""
     stages: dict[str, float] = {}
 
     def once() -> float:
@@ -48,22 +49,22 @@ def measure(repeats: int) -> tuple[dict[str, Figure], dict[str, float]]:
         stages.update(outcome.stages)
         return seconds_beyond(outcome.rows, outcome.stages)
 
-    found = medians_of_starts(repeats, overhead=once)["overhead"]
+    seconds = medians_without_warm_up(repeats, overhead=once)["overhead"]
     about = (
-        f"seconds a cell beyond its own compute, digits, {len(METHODS)} cells in one group: "
-        "(from the first cell's start to Ray's end − unlearning − evaluation of all) ÷ cells; "
-        "the start of Ray is no part of it"
+        f"seconds of a cell beyond its own compute, {len(METHODS)} cells in one group: (first "
+        "cell's start to Ray's end − unlearning − evaluation) ÷ cells, without the start of Ray"
     )
-    figure = Figure(about, found, AT_MOST_SECONDS, False, repeats)
-    return {"C11": figure}, {f"grid, {name}, s": taken for name, taken in stages.items()}
+    score = Score("C11", about, seconds, MOST_SECONDS, False, repeats)
+    rates = {f"grid, {name}, s": taken for name, taken in stages.items()}
+    return Measurements({"overhead_seconds_per_cell": score}, rates)
 
 
 def seconds_beyond(rows: Mapping[str, Row], stages: Mapping[str, float]) -> float:
-    """Return (makespan of the cells − Σ seconds of unlearning and evaluation) ÷ cells.
+    """Return (seconds of the grid − Σ seconds of unlearning and evaluation) ÷ number of cells.
 
     Args:
-        rows: of all cells, by id; each ran alone.
-        stages: of the grid's outcome. "cells" begins with the first cell and ends with Ray.
+        rows: of all cells, by id; one cell ran at a time.
+        stages: seconds from the grid's outcome; "cells" is from the first cell to Ray's end.
 
     Raises:
         RuntimeError: a cell failed.
@@ -71,5 +72,5 @@ def seconds_beyond(rows: Mapping[str, Row], stages: Mapping[str, float]) -> floa
     failed = [f"{row.method}: {row.status}" for row in rows.values() if not row.is_ok]
     if failed or not rows:
         raise RuntimeError(f"the grid that was to be measured failed: {', '.join(failed)}")
-    own = sum(row.timing[name] for row in rows.values() for name in OWN)
+    own = sum(row.timing[name] for row in rows.values() for name in OWN_COMPUTE)
     return float(stages["cells"] - own) / len(rows)

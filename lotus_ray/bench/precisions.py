@@ -1,4 +1,4 @@
-"""What bfloat16 does to metrics, beside what another seed does to them."""
+"""How much bfloat16 changes metrics, beside how much another seed changes them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def compared(
     """Train an original and run LoTUS in fp32 and in bf16 with the same seeds.
 
     Returns:
-        The largest difference between the two over metrics and seeds; and the spread, highest
-        less lowest, of the same metric over the seeds in fp32.
+        The largest difference between the two over metrics and seeds; and the spread of the same
+        metric over the seeds in fp32, highest − lowest.
     """
     metrics = {
         precision: [_metrics(device, sizes, epochs, precision, seed) for seed in seeds]
@@ -69,6 +69,7 @@ def largest_difference(
 def _metrics(
     device: torch.device, sizes: Sizes, epochs: int, precision: str, seed: int
 ) -> dict[str, float]:
+    """Train an original, run LoTUS, and return the metrics of the unlearned model."""
     stage = build(sizes, device, precision=precision, seed=seed)
     with ForwardCounter().counting() as forwards:
         problem = stage.problem(forwards)
@@ -86,5 +87,5 @@ def _metrics(
         device=device,
         workers=stage.dataset.workers,
     )
-    found = summarise(outputs, original).values
-    return {name: float(found[name] or 0.0) for name in METRICS}
+    metrics = summarise(outputs, original).values
+    return {name: float(metrics[name] or 0.0) for name in METRICS}

@@ -1,13 +1,10 @@
-"""Figures with their targets, as a table and as JSON."""
+"""Scores with their targets, as a table and as JSON."""
 
 from __future__ import annotations
 
 import os
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 
@@ -15,81 +12,77 @@ from lotus_ray.base.machine import machine_facts
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A ratio, what it is of, and where it should be: at least or at most the target."""
+class Score:
+    """One measured number and its target."""
 
-    about: str
+    id: str  # its key in the JSON of earlier releases
+    about: str  # what it is, with its unit
     value: float
     target: float
-    at_least: bool
-    n: int  # measurements that it is the median of
+    at_least: bool  # True if the target is the lowest good value, False if it is the highest
+    n: int  # number of measurements; the value is their median
 
     @property
     def ok(self) -> bool:
-        """Return whether the target is met."""
+        """True if the target is met."""
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Return the wall seconds that some work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+@dataclass
+class Measurements:
+    """Everything that a benchmark measured."""
 
+    scores: dict[str, Score] = field(default_factory=dict)  # by name
+    rates: dict[str, float] = field(default_factory=dict)  # for context, by name with unit
+    notes: list[str] = field(default_factory=list)  # what was not measured, and why
 
-def medians(repeats: int, **works: Callable[[], float]) -> dict[str, float]:
-    """Run some measurements in turn, once to warm up and then `repeats` times; return medians."""
-    for work in works.values():
-        work()
-    return medians_of_starts(repeats, **works)
-
-
-def medians_of_starts(repeats: int, **works: Callable[[], float]) -> dict[str, float]:
-    """Do the same without a warm-up, for what begins in processes of its own each time."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            taken[name].append(work())
-    return {name: statistics.median(values) for name, values in taken.items()}
+    def add(self, other: Self) -> None:
+        """Add the measurements of another benchmark."""
+        self.scores |= other.scores
+        self.rates |= other.rates
+        self.notes += other.notes
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return facts about this machine: device, CPUs, versions."""
     facts = machine_facts(torch.device("cuda" if torch.cuda.is_available() else "cpu"), workers=1)
     return {"cpus": len(os.sched_getaffinity(0)), **facts["resources"], **facts["versions"]}
 
 
-def to_plain(
-    figures: Mapping[str, Figure], rates: Mapping[str, float], notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return scoreboard id -> value, target, ok and n; with `machine`, and rates for context.
+def to_json(measured: Measurements) -> dict[str, Any]:
+    """Return a JSON object: each score by its name and, for one release, by its old key.
 
-    `notes` say what was not measured and why; without any there is no such key.
+    Beside them stand `machine`, `rates` and, if there are any, `notes`.
     """
-    shown: dict[str, Any] = {
-        name: {"value": f.value, "target": f.target, "ok": f.ok, "n": f.n}
-        for name, f in figures.items()
+    named = {
+        name: {"id": s.id, "value": s.value, "target": s.target, "ok": s.ok, "n": s.n}
+        for name, s in measured.scores.items()
     }
-    said = {"notes": list(notes)} if notes else {}
-    return {**shown, "machine": machine(), "rates": dict(rates), **said}
+    by_old_key = {score.id: named[name] for name, score in measured.scores.items()}
+    notes = {"notes": list(measured.notes)} if measured.notes else {}
+    return {**named, **by_old_key, "machine": machine(), "rates": dict(measured.rates), **notes}
 
 
-def to_table(
-    figures: Mapping[str, Figure], rates: Mapping[str, float], notes: Sequence[str] = ()
-) -> str:
-    """Return the same for people."""
-    width = max([4, *map(len, figures)])
-    lines = [f"{'':{width}}{'value':>9}{'target':>10}  {'':5}what"]
-    for name, figure in figures.items():
-        sign = "≥" if figure.at_least else "≤"
-        met = "met" if figure.ok else "MISSED"
+def old_keys_note(measured: Measurements) -> str:
+    """Say in one line which old keys of the JSON have which new names."""
+    pairs = ", ".join(f"{score.id} is {name}" for name, score in measured.scores.items())
+    return f"note: old keys, which end with the next release: {pairs}"
+
+
+def to_table(measured: Measurements) -> str:
+    """Return the measurements as text for people."""
+    width = max([4, *map(len, measured.scores)])
+    lines = [f"{'':{width}}{'value':>9}{'target':>10}  {'':8}what"]
+    for name, score in measured.scores.items():
+        sign = "≥" if score.at_least else "≤"
+        met = "met" if score.ok else "MISSED"
         lines.append(
-            f"{name:{width}}{figure.value:9.3f}{sign:>4}{figure.target:6.2f}  {met:7}{figure.about}"
+            f"{name:{width}}{score.value:9.3f}{sign:>4}{score.target:6.2f}  {met:8}{score.about}"
         )
-    lines += [f"{'':{width}}{_short(rate):>9}  {name}" for name, rate in rates.items()]
-    lines += [f"note: {note}" for note in notes]
-    found = machine()
-    lines.append(f"{found['device']}, {found['cpus']} CPUs, torch {found['torch']}")
+    lines += [f"{'':{width}}{_short(rate):>9}  {name}" for name, rate in measured.rates.items()]
+    lines += [f"note: {note}" for note in measured.notes]
+    facts = machine()
+    lines.append(f"{facts['device']}, {facts['cpus']} CPUs, torch {facts['torch']}")
     return "\n".join(lines) + "\n"
 
 

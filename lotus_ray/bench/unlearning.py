@@ -1,4 +1,4 @@
-"""Every method and the evaluation beside the bare network: seconds, and images gone forward."""
+"""Every method and the evaluation beside the bare network: seconds, and images that go forward."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED
-from lotus_ray.bench.floors import Bare, Samples, forwards, needed
+from lotus_ray.bench.bare import BareNetwork
+from lotus_ray.bench.floors import Samples, forwards, needed
 from lotus_ray.bench.generated import Sizes, Stage, build
-from lotus_ray.bench.scoreboard import Figure, medians, seconds_of
+from lotus_ray.bench.scoreboard import Measurements, Score
+from lotus_ray.bench.timing import medians, seconds_of
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
@@ -22,11 +24,11 @@ from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounte
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 
-AT_MOST = 1.10
-MOST_FORWARDS = 1.02
+MOST_TIME, MOST_FORWARDS = 1.10, 1.02  # ratios to the floor
+EVALUATION = "evaluate"
 EPOCHS = 3  # as in the ImageNet benchmark
 
-# A network whose forwards and backwards dominate: 65 tokens of 192 numbers, 1.8 M weights.
+# The passes of this network dominate its time: 65 tokens of 192 numbers, 1.8 M weights.
 SIZES = Sizes(
     model="vit_tiny_patch16_224",
     options={"img_size": 32, "patch_size": 4, "depth": 4},
@@ -41,34 +43,27 @@ SIZES = Sizes(
 
 
 def methods(epochs: int = EPOCHS) -> dict[str, Method]:
-    """Return the nine methods that unlearn, by name, all of so many epochs."""
-    own = {"ssd": {}, "scrub": {"msteps": 1}, "salun": {}}
-    # LoTUS would stop early where the student is as inaccurate as on unseen images.
-    own["lotus"] = {"class_unlearning": True}
-    names = [name for name in METHODS if name not in ("original", "gold")]
-    made = {}
-    for name in names:
-        settings: dict[str, object] = dict(own.get(name, {}))
-        if name == "salun":
-            settings["inner"] = METHODS["relabel"](epochs=epochs)  # type: ignore[call-arg]
-        elif name != "ssd":
-            settings["epochs"] = epochs
-        made[name] = METHODS[name](**settings)
-    return made
+    """Return the methods that unlearn, by name, all with the same number of epochs."""
+    settings: dict[str, dict[str, object]] = {
+        name: {"epochs": epochs} for name in METHODS if name not in ("original", "gold")
+    }
+    settings["ssd"] = {}
+    settings["scrub"]["msteps"] = 1
+    settings["salun"] = {"inner": METHODS["relabel"](epochs=epochs)}  # type: ignore[call-arg]
+    settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
+    return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 
-def measure(
-    names: Sequence[str], repeats: int, sizes: Sizes = SIZES
-) -> tuple[dict[str, Figure], dict[str, float]]:
-    """Measure some methods against their floors; their forwards; and, of all nine, evaluation.
+def measure(names: Sequence[str], repeats: int, sizes: Sizes = SIZES) -> Measurements:
+    """Measure some methods, and the evaluation, against their floors.
 
     Args:
         names: of methods.
-        repeats: of each measurement, after one that warms up.
+        repeats: of each measurement, after one to warm up.
         sizes: of the problem.
 
     Returns:
-        Figures by scoreboard id, and seconds by name.
+        Scores by name; seconds as rates.
     """
     keep_freed_memory()
     bench = Bench(build(sizes, torch.device("cpu")).compute_logits())
@@ -77,39 +72,42 @@ def measure(
         name: lambda name=name, method=method: bench.ratio(name, method)  # type: ignore[misc]
         for name, method in chosen.items()
     }
-    works["evaluate"] = bench.evaluation_ratio
+    works[EVALUATION] = bench.evaluation_ratio
     ratios = medians(repeats, **works)
-    figures = {
-        f"floor.{name}": Figure(f"{_about(name)} ÷ its floor", ratio, AT_MOST, False, repeats)
+    scores = {
+        f"{name}_time_vs_bare_network": Score(
+            f"floor.{name}", f"{_about(name)} ÷ its passes", ratio, MOST_TIME, False, repeats
+        )
         for name, ratio in ratios.items()
     }
     if chosen:
-        figures["C10.forwards"] = bench.worst_forwards(repeats)
+        scores["forwards_vs_necessary"] = bench.worst_forwards(repeats)
     rates = {name: statistics.median(values[1:]) for name, values in bench.seconds.items()}
-    return figures, rates
+    return Measurements(scores, rates)
 
 
 def _about(name: str) -> str:
-    return "one pass of evaluation" if name == "evaluate" else f"{METHODS[name].label}: unlearning"
+    label = "one evaluation" if name == EVALUATION else METHODS[name].label
+    return f"seconds of {label}"
 
 
 @dataclass
 class Bench:
-    """One stage on which methods run in turn with their floors."""
+    """One stage on which methods and their floors take turns."""
 
     stage: Stage
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    forward_ratios: dict[str, float] = field(default_factory=dict)
-    bare: Bare = field(init=False)
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by name of a rate
+    forward_ratios: dict[str, float] = field(default_factory=dict)  # by method
+    bare: BareNetwork = field(init=False)
 
     def __post_init__(self) -> None:
         dataset = self.stage.dataset
         [batch] = dataset.batches([np.arange(len(dataset.roles))], [len(dataset.roles)], None)
-        self.bare = Bare(self.stage.bare(), batch.images, batch.labels)
+        self.bare = BareNetwork(self.stage.bare(), batch.images, batch.labels)
 
     @property
     def samples(self) -> Samples:
-        """Return how many samples there are."""
+        """Sizes of the problem."""
         sizes, dataset = self.stage.sizes, self.stage.dataset
         return Samples(
             sizes.classes,
@@ -120,47 +118,47 @@ class Bench:
         )
 
     def ratio(self, name: str, method: Method) -> float:
-        """Run the floor, then the method; return method ÷ floor."""
+        """Run the floor, then the method; return seconds of the method ÷ seconds of the floor."""
         passes = needed(method, self.samples)
         with ForwardCounter().counting() as counted:
             problem = self.stage.problem(counted)
             ratio = self._ratio(
                 name, lambda: self.bare.run(passes), lambda: unlearn(method, problem)
             )
-        self.forward_ratios[name] = (counted.images[STUDENT] + counted.images[TEACHER]) / forwards(
-            passes
-        )
+        images = counted.images[STUDENT] + counted.images[TEACHER]
+        self.forward_ratios[name] = images / forwards(passes)
         return ratio
 
     def evaluation_ratio(self) -> float:
-        """Run a bare forward pass over all splits, then the evaluation; return the ratio."""
+        """Run bare forward passes over all roles, then the evaluation; return the ratio."""
         dataset = self.stage.dataset
-        passes = [self.samples.look(len(dataset.split(role))) for role in ROLES]
-        found: list[Outputs] = []
+        passes = [self.samples.evaluate(len(dataset.split(role))) for role in ROLES]
+        outputs: list[Outputs] = []
         ratio = self._ratio(
-            "evaluate",
+            EVALUATION,
             lambda: self.bare.run(passes),
-            lambda: found.append(evaluated(self.stage)),
+            lambda: outputs.append(evaluated(self.stage)),
         )
-        taken = seconds_of(lambda: summarise(found[0], found[0]))
-        self.seconds.setdefault("summarise, s", []).append(taken)
+        seconds = seconds_of(lambda: summarise(outputs[0], outputs[0]))
+        self.seconds.setdefault("summarise, s", []).append(seconds)
         return ratio
 
-    def worst_forwards(self, repeats: int) -> Figure:
+    def worst_forwards(self, repeats: int) -> Score:
         """Return the largest images forward ÷ necessary ones, of the methods that ran."""
         worst = max(self.forward_ratios, key=lambda name: self.forward_ratios[name])
         about = f"images forward, of student and teachers, ÷ necessary ones: worst, {worst}"
-        return Figure(about, self.forward_ratios[worst], MOST_FORWARDS, False, repeats)
+        ratio = self.forward_ratios[worst]
+        return Score("C10.forwards", about, ratio, MOST_FORWARDS, False, repeats)
 
-    def _ratio(self, name: str, floor: Callable[[], object], ours: Callable[[], object]) -> float:
-        bare, taken = seconds_of(floor), seconds_of(ours)
-        self.seconds.setdefault(f"{name}, s", []).append(taken)
-        self.seconds.setdefault(f"{name}, floor, s", []).append(bare)
-        return taken / bare
+    def _ratio(self, name: str, floor: Callable[[], object], work: Callable[[], object]) -> float:
+        floor_seconds, seconds = seconds_of(floor), seconds_of(work)
+        self.seconds.setdefault(f"{name}, s", []).append(seconds)
+        self.seconds.setdefault(f"{name}, floor, s", []).append(floor_seconds)
+        return seconds / floor_seconds
 
 
 def evaluated(stage: Stage) -> Outputs:
-    """Evaluate a stage's original over all splits, as a group does a cell's model."""
+    """Evaluate a stage's original over all roles, as a group does a cell's model."""
     dataset = stage.dataset
     return evaluate(
         stage.original,

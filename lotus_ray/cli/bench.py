@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -25,14 +24,14 @@ def command(what: str, images: int, repeats: int, methods: str, as_json: bool) -
     if what == "data":
         from lotus_ray.bench import data
 
-        measured: Any = data.measure(images, repeats)
+        measured = data.measure(images, repeats)
     else:
         from lotus_ray.bench import compute
 
         names = [name for name in methods.split(",") if name]
-        report = compute.measure(repeats, names, lambda line: click.echo(f"{line} …", err=True))
-        measured = report.figures, report.rates, report.notes
+        measured = compute.measure(repeats, names, lambda line: click.echo(f"{line} …", err=True))
     if as_json:
-        click.echo(json.dumps(scoreboard.to_plain(*measured), indent=1))
+        click.echo(scoreboard.old_keys_note(measured), err=True)
+        click.echo(json.dumps(scoreboard.to_json(measured), indent=1))
     else:
-        click.echo(scoreboard.to_table(*measured), nl=False)
+        click.echo(scoreboard.to_table(measured), nl=False)

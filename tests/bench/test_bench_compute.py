@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lotus_ray.bench import compute, mask, overhead, steps, unlearning
-from lotus_ray.bench.scoreboard import Figure, to_plain
+from lotus_ray.bench.scoreboard import Measurements, Score, to_json
 from lotus_ray.bench.step_loop import torchrun_step_seconds
 from tests.bench.command import bench
 
@@ -18,33 +18,38 @@ from tests.bench.command import bench
 @pytest.mark.bench
 def test_one_method_alone_is_measured_beside_its_floor() -> None:
     found, said = bench("compute", "--methods", "ssd")
-    assert set(found) == {"floor.ssd", "floor.evaluate", "C10.forwards", "machine", "rates"}
-    assert found["C10.forwards"]["value"] == 1.0
+    names = {"ssd_time_vs_bare_network", "evaluate_time_vs_bare_network", "forwards_vs_necessary"}
+    old = {"floor.ssd", "floor.evaluate", "C10.forwards"}
+    assert set(found) == names | old | {"machine", "rates"}
+    assert found["forwards_vs_necessary"]["value"] == 1.0
+    assert found["floor.ssd"] == found["ssd_time_vs_bare_network"]
     assert found["floor.ssd"]["target"] == 1.1
     assert "bare network" in said
+    assert "floor.ssd is ssd_time_vs_bare_network" in said
 
 
 def test_all_of_it_is_measured_and_what_is_not_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, int] = {}
 
     def stand_in(name: str):  # type: ignore[no-untyped-def]
-        def measured(*arguments: object) -> tuple[dict[str, Figure], dict[str, float]]:
+        def measured(*arguments: object) -> Measurements:
             asked[name] = arguments[-1]  # type: ignore[assignment]
-            return {name: Figure("", 1.0, 1.0, False, 1)}, {}
+            return Measurements({name: Score("", "", 1.0, 1.0, False, 1)})
 
         return measured
 
-    for name, module in {"floors": unlearning, "C9": mask, "C6": steps, "C11": overhead}.items():
+    modules = {"floors": unlearning, "mask": mask, "steps": steps, "overhead": overhead}
+    for name, module in modules.items():
         monkeypatch.setattr(module, "measure", stand_in(name))
     monkeypatch.setattr(steps, "enough_cpus", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said: list[str] = []
-    report = compute.measure(5, [], said.append)
-    assert asked == {"floors": 5, "C9": 3, "C6": 5, "C11": 3}
-    assert list(report.figures) == ["floors", "C9", "C6", "C11"]
+    measured = compute.measure(5, [], said.append)
+    assert asked == {"floors": 5, "mask": 3, "steps": 5, "overhead": 3}
+    assert list(measured.scores) == list(modules)
     assert len(said) == 4
-    notes = to_plain(report.figures, report.rates, report.notes)["notes"]
-    assert notes == ["G1 to G5 need a CUDA GPU, and here is none: not measured"]
+    notes = to_json(measured)["notes"]
+    assert notes == ["the benchmark of a GPU needs a CUDA GPU, and this machine has none"]
 
 
 @pytest.mark.bench

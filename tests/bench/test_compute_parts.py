@@ -10,7 +10,9 @@ from lotus_ray.base.roles import RETAIN, ROLES
 from lotus_ray.bench import gpu, mask, precisions, unlearning
 from lotus_ray.bench.compute import measure
 from lotus_ray.bench.generated import Sizes, build
+from lotus_ray.bench.gpu_work import Scale
 from lotus_ray.bench.overhead import seconds_beyond
+from lotus_ray.bench.peak import utilisation
 from lotus_ray.store.row import OK, Row
 from lotus_ray.unlearning.forward_counter import ForwardCounter
 
@@ -36,11 +38,15 @@ def test_no_method_goes_forward_more_than_its_definition_asks(name: str) -> None
     assert bench.forward_ratios == {name: 1.0}
 
 
-def test_figures_of_unlearning_are_met_from_below() -> None:
-    figures, rates = unlearning.measure(["finetune"], 1, TINY)
-    assert list(figures) == ["floor.finetune", "floor.evaluate", "C10.forwards"]
-    assert not any(figure.at_least for figure in figures.values())
-    assert rates.keys() >= {"finetune, s", "finetune, floor, s", "summarise, s"}
+def test_scores_of_unlearning_have_an_upper_limit() -> None:
+    measured = unlearning.measure(["finetune"], 1, TINY)
+    assert list(measured.scores) == [
+        "finetune_time_vs_bare_network",
+        "evaluate_time_vs_bare_network",
+        "forwards_vs_necessary",
+    ]
+    assert not any(score.at_least for score in measured.scores.values())
+    assert measured.rates.keys() >= {"finetune, s", "finetune, floor, s", "summarise, s"}
 
 
 def test_a_stage_has_the_samples_that_it_was_asked_for() -> None:
@@ -81,13 +87,13 @@ def test_the_mask_is_of_as_many_weights_as_vit_b_16_has() -> None:
 
 @pytest.mark.bench
 def test_masks_are_measured_in_processes_of_their_own() -> None:
-    figures, rates = mask.measure(1, blocks=2, width=384)
-    assert {name: figure.at_least for name, figure in figures.items()} == {
-        "C9.time": True,
-        "C9.memory": False,
+    measured = mask.measure(1, blocks=2, width=384)
+    assert {name: score.at_least for name, score in measured.scores.items()} == {
+        "two_sorts_time_vs_salun_mask": True,
+        "salun_mask_memory_vs_two_sorts": False,
     }
     # 4 M weights: two sorts hold at least the order and the ranks, 8 bytes a weight each
-    assert rates["two argsorts, MiB"] > 60
+    assert measured.rates["two argsorts, MiB"] > 60
 
 
 def test_what_a_cell_costs_beyond_its_compute() -> None:
@@ -108,25 +114,29 @@ def test_a_method_without_a_floor_is_refused_with_the_nearest_one() -> None:
 
 
 def test_the_gpu_benchmark_runs_anywhere_and_gives_no_ratio_to_an_unknown_peak() -> None:
-    scale = gpu.Scale(TINY, steps=2, epochs=1, forward_flop=1e6)
+    scale = Scale(TINY, steps=2, epochs=1, forward_flop=1e6)
     small = precisions.compared(CPU, TINY, epochs=1, seeds=(0, 1))
     assert len(small) == 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "compared", lambda device: small)
-        figures, rates, notes = gpu.measure(1, CPU, scale)
-    assert list(figures) == ["G2", "G3", "G4"]
-    assert "G1: the peak of a CPU is not known here" in notes[0]
-    assert rates["training, TFLOP/s"] > 0
+        measured = gpu.measure(1, CPU, scale)
+    assert list(measured.scores) == [
+        "cache_rate_vs_resident_images",
+        "evaluation_seconds",
+        "lotus_seconds",
+    ]
+    assert "the peak of a CPU is not known" in measured.notes[0]
+    assert measured.rates["training, TFLOP/s"] > 0
 
 
 def test_utilisation_is_a_ratio_to_a_peak_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """395.8 of 989.5 TFLOP/s are 40 %; an H100 of another kind has another peak, and no ratio."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    figures, _ = gpu._utilisation(395.8e12, torch.device("cuda"), 5)
-    assert figures["G1"].value == pytest.approx(0.4)
-    assert figures["G1"].at_least
+    score = utilisation(395.8e12, torch.device("cuda"), 5).scores["model_flop_utilisation"]
+    assert score.value == pytest.approx(0.4)
+    assert score.at_least
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 PCIe")
-    assert gpu._utilisation(395.8e12, torch.device("cuda"), 5)[0] == {}
+    assert utilisation(395.8e12, torch.device("cuda"), 5).scores == {}
 
 
 def test_the_largest_difference_is_shown_beside_the_spread_of_its_metric() -> None:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lotus_ray.bench.bare import BareNetwork
 from lotus_ray.bench.floors import (
     FORWARD,
     TO_IMAGE,
     TRAIN,
-    Bare,
     Pass,
     Samples,
     forwards,
@@ -65,8 +65,8 @@ def test_batches_are_as_even_as_those_of_an_epoch() -> None:
     """10 rows in batches of up to 4 are 4, 3, 3; evaluated in batches of up to 4 they are 4, 4, 2;
     D_f in 3, 3 is cycled to three batches."""
     assert SMALL.train(10) == Pass(TRAIN, (4, 3, 3))
-    assert SMALL.look(10) == Pass(FORWARD, (4, 4, 2))
-    assert SMALL.look(8) == Pass(FORWARD, (4, 4))
+    assert SMALL.evaluate(10) == Pass(FORWARD, (4, 4, 2))
+    assert SMALL.evaluate(8) == Pass(FORWARD, (4, 4))
     beside = needed(method("neggrad_plus", epochs=1), SMALL)[1]
     assert beside == Pass(TRAIN, (3, 3, 3))
 
@@ -94,7 +94,7 @@ class Counting(nn.Module):
 
 def test_the_bare_network_does_the_passes_and_nothing_else() -> None:
     model = Counting()
-    bare = Bare(model, torch.randn(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1]))
+    bare = BareNetwork(model, torch.randn(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1]))
     before = model.head.weight.detach().clone()
     bare.run([Pass(TRAIN, (3, 2)), Pass(TO_IMAGE, (4,)), Pass(FORWARD, (5,))])
     assert model.seen == [(3, True, False), (2, True, False), (4, False, True), (5, False, False)]
