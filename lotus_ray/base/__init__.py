@@ -1,1 +1,1 @@
-"""Errors, seeds, role names, memory and times: what every other room may use."""
+"""Errors, seeds, role names, memory, machine facts and timestamps. Every room may use them."""

@@ -1,15 +1,18 @@
-"""Every error that a user can meet, and the exit code each one ends the command with.
+"""Every error that a user can meet, with the exit code of the command.
 
-LotusRayError        1   a bug, if nothing more precise is raised
-  JobError           2   the job file, an option, or a name in them
-  MethodError        2   a method's hyper-parameters
-  DataError          3   images, labels, manifests, roles
-  StoreError         5   the metric store
-  CellError          4   the cell that `unlearn` was asked for
-  ClusterError       6   Ray, its resources or its authentication
-  TrackerError       6   MLflow: not installed, not reached, or it refuses what is exported
-  Diverged           -   a cell's loss became NaN or infinite: a row, not an exit
-  UndefinedMetric    -   a metric has no value here: null with a reason
+LotusRayError             1   an error without a class of its own
+  JobError                2   the job file or an option is wrong
+  MethodError             2   hyper-parameters of a method are wrong
+  DataError               3   images, labels, manifests or roles are wrong
+    OriginalAccuracyError 3   the original is less or more accurate than the job expects
+  CellError               4   the cell that a command needs failed
+  StoreError              5   the store cannot be read or written
+    StoreUnreachable      5   the store does not answer
+    ArtifactDamaged       5   a file of the store is missing or changed
+  ClusterError            6   Ray, its resources or its authentication
+  TrackerError            6   MLflow is missing, unreachable, or refuses an export
+  Diverged                -   a loss or a weight is NaN or infinite; the row says so
+  UndefinedMetric         -   a metric has no value; the row says why
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ import difflib
 from collections.abc import Iterable
 
 SOME_CELLS_FAILED = 4
-RUN_AGAIN = 75  # a submitted job was stopped, or its machine is taken away
+RUN_AGAIN = 75  # the command was stopped, or its machine is taken away: run it again
 
 
 class LotusRayError(Exception):
-    """An error in four parts: what happened, where, the nearest valid name, the next command."""
+    """An error that says what happened, where, the nearest valid name and the next command."""
 
     exit_code = 1
 
@@ -47,63 +50,66 @@ class JobError(LotusRayError):
 
 
 class MethodError(LotusRayError):
-    """A method's hyper-parameters are wrong."""
+    """Hyper-parameters of a method are wrong."""
 
     exit_code = 2
 
 
 class DataError(LotusRayError):
-    """Images, labels, a manifest or the roles are wrong."""
+    """Images, labels, manifests or roles are wrong."""
 
     exit_code = 3
 
 
 class OriginalAccuracyError(DataError):
-    """An original is not as accurate as it is known to be."""
+    """The accuracy of an original is outside the range that the job expects."""
 
 
 class StoreError(LotusRayError):
-    """The metric store cannot be read or written."""
+    """The store cannot be read or written."""
 
     exit_code = 5
 
 
 class StoreUnreachable(StoreError):
-    """The metric store did not answer, however often it was asked: no fault of any cell."""
+    """The store did not answer after all retries. No cell is at fault."""
 
 
 class ArtifactDamaged(StoreError):
-    """What a committed row names is gone, or is not what was written."""
+    """A file that a committed row names is missing or changed."""
 
 
 class ClusterError(LotusRayError):
-    """Ray cannot be reached, or could never run what the job asks for."""
+    """Ray cannot be reached, or can never run what the job asks for."""
 
     exit_code = 6
 
 
 class TrackerError(LotusRayError):
-    """MLflow is not installed, cannot be reached, or refuses what is exported to it."""
+    """MLflow is not installed, cannot be reached, or refuses an export."""
 
     exit_code = 6
 
 
 class CellError(LotusRayError):
-    """A cell that was asked for failed."""
+    """A cell that a command needs failed."""
 
     exit_code = 4
 
 
 class Diverged(LotusRayError):
-    """The loss of a cell became NaN or infinite."""
+    """A loss or a weight of a cell became NaN or infinite."""
 
 
 class UndefinedMetric(LotusRayError):
-    """A metric has no value for this input; the text says why."""
+    """A metric has no value for this input. The text says why."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the valid name closest to `name`; where none is close, all of a few names."""
+    """Return the valid name closest to `name`.
+
+    If none is close, list all names, or nothing if there are more than 20.
+    """
     valid = sorted(names)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     if close:

@@ -1,7 +1,7 @@
-"""Randomness that depends on names alone: never on the machine, the worker or the order of work.
+"""Random numbers that depend on names alone, not on machine, worker or order of work.
 
-A job's seed and a few names give a stream; a sample's key gives its place in the stream. Two
-workers that meet the same sample in the same epoch therefore draw the same numbers.
+A job's seed and a few names select a stream. The key of a sample selects its numbers in the stream.
+So two workers that meet the same sample in the same epoch draw the same numbers.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def seed_for(*names: object) -> int:
 
 
 def sample_keys(sample_ids: Sequence[str]) -> Tensor:
-    """Hash sample ids to keys. Returns int64 [N]."""
+    """Hash N sample ids to keys, int64 [N]."""
     return torch.tensor([seed_for("sample", name) for name in sample_ids], dtype=torch.int64)
 
 
 def scores(keys: Tensor, *names: object) -> Tensor:
-    """Draw one pseudo-random integer for each sample from the stream that `names` gives.
+    """Draw one random integer for each sample from the stream of `names`.
 
     Args:
         keys: int64 [N], from `sample_keys`.
-        names: name of the stream, such as (seed, "shuffle", epoch).
+        names: of the stream, such as (seed, "shuffle", epoch).
 
     Returns:
-        int64 [N], uniform over all int64 values; ordering samples by it is a random order.
+        int64 [N], uniform over all int64 values. Sorting samples by it shuffles them.
 
     Source: Steele, Lea & Flood 2014, SplitMix64's finaliser. Deviation: none.
     """
@@ -53,12 +53,12 @@ def scores(keys: Tensor, *names: object) -> Tensor:
 
 
 def uniform(keys: Tensor, columns: int, *names: object) -> Tensor:
-    """Draw uniform numbers for each sample from the stream that `names` gives.
+    """Draw uniform numbers for each sample from the stream of `names`.
 
     Args:
         keys: int64 [N], from `sample_keys`.
-        columns: how many numbers a sample, C.
-        names: name of the stream, such as (seed, "gumbel", epoch).
+        columns: C, numbers per sample.
+        names: of the stream, such as (seed, "gumbel", epoch).
 
     Returns:
         float64 [N, C], strictly between 0 and 1.
@@ -71,14 +71,17 @@ def uniform(keys: Tensor, columns: int, *names: object) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
+    """Apply the finaliser of SplitMix64 to each entry of an int64 tensor."""
     z = (z ^ _shifted(z, 30)) * _signed(_MIX[0])
     z = (z ^ _shifted(z, 27)) * _signed(_MIX[1])
     return z ^ _shifted(z, 31)
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Shift right without sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
+    """Return the int64 with the bits of an unsigned integer."""
     return value - (1 << 64) if value >= 1 << 63 else value

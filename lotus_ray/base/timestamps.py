@@ -1,4 +1,4 @@
-"""Moments as the store keeps them: UTC, ISO 8601, to the millisecond."""
+"""Timestamps as the store keeps them: UTC, ISO 8601, to the millisecond."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> str:
-    """Return this moment."""
+    """Return the timestamp of now."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def moment(text: object) -> float | None:
-    """Return the seconds since 1970 of a moment that the store keeps, or None if it is none."""
+def unix_seconds(timestamp: object) -> float | None:
+    """Return a timestamp as seconds since 1970, or None if it is not one."""
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
+        return datetime.fromisoformat(str(timestamp)).timestamp()
     except ValueError:
         return None
 
 
 def in_words(seconds: float) -> str:
-    """Return a duration for people, to the largest unit that is not 1 or less: 12 min."""
+    """Return a duration for people, in the largest unit of which it has at least two: 12 min."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -16,7 +16,7 @@ import ray
 import ray.data
 import torch
 
-from lotus_ray.base.memory import give_back_memory, keep_freed_memory
+from lotus_ray.base.memory import keep_freed_memory, release_memory
 from lotus_ray.data.pixels.decode_task import DecodeTask
 from lotus_ray.data.pixels.lookup import Decoded
 from lotus_ray.data.pixels.row_groups import RowGroupImages
@@ -49,7 +49,7 @@ def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
         torch.set_num_threads(1)  # each task is one thread of work
         keep_freed_memory()
         images = task.run()
-        give_back_memory()
+        release_memory()
         return {"images": np.array([images])}
 
     for batch in _mapped(run, tasks, cpus).iter_batches(batch_size=None):

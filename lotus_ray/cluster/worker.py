@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.machine import machine_facts
-from lotus_ray.base.memory import keep_to_part
+from lotus_ray.base.memory import limit_gpu_memory
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.batch_norm import synchronise_batch_norm
@@ -47,7 +47,7 @@ def group_loop(config: dict[str, Any]) -> LotusRayError | None:
             return wrong[0]
         facts = machine_facts(device, workers.size, gpus)
         facts["versions"]["ray"] = ray.__version__
-        keep_to_part(device, gpus)
+        limit_gpu_memory(device, gpus)
         run_group(work_order, trial_images, workers, device, facts)
     return None
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lotus_ray.base.timestamps import moment
+from lotus_ray.base.timestamps import unix_seconds
 from lotus_ray.grid.status import (
     DONE,
     FAILED,
@@ -30,7 +30,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
 
     Args:
         store: the metric store.
-        now: seconds since 1970; default this moment.
+        now: seconds since 1970; default now.
 
     Raises:
         StoreError: there is no store.
@@ -43,7 +43,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
     planned = _planned(outcome) or [_of_row(row) for row in rows.values()]
     ids = {entry["cell_id"] for entry in planned}
     markers = _newest_markers(store, {id_: attempts.get(id_, []) for id_ in ids}, rows)
-    begun = moment(outcome.get("begun_at"))
+    begun = unix_seconds(outcome.get("begun_at"))
     sign = _newest_moment(
         outcome.get("written_at"),
         _read(store, HEARTBEAT).get("at"),
@@ -99,7 +99,7 @@ def _cell(
 
 def _since(marker: Mapping[str, Any] | None, begun: float | None) -> float | None:
     """Return since when a cell runs; a try that is older than the command runs no more."""
-    at = moment((marker or {}).get("begun_at"))
+    at = unix_seconds((marker or {}).get("begun_at"))
     return None if at is None or (begun is not None and at < begun) else at
 
 
@@ -113,8 +113,10 @@ def _newest_markers(
     for cell_id, left in names.items():
         markers = [_record(contents.get(name)) for name in left]
         row = rows.get(cell_id) or Row()
-        since = moment(row.committed_at) or 0
-        markers = [marker for marker in markers if (moment(marker.get("begun_at")) or -1) >= since]
+        since = unix_seconds(row.committed_at) or 0
+        markers = [
+            marker for marker in markers if (unix_seconds(marker.get("begun_at")) or -1) >= since
+        ]
         if markers:
             newest[cell_id] = max(markers, key=lambda marker: str(marker["begun_at"]))
     return newest
@@ -130,7 +132,7 @@ def _unanswered(names: list[str], row: Row | None) -> list[str]:
 
 
 def _newest_moment(*texts: object) -> float | None:
-    return max((at for text in texts if (at := moment(text)) is not None), default=None)
+    return max((at for text in texts if (at := unix_seconds(text)) is not None), default=None)
 
 
 def _read(store: Store, name: str) -> dict[str, Any]:

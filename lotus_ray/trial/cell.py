@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lotus_ray.base.errors import Diverged, OriginalAccuracyError, StoreError
-from lotus_ray.base.memory import device_memory, forget_peak, give_back_memory
+from lotus_ray.base.memory import device_memory, release_memory, reset_peak_memory
 from lotus_ray.base.roles import ROLES
 from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.job.cells import Cell
@@ -43,7 +43,7 @@ def run_cell(context: Context, cell: Cell) -> None:
             worker that is alone makes a failed row of it instead.
     """
     attempt = None
-    forget_peak(context.device)
+    reset_peak_memory(context.device)
     if context.is_first:
         row_version = context.work_order.row_versions[cell.cell_id]
         attempt = context.store.begin(cell.cell_id, row_version, context.facts)
@@ -144,7 +144,7 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
     )
     with clock.measure("unlearn"):
         records = unlearn(method, problem, checkpoints)
-    give_back_memory()
+    release_memory()
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if context.is_first else b""
         if cell == context.group.original:

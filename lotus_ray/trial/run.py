@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from lotus_ray.base.memory import (
-    give_back_memory,
     keep_freed_memory,
+    release_memory,
 )
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.job.work_order import WorkOrder
@@ -61,7 +61,7 @@ def run_group(
         is_settled = context.is_first and work_order.is_settled(cell, store)
         if not context.first_decides(is_settled):
             run_cell(context, cell)
-            give_back_memory()
+            release_memory()
 
 
 def _warm_up() -> None:

@@ -21,7 +21,7 @@ def test_a_process_is_kept_to_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
     for device, gpus in ((cuda, 0.25), (cuda, 1), (cuda, 2), (cpu, 0), (cpu, 0.25), (cuda, 0.01)):
-        memory.keep_to_part(device, gpus)
+        memory.limit_gpu_memory(device, gpus)
     assert kept == [pytest.approx(0.215), 0.0]
 
 

@@ -14,10 +14,14 @@ def test_names_are_not_glued_together() -> None:
     assert seeds.seed_for("ab", "c") != seeds.seed_for("a", "bc")
 
 
-def test_mixing_is_splitmix64() -> None:
-    """SplitMix64 from state 0 gives 0xE220A8397B1DCDAF first: its finaliser on one golden step."""
-    golden = torch.tensor([0x9E3779B97F4A7C15 - (1 << 64)])
-    assert seeds._mix(golden).item() & (1 << 64) - 1 == 0xE220A8397B1DCDAF
+def test_scores_are_splitmix64() -> None:
+    """SplitMix64 from state 0 gives 0xE220A8397B1DCDAF first: its finaliser on one golden step.
+
+    A score is the finaliser on key ^ seed, so the key here is golden step ^ seed.
+    """
+    golden = 0x9E3779B97F4A7C15 - (1 << 64)
+    key = torch.tensor([golden ^ seeds.seed_for("stream")])
+    assert seeds.scores(key, "stream").item() & (1 << 64) - 1 == 0xE220A8397B1DCDAF
 
 
 def test_uniform_numbers_are_uniform_and_uncorrelated() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from lotus_ray.base.timestamps import in_words, moment, utc_now
+from lotus_ray.base.timestamps import in_words, unix_seconds, utc_now
 from lotus_ray.cli.main import main
 from lotus_ray.grid.status import GridStatus
 from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
@@ -238,9 +238,9 @@ def test_durations_and_moments() -> None:
     seconds = (0, 119, 120, 7199, 7200, 172_800)
     words = ["0 s", "119 s", "2 min", "120 min", "2 h", "2 d"]
     assert [in_words(value) for value in seconds] == words
-    assert abs((moment(utc_now()) or 0) - time.time()) < 5
-    assert moment("2026-01-01T00:00:00+00:00") == 1_767_225_600
-    assert moment(None) is None
+    assert abs((unix_seconds(utc_now()) or 0) - time.time()) < 5
+    assert unix_seconds("2026-01-01T00:00:00+00:00") == 1_767_225_600
+    assert unix_seconds(None) is None
 
 
 ENTRY = Grid.entry("a0")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.base.timestamps import moment
+from lotus_ray.base.timestamps import unix_seconds
 from lotus_ray.grid import watch as module
 from lotus_ray.grid.display.choose import view_for
 from lotus_ray.grid.display.state import GridState
@@ -96,7 +96,7 @@ def test_a_command_that_runs_leaves_signs_of_life(
             beats.add(store.find(HEARTBEAT))
             if len(beats - {None}) > 1:
                 break
-    times = [moment(json.loads(beat)["at"]) for beat in beats if beat]
+    times = [unix_seconds(json.loads(beat)["at"]) for beat in beats if beat]
     assert len(times) > 1
     assert all(at is not None and abs(time.time() - at) < 60 for at in times)
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.base.timestamps import moment
+from lotus_ray.base.timestamps import unix_seconds
 from lotus_ray.store.results import MARKER, OK, Attempt, Row, Store, unsealed
 from lotus_ray.store.row import FORMAT, Artifact
 from tests.races import race
@@ -115,7 +115,7 @@ def test_nothing_is_visible_before_the_commit(store: Store) -> None:
 def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     attempt = store.begin("cell", 0, {"device": "abacus"})
     marker = json.loads(store.blobs.read(f"{attempt.folder}/begun.json"))
-    assert abs(time.time() - (moment(marker.pop("begun_at")) or 0)) < 60
+    assert abs(time.time() - (unix_seconds(marker.pop("begun_at")) or 0)) < 60
     assert marker == {
         "cell_id": "cell",
         "attempt_id": attempt.attempt_id,

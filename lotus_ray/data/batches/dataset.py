@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lotus_ray.base import seeds
-from lotus_ray.base.memory import give_back_memory
+from lotus_ray.base.memory import release_memory
 from lotus_ray.base.roles import FORGET, STORED
 from lotus_ray.data.batches.order import Order
 from lotus_ray.data.pixels.lookup import Image
@@ -204,7 +204,7 @@ class ImageDataset:
         """
         is_large = rows * math.prod(self.pixels.shape) * self.dtype.itemsize >= LARGE_BATCH
         if is_large or not self._last_rows / 2 <= rows <= self._last_rows * 2:
-            give_back_memory()
+            release_memory()
         self._last_rows = rows
 
     def _sent(self, values: Tensor) -> Tensor:
