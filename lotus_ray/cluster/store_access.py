@@ -18,7 +18,7 @@ SHOWN = 4  # nodes that an error names
 Look = Callable[[str, str], dict[str, str]]
 
 
-def look_from_every_node(location: str, mark: str) -> dict[str, str]:
+def look_from_every_node(location: str, store_id: str) -> dict[str, str]:
     """Return for each node of a cluster, by address, why it does not reach a store, or nothing.
 
     A cluster of one node is that of the process that wrote the store, and is not asked.
@@ -33,7 +33,7 @@ def look_from_every_node(location: str, mark: str) -> dict[str, str]:
     tasks = {
         look.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(location, mark): node
+        ).remote(location, store_id): node
         for node in nodes
     }
     done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_SECONDS)
@@ -56,26 +56,26 @@ def look_from_every_node(location: str, mark: str) -> dict[str, str]:
     return found
 
 
-def look_here(location: str, mark: str) -> str:
+def look_here(location: str, store_id: str) -> str:
     """Return why this node does not reach a store, or nothing where it does."""
     end = time.monotonic() + SHOW_SECONDS
-    while (why := _hindrance(location, mark)) and time.monotonic() < end:
+    while (why := _hindrance(location, store_id)) and time.monotonic() < end:
         time.sleep(0.5)
     return why
 
 
-def check_every_node(store: Store, mark: str, look: Look = look_from_every_node) -> None:
+def check_every_node(store: Store, store_id: str, look: Look = look_from_every_node) -> None:
     """Make sure that every node reaches the store: its folder is shared, or its bucket is.
 
     Args:
-        store: the store, which holds its mark.
-        mark: what tells it from others.
+        store: the store, which has its id.
+        store_id: what tells it from others.
         look: says what hinders each node.
 
     Raises:
         StoreError: some nodes do not see it; a folder is local, or a login is missing.
     """
-    looked = look(store.location, mark)
+    looked = look(store.location, store_id)
     blind = {node: why for node, why in looked.items() if why}
     if not blind:
         return
@@ -87,9 +87,9 @@ def check_every_node(store: Store, mark: str, look: Look = look_from_every_node)
     )
 
 
-def _hindrance(location: str, mark: str) -> str:
+def _hindrance(location: str, store_id: str) -> str:
     try:
-        return Store.open(location).access_error(mark)
+        return Store.open(location).access_error(store_id)
     except Exception as error:  # whatever it is, it hinders, and is to be told, not raised there
         return str(error).splitlines()[0]
 

@@ -65,7 +65,7 @@ def run_groups(
     try:
         with cache_space.locked(), tempfile.TemporaryDirectory() as scratch, session():
             try:
-                check_every_node(Store.open(work_orders[0].store), work_orders[0].mark)
+                check_every_node(Store.open(work_orders[0].store), work_orders[0].store_id)
                 trials = concurrent_trials(resources, say)
                 errors = _run_trials(work_orders, resources, trials, scratch, say, groups_left)
             except KeyboardInterrupt:

@@ -34,7 +34,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
     """
     rows, next_row_versions = store.rows(), store.next_row_versions()
     cache_space = cache_space_for(resources)
-    mark = store.mark() or ""
+    store_id = store.store_id() or ""
     work_orders = []
     for group in planned.groups:
         row_versions = {
@@ -54,7 +54,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
                     resources.checkpoint_seconds,
                     cache_space,
                     resources.max_bad_images,
-                    mark,
+                    store_id,
                     resources.compile,
                 )
             )

@@ -20,7 +20,7 @@ class WorkOrder:
     checkpoint_seconds: float = 60  # between two checkpoints
     cache_space: CacheSpace = field(default_factory=CacheSpace)  # for decoded images, on each node
     max_bad_images: int = 0  # how many that cannot be decoded may be left out
-    mark: str = ""  # of the store; empty is any
+    store_id: str = ""  # of the store; empty is any
     compile: bool = False  # compile networks that train
 
     @property

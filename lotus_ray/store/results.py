@@ -28,9 +28,9 @@ from typing import Any
 
 from lotus_ray.base.errors import ArtifactDamaged, StoreError
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects import Objects
 from lotus_ray.store.objects.address import KINDS, Address
-from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.probe import broken_promise
 from lotus_ray.store.row import OK as OK
 from lotus_ray.store.row import Artifact
@@ -60,8 +60,8 @@ class Attempt:
 class Store:
     """Rows of cells and the artifacts they name."""
 
-    def __init__(self, blobs: Blobs, uri: str, location: str, base: str | None = None) -> None:
-        self.blobs = blobs
+    def __init__(self, objects: Objects, uri: str, location: str, base: str | None = None) -> None:
+        self.objects = objects
         self.uri = uri  # as the user wrote it
         self.location = location  # the same from any working directory
         self._base = base or uri  # what the addresses of its objects begin with
@@ -76,7 +76,7 @@ class Store:
         """
         if "://" in uri:
             address = Address.parse(uri)
-            return cls(_cloud_blobs(address), uri, address.uri, address.base)
+            return cls(_cloud_objects(address), uri, address.uri, address.base)
         try:
             root = Path(uri).expanduser()
             is_file = root.exists() and not root.is_dir()
@@ -84,12 +84,12 @@ class Store:
             raise StoreError(f"no such folder: {error}", where=uri) from error
         if is_file:
             raise StoreError("the store is a file, not a folder", where=str(root))
-        return cls(LocalBlobs(root.absolute()), uri, str(root.absolute()))
+        return cls(LocalObjects(root.absolute()), uri, str(root.absolute()))
 
     @property
     def folder(self) -> Path | None:
         """Return the local folder that it is, or None."""
-        return self.blobs.root if isinstance(self.blobs, LocalBlobs) else None
+        return self.objects.root if isinstance(self.objects, LocalObjects) else None
 
     def address(self, name: str) -> str:
         """Return the address of an object, for people."""
@@ -102,8 +102,8 @@ class Store:
             StoreError: it cannot be written, or would let two writers create one object.
         """
         self.check_creates_once()
-        mark = {"format": FORMAT, "id": uuid.uuid4().hex}
-        self.blobs.create(MARKER, json.dumps(mark).encode() + b"\n")
+        identity = {"format": FORMAT, "id": uuid.uuid4().hex}
+        self.objects.create(MARKER, json.dumps(identity).encode() + b"\n")
 
     def check_creates_once(self) -> None:
         """Create an object twice; the store has to refuse the second.
@@ -112,7 +112,7 @@ class Store:
             StoreError: it cannot be written, or does not refuse: two writers of one cell would each
                 believe that its row is the one.
         """
-        if wrong := broken_promise(self.blobs):
+        if wrong := broken_promise(self.objects):
             raise StoreError(
                 f"the store {wrong}: it has to create an object only where none exists, or two "
                 "writers of one cell would overwrite each other",
@@ -121,26 +121,26 @@ class Store:
                 next_command="lotus-ray grid JOB.yaml --store FOLDER",
             )
 
-    def mark(self) -> str | None:
+    def store_id(self) -> str | None:
         """Return what tells this store from every other one, or None where there is none."""
         try:
-            return self.blobs.read(MARKER).decode(errors="replace")
+            return self.objects.read(MARKER).decode(errors="replace")
         except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
         """Return whether there is a store."""
-        return self.mark() is not None
+        return self.store_id() is not None
 
-    def access_error(self, mark: str) -> str:
-        """Return why this process does not reach the store of a mark, or nothing where it does."""
+    def access_error(self, store_id: str) -> str:
+        """Return why this process does not reach the store of an id; empty if it does."""
         try:
-            found = self.mark()
+            found = self.store_id()
         except StoreError as error:
             return error.what
         if found is None:
             return "there is none"
-        return "" if found == mark else "another one lies there"
+        return "" if found == store_id else "another one lies there"
 
     def check_exists(self) -> None:
         """Raise StoreError where there is no store."""
@@ -176,7 +176,7 @@ class Store:
         attempt = self.attempt(cell_id, row_version)
         ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "row_version": row_version}
         marker = json.dumps({**ids, "begun_at": utc_now(), **about})
-        self.blobs.create(f"{attempt.folder}/begun.json", marker.encode())
+        self.objects.create(f"{attempt.folder}/begun.json", marker.encode())
         return attempt
 
     def attempts(self, cell_id: str) -> int:
@@ -189,7 +189,7 @@ class Store:
         Args:
             cell_id: the only cell that is asked for; default all.
         """
-        names = self.blobs.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
+        names = self.objects.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
         return _by_cell(name for name in names if name.endswith("/begun.json"))
 
     def resources_by_attempt(
@@ -201,7 +201,9 @@ class Store:
             cell_id: the cell.
             row version: of the row that the tries were for; default any.
         """
-        markers = [_plain(self.blobs.read(name)) for name in self.markers(cell_id).get(cell_id, ())]
+        markers = [
+            _plain(self.objects.read(name)) for name in self.markers(cell_id).get(cell_id, ())
+        ]
         wanted = [m for m in markers if row_version in (None, _row_version_of(m, row_version))]
         wanted.sort(key=lambda marker: str(marker.get("begun_at", "")))
         return [{"workers": 1, **marker.get("resources", {})} for marker in wanted]
@@ -233,7 +235,7 @@ class Store:
                 for name, content in artifacts.items()
             },
         )
-        self.blobs.create(_row_name(attempt.cell_id, attempt.row_version), sealed(row.to_json()))
+        self.objects.create(_row_name(attempt.cell_id, attempt.row_version), sealed(row.to_json()))
         visible = self.row(attempt.cell_id)
         if visible is None:
             raise StoreError("a committed row cannot be read back", where=self.uri)
@@ -247,7 +249,7 @@ class Store:
         """
         entry = row.artifacts[name]
         try:
-            content = self.blobs.read(entry.name)
+            content = self.objects.read(entry.name)
         except FileNotFoundError as error:
             raise ArtifactDamaged(
                 f"an artifact of a committed row cannot be read: {error.strerror}",
@@ -269,16 +271,16 @@ class Store:
             return
         if found is not None:
             _log.warning("%s is not what was written there; it is replaced", self.address(name))
-        self.blobs.replace(name, content)
+        self.objects.replace(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file that is not part of any row, such as the outcome of the last command."""
-        self.blobs.replace(name, content)
+        self.objects.replace(name, content)
 
     def find(self, name: str) -> bytes | None:
         """Return a file that is not part of any row, or None where there is none."""
         try:
-            return self.blobs.read(name)
+            return self.objects.read(name)
         except FileNotFoundError:
             return None
 
@@ -291,39 +293,39 @@ class Store:
 
     def etag(self, name: str) -> str | None:
         """Return what changes whenever a file is replaced, or None where there is none."""
-        return self.blobs.etag(name)
+        return self.objects.etag(name)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders right below one, each with its slash."""
-        return self.blobs.folders(prefix)
+        return self.objects.folders(prefix)
 
     def remove_all(self, prefix: str) -> None:
         """Remove what lies below a folder name and is not part of any row."""
-        self.blobs.delete_all(prefix)
+        self.objects.delete_all(prefix)
 
     def _row_names(self, prefix: str) -> list[str]:
         """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
-        return [name for name in self.blobs.names(prefix) if _ROW_NAME.fullmatch(name)]
+        return [name for name in self.objects.names(prefix) if _ROW_NAME.fullmatch(name)]
 
     def _put_artifact(self, name: str, content: bytes) -> Artifact:
-        self.blobs.replace(name, content)  # an attempt has its folder for itself
+        self.objects.replace(name, content)  # an attempt has its folder for itself
         digest = hashlib.sha256(content).hexdigest()
-        if hashlib.sha256(self.blobs.read(name)).hexdigest() != digest:
+        if hashlib.sha256(self.objects.read(name)).hexdigest() != digest:
             raise StoreError("an artifact reads back differently", where=self.address(name))
         return Artifact(name, digest, len(content))
 
     def _latest(self, names: Iterable[str]) -> Row | None:
         for name in sorted(names, key=_row_version, reverse=True):
-            content = unsealed(self.blobs.read(name))
+            content = unsealed(self.objects.read(name))
             if content is not None:
                 return Row.from_json(content, where=self.address(name))
             _log.warning("%s does not match its digest and is ignored", self.address(name))
         return None
 
 
-def _cloud_blobs(address: Address) -> Blobs:
+def _cloud_objects(address: Address) -> Objects:
     try:
-        from lotus_ray.store.objects.cloud import CloudBlobs
+        from lotus_ray.store.objects.cloud import CloudObjects
     except ImportError as error:
         raise StoreError(
             f"a store in a bucket needs the package {error.name}, which is not installed",
@@ -331,7 +333,7 @@ def _cloud_blobs(address: Address) -> Blobs:
             nearest="a local or shared folder",
             next_command="pip install 'lotus-ray[cloud]'",
         ) from error
-    return CloudBlobs(address)
+    return CloudObjects(address)
 
 
 def _row_name(cell_id: str, row_version: int) -> str:

@@ -20,7 +20,7 @@ def ensure_access(work_order: WorkOrder) -> None:
         StoreError: this node sees no store or another one, or cannot copy the data.
     """
     store = Store.open(work_order.store)
-    if work_order.mark and (why := store.access_error(work_order.mark)):
+    if work_order.store_id and (why := store.access_error(work_order.store_id)):
         raise store_not_shared(store, f"a node of this grid cannot use the store: {why}")
     fetch(store, work_order.group.manifests)
 

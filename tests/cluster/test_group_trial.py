@@ -114,7 +114,7 @@ def test_a_cell_that_comes_further_each_time_is_not_given_up(
     assert deaths == [9]
     rows = {row["method"]: row["status"] for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
-    assert store.blobs.names("borders/") == []
+    assert store.objects.names("borders/") == []
 
 
 def test_growing_is_no_death(work_order: WorkOrder) -> None:

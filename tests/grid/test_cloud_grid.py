@@ -51,7 +51,7 @@ def uri(s3: str, tmp_path: Path) -> str:
 
 
 def objects(store: Store) -> dict[str, bytes]:
-    return {name: store.blobs.read(name) for name in store.blobs.names("")}
+    return {name: store.objects.read(name) for name in store.objects.names("")}
 
 
 def test_a_grid_runs_resumes_and_reports_in_a_bucket(home: Path, uri: str) -> None:
@@ -95,7 +95,7 @@ def test_another_node_copies_what_a_grid_made(home: Path, uri: str) -> None:
     result = run("grid", JOB, "--local", "--store", uri, *QUICK)
     assert result.exit_code == 0, result.stderr
     store = Store.open(uri)
-    (digest,) = {name.split("/")[1] for name in store.blobs.names("data/")}
+    (digest,) = {name.split("/")[1] for name in store.objects.names("data/")}
     before = read_manifest(home / digest)
     shutil.rmtree(home)
     fetch(store, [home / digest, home / "never"])
@@ -103,7 +103,7 @@ def test_another_node_copies_what_a_grid_made(home: Path, uri: str) -> None:
     assert (found, found.digest) == (before, before.digest)
     assert [path.name for path in home.iterdir()] == [digest]
     shutil.rmtree(home)
-    store.blobs.replace(f"data/{digest}/{MANIFEST}", b"{}")
+    store.objects.replace(f"data/{digest}/{MANIFEST}", b"{}")
     with pytest.raises(StoreError, match="data in the store changed"):
         fetch(store, [home / digest])
     assert list(home.iterdir()) == []
@@ -130,10 +130,10 @@ def test_a_manifest_of_files_read_in_place_travels_with_the_store(
     store = Store.open(uri)
     store.check_writable()
     (shared,) = keep(store, locate_data(loaded, embedded_folder(store)), tmp_path / "scratch")
-    assert store.blobs.names("data/") == [f"data/{shared.directory.name}/{MANIFEST}"]
+    assert store.objects.names("data/") == [f"data/{shared.directory.name}/{MANIFEST}"]
     planned = plan(loaded, [shared])
     shutil.rmtree(home)
-    ensure_access(WorkOrder(planned.groups[0], {}, store.location, mark=store.mark() or ""))
+    ensure_access(WorkOrder(planned.groups[0], {}, store.location, store_id=store.store_id() or ""))
     assert read_manifest(shared.directory).paths == shared.paths
     write(tmp_path / f"{TRAIN}.parquet", 5, [1, 0, 0, 1], ["even", "odd"])
     (other,) = keep(store, locate_data(loaded, embedded_folder(store)), tmp_path / "scratch")
@@ -154,7 +154,7 @@ def test_a_node_that_sees_another_store_runs_nothing(home: Path, uri: str, tmp_p
     group = plan(loaded, locate_data(loaded, tmp_path / "data")).groups[0]
     ours, theirs = Store.open(uri), Store.open(str(tmp_path / "theirs"))
     ours.check_writable()
-    work_order = WorkOrder(group, {}, theirs.location, mark=ours.mark() or "")
+    work_order = WorkOrder(group, {}, theirs.location, store_id=ours.store_id() or "")
     with pytest.raises(StoreError, match="does not reach the store: there is none"):
         ensure_access(work_order)
     theirs.check_writable()
@@ -162,4 +162,4 @@ def test_a_node_that_sees_another_store_runs_nothing(home: Path, uri: str, tmp_p
         ensure_access(work_order)
     assert caught.value.where == theirs.location
     assert caught.value.nearest.startswith("a folder that every node mounts")
-    ensure_access(WorkOrder(group, {}, ours.location, mark=ours.mark() or ""))
+    ensure_access(WorkOrder(group, {}, ours.location, store_id=ours.store_id() or ""))

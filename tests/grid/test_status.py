@@ -16,7 +16,7 @@ from lotus_ray.cli.main import main
 from lotus_ray.grid.status import GridStatus
 from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
 from lotus_ray.grid.status_reader import status
-from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.results import OK, Store
 
 NOW = 1_800_000_000.0
@@ -48,7 +48,7 @@ class Grid:
     def begin(self, cell: str, ago: float, try_: str = "t1") -> None:
         marker = {"cell_id": cell, "attempt_id": try_, "begun_at": at(ago)}
         name = f"attempts/{cell}/{try_}/begun.json"
-        self.store.blobs.create(name, json.dumps(marker).encode())
+        self.store.objects.create(name, json.dumps(marker).encode())
 
     def commit(self, cell: str, ago: float, status: str = OK, **more: Any) -> None:
         attempt = self.store.attempt(cell, self.store.next_row_versions()[cell])
@@ -222,10 +222,10 @@ def test_the_command_needs_a_store_and_changes_nothing(grid: Grid, tmp_path: Pat
 def test_a_store_of_hundreds_of_cells_is_read_in_a_moment(tmp_path: Path) -> None:
     grid = Grid(tmp_path / "store", " ".join(f"a{n}" for n in range(330)))
     grid.outcome("ended", 100, 50)
-    blobs = grid.store.blobs
-    assert isinstance(blobs, LocalBlobs)
+    objects = grid.store.objects
+    assert isinstance(objects, LocalObjects)
     for number in range(330):
-        folder = blobs.root / f"attempts/a{number}/t1"
+        folder = objects.root / f"attempts/a{number}/t1"
         folder.mkdir(parents=True)
         (folder / "begun.json").write_text("{}")
     start = time.monotonic()

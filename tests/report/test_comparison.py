@@ -19,7 +19,7 @@ def pair(store: Store) -> tuple[Row, Row]:
 
 
 def kept(store: Store) -> list[str]:
-    return store.blobs.names("comparisons/")
+    return store.objects.names("comparisons/")
 
 
 def test_what_was_compared_is_not_read_again(store: Store) -> None:
@@ -65,7 +65,7 @@ def test_a_store_that_cannot_be_written_is_reported_all_the_same(
     def refuse(name: str, content: bytes) -> None:
         raise StoreError("read-only")
 
-    monkeypatch.setattr(store.blobs, "replace", refuse)
+    monkeypatch.setattr(store.objects, "replace", refuse)
     comparisons = Comparisons(store)
     assert comparisons.between(gold, gold)["jsd"] == 0
     assert comparisons.between(row, gold)["jsd"] > 0.2

@@ -66,7 +66,7 @@ def spoil(store: Store) -> None:
         wrong = dict.fromkeys(row.metrics, WRONG)
         intervals = {name: [WRONG, WRONG] for name in row.intervals}
         supersede(store, row, metrics=wrong, undefined={}, intervals=intervals)
-    for name in store.blobs.names("comparisons/"):
+    for name in store.objects.names("comparisons/"):
         store.replace(name, sealed({"jsd": WRONG, "jsd_compat": WRONG}))
 
 

@@ -23,7 +23,7 @@ from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.cli.main import main
 from lotus_ray.store.objects import cloud
 from lotus_ray.store.objects.address import Address
-from lotus_ray.store.objects.cloud import CloudBlobs
+from lotus_ray.store.objects.cloud import CloudObjects
 from lotus_ray.store.objects.errors import Fault
 from lotus_ray.store.objects.retry import RetryPolicy
 from lotus_ray.store.results import Store
@@ -46,9 +46,9 @@ class Roads:
         server = self.stack.enter_context(self.proxy.running())
         return f"s3://{self.bucket}/runs?scheme=http&endpoint_override={server}"
 
-    def blobs(self, road: Road, retry_policy: RetryPolicy = QUICK) -> CloudBlobs:
+    def objects(self, road: Road, retry_policy: RetryPolicy = QUICK) -> CloudObjects:
         """Return the objects at the end of a new road."""
-        return CloudBlobs(Address.parse(self.uri(road)), retry_policy)
+        return CloudObjects(Address.parse(self.uri(road)), retry_policy)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
     store = Store.open(roads.uri(Road()))
     rows = store.rows()
     assert len(rows) == 100
-    assert len(store.blobs.names("rows/")) == 100
+    assert len(store.objects.names("rows/")) == 100
     assert {cell: row.attempt_id for cell, row in rows.items()} == first == second
     assert {row.extra["writer"] for row in rows.values()} == {0, 1}
     for cell_id, row in rows.items():
@@ -100,18 +100,18 @@ def test_of_those_that_create_on_a_bad_road_each_knows_whether_it_won(
     roads: Roads, seed: int
 ) -> None:
     """A reply that was lost does not turn the winner into a loser, nor the loser into a winner."""
-    blobs = roads.blobs(Road(lost=0.25, conflict=0.15, busy=0.05, seed=seed))
+    objects = roads.objects(Road(lost=0.25, conflict=0.15, busy=0.05, seed=seed))
     for turn in range(15):
         with ThreadPoolExecutor(3) as pool:
-            won = list(pool.map(lambda n, t=turn: blobs.create(f"{t}", bytes([n])), range(3)))
+            won = list(pool.map(lambda n, t=turn: objects.create(f"{t}", bytes([n])), range(3)))
         assert sorted(won) == [False, False, True]
-        assert blobs.read(f"{turn}") == bytes([won.index(True)])
+        assert objects.read(f"{turn}") == bytes([won.index(True)])
 
 
 def test_without_a_look_at_the_content_a_lost_reply_would_be_a_loss(roads: Roads) -> None:
     """The road does drop the reply to a create: the second request meets the first one's object."""
-    blobs = roads.blobs(Road(lost=0.5, seed=1))
-    assert all(blobs.create(f"{number}", b"ours") for number in range(10))
+    objects = roads.objects(Road(lost=0.5, seed=1))
+    assert all(objects.create(f"{number}", b"ours") for number in range(10))
     puts = [path for method, path, _ in roads.proxy.requests if method == "PUT"]
     assert len(puts) > 10
     assert all(
@@ -123,8 +123,8 @@ def test_without_a_look_at_the_content_a_lost_reply_would_be_a_loss(roads: Roads
 
 def test_a_conflict_about_nothing_is_asked_again(roads: Roads) -> None:
     """409 to the first request, and no object: nobody created it."""
-    blobs = roads.blobs(Road(conflict=0.5, seed=3))
-    assert all(blobs.create(f"{number}", b"ours") for number in range(10))
+    objects = roads.objects(Road(conflict=0.5, seed=3))
+    assert all(objects.create(f"{number}", b"ours") for number in range(10))
     assert roads.proxy.road.met["conflict"] > 3
 
 
@@ -133,24 +133,24 @@ def test_parts_of_a_large_object_are_sent_again(
 ) -> None:
     monkeypatch.setattr(cloud, "PART_BYTES", 5 << 20)  # the smallest part that S3 takes
     content = os.urandom(26 << 20)
-    blobs = roads.blobs(Road(lost=0.15, busy=0.1, seed=2))
-    blobs.replace("weights", content)
+    objects = roads.objects(Road(lost=0.15, busy=0.1, seed=2))
+    objects.replace("weights", content)
     parts = [path for method, path, _ in roads.proxy.requests if "partNumber" in path]
     assert len(parts) > 6
     assert len(set(parts)) < len(parts)
-    assert blobs.read("weights") == content
+    assert objects.read("weights") == content
 
 
 def test_a_server_that_is_always_busy_is_left_in_time(
     roads: Roads, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blobs = roads.blobs(Road(busy=1.0), HASTY)
+    objects = roads.objects(Road(busy=1.0), HASTY)
     for request in (
-        lambda: blobs.create("x", b"x"),
-        lambda: blobs.replace("x", b"x"),
-        lambda: blobs.read("x"),
-        lambda: blobs.etag("x"),
-        lambda: blobs.names("x/"),
+        lambda: objects.create("x", b"x"),
+        lambda: objects.replace("x", b"x"),
+        lambda: objects.read("x"),
+        lambda: objects.etag("x"),
+        lambda: objects.names("x/"),
     ):
         start = time.monotonic()
         with pytest.raises(StoreUnreachable, match=r"HTTP 503.*, [0-9]+ times in") as caught:
@@ -165,8 +165,8 @@ def test_nobody_waits_for_a_server_that_hangs_or_is_not_there(roads: Roads) -> N
     address = Address.parse("s3://bucket/runs?scheme=http&endpoint_override=127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(StoreUnreachable, match="no connection"):
-        CloudBlobs(address, HASTY).read("x")
-    late = roads.blobs(Road(delayed=1.0, delay_seconds=1.5), HASTY)
+        CloudObjects(address, HASTY).read("x")
+    late = roads.objects(Road(delayed=1.0, delay_seconds=1.5), HASTY)
     with pytest.raises(StoreUnreachable, match="it took too long"):
         late.create("x", b"x")
     assert time.monotonic() - start < 2 * (HASTY.total_seconds + HASTY.request_seconds) + 1
@@ -189,13 +189,13 @@ def test_what_asking_again_cannot_help_is_said_at_once(
     said: str,
     command: str,
 ) -> None:
-    blobs = roads.blobs(Road())
+    objects = roads.objects(Road())
     monkeypatch.setattr(
         roads.proxy, "answer", lambda *_: (status, {}, f"<E>{body.format(KEY)}</E>".encode())
     )
     start = time.monotonic()
     with pytest.raises(StoreError, match=said) as caught:
-        blobs.create("x", b"x")
+        objects.create("x", b"x")
     assert time.monotonic() - start < 1
     assert not isinstance(caught.value, StoreUnreachable)
     assert command in caught.value.next_command
@@ -208,7 +208,7 @@ def test_a_server_that_ignores_conditions_is_refused(roads: Roads) -> None:
     with pytest.raises(StoreError, match="only where none exists") as caught:
         store.check_writable()
     assert "If-None-Match" in caught.value.nearest
-    assert store.blobs.names("") == []
+    assert store.objects.names("") == []
 
 
 def test_a_bucket_that_is_not_there_is_said(roads: Roads) -> None:
@@ -224,21 +224,21 @@ def test_an_object_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     """Its second half is asked for by the ETag of the first."""
     monkeypatch.setattr(cloud, "PART_BYTES", 1000)
-    blobs, other = roads.blobs(Road()), roads.blobs(Road())
+    objects, other = roads.objects(Road()), roads.objects(Road())
     monkeypatch.setattr(cloud, "PART_BYTES", 10_000)
     other.replace("border", b"a" * 3000)
     monkeypatch.setattr(cloud, "PART_BYTES", 1000)
     proxy = roads.proxy
-    get, asked = CloudBlobs._ask, []
+    get, asked = CloudObjects._ask, []
 
-    def ask(self: CloudBlobs, name: str, request: object) -> object:
+    def ask(self: CloudObjects, name: str, request: object) -> object:
         asked.append(name)
         if len(asked) == 3:  # the whole, its first part, its second
             other._put(other._once, name, b"b" * 3000, use_multipart=False)
         return get(self, name, request)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(CloudBlobs, "_ask", ask)
-    assert blobs.read("border") == b"b" * 3000
+    monkeypatch.setattr(CloudObjects, "_ask", ask)
+    assert objects.read("border") == b"b" * 3000
     assert proxy.requests
 
 

@@ -22,7 +22,7 @@ from lotus_ray.grid.watch import MANY_GROUPS, Progress
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
-from lotus_ray.store.objects import Blobs
+from lotus_ray.store.objects import Objects
 from lotus_ray.store.results import Store
 from tests.cloud import Google, log_in
 from tests.stores import commit
@@ -36,13 +36,13 @@ LISTS = ("names", "folders")
 class Counted:
     """Counts the calls to objects, and how many of them run at once."""
 
-    def __init__(self, blobs: Blobs) -> None:
-        self._blobs, self._lock = blobs, threading.Lock()
+    def __init__(self, objects: Objects) -> None:
+        self._objects, self._lock = objects, threading.Lock()
         self.calls: Counter[str] = Counter()
         self._now = self.at_once = 0
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._blobs, name)
+        call = getattr(self._objects, name)
         if not callable(call):
             return call
 
@@ -84,9 +84,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def counted(full: Path) -> tuple[Store, Counted]:
     store = Store.open(str(full))
-    blobs = Counted(store.blobs)
-    store.blobs = blobs  # type: ignore[assignment]
-    return store, blobs
+    objects = Counted(store.objects)
+    store.objects = objects  # type: ignore[assignment]
+    return store, objects
 
 
 def groups_of(store: Store) -> Any:
@@ -112,11 +112,11 @@ def opened(planned: Any, store: Store, **options: bool) -> list[WorkOrder]:
 def test_a_grid_that_has_all_its_rows_is_opened_by_a_few_lists(
     full: Path, counted: tuple[Store, Counted]
 ) -> None:
-    store, blobs = counted
+    store, objects = counted
     assert opened(groups_of(Store.open(str(full))), store) == []
-    assert blobs.lists <= 3
-    assert blobs.others <= CELLS + 1
-    assert 1 < blobs.at_once <= 16
+    assert objects.lists <= 3
+    assert objects.others <= CELLS + 1
+    assert 1 < objects.at_once <= 16
 
 
 def test_a_grid_that_lacks_all_its_rows_asks_no_more_for_it(
@@ -124,12 +124,12 @@ def test_a_grid_that_lacks_all_its_rows_asks_no_more_for_it(
 ) -> None:
     """In an empty store, and where all run again: then of the row version after that of the row."""
     planned = groups_of(Store.open(str(full)))
-    store, blobs = counted
+    store, objects = counted
     again = opened(planned, store, force=True)
     assert [set(work_order.row_versions.values()) for work_order in again] == [{1}] * SEEDS
-    assert blobs.lists <= 3
+    assert objects.lists <= 3
     empty = Store.open(str(tmp_path))
-    empty.blobs = nothing = Counted(empty.blobs)  # type: ignore[assignment]
+    empty.objects = nothing = Counted(empty.objects)  # type: ignore[assignment]
     new = opened(planned, empty)
     assert [set(work_order.row_versions.values()) for work_order in new] == [{0}] * SEEDS
     assert (nothing.lists, nothing.others) == (3, 1)
@@ -143,17 +143,17 @@ def test_many_groups_are_watched_by_two_lists(full: Path, tmp_path: Path) -> Non
     work_orders = missing(planned, store, Options(force=True), Resources())
     stream = io.StringIO()
     progress = Progress(work_orders, store, stream, 60)
-    store.blobs = blobs = Counted(store.blobs)  # type: ignore[assignment]
+    store.objects = objects = Counted(store.objects)  # type: ignore[assignment]
     progress._look()
-    assert (blobs.lists, blobs.others, stream.getvalue()) == (2, 0, "")
+    assert (objects.lists, objects.others, stream.getvalue()) == (2, 0, "")
     ids = [work_orders[7].group.cells[0].cell_id, work_orders[9].group.cells[0].cell_id]
     tries = [store.begin(cell_id, 1, {}) for cell_id in ids]
     progress._look()
     for attempt in tries:
         store.commit(attempt, replace(store.rows()[attempt.cell_id], status="ok"), {})
-    blobs.calls.clear()
+    objects.calls.clear()
     progress._look()
-    assert blobs.lists <= 2 + 5 * len(tries)
+    assert objects.lists <= 2 + 5 * len(tries)
     told = [line.split(" s  ")[1].split(";")[0] for line in stream.getvalue().splitlines()]
     names = [work_orders[7].group.name, work_orders[9].group.name]
     states = [f"x, {name}: {state}" for state in ("running", "done") for name in names]
@@ -161,19 +161,19 @@ def test_many_groups_are_watched_by_two_lists(full: Path, tmp_path: Path) -> Non
 
 
 def test_a_report_reads_each_row_and_each_comparison_once(counted: tuple[Store, Counted]) -> None:
-    store, blobs = counted
+    store, objects = counted
     assert sum(len(entry.rows) for entry in collect(store)) == CELLS
-    assert blobs.lists == 1
-    assert blobs.others <= 2 * CELLS
-    assert 1 < blobs.at_once <= 16
+    assert objects.lists == 1
+    assert objects.others <= 2 * CELLS
+    assert 1 < objects.at_once <= 16
 
 
 def test_a_status_reads_each_row_once(counted: tuple[Store, Counted]) -> None:
-    store, blobs = counted
+    store, objects = counted
     assert status(store).count("done") == CELLS
-    assert blobs.lists == 2
-    assert blobs.others <= CELLS + 3
-    assert 1 < blobs.at_once <= 16
+    assert objects.lists == 2
+    assert objects.others <= CELLS + 3
+    assert 1 < objects.at_once <= 16
 
 
 def test_a_status_of_cells_cut_off_reads_each_marker_once(tmp_path: Path) -> None:
@@ -184,11 +184,11 @@ def test_a_status_of_cells_cut_off_reads_each_marker_once(tmp_path: Path) -> Non
     for entry in planned:
         store.begin(str(entry["cell_id"]), 0, {})
     store.replace(OUTCOME, json.dumps({"state": "running", "planned": planned}).encode())
-    store.blobs = blobs = Counted(store.blobs)  # type: ignore[assignment]
+    store.objects = objects = Counted(store.objects)  # type: ignore[assignment]
     assert status(store).count("running") == CELLS
-    assert blobs.lists == 2
-    assert blobs.others <= CELLS + 3
-    assert 1 < blobs.at_once <= 16
+    assert objects.lists == 2
+    assert objects.others <= CELLS + 3
+    assert 1 < objects.at_once <= 16
 
 
 class Listed(Google):
@@ -209,8 +209,8 @@ def test_a_server_is_asked_as_often(full: Path, monkeypatch: pytest.MonkeyPatch)
     log_in(monkeypatch)
     local, server = Store.open(str(full)), Listed()
     with server.running() as place:
-        for name in local.blobs.names(""):
-            server._keep(f"runs/{name}", local.blobs.read(name))
+        for name in local.objects.names(""):
+            server._keep(f"runs/{name}", local.objects.read(name))
         store = Store.open(f"gs://bucket/runs?scheme=http&endpoint_override={place}")
         assert opened(groups_of(local), store) == []
         assert server.asked["LIST"] <= 3

@@ -70,7 +70,7 @@ def flipped(content: bytes, place: int) -> bytes:
 
 def flip(store: Store, name: str, place: int) -> None:
     """Flip a bit of an object."""
-    store.blobs.replace(name, flipped(store.blobs.read(name), place))
+    store.objects.replace(name, flipped(store.objects.read(name), place))
 
 
 def files(folder: Path) -> list[str]:
@@ -114,7 +114,7 @@ def test_nothing_is_visible_before_the_commit(store: Store) -> None:
 
 def test_what_is_known_of_a_try_is_kept_from_its_start(store: Store) -> None:
     attempt = store.begin("cell", 0, {"device": "abacus"})
-    marker = json.loads(store.blobs.read(f"{attempt.folder}/begun.json"))
+    marker = json.loads(store.objects.read(f"{attempt.folder}/begun.json"))
     assert abs(time.time() - (unix_seconds(marker.pop("begun_at")) or 0)) < 60
     assert marker == {
         "cell_id": "cell",
@@ -133,7 +133,7 @@ def test_what_each_try_had_is_known_in_order(store: Store) -> None:
     assert store.resources_by_attempt("cell", 1) == [{"workers": 2}, {"workers": 3}]
     assert store.resources_by_attempt("other") == []
     torn = store.begin("torn", 0, {"resources": {"workers": 2}})
-    store.blobs.replace(f"{torn.folder}/begun.json", b'{"resou')
+    store.objects.replace(f"{torn.folder}/begun.json", b'{"resou')
     assert store.resources_by_attempt("torn", 0) == [{"workers": 1}]
 
 
@@ -150,18 +150,18 @@ def test_committing_the_same_attempt_again_is_success(store: Store) -> None:
     attempt = store.begin("cell", 0, {})
     rows = [store.commit(attempt, Row(status=OK), FILES) for _ in range(2)]
     assert rows[0] == rows[1]
-    assert len(store.blobs.names("rows/")) == 1
+    assert len(store.objects.names("rows/")) == 1
 
 
 def test_a_retry_supersedes_a_failed_row_and_leaves_it_on_the_disk(store: Store) -> None:
     assert store.next_row_versions()["cell"] == 0
     commit(store, status="failed")
-    before = store.blobs.read(row_name())
+    before = store.objects.read(row_name())
     assert store.next_row_versions()["cell"] == 1
     row = commit(store, row_version=1)
     assert store.row("cell") == row
     assert (row.status, row.row_version, row.attempts) == (OK, 1, 2)
-    assert store.blobs.read(row_name()) == before
+    assert store.objects.read(row_name()) == before
 
 
 def test_row_versions_are_ordered_as_numbers(store: Store) -> None:
@@ -185,7 +185,7 @@ def test_a_row_torn_at_any_length_is_ignored(
 ) -> None:
     """The last byte is the end of the line; without it the row is still whole."""
     row = commit(local)
-    whole = local.blobs.read(row_name())
+    whole = local.objects.read(row_name())
     path = Path(local.location) / row_name()
     for length in range(len(whole) - 1):
         caplog.clear()
@@ -199,7 +199,7 @@ def test_a_row_torn_at_any_length_is_ignored(
 
 def test_a_row_with_any_byte_flipped_is_ignored(local: Store) -> None:
     commit(local)
-    whole = local.blobs.read(row_name())
+    whole = local.objects.read(row_name())
     for spot in range(len(whole)):
         (Path(local.location) / row_name()).write_bytes(flipped(whole, spot))
         assert local.row("cell") is None
@@ -208,7 +208,7 @@ def test_a_row_with_any_byte_flipped_is_ignored(local: Store) -> None:
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b'{"row": 1}', b"\xff\xfe"])
 def test_a_file_that_is_no_row_is_ignored(store: Store, content: bytes) -> None:
     row = commit(store)
-    store.blobs.replace(row_name(row_version=1), content)
+    store.objects.replace(row_name(row_version=1), content)
     assert store.row("cell") == row
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_not_ours_is_passed_over(
     store: Store, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = commit(store)
-    store.blobs.create(f"rows/cell/{name}", b"{}")
+    store.objects.create(f"rows/cell/{name}", b"{}")
     assert store.rows() == {"cell": row}
     assert store.row("cell") == row
     assert store.next_row_versions()["cell"] == 1
@@ -276,8 +276,8 @@ def test_a_missing_artifact_is_an_error_that_names_it(store: Store) -> None:
 def test_an_artifact_that_reads_back_differently_keeps_its_row_away(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt, read = store.begin("cell", 0, {}), store.blobs.read
-    monkeypatch.setattr(store.blobs, "read", lambda name: flipped(read(name), 0))
+    attempt, read = store.begin("cell", 0, {}), store.objects.read
+    monkeypatch.setattr(store.objects, "read", lambda name: flipped(read(name), 0))
     with pytest.raises(StoreError, match="reads back differently"):
         store.commit(attempt, Row(status=OK), FILES)
     assert store.row("cell") is None
@@ -294,15 +294,15 @@ def test_of_two_that_commit_a_row_version_both_receive_one_row(store: Store) -> 
         rows = race(lambda number, g=row_version: commit(store, row_version=g, seed=number))
         assert rows[0] == rows[1] == store.row("cell")
         assert rows[0].row_version == row_version
-    assert len(store.blobs.names("rows/")) == 20
+    assert len(store.objects.names("rows/")) == 20
 
 
 def test_put_and_replace_reach_the_disk(store: Store) -> None:
     store.put("roles/x.parquet", b"one")
     store.replace("outcome.json", b"one")
     store.replace("outcome.json", b"two")
-    assert store.blobs.read("roles/x.parquet") == b"one"
-    assert store.blobs.read("outcome.json") == b"two"
+    assert store.objects.read("roles/x.parquet") == b"one"
+    assert store.objects.read("outcome.json") == b"two"
     assert store.rows() == {}
 
 
@@ -333,21 +333,21 @@ def test_opening_a_store_writes_nothing(place: str) -> None:
         opened.check_exists()
     assert caught.value.next_command == f"lotus-ray grid JOB.yaml --store {place}"
     opened.check_writable()
-    mark = opened.mark()
+    store_id = opened.store_id()
     opened.check_writable()
     opened.check_exists()
-    assert opened.blobs.names("") == [MARKER]
-    assert opened.mark() == mark
+    assert opened.objects.names("") == [MARKER]
+    assert opened.store_id() == store_id
     assert opened.folder is None or files(opened.folder) == [MARKER]
 
 
-def test_a_store_is_known_by_its_mark_wherever_it_is_opened(store: Store, tmp_path: Path) -> None:
-    mark = store.mark() or ""
-    assert Store.open(store.location).access_error(mark) == ""
+def test_a_store_is_known_by_its_id_wherever_it_is_opened(store: Store, tmp_path: Path) -> None:
+    store_id = store.store_id() or ""
+    assert Store.open(store.location).access_error(store_id) == ""
     other = Store.open(str(tmp_path / "other"))
-    assert other.access_error(mark) == "there is none"
+    assert other.access_error(store_id) == "there is none"
     other.check_writable()
-    assert other.access_error(mark) == "another one lies there"
+    assert other.access_error(store_id) == "another one lies there"
 
 
 def test_addresses_of_objects_are_for_people(store: Store) -> None:
@@ -360,11 +360,11 @@ def test_a_place_that_creates_twice_is_no_store(
 ) -> None:
     """As a server does that does not know If-None-Match."""
     opened = Store.open(place)
-    monkeypatch.setattr(opened.blobs, "create", lambda *put: opened.blobs.replace(*put) or True)
+    monkeypatch.setattr(opened.objects, "create", lambda *put: opened.objects.replace(*put) or True)
     with pytest.raises(StoreError, match="only where none exists") as caught:
         opened.check_writable()
     assert caught.value.exit_code == 5
-    assert opened.blobs.names("") == []
+    assert opened.objects.names("") == []
     assert not opened.exists()
 
 
@@ -441,7 +441,7 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(
     before = files(Path(local.location))
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(StoreError) as caught:
-        getattr(local.blobs, write)("roles/x", b"x" * 1000)
+        getattr(local.objects, write)("roles/x", b"x" * 1000)
     assert caught.value.what == f"the store cannot be written: {said}"
     assert caught.value.where == f"{local.location}/roles/x"
     assert files(Path(local.location)) == before
@@ -450,6 +450,7 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(
 FULL_DISK = """
 import resource, signal, sys
 from lotus_ray.base.errors import StoreError
+from lotus_ray.base.timestamps import unix_seconds
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
@@ -534,7 +535,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(attempt=attempts)
     def write_an_artifact_only(self, attempt: Attempt) -> None:
-        self.store.blobs.create(f"{attempt.folder}/a", attempt.attempt_id.encode())
+        self.store.objects.create(f"{attempt.folder}/a", attempt.attempt_id.encode())
 
     @rule(attempt=consumes(attempts))
     def crash(self, attempt: Attempt) -> None:
@@ -569,7 +570,7 @@ class StoreMachine(RuleBasedStateMachine):
         found = race(write)
         if new:
             name = row_name(attempt.cell_id, attempt.row_version)
-            row = unsealed(self.store.blobs.read(name))
+            row = unsealed(self.store.objects.read(name))
             assert row is not None
             assert row["attempt_id"] in [one.attempt_id for one in both]
             rows[attempt.row_version] = row["attempt_id"]
@@ -593,7 +594,7 @@ class StoreMachine(RuleBasedStateMachine):
         if good:
             row_version = good[which % len(good)]
             name = row_name(cell_id, row_version)
-            flip(self.store, name, place % len(self.store.blobs.read(name)))
+            flip(self.store, name, place % len(self.store.objects.read(name)))
             rows[row_version] = None
 
     @rule()
@@ -678,7 +679,7 @@ def test_two_drivers_that_commit_at_the_same_moment_see_one_row(tmp_path: Path) 
     assert [driver.returncode for driver in drivers] == [0, 0]
     rows = store.rows()
     assert [rows[f"cell{turn}"].attempt_id for turn in range(rounds)] == first == second
-    assert len(store.blobs.names("rows/")) == len(rows) == rounds
+    assert len(store.objects.names("rows/")) == len(rows) == rounds
     assert {row.extra["driver"] for row in rows.values()} == {0, 1}
     for row in rows.values():
         assert store.artifact(row, "weights") == row.attempt_id.encode()

@@ -9,8 +9,8 @@ from pathlib import Path
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.cli.doctor.machine import GIB, Free, free_bytes, free_of
-from lotus_ray.store.objects import Blobs
-from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects import Objects
+from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.objects.retry import RetryPolicy
 from lotus_ray.store.probe import broken_promise
 from lotus_ray.store.results import Store
@@ -34,9 +34,9 @@ def storage(
     if uri is None:
         return Finding("store", OK, "not checked: none was given", "")
     try:
-        blobs = _in_haste(opened(uri).blobs)
-        with _as_it_was(blobs):
-            wrong = broken_promise(blobs)
+        objects = _in_haste(opened(uri).objects)
+        with _as_it_was(objects):
+            wrong = broken_promise(objects)
     except LotusRayError as error:
         where = f" ({error.where})" if error.where else ""
         return Finding("store", PROBLEM, f"{error.what}{where}", error.next_command or _ANOTHER)
@@ -44,8 +44,8 @@ def storage(
         return Finding("store", PROBLEM, f"it cannot be used: {error.strerror or error}", _ANOTHER)
     if wrong:
         return Finding("store", PROBLEM, f"{uri} {wrong}: rows would be lost", _ANOTHER)
-    if isinstance(blobs, LocalBlobs):
-        total, left = free(blobs.root)
+    if isinstance(objects, LocalObjects):
+        total, left = free(objects.root)
         text = f"{uri} creates once and not twice; {free_of(left, total)}"
         if left >= GIB:
             return Finding("store", OK, text)
@@ -54,19 +54,19 @@ def storage(
     return Finding("store", OK, f"{uri} creates once and not twice")
 
 
-def _in_haste(blobs: Blobs) -> Blobs:
+def _in_haste(objects: Objects) -> Objects:
     """Return the same place, which in a bucket is asked again for a few seconds only."""
-    if isinstance(blobs, LocalBlobs):
-        return blobs
-    from lotus_ray.store.objects.cloud import CloudBlobs
+    if isinstance(objects, LocalObjects):
+        return objects
+    from lotus_ray.store.objects.cloud import CloudObjects
 
-    return CloudBlobs(blobs.address, _HASTE) if isinstance(blobs, CloudBlobs) else blobs
+    return CloudObjects(objects.address, _HASTE) if isinstance(objects, CloudObjects) else objects
 
 
 @contextmanager
-def _as_it_was(blobs: Blobs) -> Iterator[None]:
+def _as_it_was(objects: Objects) -> Iterator[None]:
     """Remove the folders of a local store that the check made."""
-    root = blobs.root if isinstance(blobs, LocalBlobs) else Path()
+    root = objects.root if isinstance(objects, LocalObjects) else Path()
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         yield

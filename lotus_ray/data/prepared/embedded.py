@@ -106,10 +106,10 @@ def _copy(store: Store, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder.parent))
         try:
-            for name in store.blobs.names(prefix):
+            for name in store.objects.names(prefix):
                 path = partial / name.removeprefix(prefix)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(store.blobs.read(name))
+                path.write_bytes(store.objects.read(name))
             if _digest((partial / MANIFEST).read_bytes()) != folder.name:
                 raise StoreError("data in the store changed", where=store.address(prefix))
             if not folder.exists():

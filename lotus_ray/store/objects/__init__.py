@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Blobs(Protocol):
+class Objects(Protocol):
     """A place for objects. Names are relative paths with forward slashes.
 
     A place that refuses, or does not answer, is a StoreError.

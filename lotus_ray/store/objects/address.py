@@ -39,7 +39,7 @@ class Address:
         settings = dict(parse_qsl(query, keep_blank_values=True))
         server = settings.get("endpoint_override", "")
         # A secret may hold a slash, and so end what looks like the bucket; none has : or @.
-        if any(mark in bucket for mark in ":@") or "@" in server or ":" in path:
+        if any(sign in bucket for sign in ":@") or "@" in server or ":" in path:
             raise _refused("the address of the store holds a password", scheme, _CREDENTIALS)
         if scheme not in SCHEMES:
             raise _refused(f"no store for '{scheme}://'", scheme)

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class CloudBlobs:
+class CloudObjects:
     """A prefix of a bucket. Who asks is said by the environment, or by the machine's role."""
 
     def __init__(self, address: Address, retry_policy: RetryPolicy | None = None) -> None:

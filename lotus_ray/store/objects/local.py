@@ -13,7 +13,7 @@ from pathlib import Path
 from lotus_ray.base.errors import StoreError
 
 
-class LocalBlobs:
+class LocalObjects:
     """A folder on a local or POSIX-like shared disk."""
 
     def __init__(self, root: Path) -> None:

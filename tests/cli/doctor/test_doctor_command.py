@@ -18,13 +18,13 @@ from lotus_ray.cli.doctor.machine import GIB, shared_memory
 from lotus_ray.cli.doctor.ray_address import reachability
 from lotus_ray.cli.doctor.storage import storage
 from lotus_ray.cli.main import main
-from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.results import Store
 
 DIGITS = Path(__file__).parents[3] / "jobs" / "digits.yaml"
 
 
-class Twice(LocalBlobs):
+class Twice(LocalObjects):
     """A store that creates the same object again, as some object stores do."""
 
     def create(self, name: str, content: bytes) -> bool:

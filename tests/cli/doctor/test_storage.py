@@ -11,16 +11,16 @@ from lotus_ray.base.errors import StoreError
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.cli.doctor.machine import GIB
 from lotus_ray.cli.doctor.storage import storage
-from lotus_ray.store.objects.local import LocalBlobs
+from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.results import Store
 
 
-class Never(LocalBlobs):
+class Never(LocalObjects):
     def create(self, name: str, content: bytes) -> bool:
         return False
 
 
-class Overwrites(LocalBlobs):
+class Overwrites(LocalObjects):
     """It says no, and does it."""
 
     def create(self, name: str, content: bytes) -> bool:
@@ -29,18 +29,18 @@ class Overwrites(LocalBlobs):
         return new
 
 
-class Forgets(LocalBlobs):
+class Forgets(LocalObjects):
     def names(self, prefix: str) -> list[str]:
         return []
 
 
-class Unreadable(LocalBlobs):
+class Unreadable(LocalObjects):
     def read(self, name: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
 
-def check(blobs: LocalBlobs) -> Finding:
-    return storage("the store", lambda uri: Store(blobs, uri, uri))
+def check(objects: LocalObjects) -> Finding:
+    return storage("the store", lambda uri: Store(objects, uri, uri))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def check(blobs: LocalBlobs) -> Finding:
     ],
 )
 def test_each_broken_promise_is_a_problem(
-    kind: type[LocalBlobs], words: str, tmp_path: Path
+    kind: type[LocalObjects], words: str, tmp_path: Path
 ) -> None:
     found = check(kind(tmp_path))
     assert (found.status, found.exit_code) == (PROBLEM, 5)
@@ -63,7 +63,7 @@ def test_each_broken_promise_is_a_problem(
 
 def test_a_good_store_is_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
-    assert check(LocalBlobs(tmp_path)).status == OK
+    assert check(LocalObjects(tmp_path)).status == OK
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
