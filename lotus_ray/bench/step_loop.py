@@ -48,7 +48,7 @@ class _Timed:
             yield batch
 
 
-def step_seconds(workers: Workers, steps: int) -> list[float]:
+def step_seconds(workers: Workers, device: torch.device, steps: int) -> list[float]:
     """Finetune for some steps on this worker, on one thread; return the seconds of each.
 
     A step makes a batch, goes forward and backward with the gradients averaged, and moves the
@@ -56,7 +56,7 @@ def step_seconds(workers: Workers, steps: int) -> list[float]:
     """
     torch.set_num_threads(1)
     keep_freed_memory()
-    stage = build(_sizes(steps + WARM_UP + 1), torch.device("cpu"), workers)
+    stage = build(_sizes(steps + WARM_UP + 1), device, workers)
     with ForwardCounter().counting() as counted:
         problem = stage.problem(counted)
         timed = _Timed(problem.retain)
@@ -116,7 +116,7 @@ def _workers_of_torchrun() -> Workers:
 
 def _main(steps: str, answer: str) -> Any:
     torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=SLOWEST_SECONDS))
-    taken = step_seconds(_workers_of_torchrun(), int(steps))
+    taken = step_seconds(_workers_of_torchrun(), torch.device("cpu"), int(steps))
     if torch.distributed.get_rank() == 0:
         Path(answer).write_text(json.dumps(taken))
     torch.distributed.destroy_process_group()

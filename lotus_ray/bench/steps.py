@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 import statistics
+import tempfile
+from functools import partial
 
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.step_loop import STEPS, WORKERS, step_seconds, torchrun_step_seconds
 from lotus_ray.bench.timing import medians_without_warm_up
-from lotus_ray.cluster.train_function import train_function
+from lotus_ray.cluster.session import session
+from lotus_ray.cluster.train_function import run_on_workers
+from lotus_ray.job.schema.resources import Resources
 
 MOST = 1.01  # Ray Train step ÷ torchrun step
 
 
 def enough_cpus() -> bool:
-    """Return whether each worker has a CPU of its own."""
+    """True if each worker has a CPU of its own."""
     return len(os.sched_getaffinity(0)) >= WORKERS
 
 
 def ray_step_seconds(steps: int) -> list[float]:
     """Return the seconds of each step inside Ray Train.
 
-    Ray runs for this loop alone, so that what its own processes take is on its bill and not on
-    torchrun's.
+    Ray runs for this loop alone, so that its own processes slow Ray's steps and not torchrun's.
     """
-    seconds: list[float] = train_function(step_seconds, WORKERS, steps=steps)
-    return seconds
+    loop = partial(step_seconds, steps=steps)
+    with tempfile.TemporaryDirectory() as scratch, session():
+        return run_on_workers(loop, Resources(workers=WORKERS), scratch)
 
 
 def measure(repeats: int, steps: int = STEPS) -> Measurements:

@@ -28,7 +28,7 @@ from lotus_ray.cluster.autoscaler import (
     trials_to_come,
     workers_at_most,
 )
-from lotus_ray.cluster.train_group import train_group
+from lotus_ray.cluster.train_function import run_on_workers
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema.resources import Resources
 
@@ -297,7 +297,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ray.train.ScalingConfig]:
         def fit(self) -> Any:
             return SimpleNamespace(return_value=None)
 
-    monkeypatch.setattr("lotus_ray.cluster.train_group.TorchTrainer", Trainer)
+    monkeypatch.setattr("lotus_ray.cluster.train_function.TorchTrainer", Trainer)
     return asked
 
 
@@ -318,12 +318,13 @@ def test_elastic_workers_reach_ray_as_they_stand(
 ) -> None:
     """Where their number is fixed, Ray waits for nodes as it always did."""
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-    monkeypatch.setattr("lotus_ray.cluster.train_group.os.environ", environment := dict[str, str]())
-    train_group(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    environment = dict[str, str]()
+    monkeypatch.setattr("lotus_ray.cluster.train_function.os.environ", environment)
+    run_on_workers(lambda workers, device: None, need, "/tmp")
     assert asked[0].num_workers == workers
     assert environment.get(name) == patience
     environment[name] = "7"
-    train_group(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    run_on_workers(lambda workers, device: None, need, "/tmp")
     assert environment[name] == "7"  # what a job sets is left to it
 
 
@@ -332,16 +333,16 @@ def test_workers_grow_no_more_often_than_checkpoints_are_kept(
     kept: float, looks: float, asked: list[ray.train.ScalingConfig]
 ) -> None:
     need = Resources(workers=1, checkpoint_seconds=kept)
-    train_group(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    run_on_workers(lambda workers, device: None, need, "/tmp")
     assert asked[0].elastic_resize_monitor_interval_s == looks
 
 
 def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingConfig]) -> None:
     """ScalingConfig accepts it, and the trial's worker is asked for with it."""
     need = Resources(cpus_per_worker=2, gpus_per_worker=0.25)
-    train_group(SimpleNamespace(), need, "/tmp")  # type: ignore[arg-type]
+    run_on_workers(lambda workers, device: None, need, "/tmp")
     assert asked[0].use_gpu
-    assert asked[0]._resources_per_worker_not_none == {"CPU": 2.0, "GPU": 0.25}
+    assert asked[0].resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
 
 
 @pytest.mark.parametrize(
