@@ -21,22 +21,22 @@ _SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it in the command of 
 
 
 def in_submitted_job() -> bool:
-    """Return whether `ray job submit` runs this command."""
+    """True if `ray job submit` runs this command."""
     return _SUBMITTED_JOB in os.environ
 
 
 def in_uploaded_folder() -> bool:
-    """Return whether this command runs in a copy of a folder that goes away with its job."""
+    """True if this command runs in an uploaded folder, which Ray deletes with its job."""
     return bool(_runtime_environment().get("working_dir"))
 
 
 def environment_of_workers() -> dict[str, str]:
-    """Return what to set in workers, but for what a submitted job sets itself: Ray takes one."""
+    """Return the variables to set in workers. Ray refuses those that a submitted job sets too."""
     chosen = _runtime_environment().get("env_vars") or {}
     return {name: value for name, value in ENVIRONMENT.items() if name not in chosen}
 
 
 def _runtime_environment() -> dict[str, Any]:
-    """Return what `ray job submit` was told of the environment."""
+    """Return the runtime environment that `ray job submit` was given."""
     config: dict[str, Any] = json.loads(os.environ.get(_SUBMITTED_JOB, "{}"))
     return config.get("runtime_env") or {}

@@ -1,4 +1,4 @@
-"""What the environment says of Ray: which cluster, which token. Told in seconds, without Ray."""
+"""Read from the environment which cluster to join and which token to show. Ray is not imported."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ANOTHER_TOKEN = (
 
 
 def cluster_address(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the RAY_ADDRESS to join, or nothing where Ray starts here."""
+    """Return the RAY_ADDRESS to join, or an empty text if Ray starts here."""
     address = environment.get("RAY_ADDRESS", "")
     return "" if address in HERE else address
 
 
 def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
-    """Return why the cluster at RAY_ADDRESS cannot be joined, where that shows at once.
+    """Return why the cluster at RAY_ADDRESS cannot be joined, if that shows within seconds.
 
-    Ray itself tries for minutes, and speaks of it in the words of its libraries.
+    Ray itself tries for minutes, and its message does not name the cause.
     """
     address = cluster_address(environment)
     scheme, _, rest = address.rpartition("://")
@@ -47,10 +47,10 @@ def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError |
 
 
 def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
-    """Return why the token that is to be shown, or demanded, cannot be read.
+    """Return why the token file cannot be read. Ray would end the process.
 
-    Ray ends the process over it. It reads RAY_AUTH_TOKEN first, and nothing where a cluster to join
-    is said to want no token; a Ray that starts here demands one all the same.
+    Ray reads RAY_AUTH_TOKEN first. It reads no token to join a cluster with RAY_AUTH_MODE=disabled;
+    a Ray that starts here demands a token even so.
     """
     file = environment.get("RAY_AUTH_TOKEN_PATH", "")
     mode = environment.get("RAY_AUTH_MODE", "").lower()
@@ -73,8 +73,14 @@ def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | N
     )
 
 
+def check_environment() -> None:
+    """Raise ClusterError if RAY_ADDRESS or the token file is wrong."""
+    if wrong := wrong_address() or wrong_token():
+        raise wrong
+
+
 def _closed(address: str) -> str:
-    """Return why no connection can be made to host:port, or nothing."""
+    """Return why no connection can be made to host:port, or an empty text."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):

@@ -1,8 +1,8 @@
-"""What a Ray cluster says of itself, in one line of JSON: run in a process that can be killed.
+"""What a Ray cluster tells about itself, as one line of JSON: run in a process that can be killed.
 
     python -m lotus_ray.cluster.probe HOST:PORT
 
-It starts nothing, joins nothing, and needs the token of this process's environment, if any.
+It starts nothing and joins nothing. The token, if any, comes from the environment.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import sys
 from typing import Any
 
 import ray
-from ray._private import services
-from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+from lotus_ray.cluster import ray_private
 
 REPLY_SECONDS = 3
 
@@ -26,31 +25,22 @@ def ask(address: str) -> dict[str, Any]:
         address: host:port of its GCS, or auto.
 
     Returns:
-        `ray`, `python` of the cluster, `ours` of this process, and `nodes` that are alive, each
-        with its address and resources; or `error`: authentication or unreachable, and `message`.
+        `ray` and `python` of the cluster, `ours` (the Ray of this process), and the live `nodes`,
+        each with address and resources; or `error` (authentication or unreachable) and `message`.
     """
     try:
-        bootstrap = services.canonicalize_bootstrap_address(address)
-        if bootstrap is None:
-            raise ConnectionError("there is no Ray running here")
-        client = GcsClient(address=bootstrap)
-        said = client.internal_kv_get(
-            b"CLUSTER_METADATA", KV_NAMESPACE_CLUSTER, timeout=REPLY_SECONDS
-        )
-        nodes = client.get_all_node_info(timeout=REPLY_SECONDS).values()
+        versions, nodes = ray_private.read_cluster(address, REPLY_SECONDS)
     except ray.exceptions.AuthenticationError as error:
         return {"error": "authentication", "message": _first_line(error)}
     except Exception as error:
         return {"error": "unreachable", "message": _first_line(error)}
-    known = json.loads(said or b"{}")
     return {
-        "ray": known.get("ray_version"),
-        "python": known.get("python_version"),
+        "ray": versions.get("ray_version"),
+        "python": versions.get("python_version"),
         "ours": ray.__version__,
         "nodes": [
             {"address": node.node_manager_address, "resources": dict(node.resources_total)}
             for node in nodes
-            if node.state == 0  # alive
         ],
     }
 

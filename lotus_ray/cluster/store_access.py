@@ -1,4 +1,4 @@
-"""Whether every node of a cluster reaches the store, before anything runs."""
+"""Check that every node of a cluster sees the store, before anything runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from lotus_ray.store.results import Store
 from lotus_ray.trial.inputs import store_not_shared
 
 ANSWER_SECONDS = 120  # for a process to start on each node
-SHOW_SECONDS = 5.0  # until what one node wrote to a shared folder shows on another
-SHOWN = 4  # nodes that an error names
-Look = Callable[[str, str], dict[str, str]]
+SHOW_SECONDS = 5.0  # until a file that one node wrote to a shared folder shows on another
+MAX_NAMES = 4  # nodes that an error names
+AskNodes = Callable[[str, str], dict[str, str]]
 
 
-def look_from_every_node(location: str, store_id: str) -> dict[str, str]:
-    """Return for each node of a cluster, by address, why it does not reach a store, or nothing.
+def access_errors(location: str, mark: str) -> dict[str, str]:
+    """Ask every node of the cluster why it does not see a store.
 
-    A cluster of one node is that of the process that wrote the store, and is not asked.
+    A cluster of one node is not asked: the process that wrote the store runs there.
+
+    Args:
+        location: of the store.
+        mark: identifies the store.
+
+    Returns:
+        The reason by address of each node; empty if the node sees the store.
 
     Raises:
         ClusterError: a node does not answer.
@@ -29,68 +36,68 @@ def look_from_every_node(location: str, store_id: str) -> dict[str, str]:
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
     if len(nodes) < 2:
         return {}
-    look = ray.remote(look_here)
+    ask = ray.remote(access_error_here)
     tasks = {
-        look.options(
+        ask.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(location, store_id): node
+        ).remote(location, mark): node
         for node in nodes
     }
     done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_SECONDS)
     for task in late:
         ray.cancel(task, force=True)
-    found, silent = {}, [tasks[task] for task in late]
+    errors, silent = {}, [tasks[task] for task in late]
     for task in done:
         try:
             # Two nodes may share an address, as on a machine that plays several.
-            found[f"{nodes[tasks[task]]} ({tasks[task][:8]})"] = ray.get(task)
+            errors[f"{nodes[tasks[task]]} ({tasks[task][:8]})"] = ray.get(task)
         except ray.exceptions.RayError:
             silent.append(tasks[task])
-    still = {node["NodeID"] for node in _alive()}  # one that has gone needs to see nothing
-    if silent := [node for node in silent if node in still]:
+    still_alive = {node["NodeID"] for node in _alive()}  # a node that is gone needs no store
+    if silent := [node for node in silent if node in still_alive]:
         raise ClusterError(
             f"{len(silent)} of {len(nodes)} nodes do not answer",
-            where=_named([nodes[node] for node in silent]),
+            where=_first_names([nodes[node] for node in silent]),
             next_command="ray status",
         )
-    return found
+    return errors
 
 
-def look_here(location: str, store_id: str) -> str:
-    """Return why this node does not reach a store, or nothing where it does."""
+def access_error_here(location: str, mark: str) -> str:
+    """Return why this node does not see a store, or an empty text if it does."""
     end = time.monotonic() + SHOW_SECONDS
-    while (why := _hindrance(location, store_id)) and time.monotonic() < end:
+    while (why := _access_error(location, mark)) and time.monotonic() < end:
         time.sleep(0.5)
     return why
 
 
-def check_every_node(store: Store, store_id: str, look: Look = look_from_every_node) -> None:
-    """Make sure that every node reaches the store: its folder is shared, or its bucket is.
+def check_every_node(store: Store, mark: str, ask_nodes: AskNodes = access_errors) -> None:
+    """Check that every node sees the store: its folder is shared, or its bucket can be used.
 
     Args:
-        store: the store, which has its id.
-        store_id: what tells it from others.
-        look: says what hinders each node.
+        store: the store, which holds its mark.
+        mark: tells the store from others.
+        ask_nodes: returns the reason of each node.
 
     Raises:
-        StoreError: some nodes do not see it; a folder is local, or a login is missing.
+        StoreError: some nodes do not see it: a folder is local, or credentials are missing.
     """
-    looked = look(store.location, store_id)
-    blind = {node: why for node, why in looked.items() if why}
-    if not blind:
+    errors = ask_nodes(store.location, mark)
+    failed = {node: why for node, why in errors.items() if why}
+    if not failed:
         return
-    reasons = ", ".join(sorted(set(blind.values())))
+    reasons = ", ".join(sorted(set(failed.values())))
     raise store_not_shared(
         store,
-        f"{len(blind)} of {len(looked)} nodes do not see the store: {_named(sorted(blind))}: "
-        f"{reasons}",
+        f"{len(failed)} of {len(errors)} nodes do not see the store: "
+        f"{_first_names(sorted(failed))}: {reasons}",
     )
 
 
-def _hindrance(location: str, store_id: str) -> str:
+def _access_error(location: str, mark: str) -> str:
     try:
-        return Store.open(location).access_error(store_id)
-    except Exception as error:  # whatever it is, it hinders, and is to be told, not raised there
+        return Store.open(location).access_error(mark)
+    except Exception as error:  # the caller is on another node, and wants a text
         return str(error).splitlines()[0]
 
 
@@ -98,6 +105,6 @@ def _alive() -> list[dict[str, str]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _first_names(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

@@ -21,13 +21,13 @@ from lotus_ray.unlearning.contract import Workers
 
 Value = TypeVar("Value")
 
-# Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for a group
-# that does not fit before it looks again. Measured on two cores with a node killed of two, until
-# the worker that is left ran: 36 and 51 s with 10 s of waiting, 76 s with the default of 60 s; 16 s
-# of each are the death and the start of a group.
+# Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for workers
+# that do not fit before it looks again. Measured on two cores, one of two nodes killed, until the
+# worker that is left ran: 36 and 51 s with 10 s of waiting, 76 s with the default of 60 s. 16 s of
+# each are the death and the start of the workers.
 START_SECONDS = 10
-GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start anew from their checkpoint
-SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait so long for one whose node decodes
+GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start again from a checkpoint
+SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait this long for one whose node decodes
 
 
 def run_on_workers(

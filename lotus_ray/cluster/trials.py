@@ -12,12 +12,13 @@ import ray
 import ray.tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lotus_ray.cluster.capacity import concurrent_trials
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.group_trial import run_group_trial
-from lotus_ray.cluster.nodes import say_what_is_missing
-from lotus_ray.cluster.session import concurrent_trials, session
+from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node
 from lotus_ray.cluster.train_group import train_group
+from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder

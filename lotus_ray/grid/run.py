@@ -32,9 +32,9 @@ LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look cos
 
 def check_this_machine(resources: Resources) -> None:
     """Raise ClusterError where Ray would start here and this machine is too small for one group."""
-    from lotus_ray.cluster import session
+    from lotus_ray.cluster import capacity
 
-    session.check_this_machine(resources)
+    capacity.check_this_machine(resources)
 
 
 def check_store_stays(store: Store) -> None:

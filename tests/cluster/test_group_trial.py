@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,14 +18,12 @@ from lotus_ray.base.errors import (
     StoreError,
     StoreUnreachable,
 )
-from lotus_ray.cluster import nodes, session
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.group_trial import run_group_trial
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.load import load_job
 from lotus_ray.job.plan import plan
-from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
@@ -216,84 +213,6 @@ def test_a_store_that_does_not_answer_fails_no_cell(
         run_group_trial(work_order, fit)
     assert caught.value.exit_code == 5
     assert Store.open(work_order.store).rows() == {}
-
-
-def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
-    """Pretend that Ray was started here and has these nodes."""
-    alive = [{"Alive": True, "Resources": node} for node in resources]
-    dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
-    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: alive + dead))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-
-
-FOUR_CPUS = {"CPU": 4.0}
-
-
-@pytest.mark.parametrize(
-    ("nodes", "need", "groups"),
-    [
-        ([{"CPU": 2.0}], Resources(), 2),
-        ([{"CPU": 7.0}], Resources(workers=2), 3),
-        ([{"CPU": 64.0, "GPU": 4.0}], Resources(gpus_per_worker=1), 4),
-        ([{"CPU": 64.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 4),
-        ([{"CPU": 64.0, "GPU": 2.0}], Resources(gpus_per_worker=0.6), 2),  # none on two halves
-        ([{"CPU": 64.0, "GPU": 1.0}], Resources(gpus_per_worker=0.1), 10),
-        ([{"CPU": 64.0, "GPU": 3.0}], Resources(gpus_per_worker=0.33), 9),
-        ([{"CPU": 2.0, "GPU": 1.0}], Resources(gpus_per_worker=0.25), 2),
-        ([FOUR_CPUS] * 4, Resources(cpus_per_worker=3), 4),  # one worker a node
-        ([FOUR_CPUS] * 4, Resources(workers=2, cpus_per_worker=3), 2),
-        ([FOUR_CPUS], Resources(workers=8, min_workers=2), 1),  # a group of the four that fit
-        ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=4), 2),  # of eight, and of the rest
-        ([FOUR_CPUS] * 3, Resources(workers=8, min_workers=5), 1),
-    ],
-)
-def test_groups_are_bounded_by_the_scarce_resource(
-    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources, groups: int
-) -> None:
-    fake_ray(monkeypatch, *nodes)
-    assert session.concurrent_trials(need, print) == groups
-
-
-@pytest.mark.parametrize(
-    ("nodes", "need"),
-    [
-        ([{"CPU": 8.0}], Resources(gpus_per_worker=1)),
-        ([FOUR_CPUS] * 4, Resources(cpus_per_worker=8)),  # no node holds such a worker
-        ([FOUR_CPUS], Resources(workers=8, min_workers=5)),
-    ],
-)
-def test_a_group_that_could_never_fit_is_refused(
-    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], need: Resources
-) -> None:
-    fake_ray(monkeypatch, *nodes)
-    with pytest.raises(ClusterError) as raised:
-        session.concurrent_trials(need, print)
-    assert raised.value.exit_code == 6
-    assert "one worker needs" in str(raised.value)
-
-
-def test_a_machine_too_small_for_the_fewest_workers_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On two CPUs: 1 to 4 workers fit, 3 to 4 do not. The command it names is a valid job."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("lotus_ray.cluster.session.os.sched_getaffinity", lambda _: {0, 1})
-    session.check_this_machine(Resources(workers=4, min_workers=1))
-    with pytest.raises(ClusterError) as raised:
-        session.check_this_machine(Resources(workers=4, min_workers=3))
-    error = raised.value
-    assert error.what == (
-        "one worker needs 1 CPUs and one trial 3 to 4 workers; the largest node has 2 CPUs"
-    )
-    assert error.where == "resources.min_workers × resources.cpus_per_worker"
-    options = error.next_command.replace("--set", "").split()[3:]
-    assert load_job(JOB, ["resources.min_workers=3", *options]).job.resources.min_workers == 1
-
-
-def test_a_job_may_ask_for_fewer_groups_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_ray(monkeypatch, FOUR_CPUS)
-    assert session.concurrent_trials(Resources(trials_at_once=3), print) == 3
-    assert session.concurrent_trials(Resources(trials_at_once=8), print) == 4
 
 
 def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:

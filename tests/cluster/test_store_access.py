@@ -1,4 +1,4 @@
-"""Whether every node sees the store: told by a look that is given, and by real nodes."""
+"""Whether every node sees the store: nodes are made up, or real."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ pytest.importorskip("ray")
 import ray
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.cluster import ENVIRONMENT
-from lotus_ray.cluster import store_access as ensure_access
-from lotus_ray.cluster.store_access import check_every_node, look_from_every_node, look_here
+from lotus_ray.cluster import ENVIRONMENT, store_access
+from lotus_ray.cluster.store_access import access_error_here as look_here
+from lotus_ray.cluster.store_access import access_errors, check_every_node
 from lotus_ray.store.results import Store
 
 
@@ -34,10 +34,10 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensure_access, "SHOW_SECONDS", 0.2)
+    monkeypatch.setattr(store_access, "SHOW_SECONDS", 0.2)
 
 
-def id_of(store: Store) -> str:
+def mark(store: Store) -> str:
     found = store.store_id()
     assert found is not None
     return found
@@ -46,13 +46,16 @@ def id_of(store: Store) -> str:
 def test_nodes_that_all_see_the_store_pass(store: Store) -> None:
     looked: list[tuple[str, str]] = []
 
-    def look(location: str, store_id: str) -> dict[str, str]:
-        looked.append((location, store_id))
-        return {node: look_here(location, store_id) for node in ("10.0.0.1", "10.0.0.2")}
+    def look(location: str, mark: str) -> dict[str, str]:
+        looked.append((location, mark))
+        return {
+            "10.0.0.1": look_here(location, mark),
+            "10.0.0.2": look_here(location, mark),
+        }
 
-    check_every_node(store, id_of(store), look)
-    assert looked == [(store.location, id_of(store))]
-    check_every_node(store, id_of(store), lambda *_: {})  # one node alone
+    check_every_node(store, mark(store), look)
+    assert looked == [(store.location, mark(store))]
+    check_every_node(store, mark(store), lambda *_: {})  # one node alone
 
 
 def test_nodes_that_do_not_see_it_are_named(store: Store, tmp_path: Path) -> None:
@@ -60,15 +63,15 @@ def test_nodes_that_do_not_see_it_are_named(store: Store, tmp_path: Path) -> Non
     theirs = Store.open(str(tmp_path / "theirs"))
     theirs.check_writable()
 
-    def look(location: str, store_id: str) -> dict[str, str]:
+    def look(location: str, mark: str) -> dict[str, str]:
         return {
-            "10.0.0.1": look_here(location, store_id),
-            "10.0.0.2": look_here(str(tmp_path / "nothing"), store_id),
-            "10.0.0.3": look_here(theirs.location, store_id),
+            "10.0.0.1": look_here(location, mark),
+            "10.0.0.2": look_here(str(tmp_path / "nothing"), mark),
+            "10.0.0.3": look_here(theirs.location, mark),
         }
 
     with pytest.raises(StoreError) as caught:
-        check_every_node(store, id_of(store), look)
+        check_every_node(store, mark(store), look)
     assert caught.value.what == (
         "2 of 3 nodes do not see the store: 10.0.0.2, 10.0.0.3: another one lies there, "
         "there is none"
@@ -82,22 +85,22 @@ def test_nodes_that_do_not_see_it_are_named(store: Store, tmp_path: Path) -> Non
 def test_many_blind_nodes_are_counted(store: Store) -> None:
     with pytest.raises(StoreError, match=r"9 of 9 nodes do not see .*10.0.0.4 and 5 more"):
         check_every_node(
-            store, id_of(store), lambda *_: {f"10.0.0.{n}": "there is none" for n in range(1, 10)}
+            store, mark(store), lambda *_: {f"10.0.0.{n}": "there is none" for n in range(1, 10)}
         )
 
 
 def test_what_a_node_lacks_for_a_bucket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "lotus_ray.store.objects.cloud", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    assert "needs the package obstore" in look_here("s3://bucket/runs", "store_id")
+    assert "needs the package obstore" in look_here("s3://bucket/runs", "mark")
 
 
 def test_a_folder_that_shows_late_on_another_node_passes(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network disk may take a moment."""
-    wanted, late = id_of(store), tmp_path / "late"
-    monkeypatch.setattr(ensure_access, "SHOW_SECONDS", 5.0)
+    wanted, late = mark(store), tmp_path / "late"
+    monkeypatch.setattr(store_access, "SHOW_SECONDS", 5.0)
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -134,14 +137,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_two_nodes_of_a_cluster_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one machine nodes share the disk, so that both see the store, and no other."""
     with cluster(monkeypatch) as running:
-        assert look_from_every_node(store.location, id_of(store)) == {}  # the head alone
+        assert access_errors(store.location, mark(store)) == {}  # the head alone
         running.add_node(num_cpus=1)
         running.wait_for_nodes()
-        looked = look_from_every_node(store.location, id_of(store))
+        looked = access_errors(store.location, mark(store))
         assert list(looked.values()) == ["", ""]
-        check_every_node(store, id_of(store))
+        check_every_node(store, mark(store))
         with pytest.raises(StoreError, match="2 of 2 nodes do not see the store"):
-            check_every_node(store, "the id of another store")
+            check_every_node(store, "the mark of another store")
 
 
 HAS_NAMESPACES = (
@@ -175,7 +178,7 @@ def test_a_node_with_a_disk_of_its_own_is_named(
             with pytest.raises(
                 StoreError, match=r"1 of 2 nodes do not see the store: .*: there is"
             ):
-                check_every_node(store, id_of(store))
+                check_every_node(store, mark(store))
         finally:
             node.terminate()
             node.wait(timeout=60)

@@ -1,22 +1,34 @@
-"""What is said of nodes that are missing, and what a submitted job may set: no Ray starts here."""
+"""What is said of nodes that are missing, and how long they are waited for: no Ray starts here."""
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("ray")
 
-from lotus_ray import cluster
-from lotus_ray.base.errors import StoreError
-from lotus_ray.cluster import nodes
-from lotus_ray.grid.run import check_store_stays
+from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster import autoscaler, nodes, waiting
+from lotus_ray.cluster.autoscaler import Report
+from lotus_ray.cluster.waiting import (
+    INFEASIBLE_SECONDS,
+    NO_AUTOSCALER_SECONDS,
+    say_what_is_missing,
+    wait_for_first_trial,
+    wait_until_placed,
+)
 from lotus_ray.job.schema.resources import Resources
-from lotus_ray.store.results import Store
+
+GPU = Resources(cpus_per_worker=4, gpus_per_worker=1)
+
+
+@pytest.fixture
+def only_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [{"Alive": True, "Resources": {"node:__internal_head__": 1.0}}]
+    monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: listed))
 
 
 def wait_for(lines: list[str], count: int) -> None:
@@ -35,11 +47,10 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
     """
     there: list[dict[str, object]] = []
     monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: list(there)))
-    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
     left, lines = [3], list[str]()
     need = Resources(workers=2, cpus_per_worker=3)
     node = {"Alive": True, "Resources": {"CPU": 6.0}}
-    with nodes.say_what_is_missing(2, need, lines.append, lambda: left[0]):
+    with say_what_is_missing(2, need, lines.append, lambda: left[0], poll_seconds=0.01):
         wait_for(lines, 1)
         there.append(node)
         wait_for(lines, 2)
@@ -60,37 +71,87 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
     ]
 
 
-@pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])
-def test_what_workers_find_is_ours_where_the_job_says_nothing(
-    runtime_env: object, monkeypatch: pytest.MonkeyPatch
+class Waiting:
+    """A placement group that is placed after so many looks, on a clock of its own."""
+
+    id = SimpleNamespace(hex=lambda: "abc")
+
+    def __init__(self, looks: float) -> None:
+        self.looks = looks
+        self.now = 0.0
+
+    def wait(self, timeout_seconds: float) -> bool:
+        self.now += timeout_seconds
+        self.looks -= 1
+        return self.looks < 0
+
+    def clock(self) -> float:
+        return self.now
+
+
+def told(group: Waiting, words: Callable[[float], Report], need: Resources = GPU) -> list[str]:
+    lines: list[str] = []
+    wait_until_placed(group, need, lines.append, lambda: words(group.now), group.clock)
+    return lines
+
+
+def test_one_line_says_what_is_waited_for() -> None:
+    assert told(Waiting(0), lambda now: Report()) == []
+    two = GPU.model_copy(update={"workers": 2})
+    assert told(Waiting(50), lambda now: Report(exists=True)) == [
+        "waiting for nodes for the first trial: a worker needs 4 CPUs, 1 GPUs"
+    ]
+    assert told(Waiting(2), lambda now: Report(), two) == [
+        "waiting for nodes for the first trial: each of 2 workers needs 4 CPUs, 1 GPUs"
+    ]
+
+
+def test_why_a_machine_could_not_be_had_is_said_once() -> None:
+    """A cloud without spot machines: the autoscaler tries again, and the grid waits on."""
+    failing = Report(exists=True, failures=("one: InsufficientInstanceCapacity",))
+    lines = told(Waiting(1000), lambda now: failing)
+    assert lines[1:] == ["the autoscaler could not add a node: one: InsufficientInstanceCapacity"]
+
+
+def test_an_autoscaler_that_says_never_is_believed_after_a_while(
+    only_a_head: None,
 ) -> None:
-    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    assert not cluster.in_submitted_job()
-    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime_env}))
-    assert cluster.in_submitted_job()
-    assert cluster.environment_of_workers() == cluster.ENVIRONMENT
+    refused = Report(exists=True, infeasible=("abc:PACK|PENDING",))
+    group = Waiting(1e9)
+    with pytest.raises(ClusterError, match="its autoscaler can add none"):
+        told(group, lambda now: refused)
+    assert INFEASIBLE_SECONDS <= group.now <= INFEASIBLE_SECONDS + 10
+    another = Report(exists=True, infeasible=("def:PACK|PENDING",))
+    assert len(told(Waiting(100), lambda now: another)) == 1
+    moments = told(Waiting(100), lambda now: refused if now % 20 < 10 else Report(exists=True))
+    assert len(moments) == 1  # it was at its limit for a moment, again and again
 
 
-def test_what_the_job_sets_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray refuses a variable that both set, whatever the values."""
-    chosen = {"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "OTHER": "1"}}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": chosen}))
-    ours = dict(cluster.ENVIRONMENT)
-    del ours["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
-    assert cluster.environment_of_workers() == ours
-
-
-def test_a_store_that_would_go_with_the_job_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_no_autoscaler_is_somebody_may_add_a_node_for_ten_minutes(
+    only_a_head: None,
 ) -> None:
-    """Ray runs a job with a working directory in a copy of it, and deletes that afterwards."""
-    uploaded = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
-    (tmp_path / "copy").mkdir()
-    monkeypatch.chdir(tmp_path / "copy")
-    check_store_stays(Store.open("runs"))
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(uploaded))
-    check_store_stays(Store.open("../runs"))
-    check_store_stays(Store.open(str(tmp_path / "runs")))
-    with pytest.raises(StoreError, match="goes with the job"):
-        check_store_stays(Store.open("runs"))
+    group = Waiting(1e9)
+    with pytest.raises(ClusterError, match="in 10 min nobody added one"):
+        told(group, lambda now: Report())
+    assert NO_AUTOSCALER_SECONDS <= group.now <= NO_AUTOSCALER_SECONDS + 10
+    assert len(told(Waiting(NO_AUTOSCALER_SECONDS / 2 - 10), lambda now: Report())) == 1
+
+
+def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoscaler that can add two nodes, but not four, does not refuse a trial of 2 to 4."""
+    asked: list[list[dict[str, float]]] = []
+
+    def group(bundles: list[dict[str, float]], strategy: str) -> Waiting:
+        asked.append(bundles)
+        return Waiting(1)
+
+    util = SimpleNamespace(placement_group=group, remove_placement_group=lambda _: None)
+    monkeypatch.setattr(waiting, "ray", SimpleNamespace(util=util))
+    monkeypatch.setattr(autoscaler, "read_report", lambda: Report(exists=True))
+    lines: list[str] = []
+    need = GPU.model_copy(update={"workers": 4, "min_workers": 2})
+    wait_for_first_trial(need, lines.append)
+    assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
+    assert lines == [
+        "waiting for nodes for the first trial: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
+    ]

@@ -1,0 +1,76 @@
+"""What we need of Ray and Ray 2.60 has no public call for. No other file imports private names.
+
+We looked in `ray`, `ray.util.state` (needs the dashboard), `ray.autoscaler.sdk` (reports nothing)
+and `ray.autoscaler.v2.sdk` (leaves out the requests that an autoscaler can never fill).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import ray
+from ray._private import services
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray._private.state import state
+from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import (
+    AutoscalingState,
+    GetClusterStatusReply,
+    NodeGroupConfig,
+)
+
+ALIVE = 0  # the state of a node
+
+
+def read_cluster(address: str, timeout_seconds: float) -> tuple[dict[str, Any], list[Any]]:
+    """Read a cluster without joining it, and so without a Ray node on this machine.
+
+    Args:
+        address: host:port of its GCS, or auto.
+        timeout_seconds: of each of two requests.
+
+    Returns:
+        Its `ray_version` and `python_version`, and its live nodes: each has a
+        `node_manager_address` and `resources_total`.
+
+    Raises:
+        ConnectionError: auto, and no Ray runs here.
+        ray.exceptions.AuthenticationError: the cluster demands another token.
+    """
+    host_and_port = services.canonicalize_bootstrap_address(address)
+    if host_and_port is None:
+        raise ConnectionError("there is no Ray running here")
+    client = GcsClient(address=host_and_port)
+    versions = client.internal_kv_get(
+        b"CLUSTER_METADATA", KV_NAMESPACE_CLUSTER, timeout=timeout_seconds
+    )
+    nodes = client.get_all_node_info(timeout=timeout_seconds).values()
+    return json.loads(versions or b"{}"), [node for node in nodes if node.state == ALIVE]
+
+
+def autoscaling_state(timeout_seconds: float) -> AutoscalingState:
+    """Return what the autoscaler of the joined cluster last reported: empty if there is none."""
+    client = GcsClient(address=ray.get_runtime_context().gcs_address)
+    reply = GetClusterStatusReply()
+    reply.ParseFromString(client.get_cluster_status(timeout_s=timeout_seconds))
+    return reply.autoscaling_state
+
+
+def node_groups() -> list[NodeGroupConfig]:
+    """Return the types of node that the platform of the joined cluster reports, if it does."""
+    config = state.get_cluster_config()
+    return [] if config is None else list(config.node_group_configs)
+
+
+def demand_token() -> None:
+    """Make a Ray that this process starts obey RAY_AUTH_MODE of now: Ray read it when imported."""
+    Config.initialize("")
+
+
+def print_no_errors() -> None:
+    """Stop Ray from printing to stdout the last log lines of a node that died.
+
+    Ray does it whatever `log_to_driver` says.
+    """
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None

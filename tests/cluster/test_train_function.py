@@ -1,0 +1,77 @@
+"""What Ray Train is asked for: no Ray is started here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+import ray.train
+
+from lotus_ray.cluster.train_function import run_on_workers
+from lotus_ray.job.schema.resources import Resources
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ray.train.ScalingConfig]:
+    """Return what Ray Train is asked for, instead of asking it."""
+    asked: list[ray.train.ScalingConfig] = []
+
+    class Trainer:
+        def __init__(
+            self, *args: Any, scaling_config: ray.train.ScalingConfig, **rest: Any
+        ) -> None:
+            asked.append(scaling_config)
+
+        def fit(self) -> Any:
+            return SimpleNamespace(return_value=None)
+
+    monkeypatch.setattr("lotus_ray.cluster.train_function.TorchTrainer", Trainer)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("need", "workers", "patience"),
+    [
+        (Resources(workers=3), 3, None),
+        (Resources(workers=3, min_workers=3), 3, None),
+        (Resources(workers=3, min_workers=1), (1, 3), "10"),
+    ],
+)
+def test_elastic_workers_reach_ray_as_they_stand(
+    need: Resources,
+    workers: int | tuple[int, int],
+    patience: str | None,
+    asked: list[ray.train.ScalingConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where their number is fixed, Ray waits for nodes as it always did."""
+    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+    environment = dict[str, str]()
+    monkeypatch.setattr("lotus_ray.cluster.train_function.os.environ", environment)
+    run_on_workers(lambda workers, device: None, need, "/tmp")
+    assert asked[0].num_workers == workers
+    assert environment.get(name) == patience
+    environment[name] = "7"
+    run_on_workers(lambda workers, device: None, need, "/tmp")
+    assert environment[name] == "7"  # what a job sets is left to it
+
+
+@pytest.mark.parametrize(("kept", "looks"), [(0, 60), (600, 600)])
+def test_workers_grow_no_more_often_than_checkpoints_are_kept(
+    kept: float, looks: float, asked: list[ray.train.ScalingConfig]
+) -> None:
+    need = Resources(workers=1, checkpoint_seconds=kept)
+    run_on_workers(lambda workers, device: None, need, "/tmp")
+    assert asked[0].elastic_resize_monitor_interval_s == looks
+
+
+def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingConfig]) -> None:
+    """ScalingConfig accepts it, and the trial's worker is asked for with it."""
+    need = Resources(cpus_per_worker=2, gpus_per_worker=0.25)
+    run_on_workers(lambda workers, device: None, need, "/tmp")
+    assert asked[0].use_gpu
+    assert asked[0].resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
