@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import auc, roc_curve
 
 from lotus_ray.base.errors import UndefinedMetric
 from lotus_ray.metrics import attack_auc, attack_intervals, attack_tpr
@@ -22,25 +21,20 @@ distinct = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6))
 sets = st.one_of(st.tuples(tied, tied), st.tuples(distinct, distinct))
 
 
-def auc_of(forget: np.ndarray, nonmember: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Return scikit-learn's AUC."""
-    truth = np.repeat([1, 0], [len(forget), len(nonmember)])
-    both = np.concatenate([forget, nonmember])
-    return float(roc_auc_score(truth, both, sample_weight=weights))
-
-
-def tprs_of(
-    forget: np.ndarray,
-    nonmember: np.ndarray,
-    rates: Iterable[float],
-    weights: np.ndarray | None = None,
-) -> list[float]:
-    """Return the largest TPRs of scikit-learn's ROC curve where the FPR is at most each rate."""
+def curve_of(
+    forget: np.ndarray, nonmember: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scikit-learn's ROC curve: FPR and TPR of each threshold."""
     truth = np.repeat([1, 0], [len(forget), len(nonmember)])
     both = np.concatenate([forget, nonmember])
     fpr, tpr, _ = roc_curve(truth, both, sample_weight=weights, drop_intermediate=False)
+    return fpr, tpr
+
+
+def tpr_at(rate: float, fpr: np.ndarray, tpr: np.ndarray) -> float:
+    """Return the largest TPR of a curve where the FPR is at most `rate`."""
     # A hair above the rate: sums of weights may round what is exactly 1/100.
-    return [float(tpr[fpr <= rate + 1e-9].max()) for rate in rates]
+    return float(tpr[fpr <= rate + 1e-9].max())
 
 
 def shifted(n_forget: int, n_nonmember: int, digits: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +100,7 @@ def test_infinite_scores_have_their_place() -> None:
 @given(pair=sets)
 @settings(max_examples=150, deadline=None)
 def test_auc_is_scikit_learns(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    assert attack_auc(*pair) == pytest.approx(auc_of(*pair), abs=1e-12)
+    assert attack_auc(*pair) == pytest.approx(auc(*curve_of(*pair)), abs=1e-12)
 
 
 @given(pair=sets, rate=st.sampled_from([0.04, 0.1, 1 / 3, 0.5, 0.9]))
@@ -118,14 +112,15 @@ def test_tpr_is_that_of_scikit_learns_curve(
         with pytest.raises(UndefinedMetric, match="less than one"):
             attack_tpr(*pair, rate)
     else:
-        assert attack_tpr(*pair, rate) == pytest.approx(tprs_of(*pair, [rate])[0], abs=1e-12)
+        expected = tpr_at(rate, *curve_of(*pair))
+        assert attack_tpr(*pair, rate) == pytest.approx(expected, abs=1e-12)
 
 
 def test_large_sets_at_the_rates_of_rows() -> None:
     pair = shifted(700, 3000, digits=2)
-    assert 0.5 < attack_auc(*pair) == pytest.approx(auc_of(*pair), abs=1e-12)
+    assert 0.5 < attack_auc(*pair) == pytest.approx(auc(*curve_of(*pair)), abs=1e-12)
     for rate in RATES.values():
-        expected = tprs_of(*pair, [rate])[0]
+        expected = tpr_at(rate, *curve_of(*pair))
         assert 0 < attack_tpr(*pair, rate) == pytest.approx(expected, abs=1e-12)
 
 
@@ -170,7 +165,8 @@ def test_intervals_are_quantiles_of_scikit_learn_under_the_same_weights(
     assert (len(blocks) > 1) == (n_nonmember == 1500)
     rows = [np.concatenate(drawn) for block in blocks for drawn in zip(*block, strict=True)]
     rates = [RATES[figure] for figure in figures[1:]]
-    values = [(auc_of(*pair, row), *tprs_of(*pair, rates, row)) for row in rows]
+    curves = [curve_of(*pair, row) for row in rows]
+    values = [(auc(*curve), *(tpr_at(rate, *curve) for rate in rates)) for curve in curves]
     expected = np.quantile(values, [0.025, 0.975], axis=0).T
     assert list(found) == [("loss", figure) for figure in figures]
     assert np.array(list(found.values())) == pytest.approx(expected, abs=1e-12)
@@ -198,8 +194,9 @@ def test_intervals_are_those_of_a_plain_resampling_loop() -> None:
     for _ in range(1000):
         ours = random.choice(forget, len(forget))
         others = random.choice(nonmember, len(nonmember))
-        aucs.append(auc_of(ours, others))
-        tprs += tprs_of(ours, others, [0.01])
+        curve = curve_of(ours, others)
+        aucs.append(auc(*curve))
+        tprs.append(tpr_at(0.01, *curve))
     found = attack_intervals({"loss": (forget, nonmember)})
     assert found["loss", "auc"] == pytest.approx(np.quantile(aucs, [0.025, 0.975]), abs=0.012)
     assert found["loss", "tpr_1pct"] == pytest.approx(np.quantile(tprs, [0.025, 0.975]), abs=0.03)
