@@ -6,13 +6,12 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,13 +27,24 @@ from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.original import Original
+from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.problem import Problem
-from tests.gloo import join_two
+from tests.gloo import join_two, run_two
 from tests.unlearning.methods.test_contract import SETTINGS, problem
+
+
+def few_epochs(name: str) -> Method:
+    """Build a method as its contract is tested, with three epochs at most, its inner one too."""
+    method = METHODS[name](**SETTINGS[name])
+    if isinstance(method, Salun):
+        return replace(method, inner=replace(method.inner, epochs=3))  # type: ignore[call-arg]
+    epochs = getattr(method, "epochs", 0)
+    return replace(method, epochs=3) if epochs > 3 else method  # type: ignore[call-arg]
+
 
 # Early stopping makes the original depend on what it learned, and kept, before the checkpoint.
 METHOD_LIST: dict[str, Method] = {
-    **{name: METHODS[name](**SETTINGS[name]) for name in METHODS},
+    **{name: few_epochs(name) for name in METHODS},
     "early stopping": Original(epochs=9, lr=0.05, batch_size=16, patience=2),
     "augmented": Original(epochs=4, lr=0.05, batch_size=16, crop_padding=1, flip=True),
 }
@@ -65,6 +75,22 @@ class CutAfter:
             raise Cut
 
 
+@dataclass
+class KeepAll:
+    """Keeps every checkpoint as a file would."""
+
+    contents: list[bytes] = field(default_factory=list)
+
+    def load(self) -> Checkpoint | None:
+        return None
+
+    def restored(self) -> None:
+        raise AssertionError
+
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        self.contents.append(checkpoint().to_bytes())
+
+
 def weights(stage: Problem) -> dict[str, Tensor]:
     return copy.deepcopy(stage.model.state_dict())
 
@@ -75,16 +101,16 @@ def test_a_run_cut_off_at_any_checkpoint_ends_like_an_undisturbed_one(name: str)
     method, whole = METHOD_LIST[name], problem()
     records = unlearn(method, whole)
     assert len(records) > 0 or name == "ssd"  # edits weights once and trains nothing
-    for phases in range(1, len(records) + 1):
-        checkpoints = CutAfter(phases)
-        with pytest.raises(Cut):
-            unlearn(method, problem(), checkpoints)
+    kept = KeepAll()
+    assert unlearn(method, problem(), kept) == records
+    assert len(kept.contents) == len(records)
+    expected = weights(whole)
+    for phases, content in enumerate(kept.contents, 1):
+        checkpoints = CutAfter(-1, Checkpoint.from_bytes(content))
         stage = problem()
-        checkpoints.phases = -1
-        checkpoints.offered = 0
         assert unlearn(method, stage, checkpoints) == records
         assert checkpoints.offered == len(records) - phases
-        expected, found = weights(whole), weights(stage)
+        found = weights(stage)
         assert all(torch.equal(found[key], expected[key]) for key in expected), phases
 
 
@@ -275,8 +301,8 @@ def test_every_worker_goes_on_from_the_checkpoint_of_the_first(tmp_path: Path) -
     assert all(torch.equal(second.model[key], value) for key, value in first.model.items())
 
 
-def _rank(rank: int, folder: str, name: str, checkpoint: bytes) -> None:
-    """Go on from a checkpoint with one of two workers, for a phase."""
+def _rank(rank: int, folder: str, checkpoints: dict[str, bytes]) -> None:
+    """Go on from the checkpoint of each method with one of two workers, for a phase."""
     join_two(rank, folder)
 
     def sum_(tensor: Tensor) -> Tensor:
@@ -288,35 +314,43 @@ def _rank(rank: int, folder: str, name: str, checkpoint: bytes) -> None:
         synchronise_batch_norm(model, CPU)
         return DistributedDataParallel(model, broadcast_buffers=False)
 
-    checkpoints = CutAfter(1, Checkpoint.from_bytes(checkpoint))
-    with contextlib.suppress(Cut):
-        unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), checkpoints)
-    if rank == 0:
-        assert checkpoints.checkpoint is not None
-        Path(folder, "border.pt").write_bytes(checkpoints.checkpoint.to_bytes())
+    for name, content in checkpoints.items():
+        cut = CutAfter(1, Checkpoint.from_bytes(content))
+        with contextlib.suppress(Cut):
+            unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), cut)
+        if rank == 0:
+            assert cut.checkpoint is not None
+            Path(folder, f"{name}.pt").write_bytes(cut.checkpoint.to_bytes())
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    "name", ["scrub", "salun", "unsir", "lotus", "early stopping", "augmented"]
-)
-def test_a_checkpoint_serves_another_number_of_workers(name: str, tmp_path: Path) -> None:
-    """One worker for a phase, two for the next, one for the rest: the weights of one throughout.
+# Those that keep an optimizer, a mask, numbers or weights from phase to phase.
+KEEPING = ("scrub", "salun", "unsir", "lotus", "early stopping", "augmented")
 
-    Those that keep an optimizer, a mask, numbers or weights from phase to phase.
-    """
-    method, whole, first = METHOD_LIST[name], problem(), CutAfter(1)
+
+@pytest.fixture(scope="module")
+def after_two_phases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints after a phase of one worker and a phase of two, as NAME.pt."""
+    folder, first = tmp_path_factory.mktemp("gloo"), {}
+    for name in KEEPING:
+        cut = CutAfter(1)
+        with pytest.raises(Cut):
+            unlearn(METHOD_LIST[name], problem(), cut)
+        assert cut.checkpoint is not None
+        # As bytes: processes would share its tensors, and both would change its momentum.
+        first[name] = cut.checkpoint.to_bytes()
+    run_two(_rank, str(folder), first)
+    return folder
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_checkpoint_serves_another_number_of_workers(name: str, after_two_phases: Path) -> None:
+    """One worker for a phase, two for the next, one for the rest: the weights of one throughout."""
+    method, whole, stage = METHOD_LIST[name], problem(), problem()
     records = unlearn(method, whole)
     assert len(records) >= 3
-    with pytest.raises(Cut):
-        unlearn(method, problem(), first)
-    assert first.checkpoint is not None
-    # As bytes: processes would share its tensors, and both would change its momentum.
-    arguments = (str(tmp_path), name, first.checkpoint.to_bytes())
-    torch.multiprocessing.spawn(_rank, args=arguments, nprocs=2)  # type: ignore[attr-defined]
-    checkpoint = Checkpoint.from_bytes((tmp_path / "border.pt").read_bytes())
+    checkpoint = Checkpoint.from_bytes((after_two_phases / f"{name}.pt").read_bytes())
     assert len(checkpoint.records) == 2
-    stage = problem()
     unlearn(method, stage, CutAfter(-1, checkpoint))
     expected, found = weights(whole), weights(stage)
     for key, value in expected.items():
