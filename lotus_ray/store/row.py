@@ -173,20 +173,6 @@ class Row(_Record):
         content |= {"resources": self.resources.to_json(), "format": FORMAT}
         return content if self.error is None else {**content, "error": self.error.to_json()}
 
-    def __getitem__(self, name: str) -> Any:
-        """Return a field by its old name: until all code reads attributes."""
-        return self._by_old_name()[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._by_old_name()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a field by its old name, or a default: until all code reads attributes."""
-        return self._by_old_name().get(name, default)
-
-    def _by_old_name(self) -> dict[str, Any]:
-        return {**self.to_json(), "generation": self.row_version}
-
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
     """Format 1 had no number, and called the row version a generation."""

@@ -278,26 +278,26 @@ def test_a_damaged_original_runs_again_with_what_starts_from_it(
 ) -> None:
     """Its old row stays as it was, the same command trains it anew as the next row version."""
     store = Store.open(str(done))
-    rows = {row["method"]: row for row in store.rows().values()}
+    rows = {row.method: row for row in store.rows().values()}
     old, lotus = rows["Original"], rows["LoTUS"]
-    file = done / old["artifacts"][name]["name"]
+    file = done / old.artifacts[name].name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.unlink()
     if damage == "flipped":
         file.write_bytes(content)
     assert grid(done).exit_code == 0  # nothing is missing, so nothing starts from it
-    assert store.row(old["cell_id"]) == old
-    (done / "rows" / lotus["cell_id"] / "0000.json").unlink()
+    assert store.row(old.cell_id) == old
+    (done / "rows" / lotus.cell_id / "0000.json").unlink()
     before = times(done)
     assert grid(done).exit_code == 0
-    assert any(f"the row of cell {old['cell_id']} is ignored" in m for m in caplog.messages)
+    assert any(f"the row of cell {old.cell_id} is ignored" in m for m in caplog.messages)
     assert times(done).items() >= before.items()
-    found = {row["method"]: row for row in store.rows().values()}
-    row_versions = {method: row["generation"] for method, row in found.items()}
+    found = {row.method: row for row in store.rows().values()}
+    row_versions = {method: row.row_version for method, row in found.items()}
     assert row_versions == {"Original": 1, "Gold Std": 0, "Finetuning": 0, "LoTUS": 0}
-    assert found["LoTUS"]["metrics"] == lotus["metrics"]
-    assert found["Original"]["metrics"] == old["metrics"]
+    assert found["LoTUS"].metrics == lotus.metrics
+    assert found["Original"].metrics == old.metrics
 
 
 def test_a_diverging_cell_is_a_row_and_the_others_are_done(diverged: tuple[Path, Result]) -> None:
@@ -409,9 +409,9 @@ def test_report_can_compute_metrics_again(finished: tuple[Path, Result], tmp_pat
     shutil.copytree(finished[0], tmp_path / "wrong")
     opened = Store.open(str(tmp_path / "wrong"))
     for row in opened.rows().values():
-        files = {name: opened.artifact(row, name) for name in row["artifacts"]}
-        wrong = {**row["metrics"], "test_accuracy": 0.123}
-        opened.commit(opened.begin(row["cell_id"], 1, {}), replace(row, metrics=wrong), files)
+        files = {name: opened.artifact(row, name) for name in row.artifacts}
+        wrong = {**row.metrics, "test_accuracy": 0.123}
+        opened.commit(opened.begin(row.cell_id, 1, {}), replace(row, metrics=wrong), files)
     assert run("report", tmp_path / "wrong").stdout.count(" 0.123 ") == 4
     result = run("report", tmp_path / "wrong", "--recompute")
     assert result.exit_code == 0

@@ -61,14 +61,14 @@ def test_the_cell_that_kills_its_workers_fails_and_the_others_go_on(
             store.commit(attempt, {"status": "ok", "method": cell.label}, {})
 
     run_group_trial(work_order, fit)
-    rows = {row["method"]: row for row in store.rows().values()}
+    rows = {row.method: row for row in store.rows().values()}
     assert groups == [["Original", "Finetuning", "LoTUS"], ["LoTUS"]]
-    assert {name: row["status"] for name, row in rows.items()} == {
+    assert {name: row.status for name, row in rows.items()} == {
         "Original": "ok",
         "Finetuning": "oom",
         "LoTUS": "ok",
     }
-    assert rows["Finetuning"]["error"]["type"] == "MemoryError"  # of the lowest rank
+    assert rows["Finetuning"].error.type == "MemoryError"  # of the lowest rank
 
 
 def test_deaths_are_counted_by_cell(work_order: WorkOrder) -> None:
@@ -87,7 +87,7 @@ def test_deaths_are_counted_by_cell(work_order: WorkOrder) -> None:
 
     run_group_trial(work_order, fit)
     assert died == ["Original", "Finetuning", "LoTUS"]
-    assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 2)] * 3
+    assert [(row.status, row.attempts) for row in store.rows().values()] == [("ok", 2)] * 3
 
 
 def test_a_cell_that_comes_further_each_time_is_not_given_up(
@@ -109,7 +109,7 @@ def test_a_cell_that_comes_further_each_time_is_not_given_up(
 
     run_group_trial(work_order, fit)
     assert deaths == [9]
-    rows = {row["method"]: row["status"] for row in store.rows().values()}
+    rows = {row.method: row.status for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
     assert store.objects.names("borders/") == []
 
@@ -135,7 +135,7 @@ def test_growing_is_no_death(work_order: WorkOrder) -> None:
 
     run_group_trial(work_order, fit)
     assert groups == [(2, 3)]  # (1, 2, 3) is one death, (3,) the second, (1,) the third
-    rows = {row["method"]: row["status"] for row in store.rows().values()}
+    rows = {row.method: row.status for row in store.rows().values()}
     assert rows == {"Original": "failed", "Finetuning": "ok", "LoTUS": "ok"}
 
 
@@ -179,7 +179,7 @@ def test_a_death_before_the_next_cell_begins_is_no_fault_of_it(
 
     run_group_trial(work_order, fit)
     assert groups == []
-    assert [(row["status"], row["attempts"]) for row in store.rows().values()] == [("ok", 1)] * 3
+    assert [(row.status, row.attempts) for row in store.rows().values()] == [("ok", 1)] * 3
 
 
 def test_workers_that_start_no_more_after_a_death_do_not_loop_for_ever(

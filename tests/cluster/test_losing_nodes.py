@@ -105,11 +105,11 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     lines = log.read_text().splitlines()
     assert driver.returncode == 0, log.read_text()
     rows = list(Store.open(str(store)).rows().values())
-    assert [row["status"] for row in rows] == ["ok"] * 2 * SEEDS
+    assert [row.status for row in rows] == ["ok"] * 2 * SEEDS
     assert len(list(store.glob("rows/*/*.json"))) == len(rows)
-    assert sorted(row["attempts"] for row in rows) == [1, 1, 1, 1, 2, 2]
-    (resumed,) = [row for row in rows if row["resumed_at_phase"]]
-    assert resumed["attempts"] == 2
+    assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 2, 2]
+    (resumed,) = [row for row in rows if row.resumed_at_phase]
+    assert resumed.attempts == 2
     waited = [line for line in lines if "waiting for nodes: 2 of 3 groups have theirs" in line]
     assert len(waited) == 1
     table = lines.index("digits, ResNet18, instance_10pct_smoke143")
@@ -144,20 +144,20 @@ def test_a_group_goes_on_with_fewer_workers(two_nodes: tuple[Nodes, Head], tmp_p
     assert driver.returncode == 0, log.read_text()
     # Ray's old list of nodes, its patience with a group of two, and the start of one.
     assert waited < 20 + 2 * START_SECONDS + 60
-    rows = {row["method"]: row for row in Store.open(str(store)).rows().values()}
+    rows = {row.method: row for row in Store.open(str(store)).rows().values()}
     assert len(list(store.glob("rows/*/*.json"))) == len(rows) == 2
-    assert [row["status"] for row in rows.values()] == ["ok", "ok"]
+    assert [row.status for row in rows.values()] == ["ok", "ok"]
     original, finetuned = rows["Original"], rows["Finetuning"]
-    assert (original["attempts"], finetuned["attempts"]) == (2, 1)
-    assert original["resumed_at_phase"] > 0
-    assert original["resources"]["workers"] == finetuned["resources"]["workers"] == 1
-    assert original["resources"]["workers_by_attempt"] == [2, 1]
-    assert "workers_by_attempt" not in finetuned["resources"]
+    assert (original.attempts, finetuned.attempts) == (2, 1)
+    assert original.resumed_at_phase > 0
+    assert original.resources.workers == finetuned.resources.workers == 1
+    assert original.resources.workers_by_attempt == [2, 1]
+    assert "workers_by_attempt" not in finetuned.resources
     reference = head.run(*command, "--local", "--store", str(alone))
     assert reference.returncode == 0, reference.stderr
-    assert Store.open(str(alone)).rows().keys() == {row["cell_id"] for row in rows.values()}
+    assert Store.open(str(alone)).rows().keys() == {row.cell_id for row in rows.values()}
     for row in rows.values():
-        expected, found = weights(alone, row["cell_id"]), weights(store, row["cell_id"])
+        expected, found = weights(alone, row.cell_id), weights(store, row.cell_id)
         assert all((found[key] - expected[key]).abs().max() < 1e-6 for key in expected)
 
 

@@ -84,8 +84,8 @@ def test_a_stopped_grid_says_so_and_goes_on_when_it_is_submitted_again(
     after = row_files(tmp_path)
     assert len(after) == 3
     assert {path: after[path] for path in kept} == kept
-    rows = {row["method"]: row for row in Store.open(str(tmp_path)).rows().values()}
-    assert {row["status"] for row in rows.values()} == {"ok"}
-    assert rows["Original"]["attempts"] == 1
-    assert rows["Finetuning"]["attempts"] == 2
-    assert rows["Finetuning"]["resumed_at_phase"] > 0
+    rows = {row.method: row for row in Store.open(str(tmp_path)).rows().values()}
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert rows["Original"].attempts == 1
+    assert rows["Finetuning"].attempts == 2
+    assert rows["Finetuning"].resumed_at_phase > 0

@@ -72,11 +72,11 @@ def wait_until(true: Callable[[], object], driver: subprocess.Popen[bytes]) -> N
 
 
 def rows_by_method(store: Path) -> dict[str, Row]:
-    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
+    return {row.method: row for row in Store.open(str(store)).rows().values()}
 
 
 def metrics(store: Path) -> dict[str, dict[str, float]]:
-    return {method: row["metrics"] for method, row in rows_by_method(store).items()}
+    return {method: row.metrics for method, row in rows_by_method(store).items()}
 
 
 def row_files(store: Path) -> dict[Path, int]:
@@ -131,11 +131,11 @@ def test_workers_killed_between_phases_go_on_from_the_checkpoint(
     assert driver.returncode == 0
     rows, expected = rows_by_method(store), rows_by_method(undisturbed)
     assert len(killed) >= len(METHODS) - 1  # SSD trains no phase
-    assert sum(row["attempts"] == 2 and row["resumed_at_phase"] > 0 for row in rows.values()) >= 5
+    assert sum(row.attempts == 2 and row.resumed_at_phase > 0 for row in rows.values()) >= 5
     for method, row in expected.items():
-        assert rows[method]["artifacts"][WEIGHTS]["sha256"] == row["artifacts"][WEIGHTS]["sha256"]
-        assert rows[method]["metrics"] == row["metrics"]
-        assert len(rows[method]["phases"]) == len(row["phases"])
+        assert rows[method].artifacts[WEIGHTS].sha256 == row.artifacts[WEIGHTS].sha256
+        assert rows[method].metrics == row.metrics
+        assert len(rows[method].phases) == len(row.phases)
 
 
 @pytest.mark.cluster
@@ -154,7 +154,7 @@ def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
     first = Store.open(str(tmp_path / "one")).rows()
     assert len(first) == 2 * len(METHODS)
     for cell_id, row in first.items():
-        if row["method"] != "Original":
+        if row.method != "Original":
             shutil.rmtree(tmp_path / "two" / "rows" / cell_id)
     two = run("digits-vit.yaml", tmp_path / "two", *options, *TWO)
     assert two.returncode == 0, two.stderr
@@ -162,14 +162,14 @@ def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
     assert first.keys() == second.keys()
     for cell_id, row in first.items():
         other = second[cell_id]
-        if row["method"] == "Original":
+        if row.method == "Original":
             assert row == other
             continue
-        assert row["phases"] or row["method"] == "SSD"
-        assert other["resources"]["workers"] == 2
-        for name, value in row["metrics"].items():
+        assert row.phases or row.method == "SSD"
+        assert other.resources.workers == 2
+        for name, value in row.metrics.items():
             exact = name.endswith("accuracy")
-            assert other["metrics"][name] == (value if exact else pytest.approx(value))
+            assert other.metrics[name] == (value if exact else pytest.approx(value))
         assert relative_distance(tmp_path / "one", row, tmp_path / "two", other) < 1e-6
 
 
@@ -186,10 +186,10 @@ def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: P
     expected, found = rows_by_method(tmp_path / "here"), rows_by_method(tmp_path / "streamed")
     assert len(expected) == 4
     for method, row in expected.items():
-        assert found[method]["artifacts"][WEIGHTS]["sha256"] == row["artifacts"][WEIGHTS]["sha256"]
-        assert found[method]["metrics"] == row["metrics"]
-    decoded = [row["counters"]["images_decoded"] for row in found.values()]
-    assert sum(row["counters"]["images_decoded"] for row in expected.values()) == 572
+        assert found[method].artifacts[WEIGHTS].sha256 == row.artifacts[WEIGHTS].sha256
+        assert found[method].metrics == row.metrics
+    decoded = [row.counters["images_decoded"] for row in found.values()]
+    assert sum(row.counters["images_decoded"] for row in expected.values()) == 572
     assert sum(decoded) > 2 * 572
     assert list(Path("/dev/shm").glob("lotus-ray-*")) == []
 
@@ -203,7 +203,7 @@ def test_groups_share_what_they_decode_and_leave_nothing_behind(tmp_path: Path) 
     tables = [Roles.from_parquet(path.read_bytes()) for path in (tmp_path / "roles").iterdir()]
     assert len(tables) == 2
     unique = set(tables[0].sample_ids) | set(tables[1].sample_ids)
-    assert sum(row["counters"]["images_decoded"] for row in rows) == len(unique)
+    assert sum(row.counters["images_decoded"] for row in rows) == len(unique)
     assert list(Path("/dev/shm").glob("lotus-ray-*")) == []
 
 

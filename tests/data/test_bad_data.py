@@ -108,7 +108,7 @@ class Job:
     def rows(self) -> dict[str, Row]:
         """Return the rows of the store by method."""
         rows = Store.open(str(self.store)).rows().values()
-        return {row["method"]: row for row in rows}
+        return {row.method: row for row in rows}
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def place_of(sample_id: str, made: Manifest) -> str:
 def test_a_cmyk_image_is_an_image(job: Job) -> None:
     job.prepare(samples(t05=encoded(5, "JPEG", "CMYK"), h03=encoded(27, "JPEG", "CMYK")))
     assert job.command("grid").exit_code == 0
-    assert {row["status"] for row in job.rows().values()} == {"ok"}
+    assert {row.status for row in job.rows().values()} == {"ok"}
 
 
 def test_an_image_that_changed_after_it_was_prepared_is_named(job: Job) -> None:
@@ -327,7 +327,7 @@ def test_an_image_under_two_roles_is_said_and_recorded(job: Job) -> None:
     assert "note" not in result.stdout
     rows = job.rows()
     assert len(rows) == 2
-    assert all(shared[0] in row["data_notes"] for row in rows.values())
+    assert all(shared[0] in row.data_notes for row in rows.values())
 
 
 def test_a_dry_run_says_the_notes_too(job: Job) -> None:
@@ -344,7 +344,7 @@ def test_data_without_oddities_have_no_notes(job: Job) -> None:
     result = job.command("validate")
     assert (result.exit_code, result.stderr) == (0, "")
     assert job.command("grid").exit_code == 0
-    assert [row["data_notes"] for row in job.rows().values()] == [[], []]
+    assert [row.data_notes for row in job.rows().values()] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -415,10 +415,10 @@ def test_a_whole_class_is_forgotten(job: Job) -> None:
         in result.stderr
     )
     row = job.rows()["Finetuning"]
-    assert row["metrics"]["rf_jsd_classes"] == 1
-    undefined = {name for name, value in row["metrics"].items() if value is None}
-    assert undefined == {name for name in row["metrics"] if name.startswith("mia_tpr_")}
-    assert row["undefined"].keys() == undefined
+    assert row.metrics["rf_jsd_classes"] == 1
+    undefined = {name for name, value in row.metrics.items() if value is None}
+    assert undefined == {name for name in row.metrics if name.startswith("mia_tpr_")}
+    assert row.undefined.keys() == undefined
 
 
 def test_a_metric_of_a_class_that_no_held_out_image_shows_is_null_with_a_reason(job: Job) -> None:
@@ -432,10 +432,10 @@ def test_a_metric_of_a_class_that_no_held_out_image_shows_is_null_with_a_reason(
     row = job.rows()["Finetuning"]
     reason = "no class is in both the forget set and the held-out set"
     for name in ("rf_jsd", "rf_jsd_compat"):
-        assert row["metrics"][name] is None
-        assert row["undefined"][name] == reason
-    assert row["metrics"]["mia_accuracy"] is not None
-    assert any("test holds no image of 1 of 3 classes" in note for note in row["data_notes"])
+        assert row.metrics[name] is None
+        assert row.undefined[name] == reason
+    assert row.metrics["mia_accuracy"] is not None
+    assert any("test holds no image of 1 of 3 classes" in note for note in row.data_notes)
 
 
 def test_a_start_reads_the_small_columns_once_and_no_shard_as_a_whole(

@@ -8,16 +8,16 @@ from lotus_ray.store.results import Row, Store
 
 
 def by_method(store: Path) -> dict[str, Row]:
-    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
+    return {row.method: row for row in Store.open(str(store)).rows().values()}
 
 
 def results(store: Path) -> dict[str, tuple[object, ...]]:
     """Return what must be equal: status, metrics and the digest of every artifact."""
     return {
         method: (
-            row["status"],
-            row["metrics"],
-            {name: artifact["sha256"] for name, artifact in row["artifacts"].items()},
+            row.status,
+            row.metrics,
+            {name: artifact.sha256 for name, artifact in row.artifacts.items()},
         )
         for method, row in by_method(store).items()
     }

@@ -49,9 +49,9 @@ def test_a_disk_that_fills_up_leaves_nothing_partial_and_is_gone_on_from(
     assert f"where: {disk}" in said
     assert "Traceback" not in said
     rows = Store.open(str(store)).rows()
-    assert {row["method"] for row in rows.values()} == set(CELLS[:visible])
+    assert {row.method for row in rows.values()} == set(CELLS[:visible])
     for row in rows.values():
-        for name in row["artifacts"]:
+        for name in row.artifacts:
             Store.open(str(store)).artifact(row, name)
     assert not [path for path in store.rglob(".*") if path.is_file()]
     (disk / "ballast").unlink()

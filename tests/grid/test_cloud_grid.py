@@ -61,7 +61,7 @@ def test_a_grid_runs_resumes_and_reports_in_a_bucket(home: Path, uri: str) -> No
     store = Store.open(uri)
     place = uri.partition("?")[0]
     assert first.stderr.splitlines()[-1] == f"DONE 3/3 cells, 0 failed: {place}/outcome.json"
-    assert [row["status"] for row in store.rows().values()] == ["ok"] * 3
+    assert [row.status for row in store.rows().values()] == ["ok"] * 3
     written = objects(store)
     again = run(*command)
     assert again.exit_code == 0, again.stderr

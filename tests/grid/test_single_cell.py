@@ -36,14 +36,14 @@ def test_weights_and_card_tell_what_was_done(tmp_path: Path) -> None:
     assert card["method"]["alpha"] == 8  # the job's own hyper-parameter
     rows = Store.open(str(tmp_path / "store")).rows()
     row = rows[card["cell_id"]]
-    assert {r["method"] for r in rows.values()} == {"Original", "LoTUS"}
-    assert card["metrics"] == row["metrics"]
+    assert {r.method for r in rows.values()} == {"Original", "LoTUS"}
+    assert card["metrics"] == row.metrics
     assert (tmp_path / "store" / "roles" / f"{card['data']['roles_sha256']}.parquet").exists()
     network = resnet18_cifar(num_classes=10, width=2).eval()
     network.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
     text = (tmp_path / "out" / "run-card.md").read_text()
-    assert f"| test_accuracy | {row['metrics']['test_accuracy']} |" in text
+    assert f"| test_accuracy | {row.metrics['test_accuracy']} |" in text
 
 
 def test_a_method_that_the_job_does_not_list_has_its_defaults(tmp_path: Path) -> None:

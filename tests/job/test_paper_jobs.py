@@ -170,10 +170,10 @@ def test_a_job_runs_on_a_stand_in(
     rows = Store.open(str(tmp_path / "store")).rows().values()
     loaded = load_job(job(name))
     expected = {method.label for method in loaded.methods[0]}
-    assert {row["method"] for row in rows} == expected
-    assert all(row["status"] == "ok" for row in rows)
+    assert {row.method for row in rows} == expected
+    assert all(row.status == "ok" for row in rows)
     assert len(rows) == len(loaded.methods[0]) * len(loaded.job.grid.datasets)
-    digests = {row["method"]: row["artifacts"][WEIGHTS]["sha256"] for row in rows}
+    digests = {row.method: row.artifacts[WEIGHTS].sha256 for row in rows}
     assert digests["Original"] != digests.get("Finetuning", digests.get("Gold Std"))
     for table in (tmp_path / "store" / "roles").iterdir():
         roles = Roles.from_parquet(table.read_bytes())

@@ -149,17 +149,17 @@ def rows_in(name: str, folder: Path) -> dict[str, Row]:
     local.run_groups(
         [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, store.location)], Resources()
     )
-    return {row["method"]: row for row in store.rows().values()}
+    return {row.method: row for row in store.rows().values()}
 
 
 def test_a_grid_in_bfloat16_says_so_and_comes_near_float32(tmp_path: Path) -> None:
     """Other cells than those in float32; accuracies of 60 images differ by a few."""
     rough, exact = rows_in("bf16", tmp_path), rows_in("fp32", tmp_path)
-    assert {row["status"] for row in rough.values()} == {OK}
-    assert {row["spec"]["precision"] for row in rough.values()} == {"bf16"}
-    assert not {r["cell_id"] for r in rough.values()} & {r["cell_id"] for r in exact.values()}
+    assert {row.status for row in rough.values()} == {OK}
+    assert {row.spec["precision"] for row in rough.values()} == {"bf16"}
+    assert not {r.cell_id for r in rough.values()} & {r.cell_id for r in exact.values()}
     for method, row in exact.items():
         ours = rough[method]
-        assert ours["phases"] != row["phases"]
+        assert ours.phases != row.phases
         for name in ("retain_accuracy", "forget_accuracy", "test_accuracy"):
-            assert ours["metrics"][name] == pytest.approx(row["metrics"][name], abs=0.15)
+            assert ours.metrics[name] == pytest.approx(row.metrics[name], abs=0.15)

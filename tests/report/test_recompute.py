@@ -93,10 +93,10 @@ def test_a_real_groups_metrics_are_recomputable(store: Store) -> None:
         assert found.intervals.keys() == row.intervals.keys()
         for name, interval in found.intervals.items():
             assert interval == pytest.approx(row.intervals[name], rel=0, abs=1e-9)
-    assert rows["LoTUS"]["metrics"]["rf_jsd"] > 0
-    assert 0 < rows["LoTUS"]["metrics"]["zrf"] < 1
+    assert rows["LoTUS"].metrics["rf_jsd"] > 0
+    assert 0 < rows["LoTUS"].metrics["zrf"] < 1
     assert {f"mia_auc_{s}" for s in ("entropy", "loss", "confidence", "margin")} == set(
-        rows["LoTUS"]["intervals"]
+        rows["LoTUS"].intervals
     )
 
 

@@ -69,7 +69,7 @@ def run(folder: Path, manifest: Path, *overrides: str, limit: int | None = None)
     local.run_groups(
         [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, str(folder))], Resources()
     )
-    return {row["method"]: row for row in store.rows().values()}
+    return {row.method: row for row in store.rows().values()}
 
 
 @pytest.fixture(scope="module")

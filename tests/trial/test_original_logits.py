@@ -217,7 +217,7 @@ def rows_of(store: Path, *overrides: str) -> dict[str, Row]:
         [replace(work_order, cache_space=cache_space) for work_order in work_orders], Resources()
     )
     found = opened.rows().values()
-    return {f"{row['method']} {row['seed']}": row for row in found}
+    return {f"{row.method} {row.seed}": row for row in found}
 
 
 def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
         "grid.seeds=[1,2]",
         "grid.methods=[original, {name: lotus, class_unlearning: true}, scrub]",
     )
-    counters = {name: row["counters"] for name, row in rows.items()}
+    counters = {name: row.counters for name, row in rows.items()}
     assert sum(c["images_decoded"] for c in counters.values()) == 1797
     assert {c["unique_images"] for c in counters.values()} == {1797}
     data = prepare(SOURCES["digits"], tmp_path / "digits")
@@ -240,7 +240,7 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
     asked = {name: c["teacher_forwards"] for name, c in counters.items() if c["teacher_forwards"]}
     assert asked == {"Original 1": forget, "Original 2": forget}
     assert counters["Original 1"]["student_forwards"] == 2 * (forget + retain) + 1797
-    assert len(rows["LoTUS 1"]["phases"]) == 1
+    assert len(rows["LoTUS 1"].phases) == 1
     assert counters["Original 1"]["student_backwards"] == 2 * (forget + retain)
     trained_on = counters["LoTUS 1"]["student_forwards"] - 1797
     assert counters["LoTUS 1"]["student_backwards"] == trained_on

@@ -78,18 +78,18 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
     assert rows.keys() == {cell.cell_id for cell in group.cells}
     for cell in group.cells:
         row = rows[cell.cell_id]
-        assert row["status"] == "ok"
-        assert row["spec"] == cell.spec
-        assert row["smoke"]
-        assert row["attempts"] == 1
+        assert row.status == "ok"
+        assert row.spec == cell.spec
+        assert row.smoke
+        assert row.attempts == 1
         stages = ("prepare", "unlearn", "evaluate", "checkpoint")
-        assert set(row["timing"]) == {f"{stage}_seconds" for stage in stages}
-        assert row["resources"]["workers"] == 1
-        assert all(0 <= row["metrics"][f"{r}_accuracy"] <= 1 for r in ("forget", "test"))
-        for name in row["artifacts"]:
+        assert set(row.timing) == {f"{stage}_seconds" for stage in stages}
+        assert row.resources.workers == 1
+        assert all(0 <= row.metrics[f"{r}_accuracy"] <= 1 for r in ("forget", "test"))
+        for name in row.artifacts:
             assert store.artifact(row, name)
     lotus = rows[group.cells[-1].cell_id]
-    assert lotus["phases"][0]["tau"] > 0
+    assert lotus.phases[0]["tau"] > 0
     original, unlearned = (
         weights_from_bytes(store.artifact(rows[c.cell_id], WEIGHTS))
         for c in (group.original, group.cells[-1])
@@ -107,7 +107,7 @@ def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
     for cell in group.cells:
         run_work_order(WorkOrder(group, {cell.cell_id: 0}, str(tmp_path / "parts")))
     for cell_id, row in whole.rows().items():
-        assert parts.rows()[cell_id]["metrics"] == row["metrics"]
+        assert parts.rows()[cell_id].metrics == row.metrics
 
 
 def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
@@ -142,11 +142,11 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     assert random.dtype == np.float64
     found = {}
     for row in rows.values():
-        assert row["status"] == "ok"
+        assert row.status == "ok"
         own = forget_probs(store.artifact(row, TENSORS))
         distances = [jensenshannon(p, q) for p, q in zip(own, random, strict=True)]
-        found[row["method"]] = row["metrics"]["zrf"]
-        assert found[row["method"]] == pytest.approx(1 - np.mean(np.square(distances)), abs=1e-12)
+        found[row.method] = row.metrics["zrf"]
+        assert found[row.method] == pytest.approx(1 - np.mean(np.square(distances)), abs=1e-12)
     assert len(set(found.values())) == 4
     with torch.no_grad():
         expected = network(images).double().softmax(dim=1).numpy()
@@ -181,7 +181,7 @@ def test_a_store_that_does_not_answer_fails_no_cell(
     assert store.rows() == {}
     monkeypatch.setattr(StoredCheckpoints, "load", broken(OSError("broken")))
     run_work_order(work_order)
-    assert [row["status"] for row in store.rows().values()] == ["failed"] * len(group.cells)
+    assert [row.status for row in store.rows().values()] == ["failed"] * len(group.cells)
 
 
 def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
@@ -206,14 +206,11 @@ def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
     assert store.rows() == {}
     run_work_order(work_order)
     original = store.rows()[group.original.cell_id]
-    assert (original["attempts"], original["resumed_at_phase"]) == (2, 7)
-    assert len(original["phases"]) == 12
-    assert original["timing"]["checkpoint_seconds"] > 0
+    assert (original.attempts, original.resumed_at_phase) == (2, 7)
+    assert len(original.phases) == 12
+    assert original.timing["checkpoint_seconds"] > 0
     for cell_id, row in whole.rows().items():
-        assert (
-            store.rows()[cell_id]["artifacts"][WEIGHTS]["sha256"]
-            == (row["artifacts"][WEIGHTS]["sha256"])
-        )
+        assert store.rows()[cell_id].artifacts[WEIGHTS].sha256 == (row.artifacts[WEIGHTS].sha256)
     assert not list((tmp_path / "cut" / "borders").rglob("*.pt"))
 
 
@@ -247,16 +244,16 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     monkeypatch.setitem(METHODS, "finetune", Broken)
     monkeypatch.setattr(Broken, "error", error)
     run_work_order(work_order)
-    by_method = {row["method"]: row for row in store.rows().values()}
-    assert {name: row["status"] for name, row in by_method.items()} == {
+    by_method = {row.method: row for row in store.rows().values()}
+    assert {name: row.status for name, row in by_method.items()} == {
         "Original": "ok",
         "Gold Std": "ok",
         "Finetuning": status,
         "LoTUS": "ok",
     }
-    assert by_method["Finetuning"]["metrics"] == {}
-    assert str(error) in by_method["Finetuning"]["error"]["message"]
-    assert "Traceback" in by_method["Finetuning"]["error"]["traceback"]
+    assert by_method["Finetuning"].metrics == {}
+    assert str(error) in by_method["Finetuning"].error.message
+    assert "Traceback" in by_method["Finetuning"].error.traceback
 
 
 def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:
@@ -265,10 +262,10 @@ def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_
     )
     run_work_order(work_order)
     rows = store.rows()
-    assert rows[group.original.cell_id]["status"] == "diverged"
+    assert rows[group.original.cell_id].status == "diverged"
     lotus = rows[group.cells[-1].cell_id]
-    assert lotus["status"] == "failed"
-    assert "its original was not trained" in lotus["error"]["message"]
+    assert lotus.status == "failed"
+    assert "its original was not trained" in lotus.error.message
 
 
 def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path) -> None:
@@ -287,10 +284,10 @@ def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path)
     )
     run_work_order(again)
     rows = second.rows()
-    assert rows[given.original.cell_id]["metrics"] == trained["metrics"]
-    lotus = [row for row in rows.values() if row["method"] == "LoTUS"]
-    before = next(r for r in store.rows().values() if r["method"] == "LoTUS")
-    assert lotus[0]["metrics"] == before["metrics"]
+    assert rows[given.original.cell_id].metrics == trained.metrics
+    lotus = [row for row in rows.values() if row.method == "LoTUS"]
+    before = next(r for r in store.rows().values() if r.method == "LoTUS")
+    assert lotus[0].metrics == before.metrics
 
 
 def test_a_checkpoint_takes_the_place_of_a_download(
@@ -329,7 +326,7 @@ def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Pa
         "grid.methods=[{name: finetune, epochs: 1, lr: 1.0e+30}, lotus]",
     )
     run_work_order(work_order)
-    assert {row["method"]: row["status"] for row in store.rows().values()} == {
+    assert {row.method: row.status for row in store.rows().values()} == {
         "Original": "ok",
         "Finetuning": "diverged",
         "LoTUS": "ok",
@@ -347,9 +344,9 @@ def test_an_original_that_fails_after_training_feeds_nobody(
 
     monkeypatch.setattr("lotus_ray.trial.cell.weights_to_bytes", no_memory)
     run_work_order(work_order)
-    rows = {row["method"]: row for row in store.rows().values()}
-    assert rows["Original"]["status"] == "oom"
-    assert "its original was not trained" in rows["Finetuning"]["error"]["message"]
+    rows = {row.method: row for row in store.rows().values()}
+    assert rows["Original"].status == "oom"
+    assert "its original was not trained" in rows["Finetuning"].error.message
 
 
 def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
@@ -407,7 +404,7 @@ def test_a_damaged_original_makes_no_row_of_another_cell(
     group, store, work_order = plan_group(data, tmp_path)
     run_work_order(WorkOrder(group, {group.original.cell_id: 0}, str(tmp_path)))
     [row] = store.rows().values()
-    file = tmp_path / row["artifacts"][name]["name"]
+    file = tmp_path / row.artifacts[name].name
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -445,7 +442,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
     run_work_order(work_order)
     rows = store.rows()
     assert rows[group.original.cell_id] == theirs[0]
-    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert {row.status for row in rows.values()} == {"ok"}
     kept = weights_from_bytes(store.artifact(theirs[0], WEIGHTS))
     assert len(taught) == 1
     assert torch.equal(taught[0], kept["fc.bias"])

@@ -117,7 +117,7 @@ def run(*arguments: object) -> Result:
 
 
 def rows(store: Path) -> dict[str, Row]:
-    return {row["method"]: row for row in Store.open(str(store)).rows().values()}
+    return {row.method: row for row in Store.open(str(store)).rows().values()}
 
 
 QUICK = (
@@ -144,12 +144,12 @@ def test_a_grid_gives_the_same_weights_whether_its_images_stream_or_are_here(
     here, streamed = rows(tmp_path / "here"), rows(tmp_path / "streamed")
     assert len(here) == 6
     for method, row in here.items():
-        assert streamed[method]["cell_id"] == row["cell_id"]
-        weights = (r["artifacts"][WEIGHTS]["sha256"] for r in (streamed[method], row))
+        assert streamed[method].cell_id == row.cell_id
+        weights = (r.artifacts[WEIGHTS].sha256 for r in (streamed[method], row))
         assert len(set(weights)) == 1, method
-        assert streamed[method]["metrics"] == row["metrics"]
-    decoded = {method: row["counters"]["images_decoded"] for method, row in streamed.items()}
-    assert sum(row["counters"]["images_decoded"] for row in here.values()) == 1797
+        assert streamed[method].metrics == row.metrics
+    decoded = {method: row.counters["images_decoded"] for method, row in streamed.items()}
+    assert sum(row.counters["images_decoded"] for row in here.values()) == 1797
     assert all(count > 1000 for count in decoded.values())  # each epoch decodes what streams
 
 
@@ -213,9 +213,9 @@ def test_bad_images_are_left_out_and_listed_in_every_row(spoilt: Path, tmp_path:
     assert "2 images cannot be decoded; 1 are allowed" in one.stderr
     assert run(*arguments, "--max-bad-images", 2).exit_code == 0
     for row in rows(tmp_path / "s").values():
-        assert sorted(row["bad_images"]) == ["s003", "s017"]
-        assert "s003" in row["bad_images"]["s003"]
-        assert row["counters"]["unique_images"] == 58
+        assert sorted(row.bad_images) == ["s003", "s017"]
+        assert "s003" in row.bad_images["s003"]
+        assert row.counters["unique_images"] == 58
     forget.write_text("s000\ns001\ns003\ns006\n")
     never = run(*arguments, "--max-bad-images", 2)
     assert never.exit_code == 3

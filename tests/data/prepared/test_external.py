@@ -203,7 +203,7 @@ def test_a_job_runs_on_somebody_elses_files(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "Theirs, ResNet18, instance_3perclass" in result.stdout
     rows = Store.open(str(tmp_path / "store")).rows()
-    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert {row.status for row in rows.values()} == {"ok"}
     again = CliRunner().invoke(main, arguments)
     assert "DONE 3/3 cells" in again.stderr
     assert "running" not in again.stderr

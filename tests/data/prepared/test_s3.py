@@ -200,9 +200,9 @@ def test_a_job_runs_on_a_bucket_and_records_no_secret(
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr
     rows = Store.open(str(tmp_path / "store")).rows()
-    assert [row["status"] for row in rows.values()] == ["ok", "ok"]
+    assert [row.status for row in rows.values()] == ["ok", "ok"]
     unchecked = "not checked: images that occur twice (files read in place)"
-    assert all(row["data_notes"] == [unchecked] for row in rows.values())
+    assert all(row.data_notes == [unchecked] for row in rows.values())
     assert f"note: Theirs, instance_3perclass, seed 3407: {unchecked}" in result.stderr
     written = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert len(written) > 4
