@@ -12,7 +12,8 @@ from lotus_ray.grid.options import Options
 from lotus_ray.job.plan import Plan
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from lotus_ray.base.errors import SOME_CELLS_FAILED
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.job.plan import Plan
 from lotus_ray.report.labels import labels_of
-from lotus_ray.store.results import Row
+from lotus_ray.store.row import Row
 
 
 @dataclass

@@ -24,7 +24,8 @@ from lotus_ray.job.networks import check_networks, networks
 from lotus_ray.job.plan import Plan, plan
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # of a bucket, each look costs requests

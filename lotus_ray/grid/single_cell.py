@@ -15,7 +15,8 @@ from lotus_ray.grid.run import run_grid
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.models.weights import WEIGHTS
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 MODEL = "model.safetensors"
 CARD_JSON = "run-card.json"

@@ -22,7 +22,8 @@ from lotus_ray.grid.status import (
     GridStatus,
 )
 from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 
 def status(store: Store, now: float | None = None) -> GridStatus:

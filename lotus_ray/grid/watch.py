@@ -17,7 +17,8 @@ from lotus_ray.grid.display.state import GridState, GroupState
 from lotus_ray.grid.display.view import PlainLines, View
 from lotus_ray.grid.status_files import HEARTBEAT, HEARTBEAT_SECONDS
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 MANY_GROUPS = 8  # from then on a list of the whole store is less than lists of each group's cell
 

@@ -12,7 +12,8 @@ from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 METHOD_ORDER = (
     "Original",

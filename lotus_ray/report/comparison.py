@@ -18,7 +18,9 @@ import numpy as np
 from lotus_ray.base.errors import StoreError
 from lotus_ray.metrics import VERSION, jsd, jsd_compat
 from lotus_ray.metrics.outputs import TENSORS, forget_probs
-from lotus_ray.store.results import Row, Store, sealed, unsealed
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
+from lotus_ray.store.sealed import sealed, unsealed
 
 
 @dataclass

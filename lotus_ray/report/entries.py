@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lotus_ray.store.results import Row
+from lotus_ray.store.row import Row
 
 Interval = tuple[float, float]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from lotus_ray.store.results import Row
+from lotus_ray.store.row import Row
 
 _OF_ONE_SEED = ("original", "roles")  # differ from seed to seed, so they tell variants only within
 _INNER = "method.inner.name"

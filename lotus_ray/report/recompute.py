@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Summary, summarise
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 
 def recompute(row: Row, original: Row | None, store: Store) -> Summary:

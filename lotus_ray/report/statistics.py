@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, Interval, workers_of
-from lotus_ray.store.results import Row
+from lotus_ray.store.row import Row
 
 _CONFIDENCE = 0.95
 TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")

@@ -20,7 +20,7 @@ from lotus_ray.metrics.evaluation import evaluate, forget_probs
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import Summary, summarise
 from lotus_ray.models.weights import WEIGHTS, weights_to_bytes
-from lotus_ray.store.results import Attempt
+from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.row import OK, Resources, Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.context import Context, Original

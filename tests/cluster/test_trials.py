@@ -17,7 +17,8 @@ import torch
 
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from lotus_ray.unlearning.methods import METHODS
 
 pytestmark = pytest.mark.ray

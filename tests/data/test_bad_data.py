@@ -24,7 +24,8 @@ from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.manifest import Manifest, Shard
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from tests.cli.test_cli import DIGITS, failed, files, options, run
 from tests.data.pixels.test_transform import png_header
 from tests.data.prepared.test_check import renamed, retyped

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 
 def by_method(store: Path) -> dict[str, Row]:

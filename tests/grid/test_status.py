@@ -17,7 +17,8 @@ from lotus_ray.grid.status import GridStatus
 from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
 from lotus_ray.grid.status_reader import status
 from lotus_ray.store.objects.local import LocalObjects
-from lotus_ray.store.results import OK, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import OK
 
 NOW = 1_800_000_000.0
 LABELS = {"benchmark": "digits", "model": "ResNet18", "setting": "instance_10pct", "smoke": False}

@@ -24,7 +24,8 @@ from lotus_ray.models import precision
 from lotus_ray.models.precision import PRECISIONS, use_precision
 from lotus_ray.models.precision import prepare as prepared
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.store.results import OK, Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import OK, Row
 
 CPU = torch.device("cpu")
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"

@@ -7,8 +7,9 @@ import pytest
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.report.comparison import Comparisons
-from lotus_ray.store.results import Store, sealed
+from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
+from lotus_ray.store.sealed import sealed
 from tests.stores import FIRST, LAST, commit
 
 

@@ -21,7 +21,9 @@ from lotus_ray.metrics.outputs import SAMPLES, TENSORS
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.recompute import recompute
-from lotus_ray.store.results import Row, Store, sealed
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
+from lotus_ray.store.sealed import sealed
 from tests.trial.test_run_cells import plan_group, run_work_order
 
 WRONG = 0.123

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cli.main import main
-from lotus_ray.store.results import Store, sealed
+from lotus_ray.store.results import Store
 from lotus_ray.store.row import FORMAT
+from lotus_ray.store.sealed import sealed
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TIMES = ("begun_seconds_ago", "sign_of_life_seconds_ago")  # since then

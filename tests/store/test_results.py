@@ -27,8 +27,11 @@ from hypothesis.stateful import (
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import unix_seconds
-from lotus_ray.store.results import MARKER, OK, Attempt, Row, Store, unsealed
-from lotus_ray.store.row import FORMAT, Artifact
+from lotus_ray.store.attempts import Attempt
+from lotus_ray.store.files import MARKER
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import FORMAT, OK, Artifact, Row
+from lotus_ray.store.sealed import unsealed
 from tests.races import race
 
 FILES = {"weights.bin": b"w" * 50, "samples.bin": b"s" * 20}

@@ -21,7 +21,8 @@ from lotus_ray.job.load import load_job
 from lotus_ray.job.plan import plan
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from lotus_ray.trial import original_logits as module
 from lotus_ray.trial.original_logits import LogitsFiles, stored_logits
 from lotus_ray.unlearning.contract import Batch, Workers

@@ -28,7 +28,8 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes, weights_to_bytes
-from lotus_ray.store.results import Attempt, Store
+from lotus_ray.store.attempts import Attempt
+from lotus_ray.store.results import Store
 from lotus_ray.trial import cell as cell_module
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.inputs import load_roles

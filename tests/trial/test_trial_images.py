@@ -21,7 +21,8 @@ from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.models.weights import WEIGHTS
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from lotus_ray.trial.images import Decoders, prepare_images
 from tests.toy import PLAIN, Sample, png, reseal, source, table
 

@@ -9,7 +9,8 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import Look, looks
 from lotus_ray.report.figures.panels import panels
 from lotus_ray.report.figures.sheet import Drawing, scale
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 TITLE = "Loss of each phase"
 _STROKES = ("-", (0, (4, 1.5)), ":")  # the longest kind of phase is solid

@@ -8,7 +8,8 @@ from matplotlib.ticker import MaxNLocator
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import Look, key_height, looks, put_key
 from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 TITLE = "LoTUS by epoch"
 _HEIGHT, _LEFT, _TOP, _BETWEEN = 100.0, 58.0, 10.0, 22.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lotus_ray.report.columns import IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry, groups, workers_of
-from lotus_ray.store.results import Row
+from lotus_ray.store.row import Row
 
 _MOST = 12  # names of a kind
 
