@@ -79,6 +79,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"left out: {count} tests that pytest -m {name} runs")
 
 
+@pytest.fixture(scope="module")
+def no_page() -> Iterator[None]:
+    """Leave out the figures of the report page: two seconds of each grid that looks elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lotus_ray.report.page.to_page", lambda entries, store: "<html></html>")
+        yield
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """HOST:PORT of an S3 server on this machine."""

@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import multiprocessing
-from collections.abc import Callable
 
 import torch.distributed
-import torch.multiprocessing
-
-# Imported once by a server, from which the processes are forked: they start at once.
-multiprocessing.set_forkserver_preload(["lotus_ray.unlearning.methods", "torch.distributed"])
-
-
-def run_two(function: Callable[..., None], *arguments: object) -> None:
-    """Call function(rank, *arguments) in two processes; wait for both."""
-    torch.multiprocessing.start_processes(  # type: ignore[attr-defined]
-        function, args=arguments, nprocs=2, start_method="forkserver"
-    )
 
 
 def join_two(rank: int, folder: str) -> None:

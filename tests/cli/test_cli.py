@@ -77,7 +77,7 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def process() -> Iterator[None]:
+def process(no_page: None) -> Iterator[None]:
     """Give back what a command changes in its process."""
     handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
     yield

@@ -6,7 +6,6 @@ that it flushes (`fsync`) a file whose path matches, or gives one that name (`li
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from tests.forkserver import FORKSERVER
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
 CELLS = ("Original", "Gold Std", "Finetuning", "LoTUS")
@@ -23,9 +24,6 @@ QUICK = (
     *("--set", "grid.models.0.train.epochs=2", "--set", "grid.models.0.train.warmup_epochs=1"),
 )
 SMALL = ("--limit", "20")
-_LAUNCHER = multiprocessing.get_context("forkserver")
-_IMPORTED_ONCE = ["timm", "sklearn.linear_model", "lotus_ray.grid.local", "lotus_ray.grid.run"]
-_LAUNCHER.set_forkserver_preload([*_IMPORTED_ONCE, "tests.faults.child"])
 
 
 def die() -> NoReturn:
@@ -116,7 +114,9 @@ def start(
         disk_looks_free: let it believe that the scratch disk has a gigabyte of room.
     """
     arguments = (*QUICK, "--store", str(store), *options)
-    process = _LAUNCHER.Process(target=_run, args=(arguments, str(output), faults, disk_looks_free))
+    process = FORKSERVER.Process(
+        target=_run, args=(arguments, str(output), faults, disk_looks_free)
+    )
     process.start()
     return process
 

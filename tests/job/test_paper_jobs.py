@@ -65,7 +65,7 @@ def job(name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(no_page: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stand-in is prepared where the jobs look for it."""
     base = tmp_path_factory.mktemp("paper")
     for name, (train, heldout) in COUNTS.items():

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
-from tests.gloo import join_two, run_two
+from tests.forkserver import run_two
+from tests.gloo import join_two
 
 
 def _images() -> Tensor:

@@ -29,7 +29,8 @@ from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.problem import Problem
-from tests.gloo import join_two, run_two
+from tests.forkserver import run_two
+from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS, problem
 
 
