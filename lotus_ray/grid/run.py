@@ -99,7 +99,7 @@ def _plan(
     """Plan a job once, and return its work orders, longest first.
 
     Everything that can be wrong is said before a new store is written. So the data that a grid
-    makes itself are made in a scratch folder there, and moved when all else is right.
+    makes itself are first made in a scratch folder, and moved when all else is right.
     """
     for dataset in loaded.job.grid.datasets:
         check_here(dataset)
@@ -107,7 +107,8 @@ def _plan(
     if not is_new:
         store.check_writable()
     with tempfile.TemporaryDirectory() as scratch:
-        embedded = Path(scratch) if is_new else embedded_folder(store)
+        there = embedded_folder(store)
+        embedded = there if there.exists() else Path(scratch)
         with stages.measure("data"):
             manifests = locate_data(loaded, embedded)
         with stages.measure("plan"):

@@ -68,7 +68,7 @@ def times(store: Path) -> dict[str, int]:
 def statuses(store: Path) -> dict[str, str]:
     """Return the status of the cell of each method."""
     rows = [json.loads(path.read_text())["row"] for path in sorted(store.rglob("rows/*/*.json"))]
-    return {row["method"]: row["status"] for row in sorted(rows, key=lambda r: r["generation"])}
+    return {row["method"]: row["status"] for row in sorted(rows, key=lambda r: r["row_version"])}
 
 
 def files(folder: Path) -> list[str]:
@@ -348,7 +348,7 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(folder: Path) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[1] for line in lines[:4]] == ["missing"] * 4
     assert lines[4] == (
-        "4 cells, 4 missing in 1 groups; a group needs 1 × 1 CPUs, 0 GPUs; store runs/digits"
+        "4 cells, 4 missing in 1 groups; a trial needs 1 × 1 CPUs, 0 GPUs; store runs/digits"
     )
     assert files(folder) == []
 
