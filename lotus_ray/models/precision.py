@@ -1,7 +1,7 @@
-"""In which numbers a network computes: its weights, and its large products.
+"""Parameter and autocast dtypes.
 
-Weights, optimizers, logits and metrics are in float32 in every precision but fp64. What a lower
-one changes are the products inside a forward and its backward.
+Weights, optimizers, logits and metrics are in float32 in every precision but fp64. A lower
+precision changes the products inside a forward and its backward.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def base_name(uri: str) -> str:
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of an address, and the path in it.
 
-    Who asks, and where a bucket's server is, is said by the environment: AWS_ACCESS_KEY_ID,
-    AWS_ENDPOINT_URL. A server may stand in the address too: ?endpoint_override=….
+    Credentials and the server of a bucket come from the environment: AWS_ACCESS_KEY_ID,
+    AWS_ENDPOINT_URL. The address may name a server too: ?endpoint_override=….
 
     Raises:
         DataError: the address holds a password.

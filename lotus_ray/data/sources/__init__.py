@@ -14,7 +14,6 @@ __all__ = [
     "SPLITS",
     "TRAIN",
     "Images",
-    "Sample",
     "Source",
     "find",
     "prepare_command",
