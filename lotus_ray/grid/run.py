@@ -20,7 +20,7 @@ from lotus_ray.grid.watch import Progress
 from lotus_ray.job.cost import longest_first
 from lotus_ray.job.datasets import check_here, locate_data
 from lotus_ray.job.load import LoadedJob
-from lotus_ray.job.networks import check_networks, networks
+from lotus_ray.job.networks import compare_costs, networks
 from lotus_ray.job.plan import Plan, plan
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
@@ -113,7 +113,7 @@ def _plan(
             manifests = locate_data(loaded, embedded)
         with stages.measure("plan"):
             planned = plan(loaded, manifests, options.limit)
-            flops = check_networks(networks(planned.groups)) if is_new else []
+            costs = compare_costs(networks(planned.groups)) if is_new else []
         if is_new:
             store.check_writable()
         with stages.measure("data"):
@@ -127,10 +127,10 @@ def _plan(
     with stages.measure("plan"):
         work_orders = missing(planned, store, options, loaded.job.resources)
         if not is_new:
-            flops = check_networks(networks(work_order.group for work_order in work_orders))
+            costs = compare_costs(networks(work_order.group for work_order in work_orders))
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
-    return planned, longest_first(work_orders, planned.roles, flops)
+    return planned, longest_first(work_orders, planned.roles, costs)
 
 
 def _remove_checkpoints(store: Store, work_orders: list[WorkOrder]) -> None:

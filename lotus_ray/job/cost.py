@@ -14,14 +14,14 @@ BACKWARD = 2  # the cost of a backward, in forwards
 
 
 def longest_first(
-    work_orders: Sequence[WorkOrder], roles: Mapping[str, Roles], flops: Sequence[float]
+    work_orders: Sequence[WorkOrder], roles: Mapping[str, Roles], costs: Sequence[float]
 ) -> list[WorkOrder]:
     """Return work orders in the order in which to start them: a long one must not start last.
 
     Args:
         work_orders: groups with missing cells.
         roles: tables of roles, by name in the store.
-        flops: FLOP of the forward of one image, for each work order.
+        costs: of a forward of one image, for each work order, in any unit.
 
     Returns:
         The same work orders, by falling `expected_work`; equals keep their order.
@@ -30,13 +30,13 @@ def longest_first(
     """
     work = {
         id(work_order): expected_work(work_order, roles[work_order.group.roles_name], cost)
-        for work_order, cost in zip(work_orders, flops, strict=True)
+        for work_order, cost in zip(work_orders, costs, strict=True)
     }
     return sorted(work_orders, key=lambda work_order: -work[id(work_order)])
 
 
-def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
-    """Return a rough cost in FLOP of the missing cells of a group, good enough to order groups.
+def expected_work(work_order: WorkOrder, roles: Roles, cost: float) -> float:
+    """Return a rough cost of the missing cells of a group, good enough to order groups.
 
     It assumes that every epoch trains on all images to forget and to retain, and that every cell
     is evaluated once. Most methods do less, but in all groups alike.
@@ -44,10 +44,10 @@ def expected_work(work_order: WorkOrder, roles: Roles, flops: float) -> float:
     Args:
         work_order: says which cells are missing.
         roles: of its group.
-        flops: FLOP of the forward of one image.
+        cost: of a forward of one image, in any unit.
     """
     trained, evaluated = len(roles.indices(FORGET, RETAIN)), len(roles.indices(*ROLES))
-    return flops * sum(
+    return cost * sum(
         (1 + BACKWARD) * _epochs(cell) * trained + evaluated for cell in work_order.missing_cells
     )
 

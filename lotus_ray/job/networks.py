@@ -1,18 +1,21 @@
-"""The networks of a job: each is built once without memory, checked, and its cost counted."""
+"""The networks of a job: each is built, checked, and costs are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.weights import load_into, read_weights
+
+# Parameters × pixels, of networks that are as quick on the CPU: a bound on a forward's products.
+SMALL = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -23,37 +26,57 @@ class Network:
     checkpoint: str | None
     img_size: int
 
-    def check(self) -> float:
-        """Build the network on the meta device and show it an image; nothing is computed.
-
-        Returns:
-            FLOP of the forward of one image.
+    def check(self) -> None:
+        """Build the network, and show it images.
 
         Raises:
             JobError: the network cannot be built, or does not take the images or the weights
                 file; or its pretrained weights are not here, and the job is offline.
         """
-        model, size = self.model, self.img_size
-        counter = FlopCounterMode(display=False)
+        model = self.model
         if model.offline and model.pretrained:
             pretrained.check_here(model.name, model.pretrained)
-        with torch.device("meta"):
-            network = build(model.untrained, "check")
-            try:
-                with counter:
-                    answer = network(torch.zeros(2, 3, size, size))
-            except Exception as error:  # a foreign network raises anything
-                raise JobError(
-                    f"model {model.name} does not take images of {size} pixels: "
-                    f"{str(error).splitlines()[0]}",
-                    where="grid.datasets[].img_size",
-                    next_command="give the model options: {img_size: …}, or change img_size",
-                ) from error
-        if answer.shape != (2, model.num_classes):
-            raise JobError(f"model {model.name} answers with shape {tuple(answer.shape)}")
+        network, device = self._build()
+        logits = self._show_images(network, device)
+        if logits.shape != (2, model.num_classes):
+            raise JobError(f"model {model.name} answers with shape {tuple(logits.shape)}")
         if self.checkpoint:
             load_into(network, read_weights(Path(self.checkpoint)), where=self.checkpoint)
+
+    def flops(self) -> float:
+        """Check the network, and return the FLOP of the forward of one image."""
+        from torch.utils.flop_counter import FlopCounterMode  # its import takes a second
+
+        with FlopCounterMode(display=False) as counter:
+            self.check()
         return counter.get_total_flops() / 2
+
+    def _build(self) -> tuple[nn.Module, str]:
+        """Build the network, without memory for its weights if it is large; name its device.
+
+        On the meta device nothing is computed, but its first use imports for two seconds.
+        """
+        with torch.device("meta"):
+            network = build(self.model.untrained, "check")
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        if parameters * self.img_size**2 < SMALL:
+            return build(self.model.untrained, "check"), "cpu"
+        return network, "meta"
+
+    def _show_images(self, network: nn.Module, device: str) -> Tensor:
+        """Return the logits of two blank images."""
+        size = self.img_size
+        try:
+            with torch.no_grad(), torch.device(device):
+                logits: Tensor = network(torch.zeros(2, 3, size, size))
+        except Exception as error:  # a foreign network raises anything
+            raise JobError(
+                f"model {self.model.name} does not take images of {size} pixels: "
+                f"{str(error).splitlines()[0]}",
+                where="grid.datasets[].img_size",
+                next_command="give the model options: {img_size: …}, or change img_size",
+            ) from error
+        return logits
 
 
 def networks(groups: Iterable[CellGroup]) -> list[Network]:
@@ -61,21 +84,37 @@ def networks(groups: Iterable[CellGroup]) -> list[Network]:
     return [Network(group.model, group.checkpoint, group.transform.img_size) for group in groups]
 
 
-def check_networks(wanted: Iterable[Network]) -> list[float]:
+def check_networks(wanted: Iterable[Network]) -> None:
     """Check networks; those that are equal are built once.
-
-    Returns:
-        For each one, the FLOP of the forward of one image.
 
     Raises:
         JobError: as `Network.check`.
     """
-    checked: list[tuple[Network, float]] = []
-    costs = []
+    for network in _distinct(wanted):
+        network.check()
+
+
+def compare_costs(wanted: Sequence[Network]) -> list[float]:
+    """Check networks, and return what a forward of each costs beside the others.
+
+    Returns:
+        FLOP of the forward of one image; 1 for each if all are equal.
+
+    Raises:
+        JobError: as `Network.check`.
+    """
+    distinct = _distinct(wanted)
+    if len(distinct) < 2:
+        check_networks(distinct)
+        return [1.0] * len(wanted)
+    flops = [network.flops() for network in distinct]
+    return [flops[distinct.index(network)] for network in wanted]
+
+
+def _distinct(wanted: Iterable[Network]) -> list[Network]:
+    """Return each network once. Options are dicts, so a network has no hash."""
+    distinct: list[Network] = []
     for network in wanted:
-        cost = next((cost for other, cost in checked if other == network), None)
-        if cost is None:
-            cost = network.check()
-            checked.append((network, cost))
-        costs.append(cost)
-    return costs
+        if network not in distinct:
+            distinct.append(network)
+    return distinct

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import rel_entr
 
 _COMPAT_FLOOR = 1e-8
 
@@ -92,6 +91,8 @@ def jsd_compat(p: Any, q: Any) -> float:
 
     Source: the published code of Spartalis et al. 2025. Deviation: none.
     """
+    from scipy.special import rel_entr
+
     p, q = _pair(p, q)
     p, q = np.maximum(p, _COMPAT_FLOOR), np.maximum(q, _COMPAT_FLOOR)
     p, q = p / p.sum(), q / q.sum()
@@ -118,6 +119,8 @@ def rf_jsd_compat(class_means_unlearned: Any, class_means_original: Any) -> floa
 
 
 def _js_rows(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    from scipy.special import rel_entr  # here: planning a job need not wait for it
+
     m = (p + q) / 2
     values = (rel_entr(p, m).sum(axis=1) + rel_entr(q, m).sum(axis=1)) / 2
     return np.clip(values, 0.0, np.log(2.0))  # type: ignore[no-any-return]

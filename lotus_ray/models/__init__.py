@@ -84,7 +84,9 @@ def _builds_untrained(spec: ModelSpec) -> bool:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise JobError where no factory has this name."""
+    """Raise JobError if no factory has this name."""
+    if name == CIFAR_RESNET18:
+        return  # it needs no timm, whose import takes seconds
     import timm
 
     known = [*names(), *timm.list_pretrained()]  # the latter with the tags of their weights

@@ -11,7 +11,7 @@ from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.cost import expected_work, longest_first
 from lotus_ray.job.load import load_job
-from lotus_ray.job.networks import check_networks, networks
+from lotus_ray.job.networks import compare_costs, networks
 from lotus_ray.job.plan import plan
 from lotus_ray.job.work_order import WorkOrder
 from tests.toy import table
@@ -70,6 +70,11 @@ def test_a_forward_is_counted_on_nothing_but_shapes(tmp_path: Path) -> None:
         for places, w in ((16, 2), (4, 4), (1, 8))
     )
     products = 64 * 27 + 4 * 64 * 9 + stages + 8 * 10
-    network = replace(group.model, options={"width": 1})
-    (of_group,) = networks([replace(group, model=network)])
-    assert check_networks([of_group] * 2) == [2 * products] * 2
+    narrow, wide = (
+        networks([replace(group, model=replace(group.model, options={"width": width}))])[0]
+        for width in (1, 2)
+    )
+    costs = compare_costs([narrow, wide, narrow])
+    assert costs == [2 * products, costs[1], 2 * products]
+    assert 3 < costs[1] / costs[0] < 4
+    assert compare_costs([narrow, narrow]) == [1, 1]
