@@ -10,7 +10,6 @@ from lotus_ray.cli.notes import print_notes
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
-from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.preview import preview
 from lotus_ray.report.collect import collect
@@ -52,7 +51,7 @@ def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
     click.echo("seconds: " + " | ".join(parts), err=True)
     if outcome.packing_line:
         click.echo(outcome.packing_line, err=True)
-    store.replace(OUTCOME, outcome.to_json().encode())
+    outcome.write(store)
     if outcome.error:
         click.echo(f"error: {outcome.error}", err=True)
     click.echo(page, err=True)

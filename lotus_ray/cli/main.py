@@ -39,10 +39,8 @@ class Commands(click.Group):
         """Import a sub-command; None if there is none of that name."""
         if name not in COMMANDS:
             return None
-        module = (
-            "doctor.command" if name == "doctor" else f"{name}_names" if name == "list" else name
-        )
-        command: click.Command = importlib.import_module(f"lotus_ray.cli.{module}").command
+        module = importlib.import_module(f"lotus_ray.cli.{MODULES.get(name, name)}")
+        command: click.Command = module.command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,27 +1,25 @@
-"""What a grid came to, and the outcome file that says so."""
+"""What a grid came to."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lotus_ray.base.errors import SOME_CELLS_FAILED
 from lotus_ray.base.timestamps import utc_now
+from lotus_ray.grid.status_files import OutcomeFile, PlannedCell
 from lotus_ray.job.plan import Plan
 from lotus_ray.report.labels import labels_of
+from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
 
 @dataclass
 class Outcome:
-    """What a grid came to.
-
-    The outcome file in the store holds it as JSON (`to_json`); `grid.status` reads that file.
-    """
+    """What a grid came to: its rows, times and error. `write` leaves it in the store."""
 
     address: str  # of the outcome file
     planned: Plan
@@ -92,38 +90,37 @@ class Outcome:
         count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
         return f"DONE {count}: {self.address}"
 
-    def to_json(self, state: str = "ended") -> str:
-        """Return the store's outcome file: state is running, interrupted (by a signal) or ended.
+    def write(self, store: Store, state: str = "ended") -> None:
+        """Write the outcome file: state is running, interrupted (by a signal) or ended.
 
-        `exit_code` is null until the end.
+        Raises:
+            StoreError: the store cannot be written.
         """
-        content: dict[str, Any] = {
-            "state": state,
-            "begun_at": self.begun_at,
-            "written_at": utc_now(),
-            "exit_code": self.exit_code if state == "ended" else None,
-            "cells": len(self.cell_ids),
-            "done": self.done,
-            "failed": self.failed,
-            "stages_seconds": self.stages,
-            "trials_at_once": self.trials_at_once,
-            "lanes_at_once": self.trials_at_once,  # its name before 0.2, for one release
-            "efficiency": self.efficiency,
-            "cells_seconds": [
+        OutcomeFile(
+            state=state,
+            begun_at=self.begun_at,
+            written_at=utc_now(),
+            exit_code=self.exit_code if state == "ended" else None,
+            cells=len(self.cell_ids),
+            done=self.done,
+            failed=self.failed,
+            stages_seconds=self.stages,
+            trials_at_once=self.trials_at_once,
+            efficiency=self.efficiency,
+            cells_seconds=[
                 {"cell_id": cell_id, "name": name, "seconds": seconds}
                 for cell_id, name, seconds in self.cell_seconds
             ],
-            "planned": _planned_cells(self.planned),
-            "error": self.error,
-        }
-        return json.dumps(content, indent=1) + "\n"
+            planned=_planned_cells(self.planned),
+            error=self.error,
+        ).write(store)
 
     def _rows_of_job(self) -> list[Row]:
         return [self.rows[cell_id] for cell_id in self.cell_ids if cell_id in self.rows]
 
 
-def _planned_cells(planned: Plan) -> list[dict[str, Any]]:
-    """Return a record of each planned cell, with the label that a full report gives it."""
+def _planned_cells(planned: Plan) -> list[PlannedCell]:
+    """Return each planned cell, with the label that a full report gives it."""
     rows = {
         cell.cell_id: Row(
             cell_id=cell.cell_id,
@@ -136,19 +133,8 @@ def _planned_cells(planned: Plan) -> list[dict[str, Any]]:
         for cell in group.cells
     }
     labels = labels_of(rows.values(), rows)
-    return [
-        {
-            "benchmark": row.benchmark,
-            "model": row.model,
-            "setting": row.setting,
-            "smoke": row.smoke,
-            "cell_id": cell_id,
-            "method": row.method,
-            "seed": row.seed,
-            "label": labels[cell_id],
-        }
-        for cell_id, row in rows.items()
-    ]
+    cells = [PlannedCell.of_row(row) for row in rows.values()]
+    return [replace(cell, label=labels[cell.cell_id]) for cell in cells]
 
 
 class Stages:

@@ -9,28 +9,28 @@ from itertools import groupby
 from typing import Any
 
 from lotus_ray.base.timestamps import in_words
+from lotus_ray.grid.status_files import GROUP_FIELDS
 
 DONE, FAILED, RUNNING, MISSING = "done", "failed", "running", "missing"
 STATES = (DONE, FAILED, RUNNING, MISSING)
-GROUP_FIELDS = ("benchmark", "model", "setting", "seed")
 
 
 @dataclass(frozen=True)
 class CellStatus:
-    """One planned cell: what it is, and how far."""
+    """How far one planned cell is."""
 
     cell_id: str
     method: str
-    label: str  # of the method as a report has it: LoTUS(alpha=8)
+    label: str  # the method's in a report: LoTUS(alpha=8)
     group: tuple[Any, ...]  # benchmark, model, setting, seed
     state: str  # done, failed, running or missing
     attempts: int
-    since_seconds: float | None = None  # a running one
-    seconds: float = 0.0  # of its row
-    error: str = ""  # of a failed one: its status and the first line of its error
+    since_seconds: float | None = None  # how long it has been running
+    seconds: float = 0.0  # how long it took, by its row
+    error: str = ""  # status and first line of the error of a failed cell
 
     def to_plain(self) -> dict[str, Any]:
-        """Return what `--json` prints of it."""
+        """Return the object that `--json` prints."""
         own = {name: value for name, value in vars(self).items() if name != "group"}
         return dict(zip(GROUP_FIELDS, self.group, strict=True)) | own
 
@@ -40,10 +40,10 @@ class GridStatus:
     """The last grid of a store."""
 
     store: str
-    state: str  # running, silent, interrupted, ended, or unknown where no command has left word
+    state: str  # running, silent, interrupted, ended, or unknown without an outcome file
     cells: tuple[CellStatus, ...]
     others: int  # rows of cells that this grid did not plan
-    unnamed: int  # planned cells that an outcome file of an older version counts and does not name
+    unnamed: int  # planned cells that an old outcome file counts but does not name
     begun_seconds: float | None  # ago
     sign_seconds: float | None  # since the last sign of life
     error: str | None
@@ -60,18 +60,18 @@ class GridStatus:
 
     @property
     def next_command(self) -> str:
-        """Return what to do now."""
+        """Return the next command to run."""
         store = shlex.quote(self.store)
         if self.state == "running":
             return f"lotus-ray status {store}"
         if self.count(MISSING) or not self.total:
-            return f"lotus-ray grid JOB.yaml --store {store}   (what is committed is kept)"
+            return f"lotus-ray grid JOB.yaml --store {store}   (rows are kept)"
         if self.count(FAILED):
             return f"lotus-ray grid JOB.yaml --store {store} --retry-failed"
         return f"lotus-ray report {store}"
 
     def to_plain(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
+        """Return the object that `--json` prints."""
         return {
             "store": self.store,
             "state": self.state,
@@ -87,15 +87,15 @@ class GridStatus:
         }
 
     def to_text(self) -> str:
-        """Return what people read."""
+        """Return lines for people."""
         lines = [f"{self.store}: {self._headline()}"]
         for group, members in groupby(self.cells, key=lambda cell: cell.group):
             lines += _group_lines(group, list(members))
         counts = ", ".join(f"{self.count(state)} {state}" for state in STATES)
         spent = sum(cell.seconds for cell in self.cells)
-        lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in committed cells")
+        lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in cells with a row")
         if self.others:
-            lines.append(f"{self.others} more rows are not of this grid")
+            lines.append(f"{self.others} more rows belong to other grids")
         if self.error:
             lines.append(f"error: {self.error.splitlines()[0]}")
         return "\n".join([*lines, f"next: {self.next_command}"])
@@ -104,10 +104,10 @@ class GridStatus:
         ago = "" if self.begun_seconds is None else f", begun {in_words(self.begun_seconds)} ago"
         sign = "" if self.sign_seconds is None else in_words(self.sign_seconds)
         if self.state == "silent":
-            return f"it says running{ago}, but no sign of life for {sign}: it is probably dead"
+            return f"running{ago}, but without a sign of life for {sign}: it is probably dead"
         if self.state == "running":
             return f"running{ago}, last sign of life {sign} ago"
-        return f"{self.state}{ago}" if self.state != "unknown" else "no grid has left word here"
+        return f"{self.state}{ago}" if self.state != "unknown" else "no grid command has run here"
 
 
 def _group_lines(group: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:

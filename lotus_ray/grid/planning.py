@@ -1,0 +1,70 @@
+"""Plan a grid once: check all that can be wrong, and only then write to a new store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lotus_ray.data.prepared.embedded import embedded_folder, keep
+from lotus_ray.grid.missing import missing
+from lotus_ray.grid.options import Options
+from lotus_ray.grid.outcome import Stages
+from lotus_ray.job.cost import longest_first
+from lotus_ray.job.datasets import check_here, locate_data
+from lotus_ray.job.load import LoadedJob
+from lotus_ray.job.networks import compare_costs, networks
+from lotus_ray.job.plan import Plan, plan
+from lotus_ray.job.work_order import WorkOrder
+from lotus_ray.store.results import Store
+
+
+def plan_grid(
+    loaded: LoadedJob, store: Store, options: Options, stages: Stages
+) -> tuple[Plan, list[WorkOrder]]:
+    """Plan a job, and return its work orders, the longest first.
+
+    A new store is written after everything was checked. Until then, the data that a grid makes
+    itself lie in a scratch folder.
+
+    Raises:
+        LotusRayError: the job cannot run: its data, its networks or the store.
+    """
+    for dataset in loaded.job.grid.datasets:
+        check_here(dataset)
+    is_new = not store.exists()
+    if not is_new:
+        store.check_writable()
+    with tempfile.TemporaryDirectory() as scratch:
+        existing = embedded_folder(store)
+        with stages.measure("data"):
+            manifests = locate_data(loaded, existing if existing.exists() else Path(scratch))
+        with stages.measure("plan"):
+            planned = plan(loaded, manifests, options.limit)
+            work_orders = missing(planned, store, options, loaded.job.resources)
+            costs = compare_costs(networks(work_order.group for work_order in work_orders))
+        if is_new:
+            store.check_writable()
+        with stages.measure("data"):
+            kept = keep(store, manifests, Path(scratch))
+    folders = {
+        before.directory.absolute(): after.directory.absolute()
+        for before, after in zip(manifests, kept, strict=True)
+    }
+    with stages.measure("plan"):
+        planned = planned.with_folders(folders)
+        work_orders = _in_store(work_orders, planned, store)
+        for name, roles in planned.roles.items():
+            store.put(name, roles.to_parquet())
+    return planned, longest_first(work_orders, planned.roles, costs)
+
+
+def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:
+    """Return work orders for the store as it is now, and for data where they are now."""
+    groups = {group.original.cell_id: group for group in planned.groups}
+    store_id = store.store_id() or ""
+    return [
+        replace(each, group=groups[each.group.original.cell_id], store_id=store_id)
+        for each in work_orders
+    ]
