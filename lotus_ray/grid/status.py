@@ -65,7 +65,7 @@ class GridStatus:
         if self.state == "running":
             return f"lotus-ray status {store}"
         if self.count(MISSING) or not self.total:
-            return f"lotus-ray grid JOB.yaml --store {store}   (rows are kept)"
+            return f"lotus-ray grid JOB.yaml --store {store}   (what is committed is kept)"
         if self.count(FAILED):
             return f"lotus-ray grid JOB.yaml --store {store} --retry-failed"
         return f"lotus-ray report {store}"
@@ -93,7 +93,7 @@ class GridStatus:
             lines += _group_lines(group, list(members))
         counts = ", ".join(f"{self.count(state)} {state}" for state in STATES)
         spent = sum(cell.seconds for cell in self.cells)
-        lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in cells with a row")
+        lines.append(f"{self.total} cells: {counts}; {spent:.1f} s in committed cells")
         if self.others:
             lines.append(f"{self.others} more rows belong to other grids")
         if self.error:

@@ -127,7 +127,7 @@ def test_a_driver_that_died_is_told_from_one_that_is_busy_with_a_long_cell(grid:
     assert dead.state == "silent"
     assert grid.states()["a0"] == "missing"
     first = dead.to_text().splitlines()[0]
-    assert first.endswith("but no sign of life for 12 min: it is probably dead")
+    assert first.endswith("but without a sign of life for 12 min: it is probably dead")
     assert "  cut off  Method a0" in dead.to_text()
     assert dead.next_command.startswith(f"lotus-ray grid JOB.yaml --store {grid.store.uri}")
     grid.store.replace(HEARTBEAT, json.dumps({"at": at(SILENT_SECONDS - 1)}).encode())
@@ -184,7 +184,7 @@ def test_rows_of_other_jobs_are_counted_apart(grid: Grid) -> None:
     grid.outcome("ended", 100, 50)
     grid.commit("c7", 60)
     assert (grid.look().others, grid.look().total) == (1, 6)
-    assert "1 more rows are not of this grid" in grid.look().to_text()
+    assert "1 more rows belong to other grids" in grid.look().to_text()
 
 
 def test_outcomes_of_older_versions_and_torn_ones_are_read_as_far_as_they_go(grid: Grid) -> None:
@@ -196,7 +196,7 @@ def test_outcomes_of_older_versions_and_torn_ones_are_read_as_far_as_they_go(gri
     grid.store.replace(OUTCOME, b'{"state": "run')
     found = grid.look()
     assert (found.state, found.total) == ("unknown", 1)
-    assert "no grid has left word here" in found.to_text()
+    assert "no grid command has run here" in found.to_text()
     grid.store.replace(HEARTBEAT, b"[]")
     assert grid.look().sign_seconds == pytest.approx(60)
 

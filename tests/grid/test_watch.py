@@ -12,12 +12,12 @@ import pytest
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.base.timestamps import unix_seconds
-from lotus_ray.grid import watch as module
+from lotus_ray.grid import status_files
 from lotus_ray.grid.display.choose import view_for
 from lotus_ray.grid.display.state import GridState
 from lotus_ray.grid.display.view import View
 from lotus_ray.grid.status_files import HEARTBEAT
-from lotus_ray.grid.watch import Progress
+from lotus_ray.grid.watch import GridWatch
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Failure, Row
 
@@ -58,18 +58,18 @@ def test_events_are_told_in_order_and_once() -> None:
     """Groups X (a, b; z is done before) and Y (a): 3 cells. A failed cell counts as done."""
     book, stream = Book(), io.StringIO()
     book.begun["Xa"] = 1  # an attempt of an earlier command
-    progress = Progress(
+    watch = GridWatch(
         [_work_order(book, "X", "zab"), _work_order(book, "Y", "a")], book, stream, 60
     )  # type: ignore[arg-type]
-    with progress:
-        progress._look()
+    with watch:
+        watch.look()
         assert stream.getvalue() == ""
-        assert progress.first_cell_after is None
+        assert watch.first_cell_after is None
         book.begun["Xa"] = 2
-        progress._look()
-        progress._look()
+        watch.look()
+        watch.look()
         book.status["Xa"], book.begun["Xb"], book.begun["Ya"] = "ok", 1, 1
-        progress._look()
+        watch.look()
         book.status["Ya"] = "diverged"
     lines = [line.split("  ")[-1] for line in stream.getvalue().splitlines()]
     assert lines[0] == "a, X: running"
@@ -77,7 +77,7 @@ def test_events_are_told_in_order_and_once() -> None:
     assert lines[2:4] == ["b, X: running", "a, Y: running"]
     assert lines[4].startswith("a, Y: diverged; 2/3 cells")
     assert len(lines) == 5
-    assert progress.first_cell_after is not None
+    assert watch.first_cell_after is not None
 
 
 def test_a_command_that_runs_leaves_signs_of_life(
@@ -85,12 +85,12 @@ def test_a_command_that_runs_leaves_signs_of_life(
 ) -> None:
     """None in the first half a minute; afterwards one after the other, each a later one."""
     store = Store.open(str(tmp_path))
-    with Progress([], store, io.StringIO(), 0.01):
+    with GridWatch([], store, io.StringIO(), 0.01):
         time.sleep(0.1)
     assert store.find(HEARTBEAT) is None
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(status_files, "HEARTBEAT_SECONDS", 0.02)
     beats = set()
-    with Progress([], store, io.StringIO(), 0.01):
+    with GridWatch([], store, io.StringIO(), 0.01):
         for _ in range(100):
             time.sleep(0.02)
             beats.add(store.find(HEARTBEAT))
@@ -112,26 +112,23 @@ def test_a_sign_of_life_that_cannot_be_written_ends_nothing(
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(store, "replace", full)
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
-    progress = Progress([], store, io.StringIO(), 0.01)
-    with progress:
-        time.sleep(0.2)
-        assert progress._thread.is_alive()
-    assert len(tried) > 1
+    monkeypatch.setattr(status_files, "HEARTBEAT_SECONDS", 0.0)
+    watch = GridWatch([], store, io.StringIO(), 0.01)
+    with watch:
+        while len(tried) < 3:  # the thread goes on
+            time.sleep(0.01)
 
 
 def test_a_line_about_nodes_is_no_cell_and_groups_are_counted_down() -> None:
     book, stream = Book(), io.StringIO()
-    progress = Progress(
-        [_work_order(book, "X", "a"), _work_order(book, "Y", "a")], book, stream, 60
-    )  # type: ignore[arg-type]
-    with progress:
-        progress.say("waiting for nodes")
-        assert progress.first_cell_after is None
-        assert progress.groups_left() == 2
+    watch = GridWatch([_work_order(book, "X", "a"), _work_order(book, "Y", "a")], book, stream, 60)  # type: ignore[arg-type]
+    with watch:
+        watch.say("waiting for nodes")
+        assert watch.first_cell_after is None
+        assert watch.groups_left() == 2
         book.status["Xa"] = "ok"
-        progress._look()
-        assert progress.groups_left() == 1
+        watch.look()
+        assert watch.groups_left() == 1
     assert stream.getvalue().splitlines()[0].endswith(" s  waiting for nodes")
 
 
@@ -163,10 +160,10 @@ def test_a_view_that_raises_gives_way_to_plain_lines(
 ) -> None:
     """The event at which it raises is told all the same."""
     book, stream, failing = Book(), io.StringIO(), Failing(*calls)
-    monkeypatch.setattr("lotus_ray.grid.watch.view_for", lambda stream: failing)
-    with Progress([_work_order(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+    monkeypatch.setattr("lotus_ray.grid.display.fallback.view_for", lambda stream: failing)
+    with GridWatch([_work_order(book, "X", "a")], book, stream, 60) as watch:  # type: ignore[arg-type]
         book.begun["Xa"] = 1
-        progress._look()
+        watch.look()
         book.status["Xa"] = "ok"
     assert failing.was_closed
     lines = stream.getvalue().splitlines()
@@ -179,16 +176,16 @@ def test_a_view_that_raises_gives_way_to_plain_lines(
             "a, X: running",
             "a, X: done; 1/1 cells",
         ]
-    assert progress.first_cell_after is not None
+    assert watch.first_cell_after is not None
 
 
 def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(stream: object) -> View:
         raise ImportError("no rich here")
 
-    monkeypatch.setattr("lotus_ray.grid.watch.view_for", broken)
+    monkeypatch.setattr("lotus_ray.grid.display.fallback.view_for", broken)
     book, stream = Book(), io.StringIO()
-    with Progress([_work_order(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
+    with GridWatch([_work_order(book, "X", "a")], book, stream, 60):  # type: ignore[arg-type]
         book.status["Xa"] = "ok"
     assert [line.split("  ")[-1] for line in stream.getvalue().splitlines()] == [
         "note: plain lines from here: ImportError('no rich here')",
@@ -198,10 +195,10 @@ def test_no_view_at_all_ends_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_closed_stream_ends_no_grid() -> None:
     book, stream = Book(), io.StringIO()
-    with Progress([_work_order(book, "X", "a")], book, stream, 60) as progress:  # type: ignore[arg-type]
+    with GridWatch([_work_order(book, "X", "a")], book, stream, 60) as watch:  # type: ignore[arg-type]
         stream.close()
         book.status["Xa"] = "ok"
-    assert progress.first_cell_after is not None
+    assert watch.first_cell_after is not None
 
 
 def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,16 +211,16 @@ def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
             raise OSError("stale file handle")
         return attempts(cell_id)
 
-    with Progress(
+    with GridWatch(
         [_work_order(book, "X", "a"), _work_order(book, "Y", "a")],
         book,  # type: ignore[arg-type]
         stream,
         60,
-    ) as progress:
+    ) as watch:
         book.begun["Ya"] = 1
         monkeypatch.setattr(book, "attempts", away)
-        progress._look()
-        progress._look()
+        watch.look()
+        watch.look()
         monkeypatch.setattr(book, "attempts", attempts)
         book.status["Xa"] = book.status["Ya"] = "ok"
     lines = [line.split("  ")[-1] for line in stream.getvalue().splitlines()]
@@ -270,23 +267,23 @@ def test_the_table_is_for_terminals(
     assert type(view).__name__ == name
 
 
-def test_what_the_view_is_given() -> None:
+def test_what_the_view_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of two cells: one diverged after 3 s in two stages, one runs."""
     book, stream = Book(), io.StringIO()
     row = Row(status="diverged", timing={"a": 1.0, "b": 2.0}, error=Failure(message="nan\nat"))
     said: list[str | None] = []
     view = Failing()
     view.say = lambda event, lasting=None: said.append(lasting)  # type: ignore[method-assign]
-    with Progress([_work_order(book, "X", "ab")], book, stream, 60) as progress:  # type: ignore[arg-type]
-        progress._view = view
+    monkeypatch.setattr("lotus_ray.grid.display.fallback.view_for", lambda stream: view)
+    with GridWatch([_work_order(book, "X", "ab")], book, stream, 60) as watch:  # type: ignore[arg-type]
         book.begun["Xa"] = 1
-        progress._look()
-        assert progress._grid_state().groups[0].running is not None
-        assert progress._grid_state().seconds_left is None
+        watch.look()
+        assert watch.grid_state().groups[0].running is not None
+        assert watch.grid_state().seconds_left is None
         book.row = lambda cell_id: row  # type: ignore[method-assign]
         book.status["Xa"], book.begun["Xb"] = "diverged", 1
-        progress._look()
-        grid_state = progress._grid_state()
+        watch.look()
+        grid_state = watch.grid_state()
         (group,) = grid_state.groups
         assert (group.total, group.done, group.failed) == (2, 1, 1)
         assert group.last == ("a", "diverged", 3.0)

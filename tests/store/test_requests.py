@@ -18,7 +18,7 @@ from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.grid.status_reader import status
-from lotus_ray.grid.watch import MANY_GROUPS, Progress
+from lotus_ray.grid.watch import MANY_GROUPS, GridWatch
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
@@ -105,7 +105,7 @@ def groups_of(store: Store) -> Any:
 def opened(planned: Any, store: Store, **options: bool) -> list[WorkOrder]:
     """Do what a grid does before it runs anything."""
     work_orders = missing(planned, store, Options(**options), Resources())
-    Progress(work_orders, store, io.StringIO(), 60)
+    GridWatch(work_orders, store, io.StringIO(), 60)
     return work_orders
 
 
@@ -142,17 +142,17 @@ def test_many_groups_are_watched_by_two_lists(full: Path, tmp_path: Path) -> Non
     assert len(planned.groups) >= MANY_GROUPS
     work_orders = missing(planned, store, Options(force=True), Resources())
     stream = io.StringIO()
-    progress = Progress(work_orders, store, stream, 60)
+    watch = GridWatch(work_orders, store, stream, 60)
     store.objects = objects = Counted(store.objects)  # type: ignore[assignment]
-    progress._look()
+    watch.look()
     assert (objects.lists, objects.others, stream.getvalue()) == (2, 0, "")
     ids = [work_orders[7].group.cells[0].cell_id, work_orders[9].group.cells[0].cell_id]
     tries = [store.begin(cell_id, 1, {}) for cell_id in ids]
-    progress._look()
+    watch.look()
     for attempt in tries:
         store.commit(attempt, replace(store.rows()[attempt.cell_id], status="ok"), {})
     objects.calls.clear()
-    progress._look()
+    watch.look()
     assert objects.lists <= 2 + 5 * len(tries)
     told = [line.split(" s  ")[1].split(";")[0] for line in stream.getvalue().splitlines()]
     names = [work_orders[7].group.name, work_orders[9].group.name]
