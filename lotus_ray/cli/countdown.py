@@ -1,4 +1,4 @@
-"""How many of a number of things are done, and how long is left: one plain line a second."""
+"""Progress as plain lines: how many things are done and how long is left."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TextIO
 
 
 class Countdown:
-    """Says on a stream how many of a number of things are done, at most once a second."""
+    """Prints progress to a stream, at most once a second."""
 
     def __init__(self, things: str, stream: TextIO) -> None:
         self.things = things
         self.stream = stream
-        self._start = self._said = time.perf_counter()
+        self._start = self._printed = time.perf_counter()
 
     def __call__(self, done: int, total: int, images: int) -> None:
-        """Report that `done` of `total` things, with so many images, are finished."""
+        """Print that `done` of `total` things are done, which hold so many images."""
         now = time.perf_counter()
-        if done < total and now - self._said < 1:
+        if done < total and now - self._printed < 1:
             return
-        self._said = now
+        self._printed = now
         spent = now - self._start
         left = f", about {spent / done * (total - done):.0f} s left" if done < total else ""
         print(

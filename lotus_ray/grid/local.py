@@ -23,12 +23,15 @@ def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:
     """Run every missing cell of some groups here, on one worker.
 
     Args:
-        work orders: groups with missing cells.
-        resources: its CPUs a worker become threads; a GPU is used where one is asked for. How
-            many workers and groups a cluster is to run plays no part here.
+        work_orders: groups with missing cells.
+        resources: `cpus_per_worker` is the number of threads, and a GPU is used if it asks for
+            one. The rest is for clusters.
 
     Returns:
-        1, the groups that ran at once.
+        1, the number of trials at once.
+
+    Raises:
+        ClusterError: the job needs a GPU, and torch cannot use one here.
     """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)

@@ -43,7 +43,7 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
     for name in ("datasets", "models", "seeds"):
         if len(getattr(grid, name)) > 1:
             raise JobError(
-                f"one cell is wanted, and the job has {len(getattr(grid, name))} {name}",
+                f"unlearn runs one cell, and the job has {len(getattr(grid, name))} {name}",
                 where=f"{path} grid.{name}",
                 next_command=f"lotus-ray unlearn {path} --method {method} "
                 f"--set grid.{name}=[…] --output DIR",
@@ -52,12 +52,12 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
 
 
 def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) -> Row:
-    """Run the one rival of a job (and its original) and write it to a folder.
+    """Run the one method of a job (and its original) and write the result to a folder.
 
     Args:
         loaded: from `load_one`.
-        store: where its rows go, or are already.
-        output: a folder that does not exist yet; it appears whole or not at all.
+        store: where its rows go, or already are.
+        output: a folder that does not exist yet; it appears complete or not at all.
         options: as for `run_grid`.
 
     Returns:
@@ -97,7 +97,7 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
 
 
 def _card(row: Row, group: CellGroup, store: Store) -> dict[str, Any]:
-    """Return what was done, on which samples, with what, and how it was measured."""
+    """Return the run card: method, network, data, metrics, times and versions."""
     return {
         "method": row.spec["method"],
         "model": {**row.spec["model"], "num_classes": group.model.num_classes},
@@ -123,6 +123,7 @@ def _card(row: Row, group: CellGroup, store: Store) -> dict[str, Any]:
 
 
 def _text(card: dict[str, Any]) -> str:
+    """Return the card as Markdown."""
     method, model, data = card["method"], card["model"], card["data"]
     params = ", ".join(f"{k}={v}" for k, v in method.items() if k not in ("name", "version"))
     metrics = "\n".join(f"| {name} | {value} |" for name, value in card["metrics"].items())

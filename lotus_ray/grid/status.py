@@ -111,6 +111,7 @@ class GridStatus:
 
 
 def _group_lines(group: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
+    """Return a line for a group, and one for each cell that runs, failed or was cut off."""
     counts = Counter(cell.state for cell in cells)
     *names, seed = group
     count = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])

@@ -70,6 +70,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
 def _cell_status(
     cell: PlannedCell, row: Row | None, attempts: int, running_seconds: float | None
 ) -> CellStatus:
+    """Return how far a cell is; `running_seconds` is None unless it runs."""
     if running_seconds is not None:
         state = RUNNING
     elif row is None:

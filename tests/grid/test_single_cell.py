@@ -65,7 +65,7 @@ def test_an_output_that_exists_is_left_alone(tmp_path: Path) -> None:
     ("method", "options", "what"),
     [
         ("lotuss", (), "unknown method 'lotuss'"),
-        ("lotus", ("--set", "grid.seeds=[1, 2]"), "one cell is wanted, and the job has 2 seeds"),
+        ("lotus", ("--set", "grid.seeds=[1, 2]"), "unlearn runs one cell, and the job has 2 seeds"),
     ],
 )
 def test_a_wrong_wish_is_one_clear_error(

@@ -11,15 +11,15 @@ from lotus_ray.cli.doctor.machine import devices, scratch, shared_memory, versio
 from lotus_ray.cli.doctor.ray_address import reachability
 from lotus_ray.cli.doctor.storage import storage
 
-DECODED_MEMORY_GB = 8.0  # of a job that does not say
+DECODED_MEMORY_GB = 8.0  # the default of a job
 
 
 def checks(store: str | None, job: Path | None) -> list[Check]:
-    """Return the checks of this machine, for a job where one is given.
+    """Return the checks of this machine.
 
     Args:
         store: the store to try; default the job's.
-        job: says the store, and what room decoded images need.
+        job: says the store, and how much space decoded images need.
 
     Raises:
         JobError: the job cannot be read.
@@ -45,6 +45,6 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
     ]
 
 
-def examine(found: Sequence[Check]) -> list[Finding]:
+def examine(checks: Sequence[Check]) -> list[Finding]:
     """Run checks, one after another."""
-    return [check() for check in found]
+    return [check() for check in checks]

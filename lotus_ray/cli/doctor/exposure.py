@@ -1,4 +1,4 @@
-"""Whether a Ray that runs here takes commands from other machines without asking who they are."""
+"""Whether a Ray on this machine takes commands from other machines without authentication."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _NEXT = "ray stop && RAY_AUTH_MODE=token ray start --head --dashboard-host=127.0
 
 @dataclass(frozen=True)
 class RayPort:
-    """A port of Ray's: of its dashboard, its control service (GCS), its client server, or of the
-    agent of each node, which takes jobs as the dashboard does.
+    """A port of Ray: dashboard, control service (GCS), client server, or a node's dashboard agent.
+
+    A dashboard agent takes jobs as the dashboard does.
     """
 
     kind: str
     port: int
-    guessed: bool = False  # where a dashboard moves if the port that it wants is taken
+    guessed: bool = False  # a dashboard moves there if its own port is taken
 
 
 DEFAULTS = (
@@ -39,7 +40,7 @@ DEFAULTS = (
     RayPort("dashboard agent", 52365),
 )
 _RETRIES = re.compile(r"--port-retries=(\d+)")
-_COMMANDS = (  # as Ray starts them: what it is, its program, where the port stands
+_COMMANDS = (  # of Ray's processes: kind, program, and the option that holds the port
     ("dashboard", "dashboard/dashboard.py", re.compile(r"--port=(\d+)")),
     ("GCS", "dashboard/dashboard.py", re.compile(r"--gcs-address=\S*?:(\d+)(?!\S)")),
     ("dashboard agent", "dashboard/agent.py", re.compile(r"--listen-port=(\d+)")),  # and a raylet's
@@ -50,8 +51,8 @@ AsksForToken = Callable[[RayPort, str], bool | None]
 
 
 def listeners(proc: Path = Path("/proc")) -> set[Listener]:
-    """Return the addresses and ports on which somebody listens here, IPv4 and IPv6."""
-    found = set()
+    """Return the addresses and ports on which processes of this machine listen, IPv4 and IPv6."""
+    listening = set()
     for name in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / name).read_text().splitlines()[1:]
@@ -60,49 +61,49 @@ def listeners(proc: Path = Path("/proc")) -> set[Listener]:
         for fields in map(str.split, lines):
             if fields[3] == _LISTENING:
                 address, port = fields[1].split(":")
-                found.add((_address(address), int(port, 16)))
-    return found
+                listening.add((_address(address), int(port, 16)))
+    return listening
 
 
 def ray_ports(proc: Path = Path("/proc")) -> set[RayPort]:
-    """Return the ports that Ray uses by default, and those of the Rays that run here."""
-    found = set(DEFAULTS)
+    """Return the ports that Ray uses by default, and those of the Ray processes here."""
+    ports = set(DEFAULTS)
     for file in proc.glob("[0-9]*/cmdline"):
         try:
             command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         for kind, program, port in _COMMANDS:
-            if program in command and (said := port.search(command)):
-                found.add(RayPort(kind, int(said[1])))
-                tries = _RETRIES.search(command) if kind == "dashboard" else None
-                for more in range(1, int(tries[1]) + 1 if tries else 0):
-                    found.add(RayPort(kind, int(said[1]) + more, guessed=True))
-    return found
+            if program in command and (option := port.search(command)):
+                ports.add(RayPort(kind, int(option[1])))
+                retries = _RETRIES.search(command) if kind == "dashboard" else None
+                for more in range(1, int(retries[1]) + 1 if retries else 0):
+                    ports.add(RayPort(kind, int(option[1]) + more, guessed=True))
+    return ports
 
 
 def asks_for_token(port: RayPort, address: str) -> bool | None:
-    """Return whether a port wants a token; None where it does not say, or is no Ray's."""
+    """Return True if a port wants a token; None if it does not say, or is not Ray's."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
     if port.kind == "GCS":
         return wants_token(f"{host}:{port.port}", os.environ)
     if port.kind == "client server":
         return None
     server = f"http://{host}:{port.port}"
-    code, said = _get(f"{server}/api/authentication_mode")
+    code, body = _get(f"{server}/api/authentication_mode")
     if code in (401, 403):
         return True
-    if port.kind == "dashboard agent":  # it has no such page, and shows that only to who may ask
+    if port.kind == "dashboard agent":  # it has no such page, and shows its health to anyone
         is_agent = code == 404 and _get(f"{server}/api/local_raylet_healthz")[0] == 200
         return False if is_agent else None
     try:
-        return bool(json.loads(said)["authentication_mode"] != "disabled")
+        return bool(json.loads(body)["authentication_mode"] != "disabled")
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _get(url: str) -> tuple[int, bytes]:
-    """Return the status and the beginning of a page; 0 where nobody speaks HTTP."""
+    """Return the status and the beginning of a page; 0 if nothing there speaks HTTP."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=REPLY_SECONDS) as reply:
@@ -119,12 +120,12 @@ def exposure(
     ports: Callable[[], Iterable[RayPort]] = ray_ports,
     asks: AsksForToken = asks_for_token,
 ) -> Finding:
-    """Say which of Ray's ports other machines can reach, and whether those ask for a token."""
+    """Report which of Ray's ports other machines can reach, and whether they want a token."""
     by_port: dict[int, set[str]] = {}
     for address, port in listening():
         by_port.setdefault(port, set()).add(address)
-    known = sorted(set(ports()), key=lambda port: (port.kind, port.port))
-    here = [port for port in known if port.port in by_port]
+    all_ports = sorted(set(ports()), key=lambda port: (port.kind, port.port))
+    here = [port for port in all_ports if port.port in by_port]
     exposed = {
         port: sorted(addresses)[0]
         for port in here
@@ -135,7 +136,7 @@ def exposure(
         return Finding("exposure", OK, text)
     answers = {port: asks(port, address) for port, address in exposed.items()}
     answers = {p: answer for p, answer in answers.items() if answer is not None or not p.guessed}
-    # A client server speaks for the Ray it belongs to, of which the GCS has said it.
+    # A client server wants a token if the GCS of its Ray does.
     of_gcs = {answer for port, answer in answers.items() if port.kind == "GCS"}
     if len(of_gcs) == 1:
         answers |= {p: next(iter(of_gcs)) for p in answers if p.kind == "client server"}
@@ -143,12 +144,14 @@ def exposure(
 
 
 def _judged(exposed: dict[RayPort, str], answers: dict[RayPort, bool | None]) -> Finding:
+    """Report exposed ports, by whether they want a token; the worst kind counts."""
+
     def named(answer: bool | None) -> str:
-        ports = [port for port, said in answers.items() if said is answer]
+        ports = [port for port, wanted in answers.items() if wanted is answer]
         return ", ".join(f"{port.kind} {exposed[port]}:{port.port}" for port in ports)
 
     if named(False):
-        text = f"whoever reaches it may run code here, it wants no token: {named(False)}"
+        text = f"no authentication, anyone who can connect can run code here: {named(False)}"
         return Finding("exposure", PROBLEM, text, _NEXT)
     if named(None):
         text = (
@@ -160,7 +163,7 @@ def _judged(exposed: dict[RayPort, str], answers: dict[RayPort, bool | None]) ->
 
 def _address(text: str) -> str:
     """Read an address as /proc/net/tcp writes it: 4-byte words in the machine's byte order."""
-    words = [bytes.fromhex(text[place : place + 8])[::-1] for place in range(0, len(text), 8)]
+    words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
     return str(_unmapped(b"".join(words)))
 
 
@@ -170,5 +173,5 @@ def _is_loopback(address: str) -> bool:
 
 def _unmapped(address: str | bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return the IPv4 address that an IPv6 one stands for, or the address itself."""
-    found = ipaddress.ip_address(address)
-    return getattr(found, "ipv4_mapped", None) or found
+    parsed = ipaddress.ip_address(address)
+    return getattr(parsed, "ipv4_mapped", None) or parsed

@@ -1,4 +1,4 @@
-"""What a check finds: fine, a warning, or a problem with the command to run next."""
+"""The result of a check: ok, a warning, or a problem with the next command to run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lotus_ray.base.errors import ClusterError, DataError, LotusRayError, StoreE
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _EXIT_CODES: dict[str, type[LotusRayError]] = {
     "store": StoreError,
-    "shared memory": DataError,  # there is no place for decoded images
+    "shared memory": DataError,  # no space for decoded images
     "scratch": DataError,
 }
 
@@ -27,13 +27,13 @@ class Finding:
 
     @property
     def exit_code(self) -> int:
-        """Return what this alone would end the command with: that of the error it leads to."""
+        """Return the exit code of the command if this were the only finding."""
         if self.status != PROBLEM:
             return 0
         return _EXIT_CODES.get(self.name, ClusterError).exit_code
 
     def to_plain(self) -> dict[str, Any]:
-        """Return what `--json` prints of it."""
+        """Return the object that `--json` prints."""
         plain = {"name": self.name, "status": self.status, "text": self.text}
         return plain | ({"next": self.next_command} if self.next_command else {})
 
@@ -47,7 +47,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def to_text(findings: Iterable[Finding]) -> str:
-    """Return a line for each finding, and one for what to do."""
+    """Return a line for each finding, and one for its next command."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.status:8} {finding.name}: {finding.text}")

@@ -1,4 +1,4 @@
-"""What this machine has: versions, processors, memory, and room for decoded images."""
+"""What this machine has: versions, processors, memory, and space for decoded images."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def versions(
     load: Callable[[str], object] = importlib.import_module,
     declared: Callable[[], Iterable[str]] = lambda: requires("lotus-ray") or (),
 ) -> Finding:
-    """Say which versions are installed, whether they are what is asked for, and can be loaded.
+    """Report which versions are installed, and whether they are as required and can be loaded.
 
     Args:
         load: imports a package.
-        declared: returns what lotus-ray requires, as its package says it.
+        declared: returns the requirements in the metadata of lotus-ray.
     """
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             if name != "lotus-ray":
                 return _not_installed(name, "it is not installed")
@@ -51,12 +51,12 @@ def versions(
         except Exception as error:
             return _not_installed(name, str(error).splitlines()[0])
     cuda = _cuda()
-    found |= {"CUDA": cuda} if cuda else {}
-    return Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))
+    versions |= {"CUDA": cuda} if cuda else {}
+    return Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in versions.items()))
 
 
 def _unmet(declared: Callable[[], Iterable[str]]) -> list[tuple[Requirement, str]]:
-    """Return requirements that what is installed does not meet, and what is; extras are no need."""
+    """Return unmet requirements, each with the installed version; extras are not required."""
     try:
         needs = [Requirement(text) for text in declared()]
     except PackageNotFoundError:  # a checkout that is not installed declares nothing
@@ -84,7 +84,7 @@ def _not_installed(name: str, why: str) -> Finding:
 
 
 def devices() -> Finding:
-    """Say how many CPUs, how much memory and which GPUs processes of this machine may use."""
+    """Report the CPUs, memory and GPUs that processes of this machine may use."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     total, available = memory()
     text = f"{cpus} CPUs, {total / GIB:.1f} GiB of memory ({available / GIB:.1f} available)"
@@ -100,25 +100,25 @@ def devices() -> Finding:
 
 
 def memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int, int]:
-    """Return bytes of memory: all, and what the system can give away; 0 where it does not say."""
+    """Return bytes of memory, total and available; 0 if the system does not say."""
     try:
         pairs = [line.split(":") for line in meminfo.read_text().splitlines() if ":" in line]
     except OSError:
         return 0, 0
-    said = {name: int(text.split()[0]) * 1024 for name, text in pairs if text.split()}
-    return said.get("MemTotal", 0), said.get("MemAvailable", 0)
+    sizes = {name: int(text.split()[0]) * 1024 for name, text in pairs if text.split()}
+    return sizes.get("MemTotal", 0), sizes.get("MemAvailable", 0)
 
 
 def free_bytes(folder: Path) -> tuple[int, int]:
     """Return how many bytes the disk of a folder has, and how many are free."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    found = shutil.disk_usage(folder)
-    return found.total, found.free
+    usage = shutil.disk_usage(folder)
+    return usage.total, usage.free
 
 
 def free_of(left: int, total: int) -> str:
-    """Return how much of a disk is free, in MiB where GiB would read 0.0."""
+    """Return how much of a disk is free, in MiB if GiB would read 0.0."""
     free = f"{left / GIB:.1f}" if left >= 0.05 * GIB else f"{left / (1 << 20):.1f} MiB"
     return f"{free} of {total / GIB:.1f} GiB free"
 
@@ -126,7 +126,7 @@ def free_of(left: int, total: int) -> str:
 def shared_memory(
     decoded_memory_gb: float, free: Free = free_bytes, folder: Path = SHARED_MEMORY
 ) -> Finding:
-    """Say whether /dev/shm holds what a grid keeps there: Ray's objects and decoded images."""
+    """Report whether /dev/shm has space for Ray's objects and decoded images."""
     name = "shared memory"
     if not folder.is_dir():
         return Finding(name, WARNING, f"there is no {folder}: decoded images go to the disk")
@@ -136,20 +136,20 @@ def shared_memory(
         command = f"du -sh {folder}/* | sort -h   (in Docker: docker run --shm-size=8g)"
         return Finding(name, PROBLEM, f"it is full: {text}", command)
     if left < decoded_memory_gb * GIB:
-        told = f"{text}, less than resources.decoded_memory_gb ({decoded_memory_gb:g}):"
-        return Finding(name, WARNING, f"{told} more images go to the disk")
+        short = f"{text}, less than resources.decoded_memory_gb ({decoded_memory_gb:g}):"
+        return Finding(name, WARNING, f"{short} more images go to the disk")
     return Finding(name, OK, text)
 
 
 def scratch(folder: str | None, free: Free = free_bytes) -> Finding:
-    """Say whether the local disk takes the decoded images that memory does not."""
-    place = Path(folder or tempfile.gettempdir()).expanduser().absolute()
-    total, left = free(place)
-    text = f"{free_of(left, total)} in {place}"
+    """Report whether the local disk has space for the decoded images that memory has not."""
+    path = Path(folder or tempfile.gettempdir()).expanduser().absolute()
+    total, left = free(path)
+    text = f"{free_of(left, total)} in {path}"
     again = "lotus-ray grid JOB.yaml --set resources.scratch=FOLDER"
-    nearest = next(parent for parent in (place, *place.parents) if parent.exists())
+    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
     if not os.access(nearest, os.W_OK):
-        return Finding("scratch", PROBLEM, f"it cannot be written: {place}", again)
+        return Finding("scratch", PROBLEM, f"it cannot be written: {path}", again)
     if left < GIB:
         return Finding("scratch", PROBLEM, f"the disk is full: {text}", again)
     return Finding("scratch", OK, text)
@@ -166,5 +166,5 @@ def _gpus() -> list[str]:
 
     if not torch.cuda.is_available():
         return []
-    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [f"{gpu.name} with {gpu.total_memory / GIB:.1f} GiB" for gpu in found]
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [f"{gpu.name} with {gpu.total_memory / GIB:.1f} GiB" for gpu in gpus]

@@ -1,4 +1,4 @@
-"""Whether the cluster at RAY_ADDRESS can be reached, and by whom."""
+"""Whether the cluster at RAY_ADDRESS can be reached, and whether it wants a token."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def cause(stderr: str) -> str:
-    """Return what a process died of: of a traceback the last line, else the first that says it.
+    """Return the line that says why a process died: the last of a traceback, or Ray's error.
 
     Ray's C++ writes warnings, one line about what failed, and its stack.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if any(line.startswith("Traceback (") for line in lines):
         return lines[-1]
-    said = [line for line in lines if not _PASSING.match(line)]
-    return _BOILERPLATE.sub("", said[0]) if said else ""
+    errors = [line for line in lines if not _PASSING.match(line)]
+    return _BOILERPLATE.sub("", errors[0]) if errors else ""
 
 
 def without_token(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of somebody who knows no token."""
+    """Return the same environment without a token for Ray."""
     left = {name: value for name, value in environment.items() if name not in _TOKEN}
     return left | {"RAY_AUTH_MODE": "disabled"}
 
 
 def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe) -> bool | None:
-    """Return whether a cluster turns away who knows no token; None where it does not answer."""
+    """Return True if a cluster rejects clients without a token; None if it does not answer."""
     answer = ask(address, without_token(environment))
     if "error" not in answer:
         return False
@@ -70,7 +70,7 @@ def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe
 
 
 def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
-    """Say what `lotus-ray grid` would join, and whether it can."""
+    """Report which cluster `lotus-ray grid` would join, and whether it can."""
     address = cluster_address(environment)
     if wrong := wrong_address(environment) or wrong_token(environment):
         where = f" ({wrong.where})" if wrong.where else ""
@@ -84,29 +84,36 @@ def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe
     if "error" in answer:
         text = f"no Ray answers at {address}: {answer['message']}"
         return Finding("ray", PROBLEM, text, f"ray status --address {address}")
-    return _joined(address, answer, wants_token(address, environment, ask))
+    return judge_cluster(address, answer, wants_token(address, environment, ask))
 
 
-def _joined(address: str, answer: Mapping[str, Any], authenticated: bool | None) -> Finding:
+def judge_cluster(address: str, answer: Mapping[str, Any], authenticated: bool | None) -> Finding:
+    """Report whether this machine can join a cluster that answers.
+
+    Args:
+        address: host:port of the cluster.
+        answer: of `probe`.
+        authenticated: True if the cluster rejects clients without a token; None if unknown.
+    """
     nodes = [_node(node) for node in answer["nodes"]]
     text = f"{address} answers: ray {answer['ray']}, {len(nodes)} nodes alive: {'; '.join(nodes)}"
     if answer["ray"] != answer["ours"]:
-        told = f"{text}; here is ray {answer['ours']}"
-        return Finding("ray", PROBLEM, told, f"pip install 'ray[default]=={answer['ray']}'")
+        text = f"{text}; here is ray {answer['ours']}"
+        return Finding("ray", PROBLEM, text, f"pip install 'ray[default]=={answer['ray']}'")
     if _minor(answer["python"]) != _minor(platform.python_version()):
-        told = f"{text}; it runs Python {answer['python']}, here is {platform.python_version()}"
-        return Finding("ray", PROBLEM, told, f"uv venv --python {answer['python']}")
+        text = f"{text}; it runs Python {answer['python']}, here is {platform.python_version()}"
+        return Finding("ray", PROBLEM, text, f"uv venv --python {answer['python']}")
     if authenticated is False:
-        told = f"{text}; whoever reaches it may run code there: it wants no token"
-        alone = is_loopback(address)  # what else is open of it, `exposure` says
+        text = f"{text}; no authentication, anyone who can connect can run code there"
+        alone = is_loopback(address)  # `exposure` reports its other ports
         return Finding(
-            "ray", WARNING if alone else PROBLEM, told, "RAY_AUTH_MODE=token ray start --head …"
+            "ray", WARNING if alone else PROBLEM, text, "RAY_AUTH_MODE=token ray start --head …"
         )
     return Finding("ray", OK, text + ("; it wants a token" if authenticated else ""))
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether host:port is of this machine alone; of other names it is not known."""
+    """Return True if only this machine can reach host:port; False if that is not known."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -115,8 +122,8 @@ def is_loopback(address: str) -> bool:
 
 
 def _node(node: Mapping[str, Any]) -> str:
-    had = node["resources"]
-    parts = [f"{had[name]:g} {name}s" for name in ("CPU", "GPU") if had.get(name)]
+    amounts = node["resources"]
+    parts = [f"{amounts[name]:g} {name}s" for name in ("CPU", "GPU") if amounts.get(name)]
     return f"{node['address']} ({', '.join(parts) or 'no CPU'})"
 
 

@@ -1,4 +1,4 @@
-"""Whether a store keeps its promise: what is created once is not created twice."""
+"""Whether a store can be written, and creates each object only once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from lotus_ray.store.results import Store
 
 _ANOTHER = "lotus-ray doctor --store FOLDER"
 _MAKE_ROOM = "df -h   (free some space, or lotus-ray grid JOB.yaml --store FOLDER of another disk)"
-NEEDED_BYTES = 100 << 20  # less of it, and a grid does not keep its weights
+NEEDED_BYTES = 100 << 20  # with less, a grid cannot keep its weights
 _HASTE = RetryPolicy(total_seconds=6, request_seconds=4, connect_seconds=3)
 
 
 def storage(
     uri: str | None, opened: Callable[[str], Store] = Store.open, free: Free = free_bytes
 ) -> Finding:
-    """Say whether a store can be written and refuses a second create; nothing is left there.
+    """Report whether a store can be written and refuses to create an object twice.
+
+    The check leaves nothing behind.
 
     Args:
         uri: the store; None checks nothing.
@@ -32,7 +34,7 @@ def storage(
         free: bytes of a folder's disk.
     """
     if uri is None:
-        return Finding("store", OK, "not checked: none was given", "")
+        return Finding("store", OK, "not checked: no --store", "")
     try:
         objects = _in_haste(opened(uri).objects)
         with _as_it_was(objects):
@@ -55,7 +57,7 @@ def storage(
 
 
 def _in_haste(objects: Objects) -> Objects:
-    """Return the same place, which in a bucket is asked again for a few seconds only."""
+    """Return the same objects; requests to a bucket are retried for a few seconds only."""
     if isinstance(objects, LocalObjects):
         return objects
     from lotus_ray.store.objects.cloud import CloudObjects

@@ -1,4 +1,4 @@
-"""How a grid stands, as a table that is redrawn in place on a terminal."""
+"""How far a grid is, as a table that is redrawn in place on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lotus_ray.grid.display.table import clean, grid_table
 
 
 class LiveTable:
-    """A line a group, redrawn in place. What must stay is printed above it."""
+    """One line for each group, redrawn in place. Lines that must stay are printed above."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -35,12 +35,12 @@ class LiveTable:
 
     @classmethod
     def on(cls, stream: TextIO) -> LiveTable | None:
-        """Return a table on a terminal, or None where rich is told that it can only append."""
+        """Return a table on a terminal, or None if the environment tells rich not to redraw."""
         console = Console(file=stream)
         return cls(console) if console.is_interactive else None
 
     def say(self, event: str, lasting: str | None = None) -> None:
-        """Print what is to stay above the table; the rest is what the table shows."""
+        """Print a lasting line above the table. Other events show in the table itself."""
         if lasting is not None:
             self._console.print(Text(clean(lasting), "" if lasting.startswith("note:") else "red"))
 
@@ -61,9 +61,9 @@ class LiveTable:
 
 
 class _Above:
-    """Stands in for a stream of this process: whole lines appear above the table.
+    """Replaces a stream of this process: complete lines appear above the table.
 
-    Of a line that is written over with carriage returns, such as a download's, its end appears.
+    If carriage returns overwrite a line, as those of a download do, only its last text appears.
     """
 
     def __init__(self, console: Console, stream: TextIO) -> None:
@@ -74,7 +74,7 @@ class _Above:
         self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
-        """Print the lines that are whole now."""
+        """Print the lines that are complete now."""
         console = self._console
         if console is None:
             return self.stream.write(text)
@@ -86,10 +86,10 @@ class _Above:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: a part of a line would tear the table."""
+        """Do nothing: part of a line would break the table."""
 
     def step_aside(self) -> None:
-        """Print what is left, and pass on what is still written here."""
+        """Print the rest; from now on, pass text on to the stream."""
         console, self._console = self._console, None
         if console is not None and self._rest:
             self._print(console, self._rest)
@@ -100,5 +100,5 @@ class _Above:
     def _print(self, console: Console, line: str) -> None:
         try:
             console.print(self._decoder.decode_line(line.rstrip("\r")))
-        except Exception:  # who prints is not to blame
+        except Exception:  # whoever prints must not fail because of the table
             self.stream.write(line + "\n")

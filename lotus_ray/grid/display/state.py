@@ -14,7 +14,7 @@ class GroupState:
     """How far the missing cells of a group are. Times are seconds since the grid started."""
 
     work_order: WorkOrder
-    left: list[Cell]  # it works through its cells in order, so the first one is the one to watch
+    left: list[Cell]  # cells run in this order, so the first one is the one to watch
     total: int
     failed: int = 0
     running: tuple[str, float] | None = None  # the label of a cell, and when it began
@@ -22,18 +22,18 @@ class GroupState:
 
     @property
     def done(self) -> int:
-        """Return how many of its cells have ended, well or not."""
+        """Return how many cells have ended, well or not."""
         return self.total - len(self.left)
 
     @property
     def is_active(self) -> bool:
-        """Return whether it has begun and is not through."""
+        """True if the group has begun and is not done."""
         return bool(self.left) and (self.running is not None or self.done > 0)
 
 
 @dataclass(frozen=True)
 class GridState:
-    """How a grid stands at one moment."""
+    """How far a grid is at one moment."""
 
     groups: Sequence[GroupState]
     elapsed_seconds: float

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lotus_ray.grid.display.state import GridState, GroupState
 
-NARROW = 60  # columns, below which everything is said shorter
+NARROW = 60  # columns; a narrower terminal gets shorter texts
 NAME, BAR, CLOCK = 16, 12, 6  # columns: the least of a long name; a bar; a space and minutes
 
 

@@ -1,4 +1,4 @@
-"""Who shows people how a grid stands: plain lines here, a table on a terminal in `live`."""
+"""What shows people how far a grid is: plain lines here, a table on a terminal in `live`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class View(Protocol):
     """Shows a grid to people. One that raises is replaced; the grid goes on."""
 
     def say(self, event: str, lasting: str | None = None) -> None:
-        """Show what has happened; a failure is to stay, with its reason, as `lasting` says."""
+        """Show an event. `lasting` is its text if it must stay on the screen, such as a failure."""
 
     def draw(self, grid_state: GridState) -> None:
-        """Show how the grid stands."""
+        """Show how far the grid is."""
 
     def close(self) -> None:
         """Leave the terminal in order."""

@@ -40,7 +40,7 @@ def test_loopback_is_no_danger() -> None:
 def test_a_dashboard_without_a_token_is_a_problem_on_any_other_address(address: str) -> None:
     status, text = judged([(address, 8265), ("127.0.0.1", 8265)], {"dashboard": False})
     assert status == PROBLEM
-    assert text.endswith(f"it wants no token: dashboard {address}:8265")
+    assert text.endswith(f"anyone who can connect can run code here: dashboard {address}:8265")
 
 
 def test_a_token_makes_it_fine_and_silence_a_warning() -> None:
@@ -49,7 +49,7 @@ def test_a_token_makes_it_fine_and_silence_a_warning() -> None:
     assert judged(wide, {"dashboard": True, "GCS": None})[0] == WARNING
     assert judged(wide, {"dashboard": True, "GCS": False}) == (
         PROBLEM,
-        "whoever reaches it may run code here, it wants no token: GCS 0.0.0.0:6379",
+        "no authentication, anyone who can connect can run code here: GCS 0.0.0.0:6379",
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lotus_ray.cli.doctor import ray_address
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.cli.doctor.ray_address import cause, probe, reachability, wants_token
+from lotus_ray.cli.doctor.ray_address import cause, judge_cluster, probe, reachability, wants_token
 
 NODES = [
     {"address": "10.0.0.1", "resources": {"memory": 1e9}},
@@ -47,9 +47,9 @@ def test_a_cluster_that_wants_our_token() -> None:
 
 def test_a_cluster_that_lets_anyone_in_is_a_warning_on_loopback_and_else_a_problem() -> None:
     assert found(FINE, FINE).status == WARNING
-    open_to_others = ray_address._joined("10.0.0.1:6379", FINE, False)
+    open_to_others = judge_cluster("10.0.0.1:6379", FINE, False)
     assert (open_to_others.status, open_to_others.exit_code) == (PROBLEM, 6)
-    assert ray_address._joined("10.0.0.1:6379", FINE, True).status == OK
+    assert judge_cluster("10.0.0.1:6379", FINE, True).status == OK
     silent = {"error": "unreachable", "message": "no answer"}
     assert found(FINE, silent).status == OK
 
