@@ -66,10 +66,10 @@ def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> T
         "last": (steady, [_last(group) for group in groups]),
     }
     widths = {heading: _width(heading, *column) for heading, column in columns.items()}
-    whole, short = _names(grid_state.groups, groups)
+    full, short = _names(grid_state.groups, groups)
     names, left_out = next(
         (names, left_out)
-        for names, least, left_out in _layouts(whole, short)
+        for names, least, left_out in _layouts(full, short)
         if least + sum(widths[name] + gap for name in columns if name not in left_out) <= width
         or "last" in left_out  # the narrowest
     )
@@ -84,12 +84,12 @@ def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> T
     return table
 
 
-def _layouts(whole: list[str], short: list[str]) -> list[tuple[list[str], int, tuple[str, ...]]]:
+def _layouts(full: list[str], short: list[str]) -> list[tuple[list[str], int, tuple[str, ...]]]:
     """Return names, the columns that they need at least, and what is left out; the best first."""
-    longest = max(map(cell_len, whole))
+    longest = max(map(cell_len, full))
     return [
-        (whole, longest, ()),
-        (whole, longest, ("",)),
+        (full, longest, ()),
+        (full, longest, ("",)),
         (short, min(NAME, max(map(cell_len, short))), ("",)),
         (short, 0, ("", "last")),
     ]
@@ -105,9 +105,9 @@ def _names(
 ) -> tuple[list[str], list[str]]:
     """Return the names of groups, and short ones: without what is the same in all groups."""
     varying = [len(set(parts)) > 1 for parts in zip(*map(_parts, every), strict=True)]
-    whole = [" ".join(_parts(group)) for group in groups]
+    full = [" ".join(_parts(group)) for group in groups]
     short = [" ".join(compress(_parts(group), varying)) for group in groups]
-    return whole, short if any(varying) else whole
+    return full, short if any(varying) else full
 
 
 def _parts(group: GroupState) -> tuple[str, str, str]:
