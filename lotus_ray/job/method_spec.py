@@ -1,4 +1,4 @@
-"""Methods as plain values and back: what a cell's identity holds, and what a worker builds."""
+"""Methods as plain values and back: a cell's identity holds the values, a worker builds them."""
 
 from __future__ import annotations
 

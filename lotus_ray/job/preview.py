@@ -1,4 +1,4 @@
-"""What can be said of a job before it runs: its cells, what is wrong, and which data are absent."""
+"""Check a job before it runs: list its cells, its errors, and the data that are absent."""
 
 from __future__ import annotations
 

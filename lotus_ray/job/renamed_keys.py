@@ -1,4 +1,4 @@
-"""Keys of jobs that were renamed or removed: what a job that still has one is told to write."""
+"""Keys of jobs that were renamed or removed, and what to write instead."""
 
 from __future__ import annotations
 

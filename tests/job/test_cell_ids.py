@@ -100,8 +100,8 @@ def below(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pinned() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(PINNED.read_text())
-    return found
+    ids: dict[str, list[str]] = json.loads(PINNED.read_text())
+    return ids
 
 
 def test_every_job_is_pinned_and_no_other(pinned: dict[str, list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""A whole job file: the grid, its defaults, and the settings of all cells."""
+"""A job file: the grid, its defaults, and the settings of all cells."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _precision_that_exists(self) -> Job:
-        """Refuse before anything runs what no CPU has; other devices are asked where they are."""
+        """Refuse tf32 without a GPU. Other limits of a device are checked on the device."""
         if self.precision == "tf32" and not self.resources.gpus_per_worker:
             raise ValueError("precision tf32 needs a GPU, and resources.gpus_per_worker is 0")
         return self
