@@ -352,5 +352,5 @@ def test_a_note_is_said_once_for_all_models_and_seeds(odd: Manifest) -> None:
 
 def test_notes_change_no_id(odd: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids(odd)
-    monkeypatch.setattr("lotus_ray.job.plan.notes_on", lambda *_: ("something else",))
+    monkeypatch.setattr("lotus_ray.job.samples.notes_on", lambda *_: ("something else",))
     assert ids(odd) == before
