@@ -19,7 +19,8 @@ from lotus_ray.grid.status_files import (
     json_object,
     read_heartbeat,
 )
-from lotus_ray.store.results import Row, Store
+from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 
 Marker = Mapping[str, Any]
 
@@ -109,7 +110,7 @@ def _newest_markers(
     """Return the newest marker of each cell that is later than its row, by cell id."""
     names = {id_: _maybe_later(names, rows.get(id_)) for id_, names in attempts.items()}
     contents = store.find_all(name for candidates in names.values() for name in candidates)
-    newest = {}
+    newest: dict[str, Marker] = {}
     for cell_id, candidates in names.items():
         markers = [json_object(contents.get(name)) for name in candidates]
         row = rows.get(cell_id) or Row()

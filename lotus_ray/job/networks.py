@@ -49,7 +49,7 @@ class Network:
 
         with FlopCounterMode(display=False) as counter:
             self.check()
-        return counter.get_total_flops() / 2
+        return float(counter.get_total_flops()) / 2
 
     def _build(self) -> tuple[nn.Module, str]:
         """Build the network, without memory for its weights if it is large; name its device.

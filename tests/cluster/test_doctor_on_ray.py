@@ -14,7 +14,7 @@ from lotus_ray.cli.doctor.ray_address import reachability, wants_token
 from lotus_ray.cluster.environment import ANOTHER_TOKEN
 from tests.cluster.clusters import head
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 REFUSED = """
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import waiting

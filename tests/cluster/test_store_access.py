@@ -134,6 +134,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 def test_two_nodes_of_a_cluster_look(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one machine nodes share the disk, so that both see the store, and no other."""
     with cluster(monkeypatch) as running:
@@ -157,6 +158,7 @@ HAS_NAMESPACES = (
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 @pytest.mark.skipif(not HAS_NAMESPACES, reason="this user may not mount a disk of its own")
 def test_a_node_with_a_disk_of_its_own_is_named(
     store: Store, monkeypatch: pytest.MonkeyPatch

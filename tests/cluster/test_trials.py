@@ -93,6 +93,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+@pytest.mark.faults
 def test_a_killed_driver_is_resumed_by_the_same_command(undisturbed: Path, tmp_path: Path) -> None:
     """kill -9 after the first commit: that row keeps its modification time, the rest follow."""
     store = tmp_path / "store"
@@ -174,6 +175,7 @@ def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
         assert relative_distance(tmp_path / "one", row, tmp_path / "two", other) < 1e-6
 
 
+@pytest.mark.cluster
 def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: Path) -> None:
     """On Ray, with room for 480 of 572 digits of 192 bytes; here, with room for all."""
     window = ("--set", "dataset.shuffle_window=16")

@@ -87,7 +87,7 @@ def killed_at_random(store: Path, output: Path, options: tuple[str, ...], moment
     return len(by_method(store))
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(1))
 def test_a_grid_killed_at_a_random_moment_is_finished_by_the_same_command(
     store: Path, undisturbed: Path, tmp_path: Path, number: int
 ) -> None:
