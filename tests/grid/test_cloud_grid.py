@@ -155,10 +155,10 @@ def test_a_node_that_sees_another_store_runs_nothing(home: Path, uri: str, tmp_p
     ours, theirs = Store.open(uri), Store.open(str(tmp_path / "theirs"))
     ours.check_writable()
     work_order = WorkOrder(group, {}, theirs.location, store_id=ours.store_id() or "")
-    with pytest.raises(StoreError, match="does not reach the store: there is none"):
+    with pytest.raises(StoreError, match="cannot use the store: there is none"):
         ensure_access(work_order)
     theirs.check_writable()
-    with pytest.raises(StoreError, match="does not reach the store: another one") as caught:
+    with pytest.raises(StoreError, match="cannot use the store: another one") as caught:
         ensure_access(work_order)
     assert caught.value.where == theirs.location
     assert caught.value.nearest.startswith("a folder that every node mounts")
