@@ -87,7 +87,7 @@ def given(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Settings that start from a network that knows the classes, which is checked."""
     folder = tmp_path_factory.mktemp("trained")
     rows = run(folder / "store", toy, "model.expected_accuracy=0.98")
-    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert {row.status for row in rows.values()} == {"ok"}
     weights = folder / "w.safetensors"
     weights.write_bytes(Store.open(str(folder / "store")).artifact(rows["Original"], WEIGHTS))
     return ["model.train={}", f"model.initial_checkpoint={weights}", "model.expected_accuracy=0.98"]
@@ -97,7 +97,7 @@ def test_an_original_as_good_as_expected_is_unlearned(
     toy: Path, given: list[str], tmp_path: Path
 ) -> None:
     rows = run(tmp_path / "store", toy, *given)
-    assert {method: row["status"] for method, row in rows.items()} == {
+    assert {method: row.status for method, row in rows.items()} == {
         "Original": "ok",
         "Finetuning": "ok",
     }
@@ -109,14 +109,14 @@ def test_labels_shifted_by_one_fail_every_cell(
     """It names a + 1 as a, so that it is right about no image at all."""
     rows = run(tmp_path / "store", shifted, *given)
     original, finetuned = rows["Original"], rows["Finetuning"]
-    assert (original["status"], finetuned["status"]) == ("failed", "failed")
-    assert original["error"]["type"] == "OriginalAccuracyError"
-    message = original["error"]["message"]
+    assert (original.status, finetuned.status) == ("failed", "failed")
+    assert original.error.type == "OriginalAccuracyError"
+    message = original.error.message
     assert "0.0000" in message
     assert "0.9800" in message
     assert "another order or shifted" in message
     assert "prepared" in message
-    assert "its original was not trained" in finetuned["error"]["message"]
+    assert "its original was not trained" in finetuned.error.message
 
 
 def test_without_an_expectation_and_in_smoke_rows_nothing_is_checked(
@@ -125,7 +125,7 @@ def test_without_an_expectation_and_in_smoke_rows_nothing_is_checked(
     unchecked = run(tmp_path / "a", shifted, *given, "model.expected_accuracy=null")
     smoke = run(tmp_path / "b", shifted, *given, limit=4)
     for rows in (unchecked, smoke):
-        assert {row["status"] for row in rows.values()} == {"ok"}
+        assert {row.status for row in rows.values()} == {"ok"}
 
 
 @pytest.fixture(scope="module")
