@@ -33,9 +33,12 @@ RAY = "tests/cluster/"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return a worker a core for folders of quick tests; none for a file, or what is measured."""
+    """Return how many workers run the tests: none for a file, or what is measured.
+
+    One more than there are cores: that of tests/cluster mostly waits for processes of Ray.
+    """
     alone = any(name in config.option.markexpr for name in ASKED_FOR)
-    return 0 if alone or any(".py" in path for path in config.args) else os.cpu_count() or 1
+    return 0 if alone or any(".py" in path for path in config.args) else (os.cpu_count() or 1) + 1
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]

@@ -12,9 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.forkserver import FORKSERVER
+
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 IN_JOB = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}  # as Ray's source has it, in and out of quotes
 PATIENCE = 120  # seconds
+
+
+def _grid(environment: dict[str, str], folder: str) -> None:
+    """Run a grid whose first cell trains for hours; stdout and stderr go to files."""
+    for stream, name in enumerate(("stdout", "stderr"), 1):
+        os.dup2(os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY), stream)
+    os.environ.update(environment)
+    from lotus_ray.cli.main import main
+
+    long = ["--set", "grid.models.0.train.epochs=100000", "--set", "grid.methods=[original, gold]"]
+    main(["grid", str(JOB), "--store", f"{folder}/store", "--local", *long])
 
 
 @pytest.mark.parametrize(
@@ -29,30 +42,25 @@ PATIENCE = 120  # seconds
 def test_a_signal_ends_the_command_and_its_outcome_says_so(
     environment: dict[str, str], number: int, exits: int, tmp_path: Path
 ) -> None:
-    """While the first of two cells trains for hours."""
-    command = [sys.executable, "-m", "lotus_ray", "grid", str(JOB), "--store", str(tmp_path)]
-    long = ["--set", "grid.models.0.train.epochs=100000", "--set", "grid.methods=[original, gold]"]
-    driver = subprocess.Popen(
-        [*command, "--local", *long],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """While the first of two cells trains."""
+    driver = FORKSERVER.Process(target=_grid, args=(environment, str(tmp_path)))
+    driver.start()
     try:
         end = time.monotonic() + PATIENCE
-        while not list(tmp_path.glob("attempts/*/*/begun.json")):
-            assert driver.poll() is None, "it ended too early"
+        while not list(tmp_path.glob("store/attempts/*/*/begun.json")):
+            assert driver.is_alive(), "it ended too early"
             assert time.monotonic() < end, "nothing happened"
             time.sleep(0.05)
-        driver.send_signal(number)
-        stdout, stderr = driver.communicate(timeout=PATIENCE)
+        assert driver.pid is not None
+        os.kill(driver.pid, number)
+        driver.join(PATIENCE)
     finally:
         driver.kill()
-    assert driver.returncode == exits, stderr
-    assert stdout == ""
+    stderr = (tmp_path / "stderr").read_text()
+    assert driver.exitcode == exits, stderr
+    assert (tmp_path / "stdout").read_text() == ""
     assert "Traceback" not in stderr
-    outcome = json.loads((tmp_path / "outcome.json").read_text())
+    outcome = json.loads((tmp_path / "store" / "outcome.json").read_text())
     assert (outcome["state"], outcome["exit_code"]) == ("interrupted", None)
     assert (outcome["done"], outcome["cells"]) == (0, 2)
 

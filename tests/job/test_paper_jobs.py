@@ -51,7 +51,7 @@ SMALL_RESNET = [
 ]
 SMALL_VIT = [
     *("--set", "grid.models.0.name=test_vit", "--set", "grid.models.0.pretrained=false"),
-    *("--set", "grid.models.0.options={img_size: 224}"),
+    *("--set", "grid.models.0.options={img_size: 224, patch_size: 32}"),
     *("--set", "grid.models.0.train={lr: 0.01, epochs: 1, decay: none}"),
 ]
 

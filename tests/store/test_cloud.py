@@ -59,8 +59,9 @@ def roads(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roads]:
         yield Roads(moto, stack)
 
 
-def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
-    """100 cells, each committed by both at once: one row each, the same for both, whole.
+@pytest.mark.parametrize("cells", [30, pytest.param(100, marks=pytest.mark.faults)])
+def test_commits_of_two_writers_on_a_bad_road(roads: Roads, cells: int) -> None:
+    """Each cell is committed by both at once: one row each, the same for both, whole.
 
     Of all requests 6 % lose their reply after they have arrived, 3 % of the replies are cut, and
     one in eight is late, in conflict, or refused because the server is busy.
@@ -71,7 +72,7 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
     def write(writer: int) -> dict[str, str]:
         store = Store.open(uri)
         seen = {}
-        for number in range(100):
+        for number in range(cells):
             attempt = store.begin(f"cell{number}", 0, {})
             files = {"weights": attempt.attempt_id.encode() * 20, "none": b""}
             together.wait(timeout=60)
@@ -82,11 +83,13 @@ def test_200_commits_of_two_writers_on_a_bad_road(roads: Roads) -> None:
     Store.open(uri).check_writable()
     with ThreadPoolExecutor(2) as writers:
         first, second = writers.map(write, range(2))
-    assert min(road.met[name] for name in ("lost", "cut", "delayed", "conflict", "busy")) > 3
+    assert (
+        min(road.met[name] for name in ("lost", "cut", "delayed", "conflict", "busy")) > cells // 30
+    )
     store = Store.open(roads.uri(Road()))
     rows = store.rows()
-    assert len(rows) == 100
-    assert len(store.objects.names("rows/")) == 100
+    assert len(rows) == cells
+    assert len(store.objects.names("rows/")) == cells
     assert {cell: row.attempt_id for cell, row in rows.items()} == first == second
     assert {row.extra["writer"] for row in rows.values()} == {0, 1}
     for cell_id, row in rows.items():

@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,11 @@ from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.problem import Problem
 from tests.forkserver import run_two
 from tests.gloo import join_two
-from tests.unlearning.methods.test_contract import SETTINGS, problem
+from tests.unlearning.methods.test_contract import SETTINGS
+from tests.unlearning.problems import Small
+from tests.unlearning.problems import problem as problem_of
+
+problem = partial(problem_of, network=Small)
 
 
 def few_epochs(name: str) -> Method:
@@ -156,20 +161,9 @@ def test_a_teacher_answers_the_same_after_a_restart(name: str) -> None:
     """
 
     def single() -> Problem:
-        stage = problem()
-        stage = replace(
-            stage,
-            model=stage.model.float(),
-            original=stage.original.float(),
-            batch_size=3,
-            random_model=lambda: copy.deepcopy(stage.original).float().requires_grad_(False),
-        )
-        for role in ("forget", "retain", "unseen", "calibration"):
-            split = getattr(stage, role)
-            split.dataset.dtype = torch.float32
-            split.dataset._scale = split.dataset._scale.float()
-            split.dataset._shift = split.dataset._shift.float()
-        return stage
+        stage = problem(batch_size=3, dtype=torch.float32)
+        teacher = copy.deepcopy(stage.original)
+        return replace(stage, random_model=lambda: teacher)
 
     method, whole, checkpoints = METHODS[name](epochs=3, lr=1e-3), single(), CutAfter(2)  # type: ignore[call-arg]
     records = unlearn(method, whole)

@@ -11,16 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.unlearning.contract import Phase, Workers
+from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus, Pair
-from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Problem
-from tests.toy import blobs, make_dataset, make_problem, make_roles
+from tests.unlearning.problems import problem, resnet, trained
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "original": {"epochs": 11, "lr": 0.05, "batch_size": 16},
@@ -37,34 +35,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
 LEAST_RETAIN_ACCURACY = 0.75
-LABELS = [place % 3 for place in range(96)]
-IMAGES = blobs(96, 3, noise=100)
-ROLES = make_roles("f" * 24 + "r" * 48 + "u" * 12 + "t" * 12, LABELS, 3)
-# Some unseen samples carry a wrong label, so that the original is less accurate there.
-ROLES.labels[72:76] = (ROLES.labels[72:76] + 1) % 3
-
-
-@cache
-def trained() -> dict[str, Tensor]:
-    """Train a small ResNet with batch normalisation on forget and retain set.
-
-    The images are so noisy that it learns many of them by heart: there is something to forget.
-    """
-    torch.manual_seed(0)
-    model = resnet18_cifar(num_classes=3, width=4)
-    stage = make_problem(model, make_dataset(IMAGES, ROLES, seed=5))
-    unlearn(Original(epochs=12, lr=0.05, batch_size=16), stage)
-    return stage.model.state_dict()
-
-
-def problem(workers: Workers | None = None) -> Problem:
-    """Build the problem of unlearning from the trained model."""
-    torch.manual_seed(0)
-    fresh = resnet18_cifar(num_classes=3, width=4)
-    model = resnet18_cifar(num_classes=3, width=4).double()
-    model.load_state_dict(trained())
-    dataset = make_dataset(IMAGES, ROLES, workers, seed=5)
-    return make_problem(model, dataset, batch_size=16, initial_model=lambda seed: fresh.double())
 
 
 def after(method: Method) -> Problem:
@@ -186,7 +156,7 @@ def test_a_flipped_sign_fails_these_tests() -> None:
 def test_teacher_and_its_buffers_do_not_move(name: str) -> None:
     stage = unlearned(name)
     kept = stage.original.state_dict()
-    assert all(torch.equal(value, kept[key]) for key, value in trained().items())
+    assert all(torch.equal(value, kept[key]) for key, value in trained(resnet).items())
     assert not stage.original.training
 
 
