@@ -196,6 +196,7 @@ def test_images_that_stream_give_the_weights_of_images_that_are_here(tmp_path: P
     assert sum(decoded) > 2 * 572
 
 
+@pytest.mark.cluster
 def test_groups_share_what_they_decode_and_leave_nothing_behind(tmp_path: Path) -> None:
     """Two seeds at once on two CPUs: each of the images of both tables is decoded once.
 
