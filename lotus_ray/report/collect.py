@@ -82,7 +82,7 @@ def collect(
 
 def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> None:
     timing = row.timing
-    values: dict[str, Any] = {**row.metrics, **timing}
+    values: dict[str, Any] = {**row.metrics, **row.change, **timing}
     reasons = dict(row.undefined)
     resources = row.resources
     if resources.workers_by_attempt:

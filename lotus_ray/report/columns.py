@@ -69,6 +69,18 @@ METRICS: dict[str, Metric] = {
         "near gold",
     ),
     **_attacks(),
+    "distance": Metric(
+        "Distance",
+        "‖θ − θ_original‖ ÷ ‖θ_original‖, of all weights",
+        "relative_distance",
+        form=".1e",
+    ),
+    "weights_moved": Metric(
+        "Moved", "share of weights that are not the original's", "weights_moved"
+    ),
+    "outputs_changed": Metric(
+        "Changed", "share of images whose output is not the original's", "outputs_changed"
+    ),
     "rf_jsd_classes": Metric(
         "Classes", "classes that RF-JSD averages over", "rf_jsd_classes", "", ".0f"
     ),
@@ -101,6 +113,9 @@ METRICS: dict[str, Metric] = {
         "Device s", "seconds of unlearning × devices", "unlearn_device_seconds", "low", ".1f"
     ),
 }
+
+# Rows of earlier versions have none of these: without a value they are not shown.
+CHANGE = ("distance", "weights_moved", "outputs_changed")
 
 # The columns of tables for people; the other formats have all.
 IN_TABLES = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from lotus_ray.report.columns import IN_TABLES
 from lotus_ray.store.row import Row
 
 Interval = tuple[float, float]
@@ -59,6 +60,12 @@ class Entry:
         return self.name not in ("original", "gold")
 
     @property
+    def unchanged(self) -> list[int]:
+        """Return the seeds for which a rival gives every image the original's output."""
+        changed = self.values.get("outputs_changed", {}) if self.is_rival else {}
+        return sorted(seed for seed, share in changed.items() if share == 0)
+
+    @property
     def failures(self) -> dict[int, str]:
         """Return how each failed seed failed: its status and the first line of its error."""
         return {seed: row.failure for seed, row in self.rows.items() if not row.is_ok}
@@ -96,6 +103,12 @@ class Group:
     def title(self) -> str:
         """Return a heading for people."""
         return f"{self.benchmark}, {self.model}, {self.setting}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of a table for people; the distance if any row has it."""
+        has_distance = any(entry.n("distance") for entry in self.entries)
+        return (*IN_TABLES, "distance") if has_distance else IN_TABLES
 
     @property
     def rivals(self) -> list[Entry]:

@@ -28,6 +28,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
     return [
         *_failures(group),
         *_undefined(group, metrics),
+        *_unchanged(group),
         *_older(group),
         *_golds(group),
         *_firmness(group, metrics),
@@ -65,6 +66,15 @@ def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:
 
 def _of_seeds(seeds: Iterable[int]) -> str:
     return f" of seed {', '.join(map(str, sorted(seeds)))}"
+
+
+def _unchanged(group: Group) -> list[str]:
+    """Name each row whose outputs are the original's: it changed nothing that counts."""
+    return [
+        f"{entry.method}{_of_seeds(entry.unchanged)}: its outputs equal the original's"
+        for entry in group.entries
+        if entry.unchanged
+    ]
 
 
 def _older(group: Group) -> list[str]:

@@ -82,7 +82,9 @@ class Row(_Record):
     """All that is kept of one cell. Store.commit fills in the first five fields.
 
     Figures are by name: `metrics` at full precision, None where undefined, for the reason that
-    `undefined` tells; `intervals` [low, high], 95 % over samples; `timing` in seconds.
+    `undefined` tells; `intervals` [low, high], 95 % over samples; `timing` in seconds. `change`
+    says how far the cell is from its original: `relative_distance`, and the shares
+    `weights_moved` and `outputs_changed`; rows of earlier versions have none.
     """
 
     cell_id: str = ""
@@ -102,6 +104,7 @@ class Row(_Record):
     committed_at: str | None = None  # ISO 8601
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     undefined: Mapping[str, str] = field(default_factory=dict)
+    change: Mapping[str, float] = field(default_factory=dict)  # of weights and outputs
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     timing: Mapping[str, float] = field(default_factory=dict)
     phases: Sequence[Mapping[str, Any]] = field(default_factory=list)

@@ -16,6 +16,7 @@ from lotus_ray.base.roles import ROLES
 from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.method_spec import build_method
+from lotus_ray.metrics.change import outputs_changed, weight_change
 from lotus_ray.metrics.evaluation import evaluate, forget_probs
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import Summary, summarise
@@ -108,6 +109,7 @@ class _Measured:
     original: Original
     outputs: Outputs
     summary: Summary  # empty but on the first worker
+    change: dict[str, float]  # of weights and outputs, from the original's
     clock: Clock
     records: list[PhaseRecord]
     resumed_at: int
@@ -117,6 +119,7 @@ class _Measured:
         return {
             "status": OK,
             **self.summary.fields(),
+            "change": self.change,
             "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
             "phases": [phase(record) for record in self.records],
             "resumed_at_phase": self.resumed_at,
@@ -158,7 +161,10 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
         if cell == context.group.original:
             check_accuracy(context.group, outputs)
         summary = summarise(outputs, original.outputs) if context.is_first else Summary()
-    return _Measured(weights, original, outputs, summary, clock, records, checkpoints.resumed_at)
+        change = weight_change(problem.model, original.model)
+        change["outputs_changed"] = outputs_changed(outputs, original.outputs)
+    resumed_at = checkpoints.resumed_at
+    return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
 
 
 def _new_original(context: Context, problem: Problem, weights: bytes) -> Original:

@@ -149,3 +149,33 @@ def test_the_command_knows_the_formats_and_the_sources(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, [*command, source])
         assert (result.exit_code, expected in result.stdout) == (0, True)
     assert CliRunner().invoke(main, [*command, "news"]).exit_code == 2
+
+
+def changed_by(distance: float, changed: float) -> dict[str, list[float]]:
+    return {"rf_jsd": [0.1], "distance": [distance], "outputs_changed": [changed]}
+
+
+def test_a_row_whose_outputs_equal_the_originals_is_marked() -> None:
+    """SSD moved weights and changed no output; the original itself needs no mark."""
+    entries = [
+        entry("original", changed_by(0, 0), name="original"),
+        entry("ssd", changed_by(0.0012, 0)),
+        entry("lotus", changed_by(0.5, 0.01)),
+    ]
+    (table,) = tables(entries)
+    assert [line.name.letters for line in table.lines] == ["", "=", ""]
+    assert "ssd of seed 1: its outputs equal the original's" in table.notes
+    assert sum("equal the original's" in note for note in table.notes) == 1
+    text = to_table(entries)
+    assert re.search(r"^ssd \[=\] .* 1\.2e-03 ", text, re.MULTILINE)
+
+
+def test_the_distance_is_a_column_where_any_row_has_it() -> None:
+    with_it, without = entry("A", changed_by(0.25, 1)), entry("B", {"rf_jsd": [0.1]})
+    (table,) = tables([with_it, without])
+    assert table.headings[-1].text == "Distance"
+    assert [line.figures[-1].text for line in table.lines] == ["2.5e-01", "-"]
+    (older,) = tables([without])
+    assert "Distance" not in [heading.text for heading in older.headings]
+    assert ("B", "distance") in rows_of([with_it, without])
+    assert ("B", "distance") not in rows_of([without])

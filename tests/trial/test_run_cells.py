@@ -67,6 +67,11 @@ def plan_group(
     return group, opened, WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, str(store))
 
 
+def is_weight(name: str) -> bool:
+    """Tell parameters from the buffers of batch normalisation."""
+    return not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
 def run_work_order(work_order: WorkOrder) -> None:
     """Run what is missing in this process."""
     local.run_groups([work_order], Resources())
@@ -96,6 +101,17 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
         for c in (group.original, group.cells[-1])
     )
     assert not torch.equal(original["fc.weight"], unlearned["fc.weight"])
+    unchanged = {"relative_distance": 0, "weights_moved": 0, "outputs_changed": 0}
+    assert rows[group.original.cell_id].change == unchanged
+    ours, before = (
+        torch.cat([value.flatten() for name, value in state.items() if is_weight(name)])
+        for state in (unlearned, original)
+    )
+    change = rows[group.cells[-1].cell_id].change
+    distance = float((ours - before).norm() / before.norm())
+    assert change["relative_distance"] == pytest.approx(distance, rel=1e-5)
+    assert change["weights_moved"] == pytest.approx(float((ours != before).float().mean()))
+    assert change["outputs_changed"] > 0.9
 
 
 def test_an_original_from_the_store_serves_as_well_as_one_just_trained(

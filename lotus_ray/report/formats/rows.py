@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lotus_ray.report.against import Beside, Pair, beside
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import CHANGE, METRICS
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.statistics import hardware, interval, marks, noise_floor, rank_stability
 
@@ -45,11 +45,12 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
     rows = []
     for group in groups(entries):
         view = beside(group, against) if against else None
-        answer = {metric: _Said(group, metric) for metric in METRICS}
+        metrics = _metrics(group)
+        answer = {metric: _Said(group, metric) for metric in metrics}
         devices = hardware(group)
         for pair in view.pairs if view else _alone(group):
             on = [name for name, methods in devices.items() if pair.method in methods]
-            for metric in METRICS:
+            for metric in metrics:
                 row = _row(group, pair, metric) | _seeds(pair.entry, metric)
                 row |= answer[metric].of(pair.entry) | {"hardware": on if pair.entry else []}
                 if view is not None:
@@ -57,6 +58,12 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
                 if pair.entry is not None or row["source"]:
                     rows.append(row)
     return json.dumps(rows, indent=1) + "\n"
+
+
+def _metrics(group: Group) -> list[str]:
+    """Return all metrics, but for those of change where no row of the table has them."""
+    measured = any(entry.n("distance") for entry in group.entries)
+    return [name for name in METRICS if measured or name not in CHANGE]
 
 
 class _Said:

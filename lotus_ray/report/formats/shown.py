@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lotus_ray.report.against import Beside, Pair, beside
-from lotus_ray.report.columns import IN_TABLES, METRICS
+from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.notes import notes
 from lotus_ray.report.statistics import marks
 
 EMPTY = "The store holds no rows."
 PUBLISHED = "published"
+UNCHANGED = "="  # marks a row whose outputs equal the original's; a note below says so
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def one_line(text: str) -> str:
 
 
 def _table(group: Group) -> Table:
-    headings = tuple(Heading(METRICS[name].heading) for name in IN_TABLES)
-    best = _marks(group, IN_TABLES)
-    lines = tuple(_line(entry, IN_TABLES, best) for entry in group.entries)
-    return Table(one_line(group.title), headings, lines, _one_line(notes(group, IN_TABLES)))
+    columns = group.columns
+    headings = tuple(Heading(METRICS[name].heading) for name in columns)
+    best = _marks(group, columns)
+    lines = tuple(_line(entry, columns, best) for entry in group.entries)
+    return Table(one_line(group.title), headings, lines, _one_line(notes(group, columns)))
 
 
 def _beside(view: Beside) -> Table:
@@ -126,7 +128,8 @@ def _line(entry: Entry, metrics: Sequence[str], best: dict[str, dict[str, int]])
         for name in metrics
     )
     seeds = max((entry.n(name) for name in metrics), default=0)
-    return Line(Heading(one_line(entry.method)), figures, str(seeds))
+    name = Heading(one_line(entry.method), UNCHANGED if entry.unchanged else "")
+    return Line(name, figures, str(seeds))
 
 
 def _published(view: Beside, pair: Pair) -> Line:

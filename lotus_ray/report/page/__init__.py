@@ -77,7 +77,7 @@ def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) 
         "base-uri 'none'; form-action 'none'",
         store=_name(store),
         facts=facts(entries),
-        legend=legend(),
+        legend=legend(tables),
         smoke=smoke(entries),
         sections=sections,
         version=__version__,

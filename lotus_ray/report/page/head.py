@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lotus_ray.report.columns import IN_TABLES, METRICS
-from lotus_ray.report.entries import Entry, groups, workers_of
+from lotus_ray.report.columns import METRICS
+from lotus_ray.report.entries import Entry, Group, groups, workers_of
 from lotus_ray.store.row import Row
 
 _MOST = 12  # names of a kind
@@ -28,11 +28,12 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in result if value]
 
 
-def legend() -> list[tuple[str, str, str]]:
-    """Return the heading, the meaning and what is better of each column."""
+def legend(tables: Iterable[Group]) -> list[tuple[str, str, str]]:
+    """Return the heading, the meaning and what is better of each column of some tables."""
+    columns = dict.fromkeys(name for group in tables for name in group.columns)
     return [
         (metric.heading, metric.about, metric.better)
-        for metric in (METRICS[name] for name in IN_TABLES)
+        for metric in (METRICS[name] for name in columns)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lotus_ray.report.columns import IN_TABLES, METRICS
+from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.notes import notes
 from lotus_ray.report.page.cells import anchor_of
@@ -68,11 +68,12 @@ class Table:
 def table_of(group: Group) -> Table:
     """Return what the page shows of a table."""
     every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
-    others = [name for name in METRICS if name not in IN_TABLES]
-    lines = _lines(group, IN_TABLES)
+    columns = group.columns
+    others = [name for name in METRICS if name not in columns]
+    lines = _lines(group, columns)
     answer = _notes(group)
     return Table(
-        _headings(IN_TABLES),
+        _headings(columns),
         lines,
         _headings(every),
         _lines(group, every),
@@ -125,4 +126,4 @@ def _notes(group: Group) -> list[Note]:
         for entry in group.entries
         for seed, why in entry.failures.items()
     }
-    return [Note(text, cells.get(text, "")) for text in notes(group, IN_TABLES)]
+    return [Note(text, cells.get(text, "")) for text in notes(group, group.columns)]
