@@ -41,7 +41,7 @@ def test_buffers_do_not_count() -> None:
 def test_a_change_of_the_last_bit_is_one() -> None:
     original, model = network(), network()
     with torch.no_grad():
-        model[0].bias[1] = np.nextafter(np.float32(12), np.float32(13))  # type: ignore[index, operator, union-attr]
+        model[0].bias[1] = float(np.nextafter(np.float32(12), np.float32(13)))  # type: ignore[index, operator, union-attr]
     assert weight_change(model, original)["weights_moved"] == 1 / 6
 
 

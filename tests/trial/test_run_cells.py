@@ -104,7 +104,7 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
     unchanged = {"relative_distance": 0, "weights_moved": 0, "outputs_changed": 0}
     assert rows[group.original.cell_id].change == unchanged
     ours, before = (
-        torch.cat([value.flatten() for name, value in state.items() if is_weight(name)])
+        torch.cat([state[name].flatten() for name in sorted(state) if is_weight(name)])
         for state in (unlearned, original)
     )
     change = rows[group.cells[-1].cell_id].change
