@@ -108,14 +108,7 @@ class Bench:
     @property
     def samples(self) -> Samples:
         """Sizes of the problem."""
-        sizes, dataset = self.stage.sizes, self.stage.dataset
-        return Samples(
-            sizes.classes,
-            len(dataset.split(FORGET)),
-            len(dataset.split(RETAIN)),
-            sizes.batch_size,
-            dataset.evaluation_rows,
-        )
+        return samples_of(self.stage)
 
     def ratio(self, name: str, method: Method) -> float:
         """Run the floor, then the method; return seconds of the method ÷ seconds of the floor."""
@@ -155,6 +148,18 @@ class Bench:
         self.seconds.setdefault(f"{name}, s", []).append(seconds)
         self.seconds.setdefault(f"{name}, floor, s", []).append(floor_seconds)
         return seconds / floor_seconds
+
+
+def samples_of(stage: Stage) -> Samples:
+    """Return the sizes of a stage's problem."""
+    dataset = stage.dataset
+    return Samples(
+        stage.sizes.classes,
+        len(dataset.split(FORGET)),
+        len(dataset.split(RETAIN)),
+        stage.sizes.batch_size,
+        dataset.evaluation_rows,
+    )
 
 
 def evaluated(stage: Stage) -> Outputs:

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
 from lotus_ray.cli.options import json_option
 
+KINDS = ["methods", "models", "datasets", "metrics"]
+
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["methods", "models", "datasets", "metrics"]))
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--check", is_flag=True, help="Run each method on a small problem and count.")
 @json_option
-def command(kind: str, as_json: bool) -> None:
-    """List the names that jobs and reports use."""
+def command(kind: str, check: bool, as_json: bool) -> None:
+    """List the names that jobs and reports use.
+
+    `list methods --check` runs each method for a moment. It prints what the method did beside what
+    its definition needs.
+    """
+    if check:
+        if kind != "methods":
+            raise click.UsageError(
+                f"--check is for methods: lotus-ray list methods --check, not {kind}"
+            )
+        _print_conformance(as_json)
+        return
     from lotus_ray.cli.catalogue import CATALOGUE
 
     items = CATALOGUE[kind]()
     width = max(len(item["name"]) for item in items)
     lines = [f"{item['name']:{width}}  {item['about']}".rstrip() for item in items]
     click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines))
+
+
+def _print_conformance(as_json: bool) -> None:
+    from lotus_ray.bench.conformance import check, to_text
+
+    lines = list(check())
+    click.echo(
+        json.dumps([asdict(line) for line in lines], indent=1) if as_json else to_text(lines)
+    )
+    if not all(line.is_met for line in lines):
+        raise SystemExit(4)
