@@ -48,6 +48,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     notes: list[str] = []
     document = read_document(path, lambda part: notes.extend(replace_old_keys(part)))
     _check_is_a_job(document)
+    document.append(("grid", "methods"), ("grid", "more_methods"))
     for assignment in overrides:
         document.override(assignment)
         notes += replace_old_keys(document, overwrite=True)

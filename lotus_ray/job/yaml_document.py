@@ -50,6 +50,22 @@ class Document:
         self._forget_lines(new)
         self._copy_lines(new, self, old)
 
+    def append(self, path: KeyPath, more: KeyPath) -> None:
+        """Move the items of the list at `more` to the end of the list at `path`.
+
+        Raises:
+            JobError: one of the two is no list.
+        """
+        if not self.contains(more):
+            return
+        for each in (path, more):
+            if not isinstance(self._at(each), list):
+                raise JobError(f"{dotted(each)} must be a list", where=self.where(each))
+        ours = self._at(path)
+        for index, value in enumerate(self._at(more[:-1]).pop(more[-1])):
+            self._copy_lines((*path, len(ours)), self, (*more, index))
+            ours.append(value)
+
     def set_defaults(self, path: KeyPath, defaults: KeyPath, without: Sequence[str] = ()) -> None:
         """Give the mapping at `path` the keys of the mapping at `defaults` that it lacks."""
         ours, theirs = self._at(path), self._at(defaults)

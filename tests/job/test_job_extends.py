@@ -188,3 +188,31 @@ def test_the_name_of_a_setting_goes_with_its_forget_set() -> None:
 
 def test_nothing_can_be_extended() -> None:
     assert load(f"extends: null\n{BASE}").job.epochs == 3
+
+
+MORE = "grid: {more_methods: [relabel, {name: ssd, alpha: 3}]}\n"
+
+
+def names(loaded: LoadedJob) -> list[str]:
+    return [method.name for method in loaded.methods[0]]
+
+
+def test_more_methods_follow_those_of_the_job() -> None:
+    write("parts/more.yaml", MORE)
+    both = "extends: [parts/base.yaml, parts/more.yaml]\n"
+    assert names(load(both)) == ["original", "finetune", "lotus", "relabel", "ssd"]
+    assert names(load("extends: parts/base.yaml\n")) == ["original", "finetune", "lotus"]
+    own = load(both + "grid: {methods: [scrub]}\n")
+    assert names(own) == ["original", "scrub", "relabel", "ssd"]
+    assert names(load(both, "grid.methods=[scrub]")) == ["original", "scrub"]
+
+
+def test_a_mistake_in_more_methods_is_found_where_it_is() -> None:
+    write("parts/more.yaml", MORE.replace("alpha", "alhpa"))
+    error = refused("extends: [parts/base.yaml, parts/more.yaml]\n")
+    assert (error.what, error.nearest) == ("unknown hyper-parameter 'alhpa' of ssd", "alpha")
+    assert error.where.startswith("parts/more.yaml:1 ")
+    write("parts/more.yaml", "grid: {more_methods: lotus}\n")
+    error = refused("extends: [parts/base.yaml, parts/more.yaml]\n")
+    assert error.what == "grid.more_methods must be a list"
+    assert error.where.startswith("parts/more.yaml:1 ")
