@@ -37,11 +37,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "l1_sparse": {"epochs": 3, "lr": 0.01},
     "msg": {"epochs": 5, "lr": 0.02},
     "ct": {"epochs": 3, "lr": 0.02},
-    "fcs": {"epochs": 3, "lr": 0.003, "retain_lr": 0.04, "contrast_batch_size": 32},
-    "delete": {"epochs": 3, "lr": 0.0005},
-    "boundary_shrink": {"epochs": 3, "lr": 0.0005},
+    "fcs": {"epochs": 3, "lr": 0.005, "retain_lr": 0.1, "contrast_batch_size": 32},
+    "delete": {"epochs": 3, "lr": 0.002},
+    "boundary_shrink": {"epochs": 3, "lr": 0.002},
 }
-RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
+RAISES_FORGET_LOSS = (
+    *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
+    *("msg", "ct", "fcs", "delete", "boundary_shrink"),
+)
 LEAST_RETAIN_ACCURACY = 0.75
 LABELS = [place % 3 for place in range(96)]
 IMAGES = blobs(96, 3, noise=100)
