@@ -44,7 +44,7 @@ def test_the_weights_of_smallest_gradient_are_drawn_anew() -> None:
 
 
 def test_one_step_by_hand() -> None:
-    """The gradient (s − e₀)·x of the retain image counts fully for weights that are new, else .1."""
+    """The gradient (s − e₀)·x of the retain image counts fully for new weights, .1 for others."""
     method = Msg(epochs=1, lr=0.2, momentum=0, weight_decay=0, redrawn_fraction=0.25)
     stage = problem(Convolution())
     next(method.phases(stage))
