@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
 
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
+from lotus_ray.unlearning.methods.boundary_shrink import BoundaryShrink
+from lotus_ray.unlearning.methods.ct import Ct
+from lotus_ray.unlearning.methods.delete import Delete
+from lotus_ray.unlearning.methods.fcs import Fcs
 from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.l1_sparse import L1Sparse
 from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.msg import Msg
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
 from lotus_ray.unlearning.methods.relabel import Relabel
 from lotus_ray.unlearning.methods.salun import Salun
@@ -85,7 +91,7 @@ def forwards(passes: Iterable[Pass]) -> int:
     return sum(each.images for each in passes)
 
 
-def _finetune(method: Finetune, samples: Samples) -> list[Pass]:
+def _finetune(method: Finetune | L1Sparse | Ct, samples: Samples) -> list[Pass]:
     return [samples.train(samples.retain)] * method.epochs
 
 
@@ -140,6 +146,30 @@ def _lotus(method: Lotus, samples: Samples) -> list[Pass]:
     return [samples.train(count)] * method.epochs + accuracies
 
 
+def _msg(method: Msg, samples: Samples) -> list[Pass]:
+    """Gradients over D_f and over as many retain rows, once."""
+    gradients = [samples.train(samples.forget)] * 2
+    return gradients + [samples.train(samples.retain)] * method.epochs
+
+
+def _fcs(method: Fcs, samples: Samples) -> list[Pass]:
+    """Each forget batch is compared with a batch of D_r, which repeats and gets no gradient."""
+    forgotten = samples.train(samples.forget)
+    partners = replace(samples, batch_size=method.contrast_batch_size).train(samples.retain)
+    beside = Pass(FORWARD, tuple(islice(cycle(partners.batches), len(forgotten.batches))))
+    return [forgotten] + [forgotten, beside, samples.train(samples.retain)] * method.epochs
+
+
+def _delete(method: Delete, samples: Samples) -> list[Pass]:
+    return [samples.train(samples.forget)] * method.epochs
+
+
+def _boundary_shrink(method: BoundaryShrink, samples: Samples) -> list[Pass]:
+    """The attack once: a gradient to the images, and the answer to what it gives."""
+    attack = [samples.train(samples.forget, kind) for kind in (TO_IMAGE, FORWARD)]
+    return attack + [samples.train(samples.forget)] * method.epochs
+
+
 NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Finetune: _finetune,
     NegGradPlus: _neggrad_plus,
@@ -150,4 +180,10 @@ NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Unsir: _unsir,
     Salun: _salun,
     Lotus: _lotus,
+    L1Sparse: _finetune,
+    Msg: _msg,
+    Ct: _finetune,
+    Fcs: _fcs,
+    Delete: _delete,
+    BoundaryShrink: _boundary_shrink,
 }

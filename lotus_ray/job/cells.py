@@ -118,7 +118,7 @@ def make_cells(
 
 
 def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
-    return Cell(method.label, {"method": describe(method), **shared})
+    return Cell(method.title, {"method": describe(method), **shared})
 
 
 def _model_spec(group: CellGroup) -> dict[str, Any]:

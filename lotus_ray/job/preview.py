@@ -29,7 +29,7 @@ class Preview:
         """Return one line for each cell that has no id yet because its data are not here."""
         grid = self.absent.job.grid
         return [
-            f"{method.label:14}{dataset.name} {model.label or model.name} seed {seed}, "
+            f"{method.title:13} {dataset.name} {model.label or model.name} seed {seed}, "
             f"{dataset.setting_name}"
             for dataset in grid.datasets
             for seed in dict.fromkeys(grid.seeds)
@@ -54,7 +54,7 @@ class Preview:
         planned = [
             f"{cell.cell_id}  "
             f"{'missing' if cell.cell_id in missing else rows[cell.cell_id].status:9}"
-            f"{cell.label:14}{group.name}, {group.setting}"
+            f"{cell.label:13} {group.name}, {group.setting}"
             for group in self.planned.groups
             for cell in group.cells
         ]

@@ -163,6 +163,6 @@ def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
 
 
 def _place(entry: Entry) -> tuple[Any, ...]:
-    base = entry.method.split("(")[0]
+    base = entry.method.split("(")[0].split(" + ")[0]
     order = METHOD_ORDER.index(base) if base in METHOD_ORDER else len(METHOD_ORDER)
     return (entry.benchmark, entry.model, entry.setting, order, entry.method)

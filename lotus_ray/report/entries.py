@@ -41,8 +41,11 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Return the method's name in published tables, without what tells variants apart."""
-        return next(iter(self.rows.values())).method
+        """Return the method's name in published tables, without what tells variants apart.
+
+        SalUn + LoTUS is a variant of SalUn.
+        """
+        return next(iter(self.rows.values())).method.partition(" + ")[0]
 
     @property
     def is_gold(self) -> bool:

@@ -104,3 +104,18 @@ def categorical_one_hot(logits: Tensor, uniform: Tensor) -> Tensor:
 def gumbel(uniform: Tensor) -> Tensor:
     """Turn uniform numbers in (0, 1) into Gumbel(0, 1) noise of the same shape."""
     return -(-uniform.log()).log()
+
+
+def without_label(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return logits in which the class of each row's label has −∞.
+
+    Args:
+        logits: z, float [N, C].
+        labels: y, int64 [N].
+
+    Returns:
+        float [N, C]. Its softmax is s(z) without y, rescaled to 1; its argmax is not y.
+
+    Source: Zhou et al. 2025 (DELETE). Deviation: none.
+    """
+    return logits.scatter(1, labels[:, None], -torch.inf)

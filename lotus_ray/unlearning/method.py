@@ -13,7 +13,7 @@ from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.problem import Problem
 
 # Hyper-parameters, of any method, that lie between 0 and 1.
-SHARES = ("momentum", "retain_fraction", "retain_weight", "density")
+SHARES = ("momentum", "retain_fraction", "retain_weight", "density", "redrawn_fraction")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Method(ABC):
                 limits = f"{low} … {high:g}" if name in SHARES else f"at least {low}, and finite"
                 what = f"{self.name}: {name} is {value}, and must be {limits}"
                 raise MethodError(what, where=name)
+
+    @property
+    def title(self) -> str:
+        """Return what reports call this method, with what it is built around."""
+        return self.label
 
     @abstractmethod
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:

@@ -41,6 +41,12 @@ def method(name: str, **settings: object) -> Method:
         (method("unsir", epochs=3), 660),
         (method("salun", inner=method("relabel", epochs=3)), 465),
         (method("lotus", epochs=3), 181),
+        (method("l1_sparse", epochs=3), 405),
+        (method("ct", epochs=3), 405),
+        (method("msg", epochs=3), 435),
+        (method("fcs", epochs=3, contrast_batch_size=250), 480),
+        (method("delete", epochs=3), 45),
+        (method("boundary_shrink", epochs=3), 60),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
@@ -51,7 +57,10 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     3·(45 + 44)·3 = 801; walked once an epoch D_f would cost 3·50·3 = 450. Rnd Labeling 3·50·3.
     Bad Teacher 3·19·3, and 5 of the random network, is 176. SCRUB 3·3·5 + 3·3·45 = 450, with 2
     max passes 435. SSD 3·(50 + 5) = 165. UNSIR: an epoch is 5 + 5·5·2 + 2·5·3 + 45·3 = 220.
-    SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181.
+    SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181. l1-sparse and CT are Finetuning; MSG has two
+    gradients over 5 beside it, 405 + 2·5·3. FCS: 20 forget batches of 250 beside as many retain
+    rows, so 3·5 + 3·(3·5 + 5 + 3·45).
+    DELETE 3·5·3. Boundary Shrink: 2·5 + 5 for the attack, and 45.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands
 

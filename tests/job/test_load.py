@@ -699,6 +699,7 @@ def test_the_inner_method_of_salun_is_checked_like_any_other() -> None:
     assert load(changed("- finetune", inner)).methods[0][2] == Salun(
         inner=Finetune(epochs=3, lr=0.5)
     )
+    assert load(changed("- finetune", inner)).methods[0][2].title == "SalUn + Finetuning"
     error = refused(changed("- finetune", inner.replace("lr:", "lrr:")))
     assert error.what == "unknown hyper-parameter 'lrr' of finetune"
     assert (error.where, error.nearest) == ("job.yaml:7 grid.methods[2].inner.lrr", "lr")

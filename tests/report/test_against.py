@@ -90,6 +90,14 @@ def test_published_salun_is_ours_and_its_time_has_a_footnote() -> None:
     assert sum(UNITS in line for line in table) == 1
 
 
+def test_salun_over_lotus_stands_beside_its_own_published_line() -> None:
+    key = ("TinyImageNet", "ResNet18", "instance_10pct")
+    over_lotus = entry(key, "SalUn + LoTUS", "SalUn(LoTUS)")
+    assert over_lotus.label == "SalUn"
+    found = pairs(entry(key, "SalUn", "SalUn(RL)"), over_lotus, source="notebooks")
+    assert (found["SalUn"], found["SalUn + LoTUS"]) == ("SalUn(RL)", "SalUn(LoTUS)")
+
+
 def test_units_of_time_are_of_two_methods_alone() -> None:
     view = beside(group(entry(IMAGENET, "LoTUS")), "paper")
     touched = {

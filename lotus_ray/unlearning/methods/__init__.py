@@ -2,9 +2,15 @@
 
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
+from lotus_ray.unlearning.methods.boundary_shrink import BoundaryShrink
+from lotus_ray.unlearning.methods.ct import Ct
+from lotus_ray.unlearning.methods.delete import Delete
+from lotus_ray.unlearning.methods.fcs import Fcs
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
+from lotus_ray.unlearning.methods.l1_sparse import L1Sparse
 from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.msg import Msg
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.relabel import Relabel
@@ -27,6 +33,12 @@ METHODS: dict[str, type[Method]] = {
         Unsir,
         Salun,
         Lotus,
+        L1Sparse,
+        Msg,
+        Ct,
+        Fcs,
+        Delete,
+        BoundaryShrink,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

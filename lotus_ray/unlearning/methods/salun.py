@@ -26,7 +26,8 @@ class Salun(Method):
 
     Args:
         density: part of the weights that may change: .1 in the comparison, .5 by the authors.
-        inner: the method that trains; Rnd Labeling in the published tables.
+        inner: the method that trains; Rnd Labeling in the published tables. Reports call another
+            one by its name: SalUn + LoTUS.
 
     Source: Fan et al. 2024; defaults of Spartalis et al. 2025. Deviation: weights outside the mask
     do not move at all; masking the gradient alone lets momentum and weight decay move them.
@@ -38,6 +39,12 @@ class Salun(Method):
 
     density: float = 0.1
     inner: Method = field(default_factory=lambda: Salun.default_inner())
+
+    @property
+    def title(self) -> str:
+        """Return SalUn, or SalUn + LoTUS for another inner method than the published one."""
+        usual = self.inner.name == Salun.default_inner().name
+        return self.label if usual else f"{self.label} + {self.inner.title}"
 
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
         """Yield the phases of the inner method, with masked optimizers."""

@@ -32,8 +32,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unsir": {"epochs": 2, "lr": 0.01},
     "salun": {"density": 0.5},
     "lotus": {"epochs": 3, "lr": 0.002},
+    "l1_sparse": {"epochs": 3, "lr": 0.01},
+    "msg": {"epochs": 5, "lr": 0.02},
+    "ct": {"epochs": 3, "lr": 0.02},
+    "fcs": {"epochs": 3, "lr": 0.005, "retain_lr": 0.1, "contrast_batch_size": 32},
+    "delete": {"epochs": 3, "lr": 0.002},
+    "boundary_shrink": {"epochs": 3, "lr": 0.002},
 }
-RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
+RAISES_FORGET_LOSS = (
+    *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
+    *("msg", "ct", "fcs", "delete", "boundary_shrink"),
+)
 LEAST_RETAIN_ACCURACY = 0.75
 
 

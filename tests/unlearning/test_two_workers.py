@@ -1,0 +1,64 @@
+"""Two workers give the weights of one: every method, in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lotus_ray.models.batch_norm import synchronise_batch_norm
+from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.methods import METHODS
+from tests.forkserver import run_two
+from tests.gloo import join_two
+from tests.unlearning.methods.test_contract import problem
+from tests.unlearning.test_restart import few_epochs
+
+MOST = 1e-6  # difference of weights, relative to the largest of their tensor
+
+
+def _rank(rank: int, folder: str) -> None:
+    """Unlearn by every method as one of two workers; the first one keeps weights and losses."""
+    join_two(rank, folder)
+
+    def sum_(tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    def replicate(model: nn.Module) -> nn.Module:
+        synchronise_batch_norm(model, torch.device("cpu"))
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+    for name in METHODS:
+        stage = problem(Workers(rank, 2, sum_, replicate))
+        records = unlearn(few_epochs(name), stage)
+        if rank == 0:
+            losses = [record.losses for record in records]
+            torch.save((stage.model.state_dict(), losses), Path(folder, f"{name}.pt"))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights and losses of two workers, as NAME.pt."""
+    folder = tmp_path_factory.mktemp("two")
+    run_two(_rank, str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_workers_give_the_weights_and_losses_of_one(name: str, of_two: Path) -> None:
+    found, losses = torch.load(of_two / f"{name}.pt", weights_only=True)
+    stage = problem()
+    records = unlearn(few_epochs(name), stage)
+    for record, values in zip(records, losses, strict=True):
+        assert values == pytest.approx(record.losses, rel=1e-6, abs=1e-9)
+    for key, value in stage.model.state_dict().items():
+        apart = (found[key] - value).abs().max()
+        assert float(apart) <= MOST * float(value.abs().max()), key
