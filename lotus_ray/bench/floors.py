@@ -21,6 +21,7 @@ from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
 from lotus_ray.unlearning.methods.relabel import Relabel
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
+from lotus_ray.unlearning.methods.sfron import Sfron
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
 
@@ -140,6 +141,18 @@ def _lotus(method: Lotus, samples: Samples) -> list[Pass]:
     return [samples.train(count)] * method.epochs + accuracies
 
 
+def _sfron(method: Sfron, samples: Samples) -> list[Pass]:
+    """Fisher over D_f and D_r, the repair steps, and the ascent steps in between."""
+    forget, retain = samples.train(samples.forget), samples.train(samples.retain)
+    repairs, ascents = [], []
+    for start in range(0, method.steps, len(retain.batches)):
+        steps = range(start, min(start + len(retain.batches), method.steps))
+        repairs += retain.batches[: len(steps)]
+        count = sum(step % method.ascend_every == 0 for step in steps)
+        ascents += islice(cycle(forget.batches), count)
+    return [forget, retain, Pass(TRAIN, tuple(repairs)), Pass(TRAIN, tuple(ascents))]
+
+
 NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Finetune: _finetune,
     NegGradPlus: _neggrad_plus,
@@ -150,4 +163,5 @@ NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Unsir: _unsir,
     Salun: _salun,
     Lotus: _lotus,
+    Sfron: _sfron,
 }

@@ -51,6 +51,7 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["scrub"]["msteps"] = 1
     settings["salun"] = {"inner": METHODS["relabel"](epochs=epochs)}  # type: ignore[call-arg]
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
+    settings["sfron"] = {"steps": 9}
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 

@@ -10,6 +10,7 @@ from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.relabel import Relabel
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
+from lotus_ray.unlearning.methods.sfron import Sfron
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
 
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
         Unsir,
         Salun,
         Lotus,
+        Sfron,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unsir": {"epochs": 2, "lr": 0.01},
     "salun": {"density": 0.5},
     "lotus": {"epochs": 3, "lr": 0.002},
+    "sfron": {"steps": 8, "lr": 0.02, "ascend_every": 2},
 }
 RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
 LEAST_RETAIN_ACCURACY = 0.75
