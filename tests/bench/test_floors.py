@@ -7,16 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.bench.bare import BareNetwork
-from lotus_ray.bench.floors import (
-    FORWARD,
-    TO_IMAGE,
-    TRAIN,
-    Pass,
-    Samples,
-    forwards,
-    needed,
-    units,
-)
+from lotus_ray.bench.floors import needed
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples, forwards, units
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 
@@ -41,6 +33,8 @@ def method(name: str, **settings: object) -> Method:
         (method("unsir", epochs=3), 660),
         (method("salun", inner=method("relabel", epochs=3)), 465),
         (method("lotus", epochs=3), 181),
+        (method("sfron", steps=10), 159.18),
+        (method("munba", epochs=3), 450),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
@@ -51,7 +45,8 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     3·(45 + 44)·3 = 801; walked once an epoch D_f would cost 3·50·3 = 450. Rnd Labeling 3·50·3.
     Bad Teacher 3·19·3, and 5 of the random network, is 176. SCRUB 3·3·5 + 3·3·45 = 450, with 2
     max passes 435. SSD 3·(50 + 5) = 165. UNSIR: an epoch is 5 + 5·5·2 + 2·5·3 + 45·3 = 220.
-    SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181.
+    SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181. SFRon: Fisher 3·50, 10 batches of D_r with 256 rows,
+    guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of 256 rows.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands
 

@@ -5,6 +5,7 @@ from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.relabel import Relabel
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
         Salun,
         Lotus,
         Sfron,
+        Munba,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

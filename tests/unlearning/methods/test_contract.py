@@ -22,6 +22,7 @@ from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Problem
 from tests.toy import blobs, make_dataset, make_problem, make_roles
 
+CLIPS = {"model_clip": 50.0, "gradient_clip": 50.0, "shrink": 0.0}  # ten steps of noise
 SETTINGS: dict[str, dict[str, Any]] = {
     "original": {"epochs": 11, "lr": 0.05, "batch_size": 16},
     "gold": {"epochs": 12, "lr": 0.05, "batch_size": 16},
@@ -34,9 +35,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unsir": {"epochs": 2, "lr": 0.01},
     "salun": {"density": 0.5},
     "lotus": {"epochs": 3, "lr": 0.002},
-    "sfron": {"steps": 8, "lr": 0.02, "ascend_every": 2},
+    "sfron": {"steps": 8, "lr": 0.02, "alpha": 50.0, "ascend_every": 1},
+    "munba": {"epochs": 3, "lr": 0.02},
 }
-RAISES_FORGET_LOSS = ("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus")
+RAISES_FORGET_LOSS = (
+    *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
+)
 LEAST_RETAIN_ACCURACY = 0.75
 LABELS = [place % 3 for place in range(96)]
 IMAGES = blobs(96, 3, noise=100)

@@ -1,0 +1,38 @@
+"""The floors of SFRon, MUNBa, JiT, AMUN and certified noise: see `floors`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle, islice
+from typing import Any
+
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.munba import Munba
+from lotus_ray.unlearning.methods.sfron import Sfron
+
+
+def _sfron(method: Sfron, samples: Samples) -> list[Pass]:
+    """Fisher over D_f and D_r, the repair steps, and the ascent steps in between."""
+    forget, retain = samples.train(samples.forget), samples.train(samples.retain)
+    repairs: list[int] = []
+    ascents: list[int] = []
+    for start in range(0, method.steps, len(retain.batches)):
+        steps = range(start, min(start + len(retain.batches), method.steps))
+        repairs += retain.batches[: len(steps)]
+        count = sum(step % method.ascend_every == 0 for step in steps)
+        ascents += islice(cycle(forget.batches), count)
+    return [forget, retain, Pass(TRAIN, tuple(repairs)), Pass(TRAIN, tuple(ascents))]
+
+
+def _munba(method: Munba, samples: Samples) -> list[Pass]:
+    """A pass over D_r, and one over D_f beside its first batches."""
+    retained, forgotten = samples.train(samples.retain), samples.train(samples.forget)
+    beside = forgotten.batches[: len(retained.batches)]
+    return [retained, Pass(TRAIN, beside)] * method.epochs
+
+
+MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
+    Sfron: _sfron,
+    Munba: _munba,
+}
