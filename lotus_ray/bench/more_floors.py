@@ -8,6 +8,7 @@ from typing import Any
 
 from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.jit import Jit
 from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.sfron import Sfron
 
@@ -32,7 +33,14 @@ def _munba(method: Munba, samples: Samples) -> list[Pass]:
     return [retained, Pass(TRAIN, beside)] * method.epochs
 
 
+def _jit(method: Jit, samples: Samples) -> list[Pass]:
+    """Each batch is trained on, and its noisy copies go forward."""
+    copies = [samples.train(samples.forget, FORWARD)] * method.copies
+    return [samples.train(samples.forget), *copies] * method.passes
+
+
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Sfron: _sfron,
     Munba: _munba,
+    Jit: _jit,
 }

@@ -53,6 +53,7 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["salun"] = {"inner": METHODS["relabel"](epochs=epochs)}  # type: ignore[call-arg]
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
     settings["sfron"] = {"steps": 9}
+    settings["jit"] = {}
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 

@@ -35,6 +35,7 @@ def method(name: str, **settings: object) -> Method:
         (method("lotus", epochs=3), 181),
         (method("sfron", steps=10), 159.18),
         (method("munba", epochs=3), 450),
+        (method("jit"), 140),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:

@@ -4,6 +4,7 @@ from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
+from lotus_ray.unlearning.methods.jit import Jit
 from lotus_ray.unlearning.methods.lotus import Lotus
 from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
         Lotus,
         Sfron,
         Munba,
+        Jit,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

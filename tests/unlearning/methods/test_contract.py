@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lotus": {"epochs": 3, "lr": 0.002},
     "sfron": {"steps": 8, "lr": 0.02, "alpha": 50.0, "ascend_every": 1},
     "munba": {"epochs": 3, "lr": 0.02},
+    "jit": {"lr": 0.003, "sigma": 0.3, "copies": 3, "passes": 2},
 }
 RAISES_FORGET_LOSS = (
     *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
