@@ -8,6 +8,7 @@ from typing import Any
 
 from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.jit import Jit
 from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.sfron import Sfron
@@ -39,8 +40,20 @@ def _jit(method: Jit, samples: Samples) -> list[Pass]:
     return [samples.train(samples.forget), *copies] * method.passes
 
 
+def _amun(method: Amun, samples: Samples) -> list[Pass]:
+    """D_f counts twice: as it is, and as adversarial examples.
+
+    An original that guesses, as the benchmark's, gets one image of D_f in `classes` right, and
+    needs at least one step of the attack, and a look at its end, for each of these.
+    """
+    attacked = samples.forget // samples.classes
+    attack = [samples.train(attacked, kind) for kind in (TO_IMAGE, FORWARD) if attacked]
+    return attack + [samples.train(2 * samples.forget + samples.retain)] * method.epochs
+
+
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Sfron: _sfron,
     Munba: _munba,
     Jit: _jit,
+    Amun: _amun,
 }

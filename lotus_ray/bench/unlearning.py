@@ -54,6 +54,7 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
     settings["sfron"] = {"steps": 9}
     settings["jit"] = {}
+    settings["amun"] |= {"attack_steps": 1, "radius": 100.0}  # one step, and the radius is spent
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 

@@ -36,6 +36,7 @@ def method(name: str, **settings: object) -> Method:
         (method("sfron", steps=10), 159.18),
         (method("munba", epochs=3), 450),
         (method("jit"), 140),
+        (method("amun", epochs=3), 495.015),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
@@ -47,6 +48,7 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     Bad Teacher 3·19·3, and 5 of the random network, is 176. SCRUB 3·3·5 + 3·3·45 = 450, with 2
     max passes 435. SSD 3·(50 + 5) = 165. UNSIR: an epoch is 5 + 5·5·2 + 2·5·3 + 45·3 = 220.
     SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181. SFRon: Fisher 3·50, 10 batches of D_r with 256 rows,
+    2 of D_f with 250. MUNBa 3·50·3. JiT 5·(3 + 25). AMUN: 3·(45 + 2·5)·3, and 5 images that a
     guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of 256 rows.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands

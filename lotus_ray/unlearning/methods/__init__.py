@@ -1,6 +1,7 @@
 """The methods, by the names that jobs use. Each has a file of its own."""
 
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
         Sfron,
         Munba,
         Jit,
+        Amun,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

@@ -38,9 +38,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sfron": {"steps": 8, "lr": 0.02, "alpha": 50.0, "ascend_every": 1},
     "munba": {"epochs": 3, "lr": 0.02},
     "jit": {"lr": 0.003, "sigma": 0.3, "copies": 3, "passes": 2},
+    "amun": {"epochs": 3, "lr": 0.01, "decay_every": 3},
 }
 RAISES_FORGET_LOSS = (
     *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
+    *("sfron", "munba", "jit", "amun"),
 )
 LEAST_RETAIN_ACCURACY = 0.75
 LABELS = [place % 3 for place in range(96)]
