@@ -9,6 +9,7 @@ from typing import Any
 from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.amun import Amun
+from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
 from lotus_ray.unlearning.methods.jit import Jit
 from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.sfron import Sfron
@@ -51,9 +52,17 @@ def _amun(method: Amun, samples: Samples) -> list[Pass]:
     return attack + [samples.train(2 * samples.forget + samples.retain)] * method.epochs
 
 
+def _certified_noise(method: CertifiedNoise, samples: Samples) -> list[Pass]:
+    """The noisy steps and fine-tuning, both over D_r."""
+    retain = samples.train(samples.retain)
+    noisy = tuple(islice(cycle(retain.batches), method.steps))
+    return [Pass(TRAIN, noisy), *[retain] * method.epochs]
+
+
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Sfron: _sfron,
     Munba: _munba,
     Jit: _jit,
     Amun: _amun,
+    CertifiedNoise: _certified_noise,
 }

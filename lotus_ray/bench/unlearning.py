@@ -55,6 +55,7 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["sfron"] = {"steps": 9}
     settings["jit"] = {}
     settings["amun"] |= {"attack_steps": 1, "radius": 100.0}  # one step, and the radius is spent
+    settings["certified_noise"] |= {"gradient_clip": 0.1, "noise_steps": 1, "renyi": 1e6}
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 

@@ -37,6 +37,7 @@ def method(name: str, **settings: object) -> Method:
         (method("munba", epochs=3), 450),
         (method("jit"), 140),
         (method("amun", epochs=3), 495.015),
+        (method("certified_noise", epochs=3), 405.768),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:

@@ -3,6 +3,7 @@
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
+from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.jit import Jit
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Method]] = {
         Munba,
         Jit,
         Amun,
+        CertifiedNoise,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other
