@@ -11,6 +11,7 @@ from torch import nn
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.models import pretrained
+from lotus_ray.models.layout import head_of
 from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 
@@ -133,10 +134,14 @@ def _create(spec: ModelSpec) -> nn.Module:
 
 
 def _with_head(network: nn.Module, num_classes: int) -> nn.Module:
-    """Replace the last linear layer where pretrained weights have another number of classes."""
-    name, head = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-    if head.out_features != num_classes:
-        parent, _, own = name.rpartition(".")
-        fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
-        setattr(network.get_submodule(parent), own, fresh)
+    """Replace the head where pretrained weights have another number of classes."""
+    name = head_of(network)
+    parent, _, own = name.rpartition(".")
+    head = network.get_submodule(name)
+    has_bias = head.bias is not None
+    if isinstance(head, nn.Linear) and head.out_features != num_classes:
+        head = nn.Linear(head.in_features, num_classes, bias=has_bias)
+    elif isinstance(head, nn.Conv2d) and head.out_channels != num_classes:
+        head = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=has_bias)
+    setattr(network.get_submodule(parent), own, head)
     return network
