@@ -142,6 +142,6 @@ def _with_head(network: nn.Module, num_classes: int) -> nn.Module:
     if isinstance(head, nn.Linear) and head.out_features != num_classes:
         head = nn.Linear(head.in_features, num_classes, bias=has_bias)
     elif isinstance(head, nn.Conv2d) and head.out_channels != num_classes:
-        head = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=has_bias)
+        head = nn.Conv2d(head.in_channels, num_classes, head.kernel_size[0], bias=has_bias)
     setattr(network.get_submodule(parent), own, head)
     return network

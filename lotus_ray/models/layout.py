@@ -62,11 +62,12 @@ def blocks_of(model: nn.Module) -> tuple[Block, ...]:
 
 def _candidates(model: nn.Module) -> Iterator[str]:
     """Yield names that may be that of the head, the likeliest first."""
-    if hasattr(model, "get_classifier"):
+    get_classifier = getattr(model, "get_classifier", None)
+    if get_classifier:
         config = getattr(model, "pretrained_cfg", None) or {}
         named = config.get("classifier") or ()
         yield from (named,) if isinstance(named, str) else named
-        given = model.get_classifier()
+        given = get_classifier()
         for head in given if isinstance(given, tuple | list | nn.ModuleList) else (given,):
             for name, module in model.named_modules():
                 if module is head:
@@ -92,11 +93,12 @@ def _last_layers(module: nn.Module, name: str) -> Iterator[str]:
 
 def _timm_blocks(model: nn.Module) -> list[Block]:
     """Return the blocks that a network of timm knows of itself, or none."""
-    if not hasattr(model, "group_matcher"):
+    group_matcher = getattr(model, "group_matcher", None)
+    if not group_matcher:
         return []
     from timm.models import group_parameters
 
-    groups = group_parameters(model, model.group_matcher(coarse=True))
+    groups = group_parameters(model, group_matcher(coarse=True))
     return [tuple(groups[key]) for key in sorted(groups)]
 
 
