@@ -25,6 +25,7 @@ from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of
+from lotus_ray.models.layout import blocks_of, head_of
 from lotus_ray.unlearning.contract import Batch, Workers
 from lotus_ray.unlearning.problem import Problem
 
@@ -123,6 +124,8 @@ def make_problem(
         unseen=dataset.split(UNSEEN),
         calibration=dataset.split(CALIBRATION) or dataset.split(UNSEEN),
         num_classes=dataset.roles.num_classes,
+        head=head_of(model),
+        blocks=blocks_of(model),
         num_rows=len(dataset.roles),
         batch_size=batch_size,
         seed=dataset.seed,

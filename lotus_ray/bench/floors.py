@@ -1,18 +1,17 @@
 """The floor of a method: the forward and backward passes that its definition needs.
 
-The unit is U, one forward of one image. A backward to the weights counts as 2 U and a backward to
-the image alone as 1 U, so training on an image is 3 U. The original's logits cost nothing here: a
-group computes them once for all of its cells.
+The original's logits cost nothing here: a group computes them once for all of its cells.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
+from lotus_ray.bench.more_floors import MORE
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.boundary_shrink import BoundaryShrink
@@ -30,47 +29,6 @@ from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.methods.unsir import Unsir
 
-TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
-UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1}  # U per image
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Batches that go through the network in the same way."""
-
-    kind: str  # TRAIN, TO_IMAGE or FORWARD
-    batches: tuple[int, ...]  # images of each batch
-
-    @property
-    def images(self) -> int:
-        """Number of images that go forward."""
-        return sum(self.batches)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Sizes of a problem whose classes are equally large."""
-
-    classes: int
-    forget: int  # samples, over all classes
-    retain: int  # samples, over all classes
-    batch_size: int
-    evaluation_rows: int  # rows of a batch of evaluation
-
-    def part(self, fraction: float) -> int:
-        """Return the number of samples in a fraction of the retain set, drawn class by class."""
-        return self.classes * round(fraction * self.retain / self.classes)
-
-    def train(self, count: int, kind: str = TRAIN) -> Pass:
-        """Return a pass over `count` samples in ceil(count / batch_size) even batches."""
-        steps = math.ceil(count / self.batch_size)
-        return Pass(kind, tuple(count // steps + (step < count % steps) for step in range(steps)))
-
-    def evaluate(self, count: int) -> Pass:
-        """Return a pass without gradients over `count` samples, in batches of evaluation."""
-        full, rest = divmod(count, self.evaluation_rows)
-        return Pass(FORWARD, (self.evaluation_rows,) * full + (rest,) * bool(rest))
-
 
 def needed(method: Method, samples: Samples) -> list[Pass]:
     """Return the passes that the definition of a method needs.
@@ -79,16 +37,6 @@ def needed(method: Method, samples: Samples) -> list[Pass]:
         KeyError: the passes of this method are not derived here.
     """
     return NEEDED[type(method)](method, samples)
-
-
-def units(passes: Iterable[Pass]) -> int:
-    """Return the cost of passes in U."""
-    return sum(UNITS[each.kind] * each.images for each in passes)
-
-
-def forwards(passes: Iterable[Pass]) -> int:
-    """Return the number of images that go forward."""
-    return sum(each.images for each in passes)
 
 
 def _finetune(method: Finetune | L1Sparse | Ct, samples: Samples) -> list[Pass]:
@@ -186,4 +134,5 @@ NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Fcs: _fcs,
     Delete: _delete,
     BoundaryShrink: _boundary_shrink,
+    **MORE,
 }

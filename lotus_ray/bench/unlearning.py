@@ -12,8 +12,9 @@ import torch
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED
 from lotus_ray.bench.bare import BareNetwork
-from lotus_ray.bench.floors import Samples, forwards, needed
+from lotus_ray.bench.floors import needed
 from lotus_ray.bench.generated import Sizes, Stage, build
+from lotus_ray.bench.passes import Samples, forwards
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.timing import medians, seconds_of
 from lotus_ray.metrics.evaluation import evaluate
@@ -51,6 +52,10 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["scrub"]["msteps"] = 1
     settings["salun"] = {"inner": METHODS["relabel"](epochs=epochs)}  # type: ignore[call-arg]
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
+    settings["sfron"] = {"steps": 9}
+    settings["jit"] = {}
+    settings["amun"] |= {"attack_steps": 1, "radius": 100.0}  # one step, and the radius is spent
+    settings["certified_noise"] |= {"gradient_clip": 0.1, "noise_steps": 1, "renyi": 1e6}
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.models import pretrained
+from lotus_ray.models.create import create
 from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
-from lotus_ray.models.resnet_cifar import resnet18_cifar
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def build(spec: ModelSpec, *seed_names: object) -> nn.Module:
         try:
             with pretrained.offline(spec.offline):
                 return _create(spec).eval()
+        except JobError:
+            raise
         except Exception as error:  # options go to foreign factories, which raise anything
             raise _explained(spec, error) from error
 
@@ -112,31 +114,4 @@ def names() -> list[str]:
 
 
 def _create(spec: ModelSpec) -> nn.Module:
-    if spec.name == CIFAR_RESNET18:
-        return resnet18_cifar(num_classes=spec.num_classes, **spec.options)
-    if spec.name.startswith(TORCHVISION):
-        import torchvision
-
-        network: nn.Module = torchvision.models.get_model(
-            spec.name.removeprefix(TORCHVISION),
-            weights="DEFAULT" if spec.pretrained is True else spec.pretrained or None,
-            **({} if spec.pretrained else {"num_classes": spec.num_classes}),
-            **spec.options,
-        )
-        return _with_head(network, spec.num_classes)
-    import timm
-
-    created: nn.Module = timm.create_model(
-        spec.name, pretrained=bool(spec.pretrained), num_classes=spec.num_classes, **spec.options
-    )
-    return created
-
-
-def _with_head(network: nn.Module, num_classes: int) -> nn.Module:
-    """Replace the last linear layer where pretrained weights have another number of classes."""
-    name, head = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-    if head.out_features != num_classes:
-        parent, _, own = name.rpartition(".")
-        fresh = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
-        setattr(network.get_submodule(parent), own, fresh)
-    return network
+    return create(spec.name, spec.num_classes, spec.pretrained, spec.options)

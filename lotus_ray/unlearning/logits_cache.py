@@ -69,16 +69,21 @@ class LogitsCache:
         return self.of(batch.rows)
 
 
-def constant_logits(model: nn.Module, image: Tensor) -> Tensor | None:
+def constant_logits(model: nn.Module, head: str, image: Tensor) -> Tensor | None:
     """Return the logits [C] of a network that gives every image the same ones, or None.
 
     A fresh Vision Transformer of torchvision is such a network: the weights of its head start at 0.
-    The check looks at the last linear layer and at one image [1, 3, H, W].
+
+    Args:
+        model: a frozen network.
+        head: the name of the layer that makes its logits.
+        image: [1, 3, H, W]. Its logits have to be the bias of the head.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers or bool(layers[-1].weight.any()):
+    layer = model.get_submodule(head)
+    assert isinstance(layer.weight, Tensor)
+    if bool(layer.weight.any()):
         return None
     with torch.no_grad():
         answer: Tensor = model(image)[0]
-        bias = layers[-1].bias if layers[-1].bias is not None else torch.zeros_like(answer)
+        bias = layer.bias if isinstance(layer.bias, Tensor) else torch.zeros_like(answer)
         return answer if torch.equal(answer, bias) else None

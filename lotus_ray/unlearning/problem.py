@@ -31,6 +31,8 @@ class Problem:
     unseen: SampleSet
     calibration: SampleSet  # how accurate the original is on images it never saw: often `unseen`
     num_classes: int
+    head: str  # the dotted name of the layer that makes the logits
+    blocks: tuple[tuple[str, ...], ...]  # of parameter names, from input to head; each in one
     num_rows: int  # of the table of roles
     batch_size: int  # of a global batch
     seed: int
@@ -56,7 +58,7 @@ class Problem:
         model = self.random_model()
         logits = self._logits_of(model)
         black = self.pixel_range[0].expand(1, *self.image_shape)
-        constant = constant_logits(model, black)
+        constant = constant_logits(model, self.head, black)
         if constant is None:
             logits.compute_missing(samples)
         else:

@@ -7,16 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.bench.bare import BareNetwork
-from lotus_ray.bench.floors import (
-    FORWARD,
-    TO_IMAGE,
-    TRAIN,
-    Pass,
-    Samples,
-    forwards,
-    needed,
-    units,
-)
+from lotus_ray.bench.floors import needed
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples, forwards, units
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 
@@ -47,6 +39,11 @@ def method(name: str, **settings: object) -> Method:
         (method("fcs", epochs=3, contrast_batch_size=250), 480),
         (method("delete", epochs=3), 45),
         (method("boundary_shrink", epochs=3), 60),
+        (method("sfron", steps=10), 159.18),
+        (method("munba", epochs=3), 450),
+        (method("jit"), 140),
+        (method("amun", epochs=3), 495.015),
+        (method("certified_noise", epochs=3), 405.768),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
@@ -60,7 +57,9 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     SalUn 3·5 + 450. LoTUS 3·19·3 + 2·5 = 181. l1-sparse and CT are Finetuning; MSG has two
     gradients over 5 beside it, 405 + 2·5·3. FCS: 20 forget batches of 250 beside as many retain
     rows, so 3·5 + 3·(3·5 + 5 + 3·45).
-    DELETE 3·5·3. Boundary Shrink: 2·5 + 5 for the attack, and 45.
+    DELETE 3·5·3. Boundary Shrink: 2·5 + 5 for the attack, and 45. SFRon: Fisher 3·50, 10 batches of D_r with 256 rows,
+    2 of D_f with 250. MUNBa 3·50·3. JiT 5·(3 + 25). AMUN: 3·(45 + 2·5)·3, and 5 images that a
+    guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of 256 rows.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands
 

@@ -195,7 +195,7 @@ def test_torchvisions_fresh_vision_transformer_is_constant() -> None:
     from lotus_ray.unlearning.logits_cache import constant_logits
 
     network = VisionTransformer(8, 4, 1, 1, 8, 16, num_classes=3).eval()
-    answer = constant_logits(network, torch.rand(1, 3, 8, 8))
+    answer = constant_logits(network, "heads.head", torch.rand(1, 3, 8, 8))
     assert answer is not None
     assert torch.allclose(network(torch.rand(2, 3, 8, 8)), answer.expand(2, 3))
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from lotus_ray.base.roles import CALIBRATION, FORGET, OTHER_TRAIN, RETAIN, UNSEEN
 from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.models.layout import blocks_of, head_of
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
@@ -38,6 +39,9 @@ def make_problem(
         random_model: returns a network that was never trained, frozen, in eval mode.
         workers: who share the work; default those of the data set.
         cached_logits: the original's, where some are computed already.
+
+    Raises:
+        JobError: no layer of the network is known to make its logits.
     """
     return Problem(
         model=forwards.watch(model, STUDENT),
@@ -48,6 +52,8 @@ def make_problem(
         unseen=dataset.split(UNSEEN),
         calibration=dataset.split(CALIBRATION) or dataset.split(UNSEEN),
         num_classes=dataset.roles.num_classes,
+        head=head_of(model),
+        blocks=blocks_of(model),
         num_rows=len(dataset.roles),
         batch_size=batch_size,
         seed=dataset.seed,

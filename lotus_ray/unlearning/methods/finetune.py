@@ -24,7 +24,7 @@ class Finetune(Method):
         lr: learning rate of SGD.
         momentum: of SGD.
         weight_decay: of SGD.
-        head_only: True to train the last linear layer alone, as a control.
+        head_only: True to train the layer that makes the logits alone, as a control.
 
     Source: Golatkar et al. 2020; defaults of Spartalis et al. 2025. Deviation: none.
     """
@@ -41,7 +41,7 @@ class Finetune(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""
         if self.head_only:
-            _freeze_all_but_head(problem.model)
+            problem.model.requires_grad_(False).get_submodule(problem.head).requires_grad_(True)
         optimizer = SGD(
             (value for value in problem.model.parameters() if value.requires_grad),
             lr=self.lr,
@@ -55,13 +55,6 @@ class Finetune(Method):
                 loss=_loss,
                 optimizer=optimizer,
             )
-
-
-def _freeze_all_but_head(model: nn.Module) -> None:
-    """Freeze all parameters but those of the last linear layer that the model registers."""
-    model.requires_grad_(False)
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    layers[-1].requires_grad_(True)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -20,6 +20,7 @@ from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus, Pair
 from lotus_ray.unlearning.problem import Problem
 from tests.unlearning.problems import problem, resnet, trained
 
+CLIPS = {"model_clip": 50.0, "gradient_clip": 50.0, "shrink": 0.0}  # ten steps of noise
 SETTINGS: dict[str, dict[str, Any]] = {
     "original": {"epochs": 11, "lr": 0.05, "batch_size": 16},
     "gold": {"epochs": 12, "lr": 0.05, "batch_size": 16},
@@ -38,10 +39,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fcs": {"epochs": 3, "lr": 0.005, "retain_lr": 0.1, "contrast_batch_size": 32},
     "delete": {"epochs": 3, "lr": 0.002},
     "boundary_shrink": {"epochs": 3, "lr": 0.002},
+    "sfron": {"steps": 8, "lr": 0.02, "alpha": 50.0, "ascend_every": 1},
+    "munba": {"epochs": 3, "lr": 0.02},
+    "jit": {"lr": 0.003, "sigma": 0.3, "copies": 3, "passes": 2},
+    "amun": {"epochs": 3, "lr": 0.01, "decay_every": 3},
+    "certified_noise": {"epochs": 3, "lr": 0.02, "renyi": 1e7, **CLIPS},
 }
 RAISES_FORGET_LOSS = (
     *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),
     *("msg", "ct", "fcs", "delete", "boundary_shrink"),
+    *("sfron", "munba", "jit", "amun"),
 )
 LEAST_RETAIN_ACCURACY = 0.75
 

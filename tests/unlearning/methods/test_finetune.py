@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
@@ -39,3 +40,25 @@ def test_momentum_and_weight_decay_by_hand() -> None:
     unlearn(Finetune(epochs=2, lr=0.1, momentum=0.5, weight_decay=0.1), problem)
     row = torch.full((12,), 0.09764752165009824, dtype=torch.float64)
     assert torch.allclose(problem.model.head.weight, torch.stack([row, -row]), atol=1e-15)
+
+
+class HeadFirst(nn.Module):
+    """Registers its head first: the last linear layer is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(12, 2)
+        self.body = nn.Linear(12, 12)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.body(images.flatten(1)))
+        return answer
+
+
+def test_head_only_trains_the_layer_that_makes_the_logits() -> None:
+    pixels = torch.full((2, 3, 2, 2), 255).to(torch.uint8)
+    problem = make_problem(HeadFirst(), make_dataset(pixels, make_roles("fr", [1, 0], 2)))
+    unlearn(Finetune(epochs=1, lr=0.1, head_only=True), problem)
+    before = dict(problem.original.named_parameters())
+    moved = {n for n, v in problem.model.named_parameters() if not torch.equal(v, before[n])}
+    assert moved == {"head.weight", "head.bias"}

@@ -1,0 +1,62 @@
+"""Passes through a network, and their cost.
+
+The unit is U, one forward of one image. A backward to the weights counts as 2 U and a backward to
+the image alone as 1 U, so training on an image is 3 U.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
+UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1}  # U per image
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Batches that go through the network in the same way."""
+
+    kind: str  # TRAIN, TO_IMAGE or FORWARD
+    batches: tuple[int, ...]  # images of each batch
+
+    @property
+    def images(self) -> int:
+        """Number of images that go forward."""
+        return sum(self.batches)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sizes of a problem whose classes are equally large."""
+
+    classes: int
+    forget: int  # samples, over all classes
+    retain: int  # samples, over all classes
+    batch_size: int
+    evaluation_rows: int  # rows of a batch of evaluation
+
+    def part(self, fraction: float) -> int:
+        """Return the number of samples in a fraction of the retain set, drawn class by class."""
+        return self.classes * round(fraction * self.retain / self.classes)
+
+    def train(self, count: int, kind: str = TRAIN) -> Pass:
+        """Return a pass over `count` samples in ceil(count / batch_size) even batches."""
+        steps = math.ceil(count / self.batch_size)
+        return Pass(kind, tuple(count // steps + (step < count % steps) for step in range(steps)))
+
+    def evaluate(self, count: int) -> Pass:
+        """Return a pass without gradients over `count` samples, in batches of evaluation."""
+        full, rest = divmod(count, self.evaluation_rows)
+        return Pass(FORWARD, (self.evaluation_rows,) * full + (rest,) * bool(rest))
+
+
+def units(passes: Iterable[Pass]) -> int:
+    """Return the cost of passes in U."""
+    return sum(UNITS[each.kind] * each.images for each in passes)
+
+
+def forwards(passes: Iterable[Pass]) -> int:
+    """Return the number of images that go forward."""
+    return sum(each.images for each in passes)

@@ -1,0 +1,121 @@
+"""AMUN: keep the forget set, and add its nearest adversarial examples with their wrong labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from lotus_ray.base import seeds
+from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Batch, Phase
+from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.adversarial import Examples, nearest_examples
+from lotus_ray.unlearning.problem import Problem
+
+
+@dataclass(frozen=True)
+class Amun(Method):
+    """Minimise CE over D_r ∪ D_f ∪ D_a, D_a = {(x_a, argmax f₀(x_a))} for each x of D_f.
+
+    x_a is the nearest example that the original f₀ does not give the label of x, as L2-PGD finds
+    it: see `nearest_examples`. They are found once per cell, each on one worker, and every worker
+    then holds all of them in memory, in the model's dtype: as many images as D_f has. A note counts
+    the images of D_f without an example; they have no part in D_a.
+
+    Args:
+        epochs: passes over all three sets.
+        lr: learning rate of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        decay_every: epochs after each of which the learning rate falls to a tenth.
+        attack_steps: PGD steps for each radius.
+        radius: the first radius, an L2 distance of pixels in 0 … 1; it doubles until f₀ errs.
+
+    Source: Ebrahimpour-Boroojeny et al. 2025 (ICML), and their code. Deviation: every batch holds
+    its share of D_a, where their batches hold a random number of it; and no images are augmented.
+    The first radius is one for all images, where their last script estimates it from 50 of them.
+    Examples are not kept for other cells of the same original.
+    """
+
+    name: ClassVar[str] = "amun"
+    label: ClassVar[str] = "AMUN"
+
+    epochs: int = 10
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_every: int = 1
+    attack_steps: int = 50
+    radius: float = 0.04
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("decay_every", "attack_steps", "radius"):
+            if not getattr(self, name) > 0:
+                raise MethodError(f"amun: {name} must be above 0", where=name)
+
+    def phases(self, problem: Problem) -> Iterator[Phase[Mixed]]:
+        """Yield one phase per epoch."""
+        optimizer = SGD(
+            problem.model.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+        examples = nearest_examples(problem, self.radius, self.attack_steps)
+        missed = float(len(problem.forget) - len(examples))
+        for epoch in range(self.epochs):
+            rate = self.lr * 0.1 ** (epoch // self.decay_every)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            yield Phase(
+                batches=_mixed(problem, examples, epoch),
+                loss=_loss(examples),
+                optimizer=optimizer,
+                notes={"lr": rate, "without_example": missed},
+            )
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """One worker's share of a global batch of all three sets."""
+
+    batch: Batch  # of D_r ∪ D_f
+    rows: int  # of that global batch, each counted once
+    chosen: Tensor  # int64 [a]: this worker's adversarial examples
+    examples: int  # adversarial examples, over all workers
+
+
+def _mixed(problem: Problem, examples: Examples, epoch: int) -> Iterator[Mixed]:
+    """Yield the batches of an epoch; both parts are shuffled, and spread over all of them."""
+    samples = problem.forget.union(problem.retain)
+    count, size = len(samples), problem.batch_size
+    size = math.ceil(count / math.ceil((count + len(examples)) / size))
+    steps = math.ceil(count / size)
+    order = seeds.scores(examples.keys, problem.seed, "amun", "examples", epoch).argsort()
+    rank, workers = problem.workers.rank, problem.workers.size
+    for step, batch in enumerate(samples.shuffled(size, "amun", epoch)):
+        start, end = (len(order) * each // steps for each in (step, step + 1))
+        rows = count // steps + (step < count % steps)
+        yield Mixed(batch, rows, order[start:end][rank::workers], end - start)
+
+
+def _loss(examples: Examples) -> Callable[[nn.Module, Mixed], Tensor]:
+    def loss(model: nn.Module, mixed: Mixed) -> Tensor:
+        batch, chosen = mixed.batch, mixed.chosen
+        images = torch.cat([batch.images, examples.images[chosen]])
+        labels = torch.cat([batch.labels, examples.labels[chosen]])
+        losses = cross_entropy(model(images), labels)
+        plain, adversarial = torch.split(losses, [len(batch.rows), len(chosen)])
+        total = mixed.rows + mixed.examples
+        return batch.mean(plain) * (mixed.rows / total) + adversarial.sum() / total
+
+    return loss
