@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 STUDENT, TEACHER = "student_forwards", "teacher_forwards"
-BACKWARDS = "student_backwards"
+BACKWARDS, TEACHER_BACKWARDS = "student_backwards", "teacher_backwards"
 
 
 @dataclass
@@ -30,8 +30,11 @@ class ForwardCounter:
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             images = _count(inputs[0])
             self.images[name] += images
-            if name == STUDENT and torch.is_grad_enabled():  # autograd records it for a backward
-                self.images[BACKWARDS] += images
+            if torch.is_grad_enabled():  # autograd records it for a backward
+                if name == STUDENT:
+                    self.images[BACKWARDS] += images
+                elif inputs[0].requires_grad:
+                    self.images[TEACHER_BACKWARDS] += images
 
         self._handles.append(model.register_forward_pre_hook(count))
         return model
