@@ -13,7 +13,7 @@ from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import Decode
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
-from lotus_ray.data.pixels.row_groups import stored_order, wanted_row_groups
+from lotus_ray.data.pixels.wanted import stored_order, wanted_row_groups
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import CellGroup

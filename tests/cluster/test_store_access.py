@@ -73,8 +73,7 @@ def test_nodes_that_do_not_see_it_are_named(store: Store, tmp_path: Path) -> Non
     with pytest.raises(StoreError) as caught:
         check_every_node(store, mark(store), look)
     assert caught.value.what == (
-        "2 of 3 nodes do not see the store: 10.0.0.2, 10.0.0.3: it is another store, "
-        "there is none"
+        "2 of 3 nodes do not see the store: 10.0.0.2, 10.0.0.3: it is another store, there is none"
     )
     assert (caught.value.where, caught.value.exit_code) == (store.location, 5)
     assert caught.value.nearest.startswith("a folder that every node mounts, s3://")

@@ -249,7 +249,7 @@ def test_credentials_that_are_none_are_not_repeated(
     monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
     for value in (str(tmp_path / "nothing.json"), f'{{"private_key": "{SECRET}"}}'):
         monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", value)
-        with pytest.raises(StoreError, match="not usable") as caught:
+        with pytest.raises(StoreError, match="credentials or servers is invalid") as caught:
             Store.open("gs://bucket/runs")
         assert SECRET not in str(caught.value)
         assert "GOOGLE_APPLICATION_CREDENTIALS" in caught.value.next_command

@@ -320,7 +320,7 @@ def test_what_is_torn_or_flipped_is_put_anew(
     store.replace("roles/x.parquet", found)
     store.put("roles/x.parquet", b"one")
     assert store.find("roles/x.parquet") == b"one"
-    assert [m.endswith("it is replaced") for m in caplog.messages] == [True]
+    assert [m.endswith("is damaged and is replaced") for m in caplog.messages] == [True]
 
 
 def test_a_name_too_long_for_a_folder_is_no_store() -> None:

@@ -220,4 +220,4 @@ def test_bad_images_are_left_out_and_listed_in_every_row(spoilt: Path, tmp_path:
     forget.write_text("s000\ns001\ns003\ns006\n")
     never = run(*arguments, "--max-bad-images", 2)
     assert never.exit_code == 3
-    assert "one to forget is among them" in never.stderr
+    assert "a forget image is among them" in never.stderr

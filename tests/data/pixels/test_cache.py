@@ -17,8 +17,9 @@ from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
-from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
@@ -212,7 +213,7 @@ def test_none_is_allowed_by_default(torn: Manifest, cache_space: CacheSpace) -> 
 
 
 def test_an_image_to_forget_is_never_left_out(torn: Manifest, cache_space: CacheSpace) -> None:
-    with pytest.raises(DataError, match="one to forget is among them") as caught:
+    with pytest.raises(DataError, match="a forget image is among them") as caught:
         ensure(torn, cache_space, table("rfrurt"), max_bad=100)
     assert "s001" in caught.value.what
 

@@ -64,7 +64,7 @@ def test_cleared_cache_space_leaves_nothing(tmp_path: Path, in_memory: Path) -> 
 HOLD = """
 import sys
 from pathlib import Path
-from lotus_ray.data.pixels import cache_space as cache_space
+from lotus_ray.data.pixels import cache_space
 cache_space.IN_MEMORY = Path(sys.argv[1])
 made = cache_space.CacheSpace(100, 100, sys.argv[2], session="0123456789ab")
 with made.locked():
@@ -126,13 +126,13 @@ def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     made = cache_space(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     made.memory.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="somebody else's"), made.locked():
+    with pytest.raises(DataError, match="another user owns it"), made.locked():
         pass
 
 
 def test_a_scratch_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     made = CacheSpace(100, 100, str(tmp_path / "none"))
-    with pytest.raises(DataError, match="no place for decoded images") as caught, made.locked():
+    with pytest.raises(DataError, match="decoded images cannot be stored") as caught, made.locked():
         pass
     assert "none" in caught.value.where
     assert "resources.scratch" in caught.value.next_command
