@@ -30,7 +30,6 @@ from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes, weights_to_bytes
 from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.results import Store
-from lotus_ray.trial import cell as cell_module
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.inputs import load_roles
 from lotus_ray.trial.original import load_original
@@ -435,7 +434,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
         return teacher
 
     monkeypatch.setattr(Store, "commit", late)
-    monkeypatch.setattr(cell_module, "load_original", loaded)
+    monkeypatch.setattr("lotus_ray.trial.cell.load_original", loaded)
     run_work_order(work_order)
     rows = store.rows()
     assert rows[group.original.cell_id] == theirs[0]

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
@@ -44,7 +43,7 @@ class Counting:
 def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space.IN_MEMORY", folder)
     return folder
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache_space import CacheSpace, exclusive_lock
 
 
@@ -19,7 +18,7 @@ def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of /dev/shm, so that tests see nobody else's."""
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space.IN_MEMORY", folder)
     return folder
 
 
@@ -48,7 +47,7 @@ def test_without_a_budget_the_disk_gives_what_it_has(tmp_path: Path) -> None:
 def test_no_more_than_half_of_the_free_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_space_module, "_available_memory", lambda: 60)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space._available_memory", lambda: 60)
     with (made := cache_space(tmp_path)).locked():
         assert made.memory_left() == 30
 
