@@ -178,7 +178,10 @@ def test_the_only_variant_is_compared_with_a_note_on_what_differs() -> None:
     assert set(pair.differences) == {
         *("lr=0.01 (published: 0.0005)", "precision=bf16 (published: fp32)"),
     }
-    assert "measured with other settings than published: lr=0.01 (published: 0.0005): SCRUB" in view.notes
+    assert (
+        "measured with other settings than published: lr=0.01 (published: 0.0005): SCRUB"
+        in view.notes
+    )
 
 
 def test_another_width_and_image_size_are_told() -> None:
@@ -186,9 +189,9 @@ def test_another_width_and_image_size_are_told() -> None:
     lotus = entry(CIFAR10, "LoTUS", options={"width": 4})
     view = beside(group(lotus, entry(CIFAR10, "SCRUB", image_size=28)), "paper")
     prefix = "measured with other settings than published: "
-    assert {note for note in view.notes if note.startswith(told)} == {
-        f'{told}model.options={{"width": 4}} (published: default): LoTUS',
-        f"{told}image_size=28 (published: 32): SCRUB",
+    assert {note for note in view.notes if note.startswith(prefix)} == {
+        f'{prefix}model.options={{"width": 4}} (published: default): LoTUS',
+        f"{prefix}image_size=28 (published: 32): SCRUB",
     }
 
 

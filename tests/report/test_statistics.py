@@ -190,9 +190,7 @@ def test_times_of_a_shared_gpu_are_not_ranked_and_that_is_said() -> None:
     shared = group(entry("A", fast, resources=part), entry("B", slow, resources=part))
     assert marks(shared, "unlearn_seconds") == {}
     assert marks(shared, "rf_jsd") == {"A": 1}
-    assert "times are not ranked: trials shared GPUs: 0.25 × H200: A, B" in notes(
-        shared
-    )
+    assert "times are not ranked: trials shared GPUs: 0.25 × H200: A, B" in notes(shared)
 
 
 def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
