@@ -24,8 +24,9 @@ from lotus_ray.cluster.session import session
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform, decode_all
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles

@@ -1,8 +1,8 @@
 """Ray Data: Parquet row groups -> pixels, written to files of this node or streamed past.
 
-Tasks run on the node of the process that asks, and take no CPU from Ray: where images are decoded
-into files the workers that own the CPUs wait for them; where they stream, `cpus` says how many the
-workers leave. So a group that reserves every CPU of a node still reads.
+Tasks run on the node of the caller and reserve no CPU. While images are decoded into files, the
+workers that reserved the CPUs wait. When images stream, `cpus` is how many CPUs the workers leave.
+So a group that reserves every CPU of a node can still read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Columns = dict[str, np.ndarray]
 def node_cpus() -> int:
     """Return how many CPUs of this node Ray may use."""
     here = ray.get_runtime_context().get_node_id()
-    found = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here]
-    return max(int(sum(found)), 1)
+    cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] == here]
+    return max(int(sum(cpus)), 1)
 
 
 def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
@@ -61,7 +61,7 @@ def stream_pixels(
 ) -> Iterator[Decoded]:
     """Decode row groups, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
 
-    Ray Data keeps no more than about `ahead_bytes` that are decoded and not yet taken.
+    Ray Data decodes about `ahead_bytes` ahead of what is used.
 
     Raises:
         DataError: an image cannot be decoded.

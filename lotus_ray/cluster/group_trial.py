@@ -73,6 +73,7 @@ class _History:
         return death
 
     def _of_cell(self, cell: Cell, committed: bool) -> Death:
+        """Return the facts of a death while a cell ran, and remember its checkpoint."""
         store, cell_id = self._store, cell.cell_id
         attempts = store.attempts(cell_id) - self._counted[cell_id]
         row_version = self._work_order.row_versions[cell_id]

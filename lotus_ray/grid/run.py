@@ -90,7 +90,7 @@ def check_this_machine(resources: Resources) -> None:
 def _remove_checkpoints(store: Store, work_orders: list[WorkOrder]) -> None:
     """Remove checkpoints of earlier forced runs: cells that run again start anew."""
     cell_ids = [cell_id for work_order in work_orders for cell_id in work_order.row_versions]
-    existing = set(store.folders(StoredCheckpoints.all_of_them))
+    existing = set(store.folders(StoredCheckpoints.root))
     for folder in existing.intersection(map(StoredCheckpoints.folder, cell_ids)):
         store.remove_all(folder)
 

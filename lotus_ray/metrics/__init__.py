@@ -1,4 +1,4 @@
-"""Metrics of unlearning as pure functions of arrays; `evaluation` makes the arrays from a model."""
+"""Metrics of unlearning as pure functions of arrays. `evaluation` computes the arrays."""
 
 from lotus_ray.metrics.attacks import attack_auc, attack_intervals, attack_tpr
 from lotus_ray.metrics.divergence import jsd, jsd_compat, rf_jsd, rf_jsd_compat, zrf
@@ -16,4 +16,4 @@ __all__ = [
     "zrf",
 ]
 
-VERSION = 2  # part of every cell's identity: raise it when a metric comes or its value changes
+VERSION = 2  # part of every cell id: raise it when a metric is added or its value changes

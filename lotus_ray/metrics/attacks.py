@@ -1,8 +1,8 @@
-"""Attacks by a threshold on one number per sample: is the forget set told from what was never seen?
+"""Attacks by a threshold on one score per sample: can they separate forget from unseen samples?
 
-Positives are the forget set, negatives the unseen and the test set. An attack calls a sample a
-member where its score lies at or above a threshold; of a set that is forgotten no threshold does
-better than chance, an AUC of 0.5.
+Positives are the forget set. Negatives are the unseen and the test set. An attack calls a sample a
+member if its score is at or above a threshold. If a set is forgotten, no threshold is better than
+chance, which is an AUC of 0.5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from lotus_ray.base.errors import UndefinedMetric
 
-RATES = {"tpr_1pct": 0.01, "tpr_01pct": 0.001}  # of false positives, by name of the figure
+RATES = {"tpr_1pct": 0.01, "tpr_01pct": 0.001}  # rates of false positives, by metric name
 AUC = "auc"
 
 _RESAMPLES = 1000
@@ -27,11 +27,11 @@ def attack_auc(forget: Any, nonmember: Any) -> float:
     """Compute AUC = P(s_f > s_n) + ½P(s_f = s_n) over pairs of a forgotten and an unseen sample.
 
     Args:
-        forget: scores s_f of the forget set, 1-D, higher where more like a member; ±∞ are allowed.
+        forget: scores s_f of the forget set, 1-D. Higher means more like a member. ±∞ is allowed.
         nonmember: scores s_n of samples never trained on (unseen and test), 1-D.
 
     Returns:
-        A value in [0, 1]; 0.5 where the attack is no better than chance.
+        A value in [0, 1]; 0.5 if the attack is no better than chance.
 
     Raises:
         UndefinedMetric: one of the two sets is empty.
@@ -47,12 +47,12 @@ def attack_tpr(forget: Any, nonmember: Any, rate: float) -> float:
     """Compute the largest TPR over all thresholds whose FPR does not exceed `rate`.
 
     Args:
-        forget: as for `attack_auc`.
-        nonmember: as for `attack_auc`, n_n of them.
+        forget: scores [n_f], as for `attack_auc`.
+        nonmember: scores [n_n], as for `attack_auc`.
         rate: of false positives, in (0, 1).
 
     Returns:
-        A value in [0, 1]; no point between two thresholds is interpolated.
+        A value in [0, 1], without interpolation between two thresholds.
 
     Raises:
         UndefinedMetric: one of the two sets is empty, or n_n · rate < 1.
@@ -65,17 +65,21 @@ def attack_tpr(forget: Any, nonmember: Any, rate: float) -> float:
 
 
 def attack_intervals(scores: Mapping[str, tuple[Any, Any]]) -> dict[tuple[str, str], list[float]]:
-    """Compute 95 % percentile bootstrap intervals of every figure that is defined.
+    """Compute 95 % percentile bootstrap intervals of every metric that is defined.
 
-    Both sets are resampled independently, 1,000 times with a fixed seed; each resample holds the
+    Both sets are resampled independently, 1,000 times with a fixed seed. Each resample draws the
     same samples for every score.
 
     Args:
-        scores: by name, those of the forget set [n_f] and of the non-members [n_n], each set in
-            one order.
+        scores: the scores of the forget set [n_f] and of the non-members [n_n], by score name. All
+            scores list the samples in the same order.
 
     Returns:
-        [low, high] by score and figure, "auc" or a name of RATES; nothing where it is undefined.
+        [low, high] by score name and metric ("auc" or a name of RATES). Undefined metrics are
+        left out.
+
+    Raises:
+        ValueError: a score is NaN.
 
     Source: Efron 1979, percentile intervals. Deviation: none.
     """
@@ -96,7 +100,11 @@ def attack_intervals(scores: Mapping[str, tuple[Any, Any]]) -> dict[tuple[str, s
 def resamples(n_forget: int, n_nonmember: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield how often each sample is drawn, float64 [B, n_forget] and [B, n_nonmember].
 
-    There are 1,000 rows in all, B at a time, the same ones for the same two numbers.
+    There are 1,000 rows in all, B at a time. The same two sizes always give the same rows.
+
+    Args:
+        n_forget: size of the forget set.
+        n_nonmember: size of the set of non-members.
     """
     random = np.random.default_rng(_SEED)
     rows = max(1, _AT_A_TIME // (n_forget + n_nonmember))
@@ -106,10 +114,10 @@ def resamples(n_forget: int, n_nonmember: int) -> Iterator[tuple[np.ndarray, np.
 
 
 class _Contest:
-    """The scores of two sets, sorted once, for figures under any weights of their samples.
+    """The scores of two sets, sorted once, for metrics under any weights of the samples.
 
-    Weights are whole numbers in float64, [B, n_f] and [B, n_n], whose rows sum to n_f and n_n.
-    Every sum of them is exact, so that no figure depends on an order of summation.
+    Weights are integers in float64, [B, n_f] and [B, n_n]. Their rows sum to n_f and n_n. Every
+    sum of them is exact, so no metric depends on the order of summation.
     """
 
     def __init__(self, forget: Any, nonmember: Any) -> None:
@@ -117,7 +125,7 @@ class _Contest:
         self.rising = np.argsort(forget)
         self.forget = forget[self.rising]
         self.falling = np.argsort(self.nonmember)[::-1]
-        # Non-members between the same two of the forget set need one look-up: [U] of them.
+        # Non-members between the same two forget scores share one look-up: [U] look-ups.
         low = np.searchsorted(self.forget, self.nonmember, side="left")
         high = np.searchsorted(self.forget, self.nonmember, side="right")
         _, kinds, self.kind = np.unique(low + high, return_index=True, return_inverse=True)
@@ -133,7 +141,7 @@ class _Contest:
 
     @property
     def once(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weights of the samples themselves: each is there once."""
+        """Weights of the original sample: each member counts once."""
         return np.ones((1, self.n_forget)), np.ones((1, self.n_nonmember))
 
     def allowed(self, rate: float) -> int:
@@ -146,31 +154,31 @@ class _Contest:
         below = self._below(forget)
         twice = np.take(below[:, self.low] + below[:, self.high], self.kind, axis=1)
         lost = np.einsum("bn,bn->b", twice, nonmember)
-        whole = 2 * self.n_forget * self.n_nonmember
-        aucs: np.ndarray = (whole - lost) / whole
+        total = 2 * self.n_forget * self.n_nonmember
+        aucs: np.ndarray = (total - lost) / total
         return aucs
 
     def tprs(self, forget: np.ndarray, nonmember: np.ndarray, rate: float) -> np.ndarray:
-        """Return the TPR [B] under weights: the share above the first non-member too many."""
+        """Return the TPR [B] under weights: the share above the first disallowed non-member."""
         allowed = self.allowed(rate)
         if allowed < 1:
             what = f"{rate * 100:g} % of {self.n_nonmember} non-members is less than one"
             raise UndefinedMetric(what)
         limit = self._after(nonmember, allowed)
-        places = np.searchsorted(self.forget, limit, side="right")
-        below = np.take_along_axis(self._below(forget), places[:, None], axis=1)[:, 0]
+        indices = np.searchsorted(self.forget, limit, side="right")
+        below = np.take_along_axis(self._below(forget), indices[:, None], axis=1)[:, 0]
         tprs: np.ndarray = (self.n_forget - below) / self.n_forget
         return tprs
 
     def _below(self, weights: np.ndarray) -> np.ndarray:
-        """Return the weight of the lowest i of the forget set in column i, [B, n_f + 1]."""
+        """Return [B, n_f + 1]: column i is the weight of the i lowest forget scores."""
         below = np.zeros((len(weights), self.n_forget + 1))
         np.cumsum(weights[:, self.rising], axis=1, out=below[:, 1:])
         return below
 
     def _after(self, weights: np.ndarray, allowed: int) -> np.ndarray:
-        """Return the score [B] of the non-member that follows on the `allowed` highest ones."""
-        falling = self.falling[: 2 * allowed + 50]  # nearly always enough, and a small part
+        """Return the score [B] of the next non-member after the `allowed` highest ones."""
+        falling = self.falling[: 2 * allowed + 50]  # nearly always enough
         counts = np.cumsum(weights[:, falling], axis=1)
         if (counts[:, -1] <= allowed).any():
             falling = self.falling

@@ -14,10 +14,10 @@ def jsd(p: Any, q: Any) -> float:
 
     Args:
         p: softmax outputs of the unlearned model on the forget set, [N, C], row-stochastic.
-        q: those of the gold standard on the same rows, [N, C], row-stochastic.
+        q: softmax outputs of the gold standard on the same rows, [N, C], row-stochastic.
 
     Returns:
-        A value in [0, ln 2]; 0 where the models agree.
+        A value in [0, ln 2]; 0 if the models agree.
 
     Raises:
         ValueError: shapes differ, there is no row, or rows do not sum to 1.
@@ -35,9 +35,9 @@ def rf_jsd(class_means_unlearned: Any, class_means_original: Any) -> float:
     """Compute RF-JSD = (1/k) Σ_c JS(P_c ‖ Q_c), which needs no retrained model.
 
     Args:
-        class_means_unlearned: [k, C]: row c is the mean softmax output of the unlearned model
-            over the forget set's samples of class c; normalised to sum 1 here.
-        class_means_original: [k, C]: the same of the original model over held-out samples.
+        class_means_unlearned: [k, C]. Row c is the mean softmax output of the unlearned model
+            over the forget samples of class c. Rows are normalised to sum 1 here.
+        class_means_original: [k, C]. The same for the original over held-out samples.
 
     Returns:
         A value in [0, ln 2].
@@ -54,30 +54,30 @@ def rf_jsd(class_means_unlearned: Any, class_means_original: Any) -> float:
 
 
 def zrf(p: Any, q: Any) -> float:
-    """Compute ZRF = 1 − (1/N) Σ_x JS(p_x ‖ q_x): how like a network that knows nothing.
+    """Compute ZRF = 1 − (1/N) Σ_x JS(p_x ‖ q_x): likeness to a random network.
 
     Args:
         p: softmax outputs M(x) of the unlearned model on the forget set, [N, C], row-stochastic.
-        q: those T_d(x) of a randomly initialised network on the same rows, [N, C].
+        q: softmax outputs T_d(x) of a randomly initialised network on the same rows, [N, C].
 
     Returns:
-        A value in [1 − ln 2, 1]; 1 where the model answers as the random network does.
+        A value in [1 − ln 2, 1]; 1 if the model answers exactly as the random network.
 
     Raises:
         ValueError: shapes differ, there is no row, or rows do not sum to 1.
 
-    Source: Chundawat et al. 2023, zero retrain forgetting. Deviation: natural logarithms, as `jsd`;
-        and the divergence of the paper's formula. The published code takes KL(m‖p) in place of
-        KL(p‖m) and divides by N·C in place of N.
+    Source: Chundawat et al. 2023, zero retrain forgetting. Deviation: natural logarithms, as `jsd`.
+        The divergence is that of the paper's formula. The published code uses KL(m‖p) instead of
+        KL(p‖m), and divides by N·C instead of N.
     """
     return 1 - jsd(p, q)
 
 
 def jsd_compat(p: Any, q: Any) -> float:
-    """Compute the value that the published code calls JSD, for comparison with its tables.
+    """Compute the published code's JSD, for comparison with its tables.
 
-    Both matrices are clamped to 1e-8 and divided by their total sum; with m their mean,
-    ½[Σ m·log(m/p) + Σ m·log(m/q)] / N.
+    Both matrices are clamped to at least 1e-8 and divided by their total sum. With m their mean,
+    the value is ½[Σ m·log(m/p) + Σ m·log(m/q)] / N.
 
     Args:
         p: [N, C], as for `jsd`.
@@ -101,7 +101,7 @@ def jsd_compat(p: Any, q: Any) -> float:
 
 
 def rf_jsd_compat(class_means_unlearned: Any, class_means_original: Any) -> float:
-    """Compute the value that the published code calls RF-JSD: `jsd_compat` of class means.
+    """Compute the published code's RF-JSD: `jsd_compat` of class means.
 
     Args:
         class_means_unlearned: [k, C], as for `rf_jsd`.
@@ -119,7 +119,7 @@ def rf_jsd_compat(class_means_unlearned: Any, class_means_original: Any) -> floa
 
 
 def _js_rows(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    from scipy.special import rel_entr  # here: planning a job need not wait for it
+    from scipy.special import rel_entr  # imported late: planning a job does not need it
 
     m = (p + q) / 2
     values = (rel_entr(p, m).sum(axis=1) + rel_entr(q, m).sum(axis=1)) / 2

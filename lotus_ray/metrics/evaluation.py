@@ -1,4 +1,4 @@
-"""One evaluation pass over each split: everything that any metric needs."""
+"""One evaluation pass over each split. It computes the inputs of all metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.unlearning.contract import SampleSet, Workers
 from lotus_ray.unlearning.logits_cache import LogitsCache
 
-_ROWS_AT_A_TIME = 512  # of known logits
+_ROWS_AT_A_TIME = 512  # of cached logits
 
 
 def evaluate(
@@ -26,16 +26,16 @@ def evaluate(
     device: torch.device,
     workers: Workers,
 ) -> Outputs:
-    """Run a model once over every sample, in eval mode; its buffers stay as they are.
+    """Run a model once over every sample, in eval mode. Its buffers do not change.
 
     Args:
         model: images [N, 3, H, W] -> logits [N, C].
         splits: by role; each sample belongs to one.
         roles: the role of each row of the table of roles, str [N].
-        labels: its label, int64 [N].
+        labels: the label of each row, int64 [N].
         num_classes: C.
-        device: where the model is.
-        workers: who share the samples; all receive the same result.
+        device: of the model.
+        workers: the workers that share the samples. All receive the same result.
 
     Returns:
         Outputs of all samples, computed in float64 from the logits.
@@ -49,21 +49,24 @@ def evaluate(
     return pass_.outputs(roles, labels, workers)
 
 
-def evaluate_known(
+def evaluate_cached(
     logits: LogitsCache,
     roles: np.ndarray,
     labels: np.ndarray,
     num_classes: int,
     device: torch.device,
 ) -> Outputs:
-    """Return what `evaluate` would of the model whose logits are known, without running it.
+    """Compute the result of `evaluate` from cached logits, without running the model.
 
     Args:
         logits: of every sample of the roles that are evaluated.
         roles: the role of each row of the table of roles, str [N].
-        labels: its label, int64 [N].
+        labels: the label of each row, int64 [N].
         num_classes: C.
-        device: where the logits are.
+        device: of the logits.
+
+    Returns:
+        Outputs of all samples, computed in float64 from the logits.
     """
     pass_ = _Pass(roles, list(ROLES), num_classes, device)
     for role in ROLES:
@@ -75,21 +78,27 @@ def evaluate_known(
 
 
 def forget_probs(logits: LogitsCache, roles: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the softmax outputs [N_f, C] on the forget set of a model whose logits are known."""
+    """Return softmax outputs on the forget set from cached logits, float64 [N_f, C].
+
+    Args:
+        logits: of every forget sample.
+        roles: the role of each row of the table of roles, str [N].
+        device: of the logits.
+    """
     rows = torch.from_numpy(np.flatnonzero(roles == FORGET)).to(device)
     probs: np.ndarray = logits.of(rows).double().softmax(dim=1).cpu().numpy()
     return probs
 
 
 class _Pass:
-    """Tensors filled where this worker sees a sample and zero elsewhere: they add over workers."""
+    """Tensors that are zero for samples of other workers, so their sum over workers is complete."""
 
     def __init__(
         self, roles: np.ndarray, names: list[str], num_classes: int, device: torch.device
     ) -> None:
         forgotten = roles == FORGET
         self.num_classes = num_classes
-        self.place = torch.from_numpy(np.cumsum(forgotten) - 1).to(device)  # in forget_probs
+        self.forget_index = torch.from_numpy(np.cumsum(forgotten) - 1).to(device)  # row -> index
         self.columns = _zeros(5, len(roles), device)  # predicted … confidence, as in `add`
         self.forget_probs = _zeros(int(forgotten.sum()), num_classes, device)
         self.class_sums = {name: _zeros(num_classes, num_classes, device) for name in names}
@@ -107,7 +116,7 @@ class _Pass:
         )
         self.class_sums[role].index_add_(0, labels, probs)
         if role == FORGET:
-            self.forget_probs[self.place[rows]] = probs
+            self.forget_probs[self.forget_index[rows]] = probs
 
     def outputs(self, roles: np.ndarray, labels: np.ndarray, workers: Workers) -> Outputs:
         columns = workers.sum(self.columns).cpu().numpy()

@@ -16,11 +16,11 @@ def membership_accuracy(retain: Any, nonmember: Any, forget: Any) -> float:
 
     Args:
         retain: output entropies of members, 1-D, nats.
-        nonmember: those of samples never trained on (unseen and test), 1-D, nats.
-        forget: those of the forget set, 1-D, nats.
+        nonmember: output entropies of samples never trained on (unseen and test), 1-D, nats.
+        forget: output entropies of the forget set, 1-D, nats.
 
     Returns:
-        A value in [0, 1]; near the gold standard's is best.
+        A value in [0, 1]. The closer to that of the gold standard, the better.
 
     Raises:
         UndefinedMetric: one of the three sets is empty.

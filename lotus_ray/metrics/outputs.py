@@ -1,4 +1,4 @@
-"""What one evaluation of a model leaves: enough to compute every metric without the model."""
+"""The outputs of a model: enough to compute every metric without the model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TENSORS = "tensors.safetensors"
 class Outputs:
     """Outputs of a model on every sample of the table of roles (N rows, C classes).
 
-    Samples of other roles than ROLES are not evaluated: their entries are 0, and not in files.
+    Only samples of ROLES are evaluated. The entries of other samples are 0, and not in files.
 
-    `class_sums[role]` [C, C] holds in row c the sum of softmax outputs over the role's samples
-    of class c: sums over rows, so that they add up over workers.
+    Row c of `class_sums[role]` [C, C] is the sum of softmax outputs over the role's samples of
+    class c. Sums, not means, because they add up over workers.
     """
 
     roles: np.ndarray  # [N], str
@@ -36,14 +36,18 @@ class Outputs:
     confidence: np.ndarray | None  # [N], float64: max_j p_j; None in files of metrics version 1
     forget_probs: np.ndarray  # [N_f, C], float64, in the order of rows
     class_sums: Mapping[str, np.ndarray]
-    random_forget_probs: np.ndarray | None = None  # [N_f, C], of a random network: an original's
+    random_forget_probs: np.ndarray | None = None  # [N_f, C], of a random network; original only
 
     def of(self, values: np.ndarray, *roles: str) -> np.ndarray:
         """Return the entries of `values` [N] that belong to any of `roles`."""
         return values[np.isin(self.roles, roles)]
 
     def to_files(self, sample_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the contents of the two files that hold these outputs, by file name."""
+        """Return the contents of the two files that hold these outputs, by file name.
+
+        Args:
+            sample_ids: of all N rows.
+        """
         evaluated = np.flatnonzero(np.isin(self.roles, ROLES))
         columns = {
             "sample_id": np.array(sample_ids)[evaluated],
@@ -66,7 +70,7 @@ class Outputs:
 
     @classmethod
     def from_files(cls, samples: bytes, tensors: bytes) -> Outputs:
-        """Read what `to_files` wrote."""
+        """Read outputs from the contents of the files that `to_files` wrote."""
         table = pq.read_table(io.BytesIO(samples))
         arrays = load(tensors)
         return cls(
@@ -89,12 +93,12 @@ class Outputs:
 
 
 def forget_probs(tensors: bytes) -> np.ndarray:
-    """Return softmax outputs on the forget set [N_f, C] from the bytes of the tensors file."""
+    """Return softmax outputs on the forget set [N_f, C] from the content of the tensors file."""
     probs: np.ndarray = load(tensors)["forget_probs"]
     return probs
 
 
 def random_forget_probs(tensors: bytes) -> np.ndarray:
-    """Return those of the random network [N_f, C], from the tensors file of an original."""
+    """Return softmax outputs of the random network [N_f, C] from an original's tensors file."""
     probs: np.ndarray = load(tensors)["random_forget_probs"]
     return probs

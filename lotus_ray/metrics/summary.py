@@ -21,9 +21,9 @@ Compute = Callable[[], float]
 
 @dataclass(frozen=True)
 class Summary:
-    """The metrics of a row at full precision, None where undefined; the reasons of those.
+    """The metrics of a row at full precision, None if undefined, and why they are undefined.
 
-    `intervals` holds [low, high], 95 % over samples, of the metrics that have one.
+    `intervals` holds [low, high], 95 % over samples, of the metrics that have an interval.
     """
 
     values: dict[str, float | None] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Summary:
     intervals: dict[str, list[float]] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of a row that hold it."""
+        """Return the fields of a row that hold the metrics."""
         return {
             "metrics": self.values,
             "undefined": self.undefined,
@@ -44,7 +44,8 @@ def summarise(outputs: Outputs, original: Outputs | None) -> Summary:
 
     Args:
         outputs: of the model.
-        original: of the original model on the same samples; without it, what needs it is undefined.
+        original: outputs of the original on the same samples. Without it, metrics that compare
+            with the original are undefined.
     """
     attackable = _attackable(outputs)
     computed: dict[str, Compute] = {
@@ -66,8 +67,8 @@ def summarise(outputs: Outputs, original: Outputs | None) -> Summary:
             summary.values[name] = compute()
         except UndefinedMetric as undefined:
             summary.values[name], summary.undefined[name] = None, undefined.what
-    known = {score: pair for score, pair in attackable.items() if pair is not None}
-    for (score, figure), interval in attack_intervals(known).items():
+    kept = {score: pair for score, pair in attackable.items() if pair is not None}
+    for (score, figure), interval in attack_intervals(kept).items():
         summary.intervals[_attack_name(figure, score)] = interval
     return summary
 
@@ -83,7 +84,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # of the forget set and of the samples nev
 
 
 def _attackable(outputs: Outputs) -> dict[str, Pair | None]:
-    """Return the scores of both sets by name, higher where more like a member; None if not kept."""
+    """Return the scores of both sets by name; higher is more like a member; None if not kept."""
     scores = {
         "entropy": -outputs.entropy,
         "loss": -outputs.loss,
@@ -119,7 +120,7 @@ def _attack_name(figure: str, score: str) -> str:
 
 
 def _zrf(outputs: Outputs, original: Outputs | None) -> float:
-    random = _known(original).random_forget_probs
+    random = _required(original).random_forget_probs
     if random is None:
         raise UndefinedMetric("its original is of metrics version 1, without a random network")
     if not len(random):
@@ -130,11 +131,11 @@ def _zrf(outputs: Outputs, original: Outputs | None) -> float:
 def _class_means(
     outputs: Outputs, original: Outputs | None, *reference: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean outputs by class [k, C]: ours over the forget set, the original's over others.
+    """Return mean outputs by class [k, C]: ours on the forget set, the original's on `reference`.
 
-    k counts the classes that both sets hold; the others are left out.
+    k counts the classes that are in both sets. Other classes are left out.
     """
-    original = _known(original)
+    original = _required(original)
     forgotten = np.bincount(outputs.of(outputs.labels, FORGET), minlength=_classes(outputs))
     referred = np.bincount(original.of(original.labels, *reference), minlength=_classes(outputs))
     present = (forgotten > 0) & (referred > 0)
@@ -145,7 +146,7 @@ def _class_means(
     return ours, summed[present] / referred[present, None]
 
 
-def _known(original: Outputs | None) -> Outputs:
+def _required(original: Outputs | None) -> Outputs:
     if original is None:
         raise UndefinedMetric("there is no good row of its original")
     return original

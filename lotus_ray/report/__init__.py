@@ -1,1 +1,1 @@
-"""The store's rows -> tables. Imports neither torch nor Ray."""
+"""The store's rows -> tables, figures and exports. Imports neither torch nor Ray."""

@@ -1,4 +1,4 @@
-"""Measured lines beside published ones, with what is known to be wrong of the latter."""
+"""Measured lines beside published lines, with footnotes on defects of the published figures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CALIBRATED = "_calibrated-"
 
 @dataclass(frozen=True)
 class Footnote:
-    """What is known of published figures, and its letter; general ones have none."""
+    """A defect of published figures, and its letter. General defects have no letter."""
 
     defect: Defect
     letter: str = ""
 
     @property
     def text(self) -> str:
-        """Return what is said below the table."""
+        """The text below the table."""
         return self.defect.text
 
 
@@ -40,14 +40,14 @@ class Pair:
 
     @property
     def label(self) -> str:
-        """Return the method's name in tables, without what tells variants apart."""
+        """The method's name in tables, without the settings of variants."""
         if self.entry is not None:
             return self.entry.label
         return self.line.label if self.line is not None else ""
 
     @property
     def method(self) -> str:
-        """Return what the table calls the line."""
+        """The method's name in this table, with the settings of variants."""
         if self.entry is not None:
             return self.entry.method
         return self.line.method if self.line is not None else ""
@@ -58,28 +58,28 @@ class Beside:
     """A table of measured and published lines."""
 
     group: Group
-    metrics: tuple[str, ...]  # columns, of which the published ones alone
+    metrics: tuple[str, ...]  # only the columns that are published
     pairs: tuple[Pair, ...]  # in the order of the published table
-    footnotes: tuple[Footnote, ...] = ()  # those that occur, lettered ones first
+    footnotes: tuple[Footnote, ...] = ()  # of this table, those with letters first
     notes: list[str] = field(default_factory=list)
 
     def texts(self, pair: Pair, metric: str) -> list[str]:
-        """Return all that is known of one published figure, whatever it is attached to."""
+        """Return all footnotes on one published figure, also those of its line or column."""
         if pair.line is None or metric not in pair.line.figures:
             return []
         return [f.text for f in self.footnotes if f.defect.touches(pair.line.label, metric)]
 
     def letters_of_metric(self, metric: str) -> str:
-        """Return the letters of a column's heading."""
+        """Return the footnote letters of a column's heading."""
         return self._letters(lambda d: not d.methods and metric in d.metrics)
 
     def letters_of_line(self, pair: Pair) -> str:
-        """Return the letters of a published line's name."""
+        """Return the footnote letters of a published line's name."""
         label = pair.line.label if pair.line else ""
         return self._letters(lambda d: not d.metrics and label in d.methods)
 
     def letters_of_figure(self, pair: Pair, metric: str) -> str:
-        """Return the letters of a published figure, where they are not its line's or column's."""
+        """Return the footnote letters of a published figure, without those of line and column."""
         if pair.line is None or metric not in pair.line.figures:
             return ""
         label = pair.line.label
@@ -90,16 +90,18 @@ class Beside:
 
 
 def beside(group: Group, source: str) -> Beside:
-    """Put what is published of a benchmark, model and setting beside what was measured.
+    """Put published lines of a benchmark, model and setting beside the measured lines.
 
-    Lines are matched by configuration: a measured variant belongs to the published method whose
-    hyper-parameters, batch size, precision, model with its options and image size its spec has.
-    Where none has all of them, to the one variant of that method that comes closest; how it
-    differs is said in a note.
+    Lines are matched by configuration: hyper-parameters, batch size, precision, model with its
+    options, and image size. If no measured variant matches a published method exactly, the closest
+    variant of that method is taken, if there is only one; a note says how it differs.
 
     Args:
         group: the measured table.
         source: "paper" or "notebooks".
+
+    Returns:
+        The table. If nothing is published of the group, it has the measured lines and a note.
     """
     setting, calibrated, of = group.setting.partition(_CALIBRATED)
     key = (group.benchmark, group.model, setting)
@@ -107,14 +109,14 @@ def beside(group: Group, source: str) -> Beside:
     if not lines:
         alone = tuple(Pair(entry, None) for entry in group.entries)
         near = ", ".join(nearest_key(source, key))
-        note = f"nothing is published of this in the {source}; nearest: {near}"
+        note = f"the {source} has nothing on this table; nearest: {near}"
         return Beside(group, TABLE, alone, notes=[note])
     if calibrated:
         lines = [line for line in lines if line.configuration.get(CALIBRATED) is not False]
     else:
         lines = [line for line in lines if not line.configuration.get(CALIBRATED)]
     pairs = _pairs(group.entries, lines)
-    if calibrated:  # what does not depend on the calibration set is told where it was not given
+    if calibrated:  # other published lines are in the table without calibration set
         pairs = [p for p in pairs if p.entry or (p.line and p.line.configuration.get(CALIBRATED))]
     shown = [pair.line for pair in pairs if pair.line is not None]
     metrics = tuple(name for name in TABLE if any(name in line.figures for line in shown)) or TABLE
@@ -122,6 +124,7 @@ def beside(group: Group, source: str) -> Beside:
 
 
 def _pairs(entries: Sequence[Entry], lines: Sequence[PublishedLine]) -> list[Pair]:
+    """Match measured entries with published lines: exact matches first, then the closest."""
     result = {
         (index, entry.method): _differences(entry, line)
         for index, line in enumerate(lines)
@@ -142,7 +145,7 @@ def _pairs(entries: Sequence[Entry], lines: Sequence[PublishedLine]) -> list[Pai
         else Pair(entry, None)
         for entry in entries
     ]
-    return sorted(pairs + [Pair(None, lines[index]) for index in sorted(left)], key=_place)
+    return sorted(pairs + [Pair(None, lines[index]) for index in sorted(left)], key=_order)
 
 
 def _differences(entry: Entry, line: PublishedLine) -> list[str]:
@@ -158,12 +161,13 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _place(pair: Pair) -> int:
-    known = pair.label in METHOD_ORDER
-    return METHOD_ORDER.index(pair.label) if known else len(METHOD_ORDER)
+def _order(pair: Pair) -> int:
+    is_published = pair.label in METHOD_ORDER
+    return METHOD_ORDER.index(pair.label) if is_published else len(METHOD_ORDER)
 
 
 def _footnotes(key: tuple[str, str, str], lines: Sequence[PublishedLine]) -> tuple[Footnote, ...]:
+    """Return the footnotes on some figure of the lines, those with letters first."""
     occurring = [
         defect
         for defect in DEFECTS
@@ -178,6 +182,7 @@ def _footnotes(key: tuple[str, str, str], lines: Sequence[PublishedLine]) -> tup
 
 
 def _notes(pairs: Sequence[Pair]) -> list[str]:
+    """Return the sources of the published figures, and how measured configurations differ."""
     sources: dict[str, set[str]] = {}
     differing: dict[str, list[str]] = {}
     for pair in pairs:
@@ -190,6 +195,6 @@ def _notes(pairs: Sequence[Pair]) -> list[str]:
         for source, metrics in sources.items()
     ]
     return [f"published figures as printed: {'; '.join(text)}"] + [
-        f"measured otherwise than published: {difference}: {', '.join(methods)}"
+        f"measured with other settings than published: {difference}: {', '.join(methods)}"
         for difference, methods in differing.items()
     ]

@@ -1,4 +1,4 @@
-"""Rows of a store -> one entry for each benchmark × model × setting × method, with every seed."""
+"""Rows of a store -> one entry per benchmark × model × setting × method, with every seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHOD_ORDER = (
     "SalUn",
     "LoTUS",
 )
-_VERSIONED = ("metrics", "weights")  # by the second a cell names its original's id
+_VERSIONED = ("metrics", "weights")  # `weights` is the cell id of the original
 _NO_GOLD = "there is no gold standard of this seed"
 
 
@@ -41,13 +41,16 @@ def collect(
 
     Args:
         store: the metric store.
-        shown_as: benchmark, model and setting of the cells to show, by cell id; None shows all
-            cells by what their rows say. Gold standards are found anyway.
-        recompute: compute the metrics of every row again, from the outputs that the store keeps.
+        shown_as: benchmark, model and setting of the cells to show, by cell id. None shows all
+            cells, under the names in their rows. Gold standards are used even if not shown.
+        recompute: compute the metrics of every row again, from the outputs in the store.
 
     Returns:
-        Entries in the order of benchmarks, models, settings and the published table's methods.
-        Variants of one method are told apart by what differs: LoTUS(alpha=8).
+        Entries sorted by benchmark, model, setting and the published table's order of methods.
+        Variants of one method are named by the settings that differ: LoTUS(alpha=8).
+
+    Raises:
+        StoreError: a row or an artifact cannot be read.
     """
     rows = store.rows()
     if recompute:
@@ -77,10 +80,11 @@ def collect(
         entry.older.extend(older.get(row.cell_id, ()))
         if row.is_ok:
             _add(entry, row, references.get(row.cell_id), comparisons)
-    return sorted(entries.values(), key=_place)
+    return sorted(entries.values(), key=_order)
 
 
 def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> None:
+    """Add the values of a good row to its entry, or why they are undefined."""
     timing = row.timing
     values: dict[str, Any] = {**row.metrics, **row.change, **timing}
     reasons = dict(row.undefined)
@@ -109,7 +113,7 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
 
 
 def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, float]:
-    """Return the divergences of a cell from the gold standard of its trial, and Avg Gap."""
+    """Return the divergences of a cell from its gold standard, and Avg Gap."""
     result = comparisons.between(row, gold)
     names = ("mia_accuracy", "forget_accuracy", "retain_accuracy", "test_accuracy")
     pairs = [(row.metrics[name], gold.metrics[name]) for name in names]
@@ -118,7 +122,7 @@ def _against_gold(row: Row, gold: Row, comparisons: Comparisons) -> dict[str, fl
 
 
 def _older(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, list[str]]:
-    """Return by cell id the cells that differ from it in being of earlier metrics alone."""
+    """Return, by cell id, the same cells measured with earlier metrics versions."""
     alike: dict[str, list[Row]] = {}
     for row in shown:
         original = rows.get(row.spec.get("weights", ""))
@@ -139,7 +143,7 @@ def _is_good_gold(row: Row) -> bool:
 
 
 def _gold_key(row: Row) -> str:
-    """Return what an original and the gold standard of its trial have in common."""
+    """Return a key that an original and its gold standard share."""
     spec = dict(row.spec)
     method = spec.pop("method")
     recipe = {
@@ -156,13 +160,13 @@ def _reference_key(row: Row, rows: Mapping[str, Row]) -> str:
 
 
 def _originals_of(rows: Mapping[str, Row]) -> Callable[[Row], Row | None]:
-    """Return what gives the good original of a row's trial, or None."""
+    """Return a function from a row to its original's good row, or None."""
     good = [row for row in rows.values() if row.is_ok]
     originals = {_gold_key(row): row for row in good if row.spec["method"]["name"] == "original"}
     return lambda row: originals.get(_reference_key(row, rows))
 
 
-def _place(entry: Entry) -> tuple[Any, ...]:
+def _order(entry: Entry) -> tuple[Any, ...]:
     base = entry.method.split("(")[0].split(" + ")[0]
     order = METHOD_ORDER.index(base) if base in METHOD_ORDER else len(METHOD_ORDER)
     return (entry.benchmark, entry.model, entry.setting, order, entry.method)

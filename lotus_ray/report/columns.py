@@ -1,4 +1,4 @@
-"""What a report shows of a cell: the name of each figure, and how it is read from a row."""
+"""The metrics of a report: their names, and how they are read from a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Better = Literal["low", "high", "near gold", ""]
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a report: what it is, how it is read from a cell, and which value is best."""
+    """One metric of a report: its meaning, how it is read from a row, and which value is best."""
 
     heading: str
     about: str
@@ -21,7 +21,7 @@ class Metric:
     factor: float = 1.0
 
     def read(self, figures: Mapping[str, Any]) -> float | None:
-        """Return the value of a cell, or None."""
+        """Return the metric's value from the figures of a row, or None."""
         value = figures.get(self.figure)
         return None if value is None else value * self.factor
 
@@ -31,6 +31,7 @@ class Metric:
 
 
 def _attacks() -> dict[str, Metric]:
+    """Return the metrics of the attacks: AUC, and TPR at two FPRs, for each score."""
     scores = {
         "entropy": "output entropy",
         "loss": "the loss",
@@ -44,12 +45,14 @@ def _attacks() -> dict[str, Metric]:
         for rate, short in (("1 %", "1pct"), ("0.1 %", "01pct")):
             name = f"mia_tpr_{short}_{score}"
             attacks[name] = Metric(
-                f"TPR@{rate} {score}", f"its true positives at {rate} false ones, by {about}", name
+                f"TPR@{rate} {score}",
+                f"TPR at {rate} false positives, by {about}",
+                name,
             )
     return attacks
 
 
-# The names are those of the published tables for what these hold too.
+# Metrics that the published tables have too are named as there.
 METRICS: dict[str, Metric] = {
     "rf_jsd": Metric(
         "RF-JSD", "divergence from the original on unseen images", "rf_jsd", "low", ".2e"
@@ -64,7 +67,7 @@ METRICS: dict[str, Metric] = {
     "test_acc": Metric("Test", "accuracy on the test set", "test_accuracy", "near gold"),
     "mia_acc": Metric(
         "MIA",
-        "share of the forget set called member, by a logistic regression on output entropy",
+        "share of the forget set that a logistic regression on output entropy calls member",
         "mia_accuracy",
         "near gold",
     ),
@@ -87,14 +90,14 @@ METRICS: dict[str, Metric] = {
     "zrf": Metric("ZRF", "1 − divergence from a random network on the forget set", "zrf"),
     "rf_jsd_x1e4": Metric(
         "RF-JSD ×1e4",
-        "RF-JSD as the published code has it",
+        "RF-JSD as the published code computes it",
         "rf_jsd_compat",
         "low",
         ".2f",
         1e4,
     ),
     "jsd_x1e4": Metric(
-        "JSD ×1e4", "JSD as the published code has it", "jsd_compat", "low", ".2f", 1e4
+        "JSD ×1e4", "JSD as the published code computes it", "jsd_compat", "low", ".2f", 1e4
     ),
     "time_min": Metric(
         "Time min", "minutes of unlearning", "unlearn_seconds", "low", ".2f", 1 / 60
@@ -117,7 +120,7 @@ METRICS: dict[str, Metric] = {
 # Rows of earlier versions have none of these: without a value they are not shown.
 CHANGE = ("distance", "weights_moved", "outputs_changed")
 
-# The columns of tables for people; the other formats have all.
+# Columns of tables for people. Other formats have all metrics.
 IN_TABLES = (
     "rf_jsd",
     "jsd",

@@ -1,8 +1,8 @@
-"""How far a model is from its gold standard, from what the store keeps of both.
+"""How far a model is from its gold standard, computed from the outputs in the store.
 
-This is not part of a row, whose content depends on its own cell alone. A comparison reads some
-megabytes a cell where the forget set is large, so what came of it is kept in the store, by the
-digests of what was compared.
+This is not part of a row: a row depends only on its own cell. A comparison reads some megabytes per
+cell if the forget set is large. So its result is cached in the store, under the digests of both
+outputs.
 """
 
 from __future__ import annotations
@@ -28,25 +28,29 @@ class Comparisons:
     """Divergences between rows of a store. The last gold standard stays in memory."""
 
     store: Store
-    afresh: bool = False  # compute what is kept, too
-    _read: dict[str, bytes] = field(default_factory=dict)  # of what is kept
+    afresh: bool = False  # ignore cached results
+    _read: dict[str, bytes] = field(default_factory=dict)  # cached results, by name
     _gold: dict[str, np.ndarray] = field(default_factory=dict)
 
     def read(self, pairs: Iterable[tuple[Row, Row]]) -> None:
-        """Read at once what is kept of many pairs; else `between` reads it one by one."""
+        """Read the cached results of many pairs at once. Otherwise `between` reads one by one."""
         if not self.afresh:
             self._read |= self.store.find_all(_name(*pair) for pair in pairs)
 
     def between(self, row: Row, gold: Row) -> dict[str, float]:
-        """Return `jsd` and `jsd_compat` of a model's forget-set outputs to a gold standard's.
+        """Return `jsd` and `jsd_compat` between the forget-set outputs of a model and its gold.
+
+        Args:
+            row: the good row of the model.
+            gold: the good row of the gold standard.
 
         Raises:
-            StoreError: an artifact is missing or differs from what its row says.
+            StoreError: an artifact is missing or damaged.
         """
         name = _name(row, gold)
-        known = None if self.afresh else unsealed(self._kept(name))
-        if known is not None:
-            return known
+        cached = None if self.afresh else unsealed(self._cached(name))
+        if cached is not None:
+            return cached
         ours = forget_probs(self.store.artifact(row, TENSORS))
         if _digest(gold) not in self._gold:
             self._gold = {_digest(gold): forget_probs(self.store.artifact(gold, TENSORS))}
@@ -55,11 +59,11 @@ class Comparisons:
         self._keep(name, values)
         return values
 
-    def _kept(self, name: str) -> bytes:
+    def _cached(self, name: str) -> bytes:
         return self._read.get(name) or self.store.find(name) or b""
 
     def _keep(self, name: str, values: dict[str, float]) -> None:
-        with suppress(StoreError):  # a report needs no right to write
+        with suppress(StoreError):  # a report also works without permission to write
             self.store.put(name, sealed(values))
 
 

@@ -1,4 +1,4 @@
-"""One line of a table, and the lines that stand in one table."""
+"""One line of a table, and all lines of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Interval = tuple[float, float]
 
 
 def workers_of(row: Row) -> str:
-    """Return how many workers a cell had, of each attempt where that changed: 2 then 1."""
+    """Return a cell's number of workers; if it changed between attempts, each: 2 then 1."""
     used = row.resources.workers_by_attempt or [row.resources.workers or 1]
     return " then ".join(str(workers) for workers, _ in groupby(used))
 
@@ -27,21 +27,21 @@ class Entry:
     benchmark: str
     model: str
     setting: str
-    method: str  # as the table calls it: LoTUS(alpha=8)
-    rows: dict[int, Row] = field(default_factory=dict)  # by seed, failed ones too
+    method: str  # name in the table: LoTUS(alpha=8)
+    rows: dict[int, Row] = field(default_factory=dict)  # by seed, also failed ones
     values: dict[str, dict[int, float]] = field(default_factory=dict)
     undefined: dict[str, dict[int, str]] = field(default_factory=dict)  # why, by metric and seed
-    older: list[str] = field(default_factory=list)  # cells of earlier metrics, not shown
+    older: list[str] = field(default_factory=list)  # ids of hidden cells of earlier metrics
     intervals: dict[str, dict[int, Interval]] = field(default_factory=dict)  # 95 %, over samples
 
     @property
     def name(self) -> str:
-        """Return the method's name in jobs: lotus."""
+        """The method's name in jobs: lotus."""
         return str(self._spec["name"])
 
     @property
     def label(self) -> str:
-        """Return the method's name in published tables, without what tells variants apart.
+        """The method's name in published tables, without the settings of variants.
 
         SalUn + LoTUS is a variant of SalUn.
         """
@@ -49,17 +49,17 @@ class Entry:
 
     @property
     def is_gold(self) -> bool:
-        """Return whether this is the gold standard that the others are compared with."""
+        """True for the gold standard that the others are compared with."""
         return self.name == "gold" and self._spec.get("training_seed") is None
 
     @property
     def is_second_gold(self) -> bool:
-        """Return whether this is a gold standard of another training seed: the noise floor."""
+        """True for a gold standard with another training seed: it gives the noise floor."""
         return self.name == "gold" and not self.is_gold
 
     @property
     def is_rival(self) -> bool:
-        """Return whether this is an unlearning method, not a control."""
+        """True for an unlearning method, False for original and gold."""
         return self.name not in ("original", "gold")
 
     @property
@@ -70,16 +70,16 @@ class Entry:
 
     @property
     def failures(self) -> dict[int, str]:
-        """Return how each failed seed failed: its status and the first line of its error."""
+        """Status and first line of the error, by failed seed."""
         return {seed: row.failure for seed, row in self.rows.items() if not row.is_ok}
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over seeds, or None."""
+        """Return the mean over seeds, or None if no seed has a value."""
         values = list(self.values.get(metric, {}).values())
         return statistics.fmean(values) if values else None
 
     def std(self, metric: str) -> float | None:
-        """Return the sample standard deviation over seeds, or None where fewer than two."""
+        """Return the sample standard deviation over seeds, or None for fewer than two."""
         values = list(self.values.get(metric, {}).values())
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -104,7 +104,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Return a heading for people."""
+        """A heading for people."""
         return f"{self.benchmark}, {self.model}, {self.setting}"
 
     @property
@@ -115,22 +115,22 @@ class Group:
 
     @property
     def rivals(self) -> list[Entry]:
-        """Return the unlearning methods."""
+        """The unlearning methods."""
         return [entry for entry in self.entries if entry.is_rival]
 
     @property
     def gold(self) -> Entry | None:
-        """Return the gold standard, where there is one alone."""
+        """The gold standard; None if there is not exactly one."""
         golds = [entry for entry in self.entries if entry.is_gold]
         return golds[0] if len(golds) == 1 else None
 
     @property
     def second_golds(self) -> list[Entry]:
-        """Return the gold standards of other training seeds."""
+        """The gold standards with other training seeds."""
         return [entry for entry in self.entries if entry.is_second_gold]
 
 
 def groups(entries: Iterable[Entry]) -> list[Group]:
-    """Return the tables that entries, in their order, make up."""
+    """Group entries to tables. The entries must be sorted."""
     parted = groupby(entries, key=lambda entry: (entry.benchmark, entry.model, entry.setting))
     return [Group(*key, tuple(members)) for key, members in parted]

@@ -1,4 +1,4 @@
-"""What each row is called in a report: its method, with the settings that tell variants apart."""
+"""Names of rows in a report: the method, and the settings in which its variants differ."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import Any
 
 from lotus_ray.store.row import Row
 
-_OF_ONE_SEED = ("original", "roles")  # differ from seed to seed, so they tell variants only within
+_OF_ONE_SEED = ("original", "roles")  # differ between seeds: they separate variants of one seed
 _INNER = "method.inner.name"
-_NOT_WORTH_A_WORD = ("null", "false")  # LoTUS beside LoTUS(class_unlearning=true)
+_HIDDEN = ("null", "false")  # LoTUS beside LoTUS(class_unlearning=true)
 
 
 def labels_of(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
-    """Return the label of each row, with the settings that differ between variants of a method."""
+    """Return the label of each row, with the settings that differ between variants of a method.
+
+    Args:
+        shown: rows of the report.
+        rows: all rows of the store by cell id, to find originals.
+
+    Returns:
+        Labels by cell id.
+    """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in shown:
         key = (row.benchmark, row.model, row.setting, row.method)
@@ -29,14 +37,14 @@ def labels_of(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
             if _seeds_collide(members, specs, varying):
                 varying.append(name)
         for cell_id, spec in specs.items():
-            told = [name for name in varying if spec.get(name) not in _NOT_WORTH_A_WORD]
-            text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in told)
+            named = [name for name in varying if spec.get(name) not in _HIDDEN]
+            text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in named)
             labels[cell_id] = f"{method}({text})" if text else method
     return labels
 
 
 def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
-    """Return the settings of a cell and, prefixed, of the original that it starts from."""
+    """Return the settings of a cell and, with a prefix, of its original."""
     settings = _flat(row.spec)
     weights = row.spec.get("weights", "")
     original = rows.get(weights)
@@ -53,7 +61,7 @@ def _varies(name: str, specs: Collection[Mapping[str, str]]) -> bool:
 
 
 def _follows_from_inner(name: str, specs: Collection[Mapping[str, str]]) -> bool:
-    """Return whether a setting of an inner method differs only where the inner method does."""
+    """Return True if a setting of an inner method differs only when the inner method does."""
     if name == _INNER or not name.startswith("method.inner."):
         return False
     pairs = {(spec.get(_INNER), spec.get(name)) for spec in specs}
@@ -63,13 +71,13 @@ def _follows_from_inner(name: str, specs: Collection[Mapping[str, str]]) -> bool
 def _seeds_collide(
     members: Iterable[Row], specs: Mapping[str, Mapping[str, str]], varying: Iterable[str]
 ) -> bool:
-    """Return whether two rows of one seed differ in nothing of what varies."""
+    """Return True if two rows of one seed are equal in all settings that vary."""
     keys = [(row.seed, *(specs[row.cell_id].get(name) for name in varying)) for row in members]
     return len(set(keys)) < len(keys)
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the settings of a cell that are not its seed or what follows from it."""
+    """Return the settings of a cell by dotted name, without seed and original."""
     flat: dict[str, str] = {}
     for name, value in spec.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What is to be said below a table."""
+"""The notes below a table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lotus_ray.report.statistics import (
     unranked,
 )
 
-_DEFINING = ("rf_jsd", "jsd", "avg_gap")  # whose ranking is worth a word
+_DEFINING = ("rf_jsd", "jsd", "avg_gap")  # metrics whose ranking a note is about
 
 
 def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
-    """Return failures, why values are missing, how marks are made, and what is not comparable.
+    """Return notes: failures, missing values, rules of the marks, and limits of comparison.
 
     Args:
         group: the table.
-        metrics: the columns that it shows.
+        metrics: its columns.
     """
     return [
         *_failures(group),
@@ -47,7 +47,7 @@ def _failures(group: Group) -> list[str]:
 
 
 def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:
-    """Return each reason once, with its metrics; and its seeds where others are defined."""
+    """Return each reason once, with its metrics, and with its seeds if other seeds are defined."""
     reasons: dict[str, dict[str, None]] = {}
     seeds: dict[str, set[int]] = {}
     defined: dict[str, set[int]] = {}
@@ -86,30 +86,31 @@ def _golds(group: Group) -> list[str]:
     golds = [entry.method for entry in group.entries if entry.is_gold]
     if len(golds) < 2:
         return []
-    return [f"there is no one gold standard that all are close to or not: {', '.join(golds)}"]
+    return [f"more than one gold standard, so nothing is compared with gold: {', '.join(golds)}"]
 
 
 def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
+    """Return the noise floor, and the rule by which best methods are marked."""
     floors = {name: noise_floor(group, name) for name in metrics}
     text = [
         f"{METRICS[name].heading} {METRICS[name].show(floor)}"
         for name, floor in floors.items()
         if floor is not None
     ]
-    answer = [f"noise floor, between two gold standards: {', '.join(text)}"] if text else []
+    floor_note = [f"noise floor, between two gold standards: {', '.join(text)}"] if text else []
     compared = [result for name in metrics if len(result := ranked(group, name)) > 1]
     if not compared:
-        return answer
+        return floor_note
     if max(len(seeds) for result in compared for _, seeds in result) < 2:
-        return [*answer, "one seed: no method is marked as best"]
+        return [*floor_note, "one seed: no method is marked as best"]
     beyond = "exceeds the noise floor and " if text else ""
     what = f"difference {beyond}has a 95 % interval over seeds without 0"
-    return [*answer, f"best and second best are marked where the {what}"]
+    return [*floor_note, f"best and second best are marked if the {what}"]
 
 
 def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
     result = {method: None for name in metrics for method in unranked(group, name)}
-    return [f"not ranked, for want of a seed: {', '.join(result)}"] if result else []
+    return [f"not ranked, because a seed is missing: {', '.join(result)}"] if result else []
 
 
 def _stability(group: Group, metrics: Sequence[str]) -> list[str]:
@@ -122,9 +123,9 @@ def _unlike_hardware(group: Group) -> list[str]:
     result = hardware(group, rivals_only=True)
     text = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in result.items())
     if len(result) > 1:
-        return [f"times are of unlike hardware, and not ranked: {text}"]
+        return [f"times are not ranked: the hardware differs: {text}"]
     if shared_gpus(group):
-        return [f"times are of GPUs that trials shared, and not ranked: {text}"]
+        return [f"times are not ranked: trials shared GPUs: {text}"]
     return []
 
 

@@ -1,4 +1,4 @@
-"""The metrics of rows, computed again from the outputs that the store keeps, without a model."""
+"""Compute the metrics of rows again from the outputs in the store, without a model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lotus_ray.store.row import Row
 
 
 def recompute(row: Row, original: Row | None, store: Store) -> Summary:
-    """Compute the metrics of a good row as the trial did that made it.
+    """Compute the metrics of a good row in the same way as a trial does.
 
     Args:
         row: of the cell.
-        original: the good row of its original; without it, what needs it is undefined.
-        store: where both have their artifacts.
+        original: the good row of its original. Without it, metrics that need it are undefined.
+        store: with the artifacts of both.
 
     Returns:
-        What the row of a cell that is run today would hold. What its files do not hold, those of
-        older metrics, is undefined.
+        The metrics of today's version. Metrics that need outputs which an older version did not
+        store are undefined.
 
     Raises:
         StoreError: an artifact is missing or changed.
@@ -32,7 +32,16 @@ def recompute(row: Row, original: Row | None, store: Store) -> Summary:
 def recomputed(
     rows: Mapping[str, Row], original_of: Callable[[Row], Row | None], store: Store
 ) -> dict[str, Row]:
-    """Return rows by cell id, the metrics of each good one computed again."""
+    """Return rows by cell id, with the metrics of good rows computed again.
+
+    Args:
+        rows: by cell id.
+        original_of: returns the good row of a row's original, or None.
+        store: with the artifacts.
+
+    Raises:
+        StoreError: an artifact is missing or changed.
+    """
     return {
         cell_id: replace(row, **recompute(row, original_of(row), store).fields())
         if row.is_ok

@@ -1,4 +1,4 @@
-"""What can be said of a table: intervals, the noise floor, which method is best, how firmly."""
+"""Statistics of a table: intervals, noise floor, best methods, stability of the ranking."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
 class Stability:
     """How much the ranking of methods depends on the seed.
 
-    `tau` is the mean of Kendall's τ-b over pairs of seeds: 1 where all rank alike, 0 by chance.
-    `ranks` holds the rank of each method, by seed; 1 is best, ties share their mean.
+    `tau` is the mean of Kendall's τ-b over pairs of seeds: 1 if all seeds give the same ranking, 0
+    by chance. `ranks` holds the rank of each method by seed; 1 is best, ties share their mean.
     """
 
     tau: float
@@ -31,12 +31,12 @@ class Stability:
 
 
 def interval(values: Collection[float]) -> Interval | None:
-    """Return the 95 % t interval of the mean of `values`, or None where fewer than two.
+    """Return the 95 % t interval of the mean of `values`, or None if there are fewer than two.
 
-    mean ± t_{0.975, n−1} · s / √n.
+    The interval is mean ± t_{0.975, n−1} · s / √n.
 
     Args:
-        values: one a seed, in any unit.
+        values: one per seed, in any unit.
 
     Source: Student 1908. Deviation: none.
     """
@@ -49,10 +49,14 @@ def interval(values: Collection[float]) -> Interval | None:
 
 
 def costs(entry: Entry, metric: str, gold: Entry | None) -> dict[int, float]:
-    """Return by seed what is to be small of a metric: its value, or its distance from gold.
+    """Return a cost by seed, which is better if smaller: a metric's value or its gap to gold.
 
-    Empty where the metric has no better and worse, or where that takes a gold standard of the same
-    seed and there is none.
+    Empty if no value of the metric is better than another, or if the gold standard is missing.
+
+    Args:
+        entry: the method.
+        metric: a key of METRICS.
+        gold: the gold standard of the table.
     """
     better, values = METRICS[metric].better, entry.values.get(metric, {})
     if better == "low":
@@ -66,9 +70,9 @@ def costs(entry: Entry, metric: str, gold: Entry | None) -> dict[int, float]:
 
 
 def noise_floor(group: Group, metric: str) -> float | None:
-    """Return how far two honest gold standards of one seed differ in a metric, on average.
+    """Return the mean difference between two gold standards of the same seed in a metric.
 
-    None where there is no second gold standard, and of times, which say nothing of it.
+    None if there is no second gold standard, and for times.
     """
     gold = group.gold
     if gold is None or metric in TIMES:
@@ -84,11 +88,11 @@ def noise_floor(group: Group, metric: str) -> float | None:
 
 
 def marks(group: Group, metric: str) -> dict[str, int]:
-    """Return the best method as 1 and the second best as 2, by what the table calls them.
+    """Return 1 for the best and 2 for the second best method, by its name in the table.
 
-    The best one only where the difference to the next one is clear, the second best only where
-    both its differences are. Clear is what exceeds `noise_floor`, where there is one, and whose
-    95 % t interval over seeds excludes 0.
+    A method is marked only if the difference to the next one is clear, and the better one is marked
+    too. A difference is clear if it exceeds `noise_floor` (if there is one) and its 95 % t interval
+    over seeds excludes 0.
     """
     floor = noise_floor(group, metric)
     result: dict[str, int] = {}
@@ -101,7 +105,7 @@ def marks(group: Group, metric: str) -> dict[str, int]:
 
 
 def rank_stability(group: Group, metric: str) -> Stability | None:
-    """Return how firmly the methods are ranked; None where fewer than two of them or of seeds."""
+    """Return the stability of the ranking; None if fewer than two methods or seeds are ranked."""
     from scipy.stats import kendalltau, rankdata
 
     methods = dict(ranked(group, metric))
@@ -112,18 +116,23 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
     taus = [
         float(kendalltau(a, b).statistic) for a, b in itertools.combinations(by_seed.values(), 2)
     ]
-    known = [tau for tau in taus if not math.isnan(tau)]
-    if not known:
+    defined = [tau for tau in taus if not math.isnan(tau)]
+    if not defined:
         return None
     ranks = {
         method: {seed: float(by_seed[seed][index]) for seed in seeds}
         for index, method in enumerate(methods)
     }
-    return Stability(statistics.fmean(known), ranks)
+    return Stability(statistics.fmean(defined), ranks)
 
 
 def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]:
-    """Return what the good cells of a table ran on, and which methods ran there."""
+    """Return the methods with good cells, by hardware.
+
+    Args:
+        group: the table.
+        rivals_only: leave out original and gold.
+    """
     result: dict[str, list[str]] = {}
     for entry in group.rivals if rivals_only else group.entries:
         for row in entry.rows.values():
@@ -134,31 +143,33 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
 
 
 def shared_gpus(group: Group) -> bool:
-    """Return whether a rival ran on a part of a GPU, where others may have slowed it."""
+    """Return True if a rival ran on a fraction of a GPU, where other trials may have slowed it."""
     return any(row.resources.shares_gpu for entry in group.rivals for row in entry.rows.values())
 
 
 def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
-    """Return the unlearning methods that are ranked with their costs by seed, the best first.
+    """Return the ranked unlearning methods with their costs by seed, the best first.
 
-    Left out are those that lack a seed that others have; no time of unlike hardware is ranked, nor
-    one of a GPU that trials shared.
+    Methods without a seed that others have are left out. Times are not ranked if the hardware
+    differs or trials shared a GPU.
     """
     if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []
-    lacking = unranked(group, metric)
+    incomplete = unranked(group, metric)
     result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     complete = [
-        (method, known) for method, known in result.items() if known and method not in lacking
+        (method, by_seed)
+        for method, by_seed in result.items()
+        if by_seed and method not in incomplete
     ]
     return sorted(complete, key=lambda item: statistics.fmean(item[1].values()))
 
 
 def unranked(group: Group, metric: str) -> list[str]:
-    """Return the unlearning methods that lack a seed of a metric that others have."""
+    """Return the unlearning methods without a seed of a metric that others have."""
     result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
-    seeds = {seed for known in result.values() for seed in known}
-    return [method for method, known in result.items() if set(known) < seeds]
+    seeds = {seed for by_seed in result.values() for seed in by_seed}
+    return [method for method, by_seed in result.items() if set(by_seed) < seeds]
 
 
 def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float | None) -> bool:

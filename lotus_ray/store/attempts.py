@@ -1,4 +1,4 @@
-"""Attempts at cells: markers that say what was begun, when and with what."""
+"""Attempts at cells: a marker records when each attempt began, and on which machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lotus_ray.store.files import Files
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a cell. Its artifacts live under `folder`, its row may become `row version`."""
+    """One attempt at a cell. Its artifacts are in `folder`. Its row would be `row_version`."""
 
     cell_id: str
     attempt_id: str
@@ -22,19 +22,28 @@ class Attempt:
 
     @property
     def folder(self) -> str:
-        """Return the folder of its artifacts, relative to the store."""
+        """Folder of the attempt's artifacts, relative to the store."""
         return f"attempts/{self.cell_id}/{self.attempt_id}"
 
 
 class Attempts(Files):
-    """A store that records which attempts began."""
+    """A store that records the attempts that began."""
 
     def attempt(self, cell_id: str, row_version: int) -> Attempt:
-        """Return a new try at a cell without recording that it starts."""
+        """Return a new attempt at a cell. Does not record it."""
         return Attempt(cell_id, uuid.uuid4().hex[:12], row_version)
 
     def begin(self, cell_id: str, row_version: int, about: Mapping[str, Any]) -> Attempt:
-        """Record that a try at a cell starts, with facts `about` where it runs."""
+        """Record that an attempt at a cell starts.
+
+        Args:
+            cell_id: the cell.
+            row_version: of the row that the attempt may commit.
+            about: facts of the machine that it runs on, from `machine_facts`.
+
+        Returns:
+            The new attempt.
+        """
         attempt = self.attempt(cell_id, row_version)
         ids = {"cell_id": cell_id, "attempt_id": attempt.attempt_id, "row_version": row_version}
         marker = json.dumps({**ids, "begun_at": utc_now(), **about})
@@ -42,14 +51,14 @@ class Attempts(Files):
         return attempt
 
     def attempts(self, cell_id: str) -> int:
-        """Return how many tries at a cell were begun."""
+        """Return how many attempts at a cell began."""
         return len(self.markers(cell_id).get(cell_id, ()))
 
     def markers(self, cell_id: str | None = None) -> dict[str, list[str]]:
-        """Return the names of what marks the tries that were begun, by cell id, by one list.
+        """List attempt markers by cell id, in one request.
 
         Args:
-            cell_id: the only cell that is asked for; default all.
+            cell_id: list this cell only; default all.
         """
         names = self.objects.names("attempts/" if cell_id is None else f"attempts/{cell_id}/")
         return by_cell(name for name in names if name.endswith("/begun.json"))
@@ -57,11 +66,11 @@ class Attempts(Files):
     def resources_by_attempt(
         self, cell_id: str, row_version: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return what each try at a cell was begun with, as in a row, the first try first.
+        """Return the resources of each attempt at a cell, as in a row, oldest first.
 
         Args:
             cell_id: the cell.
-            row version: of the row that the tries were for; default any.
+            row_version: only attempts for this row version; default all.
         """
         markers = [
             _plain(self.objects.read(name)) for name in self.markers(cell_id).get(cell_id, ())
@@ -72,11 +81,11 @@ class Attempts(Files):
 
 
 def by_cell(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return names of the form <kind>/<cell>/… by their cell."""
-    found: dict[str, list[str]] = {}
+    """Group names of the form <kind>/<cell>/… by cell id."""
+    grouped: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(name.split("/")[1], []).append(name)
-    return found
+        grouped.setdefault(name.split("/")[1], []).append(name)
+    return grouped
 
 
 def _row_version_of(marker: Mapping[str, Any], default: int | None) -> int | None:
@@ -86,9 +95,9 @@ def _row_version_of(marker: Mapping[str, Any], default: int | None) -> int | Non
 
 
 def _plain(content: bytes) -> dict[str, Any]:
-    """Return a small record that has no digest; empty where it is torn."""
+    """Parse a small record that has no digest; return {} if it is torn."""
     try:
-        found = json.loads(content)
+        record = json.loads(content)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}

@@ -1,4 +1,4 @@
-"""A store as files: where it is, what tells it from others, and what is not part of any row."""
+"""A store as files: its address, its id, and the files that belong to no row."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ class Files:
         self.objects = objects
         self.uri = uri  # as the user wrote it
         self.location = location  # the same from any working directory
-        self._base = base or uri  # what the addresses of its objects begin with
+        self._base = base or uri  # prefix of the addresses of its objects
 
     @classmethod
     def open(cls, uri: str) -> Self:
-        """Open the store at a local path, or in a bucket; nothing is written.
+        """Open the store at a local path or in a bucket. Writes nothing.
+
+        Args:
+            uri: a path, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
 
         Raises:
-            StoreError: the URI names a kind of store that does not exist, or not a folder, or holds
-                a password; or what a bucket needs is not installed.
+            StoreError: the URI has an unknown scheme, is a file, or holds a password; or the
+                package for buckets is not installed.
         """
         if "://" in uri:
             address = Address.parse(uri)
@@ -53,7 +56,7 @@ class Files:
 
     @property
     def folder(self) -> Path | None:
-        """Return the local folder that it is, or None."""
+        """The local folder of the store; None if it is in a bucket."""
         return self.objects.root if isinstance(self.objects, LocalObjects) else None
 
     def address(self, name: str) -> str:
@@ -61,54 +64,54 @@ class Files:
         return f"{self._base}/{name}"
 
     def check_writable(self) -> None:
-        """Try it, and create the object that marks a store, where there is none yet.
+        """Check that the store can be written, and create its marker if there is none.
 
         Raises:
-            StoreError: it cannot be written, or would let two writers create one object.
+            StoreError: the store cannot be written, or would let two writers create one object.
         """
         self.check_creates_once()
         identity = {"format": FORMAT, "id": uuid.uuid4().hex}
         self.objects.create(MARKER, json.dumps(identity).encode() + b"\n")
 
     def check_creates_once(self) -> None:
-        """Create an object twice; the store has to refuse the second.
+        """Create an object twice; the store must refuse the second time.
 
         Raises:
-            StoreError: it cannot be written, or does not refuse: two writers of one cell would each
-                believe that its row is the one.
+            StoreError: the store cannot be written, or does not refuse. Then two writers of one
+                cell would each believe that their own row counts.
         """
         if wrong := broken_promise(self.objects):
             raise StoreError(
-                f"the store {wrong}: it has to create an object only where none exists, or two "
-                "writers of one cell would overwrite each other",
+                f"the store {wrong}: it must not create an object that exists, or two writers of "
+                "one cell would overwrite each other",
                 where=self.uri,
-                nearest=KINDS + "; a server of objects has to honour If-None-Match",
+                nearest=KINDS + "; an S3 server must honour If-None-Match",
                 next_command="lotus-ray grid JOB.yaml --store FOLDER",
             )
 
     def store_id(self) -> str | None:
-        """Return what tells this store from every other one, or None where there is none."""
+        """Return the unique id of this store, or None if there is no store here."""
         try:
             return self.objects.read(MARKER).decode(errors="replace")
         except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
-        """Return whether there is a store."""
+        """Return True if there is a store here."""
         return self.store_id() is not None
 
     def access_error(self, store_id: str) -> str:
-        """Return why this process does not reach the store of an id; empty if it does."""
+        """Return why this process cannot use the store with an id; empty if it can."""
         try:
-            found = self.store_id()
+            own_id = self.store_id()
         except StoreError as error:
             return error.what
-        if found is None:
+        if own_id is None:
             return "there is none"
-        return "" if found == store_id else "another one lies there"
+        return "" if own_id == store_id else "it is another store"
 
     def check_exists(self) -> None:
-        """Raise StoreError where there is no store."""
+        """Raise StoreError if there is no store here."""
         if not self.exists():
             raise StoreError(
                 "there is no metric store here",
@@ -117,46 +120,47 @@ class Files:
             )
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a file that is named after its content; one that is torn or flipped is replaced."""
-        found = self.find(name)
-        if found == content:
+        """Write a file that is named after its content. A damaged one is replaced."""
+        stored = self.find(name)
+        if stored == content:
             return
-        if found is not None:
-            _log.warning("%s is not what was written there; it is replaced", self.address(name))
+        if stored is not None:
+            _log.warning("%s is damaged and is replaced", self.address(name))
         self.objects.replace(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write a file that is not part of any row, such as the outcome of the last command."""
+        """Write a file that belongs to no row, such as the outcome of the last command."""
         self.objects.replace(name, content)
 
     def find(self, name: str) -> bytes | None:
-        """Return a file that is not part of any row, or None where there is none."""
+        """Return a file that belongs to no row, or None if there is none."""
         try:
             return self.objects.read(name)
         except FileNotFoundError:
             return None
 
     def find_all(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return those files that there are, many read at once."""
+        """Return the files that exist, by name. Many are read at once."""
         wanted = list(dict.fromkeys(names))
         with ThreadPoolExecutor(READERS) as readers:
-            found = zip(wanted, readers.map(self.find, wanted), strict=True)
-            return {name: content for name, content in found if content is not None}
+            files = zip(wanted, readers.map(self.find, wanted), strict=True)
+            return {name: content for name, content in files if content is not None}
 
     def etag(self, name: str) -> str | None:
-        """Return what changes whenever a file is replaced, or None where there is none."""
+        """Return a tag that changes when the file is replaced, or None if there is no file."""
         return self.objects.etag(name)
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the names of the folders right below one, each with its slash."""
+        """Return the names of the folders directly in `prefix`, each with its slash."""
         return self.objects.folders(prefix)
 
     def remove_all(self, prefix: str) -> None:
-        """Remove what lies below a folder name and is not part of any row."""
+        """Remove all files under `prefix`. They must belong to no row."""
         self.objects.delete_all(prefix)
 
 
 def _cloud_objects(address: Address) -> Objects:
+    """Open a bucket. Raises StoreError if the package for buckets is not installed."""
     try:
         from lotus_ray.store.objects.cloud import CloudObjects
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""Whether a place keeps the promise on which a store rests: what is created once stays as it is.
+"""Check that a folder or bucket creates an object only once: every store depends on it.
 
-    probe-<seconds since 1970>-<unique>/once.json    gone in a moment
+    probe-<seconds since 1970>-<unique>/once.json    removed at once
 
-A process that is killed in between leaves such a folder; the next probe removes it when it is old.
+A killed process leaves such a folder. A later probe removes it once it is old.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from contextlib import suppress
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.store.objects import Objects
 
-LEFT_AFTER_SECONDS = 3600  # longer than patience with a slow server, and clocks that differ
-_PROBE = re.compile(r"probe-(?:([0-9]+)-)?[0-9a-f]{32}/")  # an older version told no time
+LEFT_AFTER_SECONDS = 3600  # longer than all retries, and than differences between clocks
+_PROBE = re.compile(r"probe-(?:([0-9]+)-)?[0-9a-f]{32}/")  # an older version wrote no time
 
 
 def broken_promise(objects: Objects) -> str:
-    """Return what is wrong with how a place creates objects, or nothing; leave nothing there.
+    """Return what is wrong with how objects are created; empty if nothing. Leave no object.
 
     Raises:
-        StoreError: it cannot be read or written, or does not answer.
+        StoreError: an object cannot be read or written, or the server does not answer.
     """
     folder = f"probe-{int(time.time())}-{uuid.uuid4().hex}/"
     answers = True
     try:
         wrong = _try(objects, folder)
     except StoreUnreachable:
-        answers = False  # what may be there is removed by a later probe
+        answers = False  # a later probe removes the folder
         raise
     finally:
         if answers:
             objects.delete_all(folder)
-    with suppress(StoreError, OSError):  # they are in nobody's way
+    with suppress(StoreError, OSError):  # leftovers do no harm
         _remove_leftovers(objects)
     return wrong
 
 
 def _try(objects: Objects, folder: str) -> str:
+    """Create one object twice, read it and list it; return the first wrong answer, or nothing."""
     name = f"{folder}once.json"
     first, second = b'{"try": 1}\n', b'{"try": 2}\n'
     if not objects.create(name, first):
@@ -57,6 +58,6 @@ def _try(objects: Objects, folder: str) -> str:
 def _remove_leftovers(objects: Objects) -> None:
     oldest = time.time() - LEFT_AFTER_SECONDS
     for folder in objects.folders(""):
-        found = _PROBE.fullmatch(folder)
-        if found and int(found[1] or 0) < oldest:
+        match = _PROBE.fullmatch(folder)
+        if match and int(match[1] or 0) < oldest:
             objects.delete_all(folder)

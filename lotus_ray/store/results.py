@@ -1,15 +1,15 @@
-"""The metric store: put-if-absent commits, exactly one visible row a cell.
+"""The metric store: put-if-absent commits, exactly one visible row per cell.
 
-    lotus-ray-store.json                 marks a store, and tells it from every other one
-    rows/<cell>/<row version>.json        a row with its own SHA-256; the latest one is visible
-    attempts/<cell>/<attempt>/...        artifacts that rows name, and markers of attempts begun
-    borders/<cell>/<row version>.pt       where a cell that is cut off goes on; gone with its row
-    probe-<seconds>-<unique>/            whether objects can be created once; gone in a moment
-    roles/, logits/, comparisons/        what rows share, named after what it is computed from
+    lotus-ray-store.json             marks a store, and holds its unique id
+    rows/<cell>/<row version>.json   a row with its SHA-256; the latest version is visible
+    attempts/<cell>/<attempt>/...    artifacts that rows name, and markers of attempts
+    borders/<cell>/<row version>.pt  the checkpoint of a stopped cell; removed once it has a row
+    probe-<seconds>-<unique>/        test objects that are removed at once
+    roles/, logits/, comparisons/    files that rows share, named after their inputs
 
-A row becomes visible only by creating its object, which succeeds for one writer alone, after every
-artifact it names is written and its digest re-read. A row is never changed. A failed row is
-superseded by the next row version when the user asks for a retry.
+First every artifact of a row is written and its digest checked. Then the row's object is created,
+which makes the row visible. Only one writer can create it. A row never changes. When the user asks
+for a retry, the next row version supersedes a failed row.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Store(Attempts):
         """Return the visible row of every cell that has one, by cell id."""
         names = by_cell(self._row_names("rows/"))
         with ThreadPoolExecutor(READERS) as readers:
-            found = zip(names, readers.map(self._latest, names.values()), strict=True)
-            return {cell_id: row for cell_id, row in found if row is not None}
+            rows = zip(names, readers.map(self._latest, names.values()), strict=True)
+            return {cell_id: row for cell_id, row in rows if row is not None}
 
     def row(self, cell_id: str) -> Row | None:
         """Return the visible row of a cell, or None."""
         return self._latest(self._row_names(f"rows/{cell_id}/"))
 
     def next_row_versions(self) -> Counter[str]:
-        """Return the row version that a new row of each cell would have, by one list: else 0."""
+        """Return the next row version of each cell, 0 if it has no row, in one request."""
         names = by_cell(self._row_names("rows/"))
         return Counter({cell: 1 + max(map(_row_version, group)) for cell, group in names.items()})
 
@@ -59,14 +59,14 @@ class Store(Attempts):
 
         Args:
             attempt: from `begin`.
-            row: of the cell; its ids, row version, attempts and artifacts are set here.
+            row: of the cell. This method sets its ids, row version, attempts and artifacts.
             artifacts: contents by file name.
 
         Returns:
             The visible row: ours, or that of another writer who was first with this row version.
 
         Raises:
-            StoreError: something cannot be written, or reads back differently.
+            StoreError: a file cannot be written, or reads back differently.
         """
         row = replace(
             row if isinstance(row, Row) else Row.from_json(row),
@@ -86,10 +86,10 @@ class Store(Attempts):
         return visible
 
     def artifact(self, row: Row, name: str) -> bytes:
-        """Return an artifact that a row names, its digest checked.
+        """Return an artifact that a row names, after checking its digest.
 
         Raises:
-            ArtifactDamaged: it is missing or differs from what the row says.
+            ArtifactDamaged: the artifact is missing, or its digest is not the row's.
         """
         entry = row.artifacts[name]
         try:
@@ -109,11 +109,11 @@ class Store(Attempts):
         return content
 
     def _row_names(self, prefix: str) -> list[str]:
-        """Return the names of rows; whatever else lies there, such as a backup, is passed over."""
+        """Return the names of rows. Other files, such as a backup, are ignored."""
         return [name for name in self.objects.names(prefix) if _ROW_NAME.fullmatch(name)]
 
     def _put_artifact(self, name: str, content: bytes) -> Artifact:
-        self.objects.replace(name, content)  # an attempt has its folder for itself
+        self.objects.replace(name, content)  # no other attempt writes to this folder
         digest = hashlib.sha256(content).hexdigest()
         if hashlib.sha256(self.objects.read(name)).hexdigest() != digest:
             raise StoreError("an artifact reads back differently", where=self.address(name))

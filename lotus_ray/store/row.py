@@ -1,7 +1,7 @@
-"""The row: all that is kept of one cell. It is read from JSON and written to JSON here alone.
+"""The row: the durable record of one cell. Only this module reads and writes its JSON.
 
-A row says its format. A reader knows its own and every older one; fields that it does not know
-stay in `extra`, and are written again.
+A row holds its format number. Every older format can be read. Unknown fields are kept in `extra`,
+and are written again.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ class _Record:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read a JSON object; what is missing has its default."""
+        """Read a JSON object; a missing field gets its default."""
         left = dict(content)
-        known = {name: left.pop(name) for name in cls._names() if name in left}
-        return cls(**known, extra=left)
+        fields = {name: left.pop(name) for name in cls._names() if name in left}
+        return cls(**fields, extra=left)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `from_json` reads."""
-        known = {name: getattr(self, name) for name in self._names()}
-        return {**self.extra, **{name: value for name, value in known.items() if value is not None}}
+        fields = {name: getattr(self, name) for name in self._names()}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return {**self.extra, **given}
 
     @classmethod
     def _names(cls) -> list[str]:
@@ -50,11 +51,11 @@ class Artifact(_Record):
 
 @dataclass(frozen=True)
 class Failure(_Record):
-    """What ended a cell that is not OK."""
+    """The error that ended a cell."""
 
     type: str = ""  # of the exception
     message: str = ""
-    traceback: str = ""  # empty where the message says it all
+    traceback: str = ""  # empty if the message is enough
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,27 @@ class Resources(_Record):
     device: str | None = None  # its name
     device_type: str | None = None  # cpu or cuda
     workers: int | None = None  # when it was committed
-    workers_by_attempt: Sequence[int] | None = None  # where that changed
+    workers_by_attempt: Sequence[int] | None = None  # if the number changed
     threads_per_worker: int | None = None
-    gpus_per_worker: float | None = None  # where it was a part of one
+    gpus_per_worker: float | None = None  # if it was a fraction of one
     peak_device_bytes: int | None = None
     device_bytes: int | None = None
     compiled: bool | None = None
 
     @property
     def shares_gpu(self) -> bool:
-        """True if a worker had a part of a GPU: other trials may have slowed it."""
+        """True if a worker had a fraction of a GPU: other trials may have slowed it."""
         return self.gpus_per_worker is not None and self.gpus_per_worker < 1
 
 
 @dataclass(frozen=True)
 class Row(_Record):
-    """All that is kept of one cell. Store.commit fills in the first five fields.
+    """The durable record of one cell. Store.commit fills in the first five fields.
 
-    Figures are by name: `metrics` at full precision, None where undefined, for the reason that
-    `undefined` tells; `intervals` [low, high], 95 % over samples; `timing` in seconds. `change`
-    says how far the cell is from its original: `relative_distance`, and the shares
-    `weights_moved` and `outputs_changed`; rows of earlier versions have none.
+    Numbers are stored by name. `metrics` has full precision, and None if a metric is undefined;
+    `undefined` gives the reason. `intervals` are [low, high], 95 % over samples. `timing` is in
+    seconds. `change` says how far the cell is from its original: `relative_distance`, and the
+    shares `weights_moved` and `outputs_changed`; rows of earlier versions have none.
     """
 
     cell_id: str = ""
@@ -98,8 +99,8 @@ class Row(_Record):
     setting: str = ""
     method: str = ""  # as reports call it
     seed: int = 0
-    smoke: bool = False  # it saw a part of its samples only
-    spec: Mapping[str, Any] = field(default_factory=dict)  # what its id is the hash of
+    smoke: bool = False  # it used only a part of its samples
+    spec: Mapping[str, Any] = field(default_factory=dict)  # the cell id is the hash of it
     data_notes: Sequence[str] = field(default_factory=list)
     committed_at: str | None = None  # ISO 8601
     metrics: Mapping[str, float | None] = field(default_factory=dict)

@@ -16,7 +16,7 @@ def sealed(body: Mapping[str, Any]) -> bytes:
 
 
 def unsealed(content: bytes) -> dict[str, Any] | None:
-    """Return what `sealed` wrote, or None where the file is torn or flipped."""
+    """Return the record that `sealed` wrote, or None if the file is damaged."""
     try:
         envelope = json.loads(content)
         text = json.dumps(envelope["row"], sort_keys=True, allow_nan=False)

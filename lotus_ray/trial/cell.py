@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.method_spec import build_method
 from lotus_ray.metrics.change import outputs_changed, weight_change
-from lotus_ray.metrics.evaluation import evaluate, forget_probs
+from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import Summary, summarise
 from lotus_ray.models.weights import WEIGHTS, weights_to_bytes
@@ -25,7 +24,7 @@ from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.row import OK, Resources, Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.context import Context, Original
-from lotus_ray.trial.original import check_accuracy, load_original, make_original
+from lotus_ray.trial.original import check_accuracy, load_original, new_original
 from lotus_ray.trial.row import failure, new_row, phase, resources_of
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 from lotus_ray.unlearning.clock import Clock
@@ -76,6 +75,7 @@ def run_cell(context: Context, cell: Cell) -> None:
 
 
 def _row(context: Context, cell: Cell, attempt: Attempt, fields: dict[str, Any]) -> Row:
+    """Return the row of a cell from the fields that were measured, and where it ran."""
     resources = resources_of(
         context.facts,
         context.store.resources_by_attempt(cell.cell_id, attempt.row_version),
@@ -151,7 +151,7 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if context.is_first else b""
         if cell == context.group.original:
-            original = _new_original(context, problem, weights)
+            original = new_original(context, problem, weights)
             outputs = original.outputs
         else:
             assert context.original is not None
@@ -165,15 +165,6 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
         change["outputs_changed"] = outputs_changed(outputs, original.outputs)
     resumed_at = checkpoints.resumed_at
     return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
-
-
-def _new_original(context: Context, problem: Problem, weights: bytes) -> Original:
-    """Return the original that was just trained, with its logits and outputs."""
-    problem.model.zero_grad(set_to_none=True)
-    random_logits = problem.random_logits(problem.forget)
-    random_probs = forget_probs(random_logits, context.role_names, context.device)
-    digest = hashlib.sha256(weights).hexdigest()
-    return make_original(context, problem.model, digest, random_probs)
 
 
 def _evaluate(context: Context, problem: Problem) -> Outputs:

@@ -1,4 +1,4 @@
-"""The last checkpoint of a cell, in its store: what a killed cell goes on from."""
+"""The last checkpoint of a cell, kept in the store: a killed cell goes on from it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _DIGEST = hashlib.sha256().digest_size
 
 @dataclass
 class StoredCheckpoints:
-    """Keeps one checkpoint a cell and row version; the first worker reads and writes for all.
+    """Keeps one checkpoint per cell and row version. The first worker reads and writes for all.
 
-    Any attempt at the cell may go on from it, by whichever driver: the cell's id says all that
-    the weights depend on. At most one checkpoint is written in `every_seconds`, until a worker's
-    machine is about to be taken away: then it is every one.
+    Any attempt at the cell, by any driver, may go on from it: the cell id says all that the weights
+    depend on. Within `every_seconds` at most one checkpoint is written. Once a worker's machine is
+    about to be taken away, every checkpoint is written.
     """
 
-    all_of_them: ClassVar[str] = "borders/"
+    # A durable name: stores that an earlier version left half finished are resumed from here.
+    root: ClassVar[str] = "borders/"
     store: Store
     name: str
     workers: Workers
@@ -45,16 +46,16 @@ class StoredCheckpoints:
 
     @classmethod
     def folder(cls, cell_id: str) -> str:
-        """Return the place of a cell's checkpoints in the store."""
-        return f"{cls.all_of_them}{cell_id}/"
+        """Return the folder of a cell's checkpoints in the store."""
+        return f"{cls.root}{cell_id}/"
 
     @classmethod
     def file_name(cls, cell_id: str, row_version: int) -> str:
-        """Return the name of a cell's checkpoint in the store."""
+        """Return the name of a checkpoint's file in the store."""
         return f"{cls.folder(cell_id)}{row_version:04d}.pt"
 
     def load(self) -> Checkpoint | None:
-        """Return the checkpoint to go on from."""
+        """Return the checkpoint to go on from, or None."""
         with self.clock.measure("checkpoint"):
             content = self._read() if self.workers.rank == 0 else b""
             content = _bytes_from_first(content, self.workers, self.clock.device)
@@ -66,17 +67,16 @@ class StoredCheckpoints:
         return checkpoint
 
     def restored(self) -> None:
-        """Count the seconds that led to the checkpoint, and the replay as no part of unlearning."""
+        """Add the seconds that led to the checkpoint; count the replay as checkpoint seconds."""
         self.clock.settle()
         replay = self.clock.seconds.pop("unlearn", 0.0)
         self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
 
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        """Keep a checkpoint if the last one is old enough, or may be the last one at all.
+        """Keep a checkpoint if the last one is old enough or this machine is about to go.
 
-        The time it takes is its own.
-
-        Where the store refuses it, the run goes on without: it is the row that matters.
+        The clock counts its seconds as "checkpoint". If the store refuses it, the cell goes on
+        without: only the row matters.
         """
         with self.clock.measure("checkpoint"):
             leaving = self.workers.leaving()
@@ -95,22 +95,22 @@ class StoredCheckpoints:
 
     @property
     def _head(self) -> bytes:
-        """Return what a checkpoint has to begin with to be of use here: others start anew."""
+        """Return the head that a checkpoint needs to be used here. Others are ignored."""
         return f"{_VERSIONS}, {self.clock.device.type}\n".encode()
 
     def _read(self) -> bytes:
-        """Return the checkpoint's file without its head, or nothing where it is of no use."""
+        """Return the content of the checkpoint's file, or no bytes if it cannot be used."""
         try:
-            found = self.store.find(self.name)
+            file = self.store.find(self.name)
         except StoreUnreachable:
             raise
         except (StoreError, OSError) as error:
             _log.warning("%s cannot be read and is ignored: %s", self.name, error)
             return b""
-        if found is None:
+        if file is None:
             return b""
-        size = len(self._head)
-        head, digest, content = found[:size], found[size : size + _DIGEST], found[size + _DIGEST :]
+        head, rest = file[: len(self._head)], file[len(self._head) :]
+        digest, content = rest[:_DIGEST], rest[_DIGEST:]
         if head == self._head and digest == hashlib.sha256(content).digest():
             return content
         _log.warning("%s is torn or of other versions, and is ignored", self.name)

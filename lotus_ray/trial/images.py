@@ -1,4 +1,4 @@
-"""What a group works on: its table of roles, and the pixels of every image in it."""
+"""The images of a group: its table of roles, and the pixels of every image in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import Decode
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
-from lotus_ray.data.pixels.row_groups import stored_order, wanted_row_groups
+from lotus_ray.data.pixels.wanted import stored_order, wanted_row_groups
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import CellGroup
@@ -21,32 +21,28 @@ from lotus_ray.job.cells import CellGroup
 
 @dataclass
 class TrialImages:
-    """The images of a group on this node.
-
-    `stored` [N] is each sample's place in the order of storage; `bad` says by sample id which
-    images were left out because they cannot be decoded, and why.
-    """
+    """The images of a group on this node."""
 
     roles: Roles
     pixels: Pixels | StreamedPixels
-    stored: np.ndarray
-    bad: dict[str, str]
+    stored: np.ndarray  # [N], int64: rank of each sample in the order of storage
+    bad: dict[str, str]  # why an image was left out, by sample id
     _files: DecodedFiles
-    _told: int = 0
+    _counted: int = 0
 
     def newly_decoded(self) -> int:
-        """Return how many images this process decoded since it was last asked."""
+        """Return how many images this process decoded since the last call."""
         streamed = self.pixels.decoded if isinstance(self.pixels, StreamedPixels) else 0
         total = self._files.decoded + streamed
-        new, self._told = total - self._told, total
+        new, self._counted = total - self._counted, total
         return new
 
 
 @dataclass(frozen=True)
 class Decoders:
-    """How images are decoded: into files of this node, and as a stream.
+    """The two ways to decode images: into files of this node, and as a stream.
 
-    The stream takes `ahead_bytes`, how much of it may be decoded before it is asked for.
+    `stream` takes `ahead_bytes`: how much it may decode before that is used.
     """
 
     decode: Decode
@@ -61,19 +57,20 @@ def prepare_images(
     Args:
         group: the group.
         roles: its table of roles.
-        room: where decoded images go.
-        decoders: who decodes.
-        max_bad: leave out so many images that cannot be decoded; none to forget.
+        cache_space: where decoded images are kept.
+        decoders: decode images.
+        max_bad: leave out up to so many images that cannot be decoded. Forget images never are.
 
     Returns:
-        The material. Retained images for which there is no room stream, where the group shuffles
-        within windows.
+        The images. If the group shuffles within windows, retained images that do not fit in the
+        cache space are streamed.
 
     Raises:
-        DataError: an image is missing, there twice, or cannot be decoded; or there is no room.
+        DataError: an image is missing, stored twice, or cannot be decoded; or the cache space is
+            too small.
     """
     row_groups = wanted_row_groups(group.manifests, roles)
-    stored = _places(stored_order(row_groups), roles)
+    stored = _ranks(stored_order(row_groups), roles)
     content = " ".join(read_manifest(folder).digest for folder in group.manifests)
     files = DecodedFiles(cache_space, group.transform, content)
     files.ensure(row_groups, roles, decoders.decode, max_bad, group.shuffle_window)
@@ -87,7 +84,7 @@ def prepare_images(
         return TrialImages(roles, here, stored, bad, files)
     if max_bad:
         raise DataError(
-            "bad images can be left out only where all images are decoded first, and some stream",
+            "bad images can be left out only if all images fit in the cache space, and some do not",
             where="resources.max_bad_images",
             next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER (with more room)",
         )
@@ -97,11 +94,11 @@ def prepare_images(
     return TrialImages(roles, streamed, stored, bad, files)
 
 
-def _places(order: np.ndarray, roles: Roles) -> np.ndarray:
-    """Return the place of each sample in the order of storage, int64 [N].
+def _ranks(order: np.ndarray, roles: Roles) -> np.ndarray:
+    """Return the rank of each sample in the order of storage, int64 [N].
 
     Raises:
-        DataError: a sample is stored never, or more than once.
+        DataError: a sample is not stored, or stored more than once.
     """
     counts = np.bincount(order, minlength=len(roles))
     wrong = np.flatnonzero(counts != 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from lotus_ray.base.errors import CellError, OriginalAccuracyError
 from lotus_ray.base.roles import TEST, UNSEEN
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.cells import CellGroup
-from lotus_ray.metrics.evaluation import evaluate_known
+from lotus_ray.metrics.evaluation import evaluate_cached, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
 from lotus_ray.models.weights import (
     WEIGHTS,
@@ -22,9 +23,10 @@ from lotus_ray.models.weights import (
 from lotus_ray.trial.context import Context, Original
 from lotus_ray.trial.original_logits import stored_logits
 from lotus_ray.unlearning.forward_counter import TEACHER, ForwardCounter
+from lotus_ray.unlearning.problem import Problem
 
 
-def make_original(
+def _with_logits(
     context: Context, model: nn.Module, weights_sha256: str, random_probs: np.ndarray | None
 ) -> Original:
     """Return the original with its logits: from the store, or computed and kept there.
@@ -52,10 +54,25 @@ def make_original(
         None if is_external else key,
         context.workers,
     )
-    outputs = evaluate_known(
+    outputs = evaluate_cached(
         logits, context.role_names, roles.labels, roles.num_classes, context.device
     )
     return Original(frozen, logits, replace(outputs, random_forget_probs=random_probs))
+
+
+def new_original(context: Context, problem: Problem, weights: bytes) -> Original:
+    """Return the original that was just trained, with its logits and outputs.
+
+    Args:
+        context: where the group runs.
+        problem: its `model` is trained.
+        weights: of the model, on the first worker.
+    """
+    problem.model.zero_grad(set_to_none=True)
+    random_logits = problem.random_logits(problem.forget)
+    random_probs = forget_probs(random_logits, context.role_names, context.device)
+    digest = hashlib.sha256(weights).hexdigest()
+    return _with_logits(context, problem.model, digest, random_probs)
 
 
 def load_original(context: Context, forwards: ForwardCounter) -> Original:
@@ -84,7 +101,7 @@ def load_original(context: Context, forwards: ForwardCounter) -> Original:
         value.copy_(context.workers.from_first(value))
     with ForwardCounter(forwards.images).counting() as counted:
         counted.watch(model, TEACHER)
-        original = make_original(context, model, digest, random_probs)
+        original = _with_logits(context, model, digest, random_probs)
     check_accuracy(context.group, original.outputs)  # the job may say since then what it expects
     return original
 

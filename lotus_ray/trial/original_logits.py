@@ -1,8 +1,8 @@
 """The original's logits, computed once and kept in the store for every method, group and run.
 
-They are kept by set of samples: the held-out ones, which groups of all seeds share, and those to
-forget and to retain. A set lies in shards, each with its own digest; the marker that names them is
-written last, and without it the set is not there.
+They are kept by set of samples: the held-out set, which groups of all seeds share, and the forget
+and retain set. A set is stored in shards, each with its digest. The marker that lists the shards is
+written last; a set without its marker is ignored.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class LogitsFiles:
 
     @property
     def folder(self) -> str:
-        """Return the place of the set in the store."""
+        """Return the folder of the set in the store."""
         digest = hashlib.sha256(json.dumps(self.key, sort_keys=True).encode())
         digest.update("\n".join(self.sample_ids).encode())
         return f"logits/{digest.hexdigest()[:32]}"
 
     def read(self) -> Tensor | None:
-        """Return logits [n, C] in the order of the samples; None where they are not all there."""
+        """Return logits [n, C] in the order of the samples; None if any is missing."""
         try:
             content = self.store.find(f"{self.folder}/{_MARKER}")
             if content is None:
@@ -96,14 +96,14 @@ def stored_logits(
 ) -> LogitsCache:
     """Return the logits of a frozen network on every sample that is evaluated.
 
-    What the store holds is read by the first worker, for all; the rest is computed, and kept.
+    The first worker reads the sets that the store holds, for all; other sets are computed and kept.
 
     Args:
         model: the original.
         roles: the table of roles.
-        split: gives the samples that play some roles.
+        split: returns the samples of some roles.
         store: where logits are kept.
-        key: what they depend on besides the samples, on the first worker; None keeps nothing.
+        key: what the logits depend on besides the samples, on the first worker; None keeps none.
         workers: who share the work.
     """
     cache = LogitsCache(model, len(roles), roles.num_classes, workers)
@@ -114,10 +114,10 @@ def stored_logits(
             continue
         ids = [roles.sample_ids[row] for row in rows.tolist()]
         files = LogitsFiles(store, key, ids) if key and workers.rank == 0 else None
-        found = files.read() if files else None
-        if workers.from_first(torch.tensor(float(found is not None), device=device)):
+        stored = files.read() if files else None
+        if workers.from_first(torch.tensor(float(stored is not None), device=device)):
             empty = torch.zeros(len(rows), roles.num_classes, device=device)
-            given = empty if found is None else found.to(device)
+            given = empty if stored is None else stored.to(device)
             cache.add(rows, workers.from_first(given.to(next(model.parameters()).dtype)))
             continue
         cache.compute_missing(split(*names))

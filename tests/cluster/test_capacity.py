@@ -12,7 +12,6 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import ClusterError, JobError
 from lotus_ray.cluster import autoscaler, waiting
-from lotus_ray.cluster import nodes as nodes_module
 from lotus_ray.cluster.autoscaler import NodeType
 from lotus_ray.cluster.capacity import check_this_machine, concurrent_trials, trials_when_grown
 from lotus_ray.cluster.nodes import max_workers
@@ -34,7 +33,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def have(*resources: dict[str, float]) -> None:
         listed = [{"Alive": True, "Resources": each} for each in resources]
-        monkeypatch.setattr(nodes_module, "ray", SimpleNamespace(nodes=lambda: listed))
+        monkeypatch.setattr("lotus_ray.cluster.nodes.ray", SimpleNamespace(nodes=lambda: listed))
 
     return have
 
@@ -43,7 +42,7 @@ def fake_ray(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> N
     """Pretend that Ray was started here and has these nodes."""
     alive = [{"Alive": True, "Resources": node} for node in resources]
     dead = [{"Alive": False, "Resources": {"CPU": 99.0, "GPU": 99.0}}]
-    monkeypatch.setattr(nodes_module, "ray", SimpleNamespace(nodes=lambda: alive + dead))
+    monkeypatch.setattr("lotus_ray.cluster.nodes.ray", SimpleNamespace(nodes=lambda: alive + dead))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

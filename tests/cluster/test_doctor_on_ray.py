@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lotus_ray.cli.doctor import exposure as exposed
+from lotus_ray.cli.doctor import exposure
 from lotus_ray.cli.doctor.exposure import RayPort, asks_for_token
 from lotus_ray.cli.doctor.finding import OK, PROBLEM
 from lotus_ray.cli.doctor.ray_address import reachability, wants_token
@@ -58,11 +58,11 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         dashboard = int(ray.environment["RAY_API_SERVER_ADDRESS"].rsplit(":", 1)[1])
         gcs = int(ray.address.rsplit(":", 1)[1])
         mine = {RayPort("dashboard", dashboard), RayPort("GCS", gcs)}
-        assert mine <= exposed.ray_ports()
+        assert mine <= exposure.ray_ports()
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
             monkeypatch.setitem(os.environ, name, ray.environment[name])
         assert asks_for_token(RayPort("dashboard", dashboard), "127.0.0.1")
-        found = exposed.exposure(ports=lambda: mine)
+        found = exposure.exposure(ports=lambda: mine)
         assert found.status == OK, found
 
         told = ray.run(

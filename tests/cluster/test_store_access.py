@@ -20,8 +20,7 @@ import ray
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import ENVIRONMENT, store_access
-from lotus_ray.cluster.store_access import access_error_here as look_here
-from lotus_ray.cluster.store_access import access_errors, check_every_node
+from lotus_ray.cluster.store_access import access_error_here, access_errors, check_every_node
 from lotus_ray.store.results import Store
 
 
@@ -49,8 +48,8 @@ def test_nodes_that_all_see_the_store_pass(store: Store) -> None:
     def look(location: str, mark: str) -> dict[str, str]:
         looked.append((location, mark))
         return {
-            "10.0.0.1": look_here(location, mark),
-            "10.0.0.2": look_here(location, mark),
+            "10.0.0.1": access_error_here(location, mark),
+            "10.0.0.2": access_error_here(location, mark),
         }
 
     check_every_node(store, mark(store), look)
@@ -65,16 +64,15 @@ def test_nodes_that_do_not_see_it_are_named(store: Store, tmp_path: Path) -> Non
 
     def look(location: str, mark: str) -> dict[str, str]:
         return {
-            "10.0.0.1": look_here(location, mark),
-            "10.0.0.2": look_here(str(tmp_path / "nothing"), mark),
-            "10.0.0.3": look_here(theirs.location, mark),
+            "10.0.0.1": access_error_here(location, mark),
+            "10.0.0.2": access_error_here(str(tmp_path / "nothing"), mark),
+            "10.0.0.3": access_error_here(theirs.location, mark),
         }
 
     with pytest.raises(StoreError) as caught:
         check_every_node(store, mark(store), look)
     assert caught.value.what == (
-        "2 of 3 nodes do not see the store: 10.0.0.2, 10.0.0.3: another one lies there, "
-        "there is none"
+        "2 of 3 nodes do not see the store: 10.0.0.2, 10.0.0.3: it is another store, there is none"
     )
     assert (caught.value.where, caught.value.exit_code) == (store.location, 5)
     assert caught.value.nearest.startswith("a folder that every node mounts, s3://")
@@ -92,7 +90,7 @@ def test_many_blind_nodes_are_counted(store: Store) -> None:
 def test_what_a_node_lacks_for_a_bucket_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "lotus_ray.store.objects.cloud", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    assert "needs the package obstore" in look_here("s3://bucket/runs", "mark")
+    assert "needs the package obstore" in access_error_here("s3://bucket/runs", "mark")
 
 
 def test_a_folder_that_shows_late_on_another_node_passes(
@@ -109,7 +107,7 @@ def test_a_folder_that_shows_late_on_another_node_passes(
             shutil.copytree(store.location, late)
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert look_here(str(late), wanted) == ""
+    assert access_error_here(str(late), wanted) == ""
     assert len(slept) == 2
 
 

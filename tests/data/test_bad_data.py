@@ -20,8 +20,7 @@ import pytest
 from PIL import Image
 
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared import manifest as shards
-from lotus_ray.data.prepared.manifest import Manifest, Shard
+from lotus_ray.data.prepared.manifest import Manifest, Shard, read_small, sha256_of
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.store.results import Store
@@ -445,24 +444,23 @@ def test_a_start_reads_the_small_columns_once_and_no_shard_as_a_whole(
     """A grid plans twice: before the store is there, and in it. `prepare` again reads all."""
     made = job.prepare()
     columns: list[str] = []
-    whole: list[Path] = []
-    read_small, sha256_of = shards.read_small, shards.sha256_of
+    hashed_files: list[Path] = []
 
     def small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Table:
         columns.append(shard.file)
         return read_small(manifest, shard, file)
 
     def hashed(path: Path) -> str:
-        whole.append(path)
+        hashed_files.append(path)
         return sha256_of(path)
 
     monkeypatch.setattr("lotus_ray.data.prepared.shard_checks.read_small", small)
     monkeypatch.setattr(check, "sha256_of", hashed)
     assert job.command("grid").exit_code == 0
     assert sorted(columns) == sorted(shard.file for shard in made.shards)
-    assert whole == []
+    assert hashed_files == []
     job.prepare()
-    assert whole == [Path(uri) for uri in made.paths]
+    assert hashed_files == [Path(uri) for uri in made.paths]
 
 
 def test_data_of_an_older_layout_are_refused(job: Job) -> None:

@@ -125,7 +125,7 @@ def test_letters_stand_at_columns_lines_or_figures() -> None:
     view = beside(group(entry(IMAGENET, "LoTUS")), "paper")
     by_label = {pair.label: pair for pair in view.pairs}
     text = {note.letter: note.text for note in view.footnotes}
-    assert "whole matrix" in text[view.letters_of_metric("rf_jsd_x1e4")]
+    assert "full matrix" in text[view.letters_of_metric("rf_jsd_x1e4")]
     assert "A6000" in text[view.letters_of_metric("time_min")]
     assert "the returned one is the original" in text[view.letters_of_line(by_label["SCRUB"])]
     assert UNITS in text[view.letters_of_figure(by_label["SalUn"], "time_min")]
@@ -186,17 +186,20 @@ def test_the_only_variant_is_compared_with_a_note_on_what_differs() -> None:
     assert set(pair.differences) == {
         *("lr=0.01 (published: 0.0005)", "precision=bf16 (published: fp32)"),
     }
-    assert "measured otherwise than published: lr=0.01 (published: 0.0005): SCRUB" in view.notes
+    assert (
+        "measured with other settings than published: lr=0.01 (published: 0.0005): SCRUB"
+        in view.notes
+    )
 
 
 def test_another_width_and_image_size_are_told() -> None:
     """A tenth of the pixels and of the weights is not what is published."""
     lotus = entry(CIFAR10, "LoTUS", options={"width": 4})
     view = beside(group(lotus, entry(CIFAR10, "SCRUB", image_size=28)), "paper")
-    told = "measured otherwise than published: "
-    assert {note for note in view.notes if note.startswith(told)} == {
-        f'{told}model.options={{"width": 4}} (published: default): LoTUS',
-        f"{told}image_size=28 (published: 32): SCRUB",
+    prefix = "measured with other settings than published: "
+    assert {note for note in view.notes if note.startswith(prefix)} == {
+        f'{prefix}model.options={{"width": 4}} (published: default): LoTUS',
+        f"{prefix}image_size=28 (published: 32): SCRUB",
     }
 
 
@@ -227,7 +230,7 @@ def test_what_is_not_published_is_said_with_the_nearest(setting: str) -> None:
     view = beside(group(other), "paper")
     assert [pair.line for pair in view.pairs] == [None]
     (note,) = view.notes
-    assert note.startswith("nothing is published of this in the paper; nearest: CIFAR-10, ResNet18")
+    assert note.startswith("the paper has nothing on this table; nearest: CIFAR-10, ResNet18")
     for form in FORMATS.values():
         assert "LoTUS" in form([other], "paper")
 
@@ -255,7 +258,7 @@ def test_csv_has_the_published_columns_only_where_asked() -> None:
     assert rows["LoTUS", "rf_jsd_x1e4"]["published_mean"] == "1.11"
     assert rows["LoTUS", "rf_jsd_x1e4"]["published_std"] == "0.01"
     assert rows["LoTUS", "rf_jsd_x1e4"]["source"] == "paper Table 4"
-    assert "whole matrix" in rows["LoTUS", "rf_jsd_x1e4"]["footnotes"]
+    assert "full matrix" in rows["LoTUS", "rf_jsd_x1e4"]["footnotes"]
     assert rows["LoTUS", "rf_jsd"]["published_mean"] == ""
     salun = rows["SalUn(RL)", "time_min"]
     assert (salun["mean"], salun["n"], salun["published_mean"]) == ("", "0", "59.27")

@@ -78,7 +78,7 @@ def test_times_of_unlike_hardware_are_said_to_be_so(store: Store) -> None:
     commit(store, "ssd", error="the node went", resources={})  # nowhere, and has no time
     assert "hardware" not in draw("time", group_of(store), store).caption
     commit(store, "lotus", resources={"device": "H100", "workers": 2})
-    told = "Unlike hardware: 1 × CPU: SCRUB; 2 × H100: LoTUS"
+    told = "Different hardware: 1 × CPU: SCRUB; 2 × H100: LoTUS"
     drawing = draw("time", group_of(store), store)
     assert drawing.caption.endswith(f" {told}.")
     assert drawing.figure is not None

@@ -148,8 +148,8 @@ def test_a_method_that_lacks_a_seed_is_not_ranked_and_that_is_said() -> None:
     found = group(*rivals("rf_jsd", A=[0.1, 0.1], B=[2, 2, 2], C=[3, 3, 3], D=[4, 4, 4]))
     assert marks(found, "rf_jsd") == {"B": 1, "C": 2}
     assert unranked(found, "rf_jsd") == ["A"]
-    assert "not ranked, for want of a seed: A" in notes(found)
-    assert not any("want of a seed" in note for note in notes(group(*found.entries[1:])))
+    assert "not ranked, because a seed is missing: A" in notes(found)
+    assert not any("a seed is missing" in note for note in notes(group(*found.entries[1:])))
 
 
 def test_near_gold_ranks_by_distance_on_both_sides() -> None:
@@ -162,7 +162,7 @@ def test_two_golds_of_unlike_recipes_are_told() -> None:
     golds = [entry(f"Gold Std(epochs={n})", {"jsd": [0.0]}, name="gold", epochs=n) for n in (1, 2)]
     found = notes(group(*golds, *rivals("mia_acc", A=[0.9], B=[0.45])), ("mia_acc",))
     assert found == [
-        "there is no one gold standard that all are close to or not: "
+        "more than one gold standard, so nothing is compared with gold: "
         "Gold Std(epochs=1), Gold Std(epochs=2)"
     ]
 
@@ -177,7 +177,7 @@ def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
     assert marks(unlike, "unlearn_seconds") == {}
     assert hardware(unlike) == {"2 × H200": ["A"], "1 × EPYC, 2 threads": ["B", "C"]}
     assert (
-        "times are of unlike hardware, and not ranked: 2 × H200: A; 1 × EPYC, 2 threads: B, C"
+        "times are not ranked: the hardware differs: 2 × H200: A; 1 × EPYC, 2 threads: B, C"
         in notes(unlike)
     )
 
@@ -190,9 +190,7 @@ def test_times_of_a_shared_gpu_are_not_ranked_and_that_is_said() -> None:
     shared = group(entry("A", fast, resources=part), entry("B", slow, resources=part))
     assert marks(shared, "unlearn_seconds") == {}
     assert marks(shared, "rf_jsd") == {"A": 1}
-    assert "times are of GPUs that trials shared, and not ranked: 0.25 × H200: A, B" in notes(
-        shared
-    )
+    assert "times are not ranked: trials shared GPUs: 0.25 × H200: A, B" in notes(shared)
 
 
 def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
@@ -250,7 +248,7 @@ def test_notes_say_how_marks_are_made_where_something_is_compared() -> None:
     three = notes(group(*rivals("rf_jsd", A=[1, 1, 1], B=[2, 2, 2])), ("rf_jsd",))
     how = "the difference has a 95 % interval over seeds without 0"
     assert three == [
-        f"best and second best are marked where {how}",
+        f"best and second best are marked if {how}",
         "agreement of seeds on the ranking, Kendall's τ: RF-JSD 1.00",
     ]
     assert notes(group(*rivals("zrf", A=[1, 1], B=[2, 2])), ("zrf",)) == []

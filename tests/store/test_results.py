@@ -320,7 +320,7 @@ def test_what_is_torn_or_flipped_is_put_anew(
     store.replace("roles/x.parquet", found)
     store.put("roles/x.parquet", b"one")
     assert store.find("roles/x.parquet") == b"one"
-    assert [m.endswith("it is replaced") for m in caplog.messages] == [True]
+    assert [m.endswith("is damaged and is replaced") for m in caplog.messages] == [True]
 
 
 def test_a_name_too_long_for_a_folder_is_no_store() -> None:
@@ -350,7 +350,7 @@ def test_a_store_is_known_by_its_id_wherever_it_is_opened(store: Store, tmp_path
     other = Store.open(str(tmp_path / "other"))
     assert other.access_error(store_id) == "there is none"
     other.check_writable()
-    assert other.access_error(store_id) == "another one lies there"
+    assert other.access_error(store_id) == "it is another store"
 
 
 def test_addresses_of_objects_are_for_people(store: Store) -> None:
@@ -364,7 +364,7 @@ def test_a_place_that_creates_twice_is_no_store(
     """As a server does that does not know If-None-Match."""
     opened = Store.open(place)
     monkeypatch.setattr(opened.objects, "create", lambda *put: opened.objects.replace(*put) or True)
-    with pytest.raises(StoreError, match="only where none exists") as caught:
+    with pytest.raises(StoreError, match="must not create an object that exists") as caught:
         opened.check_writable()
     assert caught.value.exit_code == 5
     assert opened.objects.names("") == []

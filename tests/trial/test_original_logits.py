@@ -23,7 +23,7 @@ from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
-from lotus_ray.trial import original_logits as module
+from lotus_ray.trial import original_logits
 from lotus_ray.trial.original_logits import LogitsFiles, stored_logits
 from lotus_ray.unlearning.contract import Batch, Workers
 from lotus_ray.unlearning.engine import unlearn
@@ -45,7 +45,7 @@ def logits() -> Tensor:
 
 
 def test_what_was_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ROWS_A_SHARD", 2)
+    monkeypatch.setattr(original_logits, "_ROWS_A_SHARD", 2)
     assert files(tmp_path).read() is None
     files(tmp_path).write(logits())
     found = files(tmp_path).read()
@@ -252,5 +252,5 @@ def test_rows_count_what_was_decoded_and_asked(tmp_path: Path) -> None:
 
 def test_a_dead_network_is_not_asked_about_roles_that_are_evaluated(tmp_path: Path) -> None:
     """Every role that is evaluated is in one of the sets."""
-    assert {role for roles in module.SETS for role in roles} == {*ROLES, CALIBRATION}
-    assert {FORGET, RETAIN} in [set(roles) for roles in module.SETS]
+    assert {role for roles in original_logits.SETS for role in roles} == {*ROLES, CALIBRATION}
+    assert {FORGET, RETAIN} in [set(roles) for roles in original_logits.SETS]

@@ -15,7 +15,7 @@ from scipy.spatial.distance import jensenshannon
 
 from lotus_ray import models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
-from lotus_ray.data.prepared import manifest as shards
+from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
@@ -30,7 +30,6 @@ from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes, weights_to_bytes
 from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.results import Store
-from lotus_ray.trial import cell as cell_module
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.inputs import load_roles
 from lotus_ray.trial.original import load_original
@@ -51,13 +50,11 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> shards.Manifest:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return prepare(SOURCES["digits"], tmp_path_factory.mktemp("data") / "digits")
 
 
-def plan_group(
-    data: shards.Manifest, store: Path, *overrides: str
-) -> tuple[CellGroup, Store, WorkOrder]:
+def plan_group(data: Manifest, store: Path, *overrides: str) -> tuple[CellGroup, Store, WorkOrder]:
     """Plan a small group and write its roles; everything is missing."""
     planned = plan(load_job(JOB, [*QUICK, *overrides]), [data], limit=40)
     opened = Store.open(str(store))
@@ -77,7 +74,7 @@ def run_work_order(work_order: WorkOrder) -> None:
     local.run_groups([work_order], Resources())
 
 
-def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) -> None:
+def test_rows_hold_what_an_audit_needs(data: Manifest, tmp_path: Path) -> None:
     group, store, work_order = plan_group(data, tmp_path)
     run_work_order(work_order)
     rows = store.rows()
@@ -115,7 +112,7 @@ def test_rows_hold_what_an_audit_needs(data: shards.Manifest, tmp_path: Path) ->
 
 
 def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
-    data: shards.Manifest, tmp_path: Path
+    data: Manifest, tmp_path: Path
 ) -> None:
     """Cell by cell, each in a group of its own, the metrics are those of one group."""
     group, whole, work_order = plan_group(data, tmp_path / "whole")
@@ -128,7 +125,7 @@ def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
 
 
 def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked once: a group that goes on later reads it, and has the metric of one whole group.
 
@@ -171,7 +168,7 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     assert np.ptp(random, axis=0).max() > 1e-3  # so that the order of rows matters
 
 
-def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> None:
+def test_a_settled_cell_is_not_run(data: Manifest, tmp_path: Path) -> None:
     group, store, work_order = plan_group(data, tmp_path)
     run_work_order(WorkOrder(group, {group.original.cell_id: 0}, str(tmp_path)))
     first = store.rows()[group.original.cell_id]
@@ -181,7 +178,7 @@ def test_a_settled_cell_is_not_run(data: shards.Manifest, tmp_path: Path) -> Non
 
 
 def test_a_store_that_does_not_answer_fails_no_cell(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a checkpoint is to be read; another error of the same place makes a failed row."""
 
@@ -202,7 +199,7 @@ def test_a_store_that_does_not_answer_fails_no_cell(
 
 
 def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after the seventh checkpoint of the original: the next run trains five phases more."""
     _, whole, work_order = plan_group(data, tmp_path / "whole")
@@ -251,7 +248,7 @@ class Broken(Finetune):
     ],
 )
 def test_a_failed_cell_is_a_row_and_the_others_go_on(
-    data: shards.Manifest,
+    data: Manifest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -273,7 +270,7 @@ def test_a_failed_cell_is_a_row_and_the_others_go_on(
     assert "Traceback" in by_method["Finetuning"].error.traceback
 
 
-def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_path: Path) -> None:
+def test_a_failed_original_fails_what_starts_from_it(data: Manifest, tmp_path: Path) -> None:
     group, store, work_order = plan_group(
         data, tmp_path, "grid.models.0.train={epochs: 3, lr: 1.0e+38, batch_size: 8}"
     )
@@ -285,7 +282,7 @@ def test_a_failed_original_fails_what_starts_from_it(data: shards.Manifest, tmp_
     assert "its original was not trained" in lotus.error.message
 
 
-def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path) -> None:
+def test_a_checkpoint_can_be_the_original(data: Manifest, tmp_path: Path) -> None:
     """Trained weights written to a file: without a recipe they are the original, unchanged."""
     group, store, work_order = plan_group(data, tmp_path / "a")
     run_work_order(work_order)
@@ -308,7 +305,7 @@ def test_a_checkpoint_can_be_the_original(data: shards.Manifest, tmp_path: Path)
 
 
 def test_a_checkpoint_takes_the_place_of_a_download(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network cannot be reached, and the original has the weights of the file."""
     network = models.build(ModelSpec("test_vit", 10, options={"img_size": 8, "patch_size": 2}), 5)
@@ -335,7 +332,7 @@ def test_a_checkpoint_takes_the_place_of_a_download(
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
 
 
-def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Path) -> None:
+def test_divergence_in_the_last_step_is_seen(data: Manifest, tmp_path: Path) -> None:
     """One step with lr 1e30 leaves finite weights whose outputs are not: still `diverged`."""
     _, store, work_order = plan_group(
         data,
@@ -351,7 +348,7 @@ def test_divergence_in_the_last_step_is_seen(data: shards.Manifest, tmp_path: Pa
 
 
 def test_an_original_that_fails_after_training_feeds_nobody(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights cannot be written: what starts from it fails here as in any later group."""
     _, store, work_order = plan_group(data, tmp_path, "grid.methods=[finetune]")
@@ -366,7 +363,7 @@ def test_an_original_that_fails_after_training_feeds_nobody(
     assert "its original was not trained" in rows["Finetuning"].error.message
 
 
-def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
+def test_a_changed_table_of_roles_is_refused(data: Manifest, tmp_path: Path) -> None:
     group, store, work_order = plan_group(data, tmp_path)
     table = tmp_path / group.roles_name
     other = Roles.from_parquet(table.read_bytes())
@@ -377,7 +374,7 @@ def test_a_changed_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Pa
     assert store.rows() == {}
 
 
-def test_a_torn_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path) -> None:
+def test_a_torn_table_of_roles_is_refused(data: Manifest, tmp_path: Path) -> None:
     """At any length, or gone: the error says what to do, and no cell gets a row."""
     group, store, work_order = plan_group(data, tmp_path)
     table = tmp_path / group.roles_name
@@ -394,9 +391,7 @@ def test_a_torn_table_of_roles_is_refused(data: shards.Manifest, tmp_path: Path)
     assert store.rows() == {}
 
 
-def test_a_table_of_roles_with_a_flipped_byte_is_refused(
-    data: shards.Manifest, tmp_path: Path
-) -> None:
+def test_a_table_of_roles_with_a_flipped_byte_is_refused(data: Manifest, tmp_path: Path) -> None:
     """Whatever byte: it says so, or it reads as the same roles."""
     group, _, work_order = plan_group(data, tmp_path)
     table = tmp_path / group.roles_name
@@ -415,7 +410,7 @@ def test_a_table_of_roles_with_a_flipped_byte_is_refused(
 
 @pytest.mark.parametrize("name", [WEIGHTS, TENSORS])
 def test_a_damaged_original_makes_no_row_of_another_cell(
-    data: shards.Manifest, tmp_path: Path, name: str
+    data: Manifest, tmp_path: Path, name: str
 ) -> None:
     """Damaged after the grid was planned: the group ends with the store's error, exit 5."""
     group, store, work_order = plan_group(data, tmp_path)
@@ -432,7 +427,7 @@ def test_a_damaged_original_makes_no_row_of_another_cell(
 
 
 def test_cells_start_from_the_original_in_the_store_where_another_driver_was_first(
-    data: shards.Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row comes between our training and our commit, with other weights than ours."""
     group, store, work_order = plan_group(data, tmp_path, "grid.methods=[original, {name: ssd}]")
@@ -455,7 +450,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
         return teacher
 
     monkeypatch.setattr(Store, "commit", late)
-    monkeypatch.setattr(cell_module, "load_original", loaded)
+    monkeypatch.setattr("lotus_ray.trial.cell.load_original", loaded)
     run_work_order(work_order)
     rows = store.rows()
     assert rows[group.original.cell_id] == theirs[0]

@@ -83,7 +83,7 @@ def test_bad_images_are_not_left_out_where_some_stream(manifest: Manifest, tmp_p
     """It would show only in the middle of an epoch, and not alike on all nodes."""
     cache_space = CacheSpace(60, 0, str(tmp_path))
     with cache_space.locked():
-        with pytest.raises(DataError, match="only where all images are decoded first"):
+        with pytest.raises(DataError, match="only if all images fit"):
             prepare_images(group(manifest, 1), table("frrrrr"), cache_space, DECODERS, max_bad=1)
         cache_space.clear()
 
@@ -220,4 +220,4 @@ def test_bad_images_are_left_out_and_listed_in_every_row(spoilt: Path, tmp_path:
     forget.write_text("s000\ns001\ns003\ns006\n")
     never = run(*arguments, "--max-bad-images", 2)
     assert never.exit_code == 3
-    assert "one to forget is among them" in never.stderr
+    assert "a forget image is among them" in never.stderr

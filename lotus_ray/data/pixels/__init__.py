@@ -1,1 +1,1 @@
-"""From bytes of images to pixels, decoded once a node."""
+"""From encoded images to pixels, decoded once per node."""

@@ -1,8 +1,8 @@
-"""CacheSpace for decoded images on a node: how much, where, and who clears it away.
+"""Space for decoded images on a node: how much, where, and how it is cleaned up.
 
-Each command has a folder of its own in memory (/dev/shm) and one on the local disk. Whoever uses
-them holds a lock, which the system lets go when a process dies, however it dies. So folders whose
-lock is free are garbage, and the next command on the node removes them.
+Each command has its own folder in memory (/dev/shm) and its own folder on the local disk. Processes
+that use them hold a lock. The system releases the lock when a process ends, even if it is killed.
+So a folder whose lock is free is garbage, and the next command on the node removes it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ GIB = 1 << 30
 IN_MEMORY = Path("/dev/shm")
 _PREFIX = "lotus-ray-"
 _LOCK = re.compile(rf"{_PREFIX}[0-9a-f]{{12}}-(memory|disk)\.lock")
-_SPARE_DISK = GIB  # for the store, which often lies on the same disk
+_SPARE_DISK = GIB  # for the store, which is often on the same disk
 
 
 @dataclass(frozen=True)
 class CacheSpace:
     """How many bytes of pixels a command may keep on each node, and where.
 
-    What `memory_bytes` do not hold goes to files on the local disk in `scratch`, mapped into
-    memory; `disk_bytes` bound those, None by what the disk has free.
+    At most `memory_bytes` are kept in memory. More go to files on the local disk, in `scratch`, up
+    to `disk_bytes`; None: as much as the disk has free.
     """
 
     memory_bytes: int = 8 * GIB
@@ -44,12 +44,12 @@ class CacheSpace:
 
     @property
     def memory(self) -> Path:
-        """Return the folder in memory; where a system has no such place, one on the disk."""
+        """The folder in memory; on the disk if the system has no /dev/shm."""
         return self._folder(IN_MEMORY if IN_MEMORY.is_dir() else Path(self.scratch), "memory")
 
     @property
     def disk(self) -> Path:
-        """Return the folder on the disk."""
+        """The folder on the disk."""
         return self._folder(Path(self.scratch), "disk")
 
     def memory_left(self) -> int:
@@ -60,34 +60,34 @@ class CacheSpace:
     def disk_left(self) -> int:
         """Return how many bytes may still go to the folder on the disk."""
         free = _free_bytes(Path(self.scratch)) - _SPARE_DISK
-        bound = free if self.disk_bytes is None else self.disk_bytes - _bytes_in(self.disk)
-        return max(min(bound, free), 0)
+        limit = free if self.disk_bytes is None else self.disk_bytes - _bytes_in(self.disk)
+        return max(min(limit, free), 0)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the folders of this node from being taken for garbage, and clear away what is.
+        """Create and lock the folders on this node, after removing those of dead commands.
 
         Raises:
-            DataError: they cannot be made, or are not this user's alone.
+            DataError: the folders cannot be created, or belong to another user.
         """
         folders = (self.memory, self.disk)
         held: list[IO[str]] = []
         try:
-            with _said(folders):
+            with _system_errors(folders):
                 for parent in {folder.parent for folder in folders}:
                     _sweep(parent)
                 for folder in folders:
                     held.append(_shared_lock(folder))
                     folder.mkdir(mode=0o700, exist_ok=True)
                     if not _is_ours(folder.lstat(), stat.S_ISDIR):
-                        raise FileExistsError(0, "it exists and is somebody else's", str(folder))
+                        raise FileExistsError(0, "another user owns it", str(folder))
             yield
         finally:
             for lock in held:
                 lock.close()
 
     def clear(self) -> None:
-        """Remove what the command keeps on this node."""
+        """Remove the command's folders on this node."""
         for folder in (self.memory, self.disk):
             shutil.rmtree(folder, ignore_errors=True)
             _lock_of(folder).unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class CacheSpace:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Wait until no other process of this node is in this block for the same folder."""
+    """Wait until no other process on this node holds the lock of the folder, then hold it."""
     with (folder / ".alone").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -109,34 +109,34 @@ def _lock_of(folder: Path) -> Path:
 
 
 @contextmanager
-def _said(folders: tuple[Path, ...]) -> Iterator[None]:
-    """Turn what the system says against the folders into a DataError."""
+def _system_errors(folders: tuple[Path, ...]) -> Iterator[None]:
+    """Turn an OSError about the folders into a DataError."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"there is no place for decoded images: {error.strerror or error}",
+            f"decoded images cannot be stored: {error.strerror or error}",
             where=error.filename or str(folders[-1].parent),
             next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER",
         ) from error
 
 
-def _is_ours(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
-    return is_kind(found.st_mode) and found.st_uid == os.getuid()
+def _is_ours(status: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
+    return is_kind(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _open_lock(path: Path) -> IO[str]:
-    """Open a lock file, but no link and nothing that another user put there."""
+    """Open a lock file; refuse a link, and a file of another user."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     lock = os.fdopen(os.open(path, flags, 0o600), "r+")
     if not _is_ours(os.fstat(lock.fileno()), stat.S_ISREG):
         lock.close()
-        raise FileExistsError(0, "it exists and is somebody else's", str(path))
+        raise FileExistsError(0, "another user owns it", str(path))
     return lock
 
 
 def _shared_lock(folder: Path) -> IO[str]:
-    """Return a lock that any number of processes hold at once, on a file that still exists."""
+    """Return a shared lock on a file that still exists. Many processes can hold it."""
     path = _lock_of(folder)
     while True:
         lock = _open_lock(path)
@@ -144,7 +144,7 @@ def _shared_lock(folder: Path) -> IO[str]:
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                 return lock
-        lock.close()  # another process took the file for garbage in between
+        lock.close()  # meanwhile another process removed the file as garbage
 
 
 def _sweep(parent: Path) -> None:
@@ -163,7 +163,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _available_memory() -> int:
-    """Return how many bytes of memory the system can give away; where it does not say, a lot."""
+    """Return how many bytes of memory are available; a huge number if the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(
@@ -176,6 +176,6 @@ def _available_memory() -> int:
 def _bytes_in(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # another process may just have given it its name
+        with suppress(FileNotFoundError):  # another process may just have renamed it
             total += path.stat().st_size if path.is_file() else 0
     return total

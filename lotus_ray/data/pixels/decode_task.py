@@ -1,4 +1,4 @@
-"""Decode the images of one part of a row group into one file."""
+"""Decode images of one row group into one file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from lotus_ray.data.pixels.transform import Transform
 class DecodeTask:
     """One file to write: the images of a row group.
 
-    Its columns are `sample_id`, `pixels` (3·H·W bytes, channels first), and `error`, which says
-    why an image cannot be decoded and is null otherwise.
+    Its columns are `sample_id`, `pixels` (3·H·W bytes, channels first) and `error` (why an image
+    cannot be decoded; null if it can).
     """
 
     row_group: RowGroupImages
     path: Path
     transform: Transform
-    keep_going: bool  # past images that cannot be decoded
+    keep_going: bool  # after an image that cannot be decoded
 
     def run(self, threads: int = 1) -> int:
-        """Write the file, which appears whole or not at all; return how many images it holds.
+        """Write the file in one step; return how many images it holds.
+
+        Args:
+            threads: that decode.
 
         Raises:
-            DataError: an image cannot be decoded, or the disk refuses the file.
+            DataError: an image cannot be decoded, or the file cannot be written.
         """
         schema = pa.schema(
             [
@@ -60,13 +63,14 @@ class DecodeTask:
         return len(self.row_group)
 
     def _batch(self, encoded: Encoded, schema: pa.Schema, threads: int) -> pa.RecordBatch:
+        """Decode images to rows of the file; one by one if one of them is bad."""
         errors: list[str | None] = [None] * len(encoded)
         try:
             pixels = encoded.decode(self.transform, threads)
         except DataError:
             if not self.keep_going:
                 raise
-            pixels, errors = self._what_can_be(encoded)
+            pixels, errors = self._decode_singly(encoded)
         column = pa.FixedSizeBinaryArray.from_buffers(
             schema.field("pixels").type, len(encoded), [None, pa.py_buffer(pixels)]
         )
@@ -74,8 +78,8 @@ class DecodeTask:
             [pa.array(encoded.sample_ids), column, pa.array(errors, pa.string())], schema=schema
         )
 
-    def _what_can_be(self, encoded: Encoded) -> tuple[np.ndarray, list[str | None]]:
-        """Decode one by one; the pixels of what cannot be decoded are 0."""
+    def _decode_singly(self, encoded: Encoded) -> tuple[np.ndarray, list[str | None]]:
+        """Decode one by one; return pixels (0 for bad images) and errors."""
         pixels = np.zeros((len(encoded), *self.transform.shape), dtype=np.uint8)
         errors: list[str | None] = []
         for index in range(len(encoded)):
@@ -87,9 +91,9 @@ class DecodeTask:
         return pixels, errors
 
 
-Decode = Callable[[Sequence[DecodeTask]], Iterable[int]]  # yields images, file by file
+Decode = Callable[[Sequence[DecodeTask]], Iterable[int]]  # yields numbers of images, file by file
 
 
 def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
-    """Run tasks in this process, one after another, each on some threads."""
+    """Run tasks in this process, one after another, each on `threads` threads."""
     return (task.run(threads) for task in tasks)

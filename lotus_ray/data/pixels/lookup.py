@@ -1,4 +1,4 @@
-"""Where pixels come from: blocks that are here, and images that stream past, window by window."""
+"""Pixels by row: cached ones, and ones that are streamed, window by window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ def stream_here(
     threads: int = 1,
     ahead_bytes: int = 0,
 ) -> Iterator[Decoded]:
-    """Decode row groups in this process, on some threads, as they are asked for."""
+    """Decode row groups in this process, on `threads` threads, when they are needed.
+
+    Args:
+        row_groups: the images.
+        transform: from encoded images to pixels.
+        threads: that decode.
+        ahead_bytes: ignored: nothing is decoded ahead.
+
+    Yields:
+        Rows [n] and pixels [n, 3, H, W] in the order of the row groups.
+    """
     for row_group in row_groups:
         for encoded in row_group.read():
             yield encoded.rows, encoded.decode(transform, threads)
@@ -33,11 +43,11 @@ def stream_here(
 
 @dataclass(frozen=True)
 class Pixels:
-    """Decoded images by row of the table of roles, each in a block of images. Nothing is copied."""
+    """Cached pixels by row of the table of roles. They are in blocks, which are not copied."""
 
     blocks: Sequence[np.ndarray]  # uint8 [n, 3, H, W] each
-    block: np.ndarray  # int64 [N]: place in `blocks`; −1 where an image is not here
-    place: np.ndarray  # int64 [N]: place in the block
+    block: np.ndarray  # int64 [N]: index into `blocks`; −1 if an image is not cached
+    index: np.ndarray  # int64 [N]: index into the block
     shape: tuple[int, int, int]
 
     @classmethod
@@ -48,59 +58,59 @@ class Pixels:
 
     @property
     def complete(self) -> bool:
-        """Return whether every image is here."""
+        """True if every image is cached."""
         return bool((self.block >= 0).all())
 
     def image(self, row: int) -> np.ndarray:
-        """Return one image that is here, uint8 [3, H, W]."""
-        result: np.ndarray = self.blocks[self.block[row]][self.place[row]]
+        """Return one cached image, uint8 [3, H, W]."""
+        result: np.ndarray = self.blocks[self.block[row]][self.index[row]]
         return result
 
     def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
-        """Yield, for each share of rows in turn, what gives its images."""
+        """Yield, for each share of rows in turn, a function from row to image."""
         return repeat(self.image, len(shares))
 
 
 @dataclass
 class StreamedPixels:
-    """Pixels of which some are not here: those are decoded each time they are met, in windows.
+    """Pixels of which some are not cached: those are decoded each time, window by window.
 
-    Held are the windows of one share of a batch, and what the stream has decoded ahead.
+    Memory holds the windows of one share of a batch, and the images that are decoded ahead.
     """
 
     here: Pixels
     row_groups: Sequence[RowGroupImages]
     transform: Transform
     stream: Stream
-    decoded: int = 0
-    _piece_of: np.ndarray = field(init=False)  # int64 [N]
-    _place_of: np.ndarray = field(init=False)  # int64 [N]: place in the row group
+    decoded: int = 0  # images so far
+    _group_of: np.ndarray = field(init=False)  # int64 [N]: index into `row_groups`
+    _index_of: np.ndarray = field(init=False)  # int64 [N]: index into the row group
 
     def __post_init__(self) -> None:
-        self._piece_of = np.full(len(self.here.block), -1)
-        self._place_of = np.full(len(self.here.block), -1)
+        self._group_of = np.full(len(self.here.block), -1)
+        self._index_of = np.full(len(self.here.block), -1)
         for number, row_group in enumerate(self.row_groups):
-            self._piece_of[row_group.rows] = number
-            self._place_of[row_group.rows] = np.arange(len(row_group))
+            self._group_of[row_group.rows] = number
+            self._index_of[row_group.rows] = np.arange(len(row_group))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of an image."""
+        """The shape of an image."""
         return self.here.shape
 
     def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
-        """Yield, for each share of rows in turn, what gives its images.
+        """Yield, for each share of rows in turn, a function from row to image.
 
         Args:
             shares: rows [n] each, in the order of windows.
-            window_of: the window of each row of the table of roles.
+            window_of: the window of each row of the table of roles, int64 [N].
         """
         cold = [share[self.here.block[share] < 0] for share in shares]
         if window_of is None or not any(map(len, cold)):
             yield from self.here.along(shares, window_of)
             return
         windows = _windows(np.unique(np.concatenate(cold)), window_of)
-        parts = [list(self._pieces_of(rows)) for rows in windows]
+        parts = [list(self._groups_of(rows)) for rows in windows]
         stream = iter(
             self.stream([row_group for part in parts for row_group in part], self.transform)
         )
@@ -110,36 +120,36 @@ class StreamedPixels:
         for share in cold:
             needed = window_of[share]
             for number in [n for n in held if n < min(needed, default=0)]:
-                free.append(held.pop(number).images)  # written again, not given back and asked for
+                free.append(held.pop(number).images)  # reuse the memory
             while len(share) and max(held, default=-1) < max(needed):
                 rows = next(following)
                 images = free.pop() if free else np.empty_like(next(iter(held.values())).images)
                 held[int(window_of[rows[0]])] = self._load(stream, len(rows), images)
             yield self._among(list(held.values()))
 
-    def _pieces_of(self, rows: np.ndarray) -> Iterator[RowGroupImages]:
+    def _groups_of(self, rows: np.ndarray) -> Iterator[RowGroupImages]:
         """Yield the parts of row groups that hold `rows`, in the order of storage."""
-        numbers = self._piece_of[rows]
+        numbers = self._group_of[rows]
         for number in np.unique(numbers):
-            yield self.row_groups[number].only(np.sort(self._place_of[rows[numbers == number]]))
+            yield self.row_groups[number].only(np.sort(self._index_of[rows[numbers == number]]))
 
     def _load(self, stream: Iterator[Decoded], count: int, images: np.ndarray) -> _Window:
         """Take `count` images from the stream into `images`."""
-        place_of: dict[int, int] = {}
-        while len(place_of) < count:
+        index_of: dict[int, int] = {}
+        while len(index_of) < count:
             rows, pixels = next(stream)
-            start = len(place_of)
+            start = len(index_of)
             images[start : start + len(rows)] = pixels
-            place_of.update(zip(rows.tolist(), range(start, start + len(rows)), strict=True))
+            index_of.update(zip(rows.tolist(), range(start, start + len(rows)), strict=True))
         self.decoded += count
-        return _Window(images, place_of)
+        return _Window(images, index_of)
 
     def _among(self, windows: Sequence[_Window]) -> Image:
         def image(row: int) -> np.ndarray:
             for window in windows:
-                place = window.place_of.get(row)
-                if place is not None:
-                    result: np.ndarray = window.images[place]
+                index = window.index_of.get(row)
+                if index is not None:
+                    result: np.ndarray = window.images[index]
                     return result
             return self.here.image(row)
 
@@ -148,13 +158,13 @@ class StreamedPixels:
 
 @dataclass(frozen=True)
 class _Window:
-    """Images that are held for a while: their places in `images` by row."""
+    """Decoded images of one window, and the index of each row in `images`."""
 
     images: np.ndarray  # uint8 [n, 3, H, W]
-    place_of: dict[int, int]
+    index_of: dict[int, int]
 
 
 def _windows(rows: np.ndarray, window_of: np.ndarray) -> list[np.ndarray]:
-    """Return the rows of each window that has any, in the order of windows."""
+    """Split rows by window, in the order of windows; empty windows are left out."""
     rows = rows[np.argsort(window_of[rows], kind="stable")]
     return np.split(rows, np.flatnonzero(np.diff(window_of[rows])) + 1)

@@ -21,12 +21,12 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 @dataclass(frozen=True)
 class Transform:
-    """How pixels are made: resize the shorter side, crop the centre; normalise on the device.
+    """Resize the shorter side, crop the centre; normalisation follows on the device.
 
-    `img_size` in pixels; `crop_pct` is the share of the resized image that the crop keeps.
-    `mean` and `std` are for pixels in [0, 1], one value a channel. The decoder "exact" gives the
-    pixels of torchvision on Pillow; "fast" is for JPEG, on one thread twice as fast, and differs
-    from it by at most one of 255 levels, or two with bicubic.
+    `img_size` is in pixels. `crop_pct` is the share of the resized image that the crop keeps.
+    `mean` and `std` are for pixels in [0, 1], one value per channel. The decoder "exact" gives the
+    pixels of torchvision with Pillow. The decoder "fast" applies to JPEG and is twice as fast on
+    one thread; it differs from "exact" by at most one of 255 levels, or two with bicubic.
     """
 
     img_size: int
@@ -38,16 +38,16 @@ class Transform:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of an image as it is kept: channels, height, width."""
+        """The shape of a decoded image: channels, height, width."""
         return 3, self.img_size, self.img_size
 
     @property
     def image_bytes(self) -> int:
-        """Return how many bytes the pixels of an image take."""
+        """The size of a decoded image, in bytes."""
         return math.prod(self.shape)
 
     def spec(self) -> dict[str, object]:
-        """Return the fields as plain values, for a cell's identity."""
+        """Return the fields as plain values, for the cell id."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
@@ -55,7 +55,7 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
     """Decode one image to RGB and transform it.
 
     Args:
-        encoded: PNG, JPEG or anything that Pillow reads.
+        encoded: PNG, JPEG or any format that Pillow reads.
         transform: size, crop and filter.
         where: sample id and file, for the error.
 
@@ -63,9 +63,10 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
         uint8 [img_size, img_size, 3].
 
     Raises:
-        DataError: the bytes are no image, or an image too large to be honest.
+        DataError: the bytes are not an image, or the image is suspiciously large.
 
-    Source: torchvision's Resize + CenterCrop. Deviation: none; of "fast", see `Transform`.
+    Source: torchvision's Resize + CenterCrop. Deviation: none for "exact"; for "fast" see
+        `Transform`.
     """
     try:
         with warnings.catch_warnings():
@@ -77,7 +78,7 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
                 pixels = _resized(_rgb(image), transform)
     except UnidentifiedImageError as error:
         raise DataError("an image cannot be decoded: it is no image", where=where) from error
-    except Exception as error:  # foreign bytes make a decoder raise anything
+    except Exception as error:  # bad bytes can make a decoder raise any error
         raise DataError(f"an image cannot be decoded: {error}", where=where) from error
     return np.asarray(pixels)
 
@@ -85,15 +86,25 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
 def decode_all(
     encoded: Sequence[bytes], transform: Transform, where: Sequence[str], threads: int = 1
 ) -> np.ndarray:
-    """Decode images to uint8 [N, 3, H, W] on some threads; `where` names each of them."""
+    """Decode N images to uint8 [N, 3, H, W].
+
+    Args:
+        encoded: N encoded images.
+        transform: size, crop and filter.
+        where: sample id and file of each, for errors.
+        threads: that decode.
+
+    Raises:
+        DataError: see `decode`.
+    """
     pixels = np.empty((len(encoded), *transform.shape), dtype=np.uint8)
 
-    def put(place: int) -> None:
-        pixels[place] = decode(encoded[place], transform, where[place]).transpose(2, 0, 1)
+    def put(index: int) -> None:
+        pixels[index] = decode(encoded[index], transform, where[index]).transpose(2, 0, 1)
 
     if threads == 1:
-        for place in range(len(encoded)):
-            put(place)
+        for index in range(len(encoded)):
+            put(index)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(put, range(len(encoded))))
@@ -101,10 +112,10 @@ def decode_all(
 
 
 def _fast(encoded: bytes, size: tuple[int, int], transform: Transform) -> np.ndarray:
-    """Decode a JPEG and resize it with torch. Its antialiased filters round to whole levels too."""
+    """Decode a JPEG and resize it with torch. Its antialiased filters round to integers too."""
     import simplejpeg
 
-    # Rows of pixels of three channels: the layout that torch's vectorised filter wants.
+    # Channels last in memory: the layout that torch's vectorised filter needs.
     image = torch.from_numpy(simplejpeg.decode_jpeg(encoded, "RGB")).permute(2, 0, 1)[None]
     width, height = _resized_shape(*size, transform)
     if (width, height) != size:
@@ -118,7 +129,7 @@ def _fast(encoded: bytes, size: tuple[int, int], transform: Transform) -> np.nda
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB; what Pillow would clip or guess is refused or made explicit."""
+    """Return 8-bit RGB. Refuse modes that Pillow would clip."""
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
     if image.mode == "P" and "transparency" in image.info:
@@ -138,7 +149,7 @@ def _resized(image: Image.Image, transform: Transform) -> Image.Image:
 
 
 def _resized_shape(width: int, height: int, transform: Transform) -> tuple[int, int]:
-    """Return width and height of which the shorter one is what the crop is cut from."""
+    """Return width and height after resizing, before the crop."""
     shorter = int(transform.img_size / transform.crop_pct)
     if width <= height:
         return shorter, int(shorter * height / width)

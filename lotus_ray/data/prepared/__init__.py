@@ -1,1 +1,1 @@
-"""Images on disk: Parquet shards, their manifest, and checks of both."""
+"""Prepared data sets: Parquet shards, their manifest, and checks of both."""

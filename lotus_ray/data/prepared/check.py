@@ -1,7 +1,7 @@
-"""What is checked of a data set before anything runs: all but its images, in one pass.
+"""Check a data set before anything runs: everything but its images, in one pass.
 
-An image is checked when it is decoded, against the digest that stands beside it. So no byte is read
-twice, and a grid on 140 GB starts within seconds.
+An image is checked when it is decoded, against the digest in its row. So no byte is read twice, and
+a grid on 140 GB starts within seconds.
 """
 
 from __future__ import annotations
@@ -30,53 +30,56 @@ from lotus_ray.data.prepared.shard_checks import (
 )
 from lotus_ray.data.sources import SPLITS
 
-_THREADS = 8  # shards looked at together: in a bucket each of them is a wait
-_KEPT = 8  # tables of labels that a process remembers
+_THREADS = 8  # shards that are read at once: from a bucket, each takes a while
+_KEPT = 8  # tables of labels that a process caches
 
 
-_known: dict[object, pa.Table] = {}
+_cached: dict[object, pa.Table] = {}
 
 
 def read_labels(manifest: Manifest) -> pa.Table:
     """Check everything but the images of a data set; return its small columns.
 
-    Of every shard: existence, size, footer, schema, labels, and that ids, labels and digests are
-    what the manifest says; of all together: repeated ids, and the counts of classes. A process
-    that asks again about files that did not change since is given the same table.
+    Every shard is checked: existence, size, footer, schema, labels, and ids, labels and digests
+    against the manifest. Then all shards together: repeated ids, and the counts of classes. The
+    result is cached in this process as long as the files do not change.
+
+    Args:
+        manifest: of the data set.
 
     Returns:
-        sample_id, label, split and sha256 of every image, sorted by sample_id; sha256 is null in
-        files read in place.
+        sample_id, label, split and sha256 of every image, sorted by sample_id. sha256 is null in
+        external files.
 
     Raises:
-        DataError: something is not as it should be; the text names file, row, id or column.
+        DataError: a check failed. The text names file, row, id or column.
     """
     folder = Path() if manifest.is_external else manifest.directory.absolute()
     stamps = tuple(file_stamp(manifest, shard) for shard in manifest.shards)
     key = (replace(manifest, directory=folder), stamps)
-    if key not in _known:
+    if key not in _cached:
         labels = _read(manifest)
-        while len(_known) >= _KEPT:
-            del _known[next(iter(_known))]
-        _known[key] = labels
-    return _known[key]
+        while len(_cached) >= _KEPT:
+            del _cached[next(iter(_cached))]
+        _cached[key] = labels
+    return _cached[key]
 
 
 def verify(manifest: Manifest) -> Manifest:
     """Check everything but the images of a data set; return its manifest.
 
     Raises:
-        DataError: as `read_labels`.
+        DataError: see `read_labels`.
     """
     read_labels(manifest)
     return manifest
 
 
-def verify_whole(manifest: Manifest) -> Manifest:
-    """Read every byte of our own shards again; return their manifest.
+def verify_bytes(manifest: Manifest) -> Manifest:
+    """Check the SHA-256 of every shard file; return the manifest.
 
     Raises:
-        DataError: a shard is missing or differs; the text names it.
+        DataError: a shard is missing or changed. The text names it.
     """
     for shard in manifest.shards:
         file_stamp(manifest, shard)
@@ -98,7 +101,7 @@ def _read(manifest: Manifest) -> pa.Table:
 
 
 def _check_ids(labels: pa.Table, manifest: Manifest) -> None:
-    """Raise DataError where an id occurs twice, in one split or in two. Ids are sorted."""
+    """Raise DataError if an id occurs twice, in one split or in two. Ids are sorted."""
     ids = labels["sample_id"]
     twice = np.flatnonzero(pc.equal(ids.slice(1), ids.slice(0, max(len(ids) - 1, 0))).to_numpy())
     if not len(twice):
@@ -116,14 +119,14 @@ def _check_ids(labels: pa.Table, manifest: Manifest) -> None:
 
 
 def _check_counts(labels: pa.Table, manifest: Manifest) -> None:
-    """Raise DataError where the manifest counts other images of a class than there are."""
+    """Raise DataError if the manifest's counts of classes differ from the shards."""
     if manifest.is_external:
         return
     for split, result in count_classes(labels, len(manifest.classes)).items():
         recorded = tuple(manifest.counts.get(split, ()))
         if result != recorded:
             raise DataError(
-                f"the manifest counts other {split} images of each class than the shards hold: "
+                f"the manifest's counts of {split} images by class differ from the shards: "
                 f"{first_difference(result, recorded, manifest.classes)}",
                 where=str(manifest.directory / MANIFEST),
                 next_command=prepare_again(manifest),
@@ -131,7 +134,15 @@ def _check_counts(labels: pa.Table, manifest: Manifest) -> None:
 
 
 def count_classes(labels: pa.Table, classes: int) -> dict[str, tuple[int, ...]]:
-    """Count the images of each class in each split of a table with `label` and `split`."""
+    """Count images by class and split.
+
+    Args:
+        labels: a table with the columns `label` and `split`.
+        classes: number of classes.
+
+    Returns:
+        The number of images of each class, by split.
+    """
     values, splits = labels["label"].to_numpy(), labels["split"]
     return {
         split: tuple(

@@ -1,9 +1,9 @@
-"""Small data that a grid makes itself, where its store is in a bucket: embedded images, manifests.
+"""Share small data that a grid makes itself with all nodes: embedded images, and manifests.
 
-    data/<digest>/...    a prepared data set or the manifest of files read in place, by content
+    data/<digest>/...    a prepared data set, or the manifest of external files, by content
 
-A store that is a folder holds them as they are, and every node that sees the store sees them. From
-a bucket each node copies what its groups need to a folder of its own.
+A store in a folder holds the data directly, and every node reads them there. From a store in a
+bucket, each node copies the data of its groups to a local folder.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _DIGITS = 20  # of a digest, in the name of a folder
 
 
 def embedded_folder(store: Store) -> Path:
-    """Return the folder in which a grid makes such data: the store's own, or one of this user."""
+    """Return the folder for such data: in the store, or in this user's cache folder."""
     return store.folder / "data" if store.folder is not None else _cache() / "made"
 
 
 def keep(store: Store, manifests: Sequence[Manifest], scratch: Path) -> list[Manifest]:
-    """Keep the data that a grid made itself where every node finds them.
+    """Store the data that a grid made itself, so that every node can read them.
 
     Args:
         store: a folder holds the data. A bucket gets a copy.
-        manifests: of all data sets. Those that lie elsewhere stay as they are.
-        scratch: data below this folder move to `embedded_folder`.
+        manifests: of all data sets. Data outside `scratch` do not move.
+        scratch: data in this folder move to `embedded_folder`.
 
     Returns:
-        The manifests, of folders that `fetch` makes on any node.
+        The manifests, with folders that `fetch` can create on any node.
 
     Raises:
-        StoreError: the store, or the folder of this user, cannot be written.
+        StoreError: the store, or this user's cache folder, cannot be written.
     """
     moved = [
         _moved(manifest, embedded_folder(store))
@@ -57,7 +57,7 @@ def keep(store: Store, manifests: Sequence[Manifest], scratch: Path) -> list[Man
 
 
 def _moved(manifest: Manifest, parent: Path) -> Manifest:
-    """Move a folder of data below another one, in one step; it replaces what is there."""
+    """Move a folder of data into `parent`, in one step, and replace an older one there."""
     target = parent / manifest.directory.name
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _shared(store: Store, manifest: Manifest) -> Manifest:
     digest = _digest((manifest.directory / MANIFEST).read_bytes())
     files = [path for path in manifest.directory.rglob("*") if path.is_file()]
     names = {path.relative_to(manifest.directory).as_posix() for path in files} - {MANIFEST}
-    for name in (*sorted(names), MANIFEST):  # which comes last: where it is, all is
+    for name in (*sorted(names), MANIFEST):  # the manifest last: with it, the data are complete
         store.put(f"data/{digest}/{name}", (manifest.directory / name).read_bytes())
     folder = _cache() / digest
     fetch(store, [folder])
@@ -87,10 +87,14 @@ def _shared(store: Store, manifest: Manifest) -> Manifest:
 
 
 def fetch(store: Store, folders: Iterable[Path]) -> None:
-    """Copy to this node what the store holds of some folders and what is not here yet.
+    """Copy data from a store in a bucket to this node, unless they are already here.
+
+    Args:
+        store: holds the data under the name of each folder.
+        folders: of the data sets, on this node.
 
     Raises:
-        StoreError: it differs from what was put there, or cannot be written here.
+        StoreError: the data in the store changed, or cannot be written here.
     """
     for folder in folders:
         if store.folder is not None or (folder / MANIFEST).exists():
@@ -100,7 +104,7 @@ def fetch(store: Store, folders: Iterable[Path]) -> None:
 
 
 def _copy(store: Store, folder: Path) -> None:
-    """Make a folder whole, in one step; another process of this node may do the same."""
+    """Copy a folder in one step. Another process of this node may do the same."""
     prefix = f"data/{folder.name}/"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +121,7 @@ def _copy(store: Store, folder: Path) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        if (folder / MANIFEST).exists():  # by the other one
+        if (folder / MANIFEST).exists():  # another process made it
             return
         raise StoreError(
             f"data of the store cannot be copied to this machine: {error.strerror}",
@@ -131,6 +135,6 @@ def _digest(content: bytes) -> str:
 
 
 def _cache() -> Path:
-    """Return this user's folder for such copies."""
+    """Return this user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser().absolute() / "lotus-ray"

@@ -1,4 +1,4 @@
-"""Parquet of somebody else, as the Hugging Face hub has it, read where it lies: not copied."""
+"""External Parquet files, such as those of the Hugging Face hub: read in place, not copied."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def read_external(
     classes: Sequence[str] | None,
     directory: Path,
 ) -> Manifest:
-    """Look at the ends of some Parquet files and write a manifest that names them.
+    """Read the footers of some Parquet files and write a manifest that lists the files.
 
     Args:
-        files: addresses, folders or patterns of the files of each split.
-        columns: what they call the image (a struct with `bytes`) and the label.
-        classes: names in the order of labels; None takes those that the files hold.
-        directory: where the manifest goes, which is written anew.
+        files: addresses, folders or patterns of the files, by split.
+        columns: names of the image column (a struct with `bytes`) and of the label column.
+        classes: names in the order of labels; None takes the names in the files.
+        directory: of the manifest. An older manifest is replaced.
 
     Returns:
         The manifest.
 
     Raises:
-        DataError: a file is missing, torn, would run code, or does not say its classes.
+        DataError: a file is missing, torn, or would run code; or no file names the classes.
     """
     shards = []
     for split, patterns in files.items():
@@ -64,7 +64,7 @@ def _absolute(uri: str) -> str:
 
 
 def _class_names(file: pq.ParquetFile, label: str) -> list[str] | None:
-    """Return the names that the hub's own writer leaves in a file, or None."""
+    """Return the class names that the hub's own writer stores in a file, or None."""
     stored = (file.metadata.metadata or {}).get(b"huggingface")
     try:
         names = json.loads(stored or b"null")["info"]["features"][label]["names"]

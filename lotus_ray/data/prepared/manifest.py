@@ -1,4 +1,4 @@
-"""Parquet shards in Hugging Face image layout, and the manifest that vouches for them."""
+"""Parquet shards in Hugging Face image layout, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.parquet import base_name, reading
 
 MANIFEST = "manifest.json"
-FORGET_IDS = "forget.txt"  # where a data set brings its own forget set
+FORGET_IDS = "forget.txt"  # ids of the data set's own forget set, if it has one
 FORMAT = 4
-DIGEST = "sha256"  # the column of our own shards that vouches for their images
+DIGEST = "sha256"  # the column of our shards with the digest of each image
 DIGEST_TYPE = pa.binary(32)
 SCHEMA = pa.schema(
     [
@@ -35,22 +35,19 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file of a data set. `file` is relative to the manifest.
+    """One Parquet file of a data set."""
 
-    `content` is what `content_digest` says of it, `sha256` the SHA-256 of the file.
-    """
-
-    file: str
+    file: str  # relative to the manifest; an address if external
     split: str
     rows: int
     bytes: int
-    sha256: str
-    content: str
+    sha256: str  # of the file
+    content: str  # from `content_digest`
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a data set are called. Without ids, a row is known by file and place."""
+    """Column names of a data set. Without `sample_id`, the id is made of file and row."""
 
     image: str = "image"
     label: str = "label"
@@ -59,36 +56,34 @@ class Columns:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set: classes and shards. `digest` identifies the content, not the place.
+    """A data set: its classes and shards. `digest` identifies the content, wherever it is.
 
-    `titles` are what people call the classes, or empty; `notes` say what was left out;
-    `counts[split]` are the images of each class. Files of somebody else that are read in place
-    have no sample ids, no counts, and addresses of their own.
+    External files are read in place. They have no sample ids and no counts.
     """
 
     directory: Path
     dataset: str
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
-    titles: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()  # class names for people, or empty
+    notes: tuple[str, ...] = ()  # which images were left out, and why
     columns: Columns = Columns()
-    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # by class
 
     @property
     def is_external(self) -> bool:
-        """Return whether the files are somebody else's."""
+        """True if the files are external: not written by `lotus-ray prepare`."""
         return self.columns.sample_id is None
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of classes and contents; the version of Parquet plays no part."""
+        """SHA-256 of classes and contents. It does not depend on the Parquet version."""
         content = [list(self.classes), [[s.split, s.rows, s.content] for s in self.shards]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property
     def paths(self) -> list[str]:
-        """Return the path of every shard."""
+        """The address of every shard."""
         return [self.uri(shard) for shard in self.shards]
 
     def uri(self, shard: Shard) -> str:
@@ -104,7 +99,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Read the manifest of a prepared data set.
 
     Raises:
-        DataError: there is none, or it is not one of ours.
+        DataError: the folder holds no manifest, or a damaged one.
     """
     path = directory / MANIFEST
     try:
@@ -137,12 +132,17 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def read_small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Table:
-    """Return sample_id, label and sha256 of a shard's rows, in their order, without the images.
+    """Return sample_id, label and sha256 of a shard's rows, in order, without the images.
 
-    Of files read in place an id is made of file and row, and sha256 is null.
+    In external files, ids are made of file and row, and sha256 is null.
+
+    Args:
+        manifest: of the data set.
+        shard: the shard.
+        file: the shard's file, open.
 
     Raises:
-        DataError: a column cannot be read; the text names the file.
+        DataError: a column cannot be read. The text names the file.
     """
     columns, uri = manifest.columns, manifest.uri(shard)
     with reading(uri):
@@ -159,7 +159,7 @@ def read_small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Tab
 
 
 def content_digest(small: pa.Table) -> str:
-    """Hash ids, labels and digests of images. How Parquet and Arrow hold them plays no part.
+    """Hash ids, labels and digests of images. The encoding in Parquet and Arrow does not matter.
 
     Args:
         small: sample_id, label and sha256 of a shard, without nulls.

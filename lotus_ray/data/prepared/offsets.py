@@ -1,7 +1,7 @@
-"""Where each image lies in a shard of ours, so that a few of many are read without the others.
+"""Byte offsets of the images in a shard, so that a few images are read without the others.
 
-Images are stored as they came, neither compressed nor collected in a dictionary: each lies in one
-stretch of the file, behind its size in four bytes. A file beside the shard holds these stretches.
+Our shards store images without compression or dictionary. So each image is one contiguous range of
+the file, after its size in four bytes. A file beside the shard holds these offsets and sizes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from lotus_ray.base.errors import DataError
 
 _SUFFIX = ".spans.npy"
-_PROBE = 24  # bytes of either end of an image, by which it is known
+_PROBE = 24  # bytes at each end of an image, to find it by
 
 
 def offsets_path(shard: Path) -> Path:
-    """Return the file that belongs to a shard."""
+    """Return the path of a shard's offsets."""
     return shard.with_name(shard.name + _SUFFIX)
 
 
 class Probes:
-    """Remembers sizes and ends of images while a shard is written, to find them in it."""
+    """Remembers the size and ends of each image while a shard is written, to find it later."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[int, bytes, bytes]] = []
@@ -34,18 +34,18 @@ class Probes:
         self._seen += [(len(image), image[:_PROBE], image[-_PROBE:]) for image in images]
 
     def write(self, shard: Path) -> None:
-        """Find the images in a finished shard and write where they are.
+        """Find the images in a finished shard and write their offsets.
 
         Raises:
-            DataError: one is not there as it was written.
+            DataError: an image is not in the shard.
         """
         offsets = np.empty((len(self._seen), 2), np.int64)
         with shard.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            place = 0
+            end = 0
             for row, (size, head, tail) in enumerate(self._seen):
-                result = view.find(size.to_bytes(4, "little") + head, place)
-                start, place = result + 4, result + 4 + size
-                if result < 0 or view[max(place - len(tail), start) : place] != tail:
+                result = view.find(size.to_bytes(4, "little") + head, end)
+                start, end = result + 4, result + 4 + size
+                if result < 0 or view[max(end - len(tail), start) : end] != tail:
                     raise DataError(f"image {row} is not in the shard", where=str(shard))
                 offsets[row] = start, size
         with offsets_path(shard).open("wb") as out:
@@ -53,7 +53,7 @@ class Probes:
 
 
 def read_offsets(shard: Path, rows: int) -> np.ndarray | None:
-    """Return offset and size of each image, int64 [rows, 2]; None where they are not known."""
+    """Return offset and size of each image in bytes, int64 [rows, 2]; None if there are none."""
     try:
         result: np.ndarray = np.load(offsets_path(shard), allow_pickle=False)
     except (OSError, ValueError):
@@ -62,8 +62,13 @@ def read_offsets(shard: Path, rows: int) -> np.ndarray | None:
     return result if fits else None
 
 
-def read_stretches(shard: str, offsets: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the bytes of each stretch, an offset and a size, of a file."""
+def read_ranges(shard: str, offsets: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield byte ranges of a file.
+
+    Args:
+        shard: path of the file.
+        offsets: offset and size of each range, in bytes.
+    """
     with Path(shard).open("rb") as file:
         for offset, size in offsets:
             file.seek(offset)

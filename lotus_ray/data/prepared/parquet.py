@@ -1,4 +1,4 @@
-"""Parquet files wherever they lie: on a disk, in a bucket, on the Hugging Face hub."""
+"""Parquet files on a disk, in a bucket, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lotus_ray.base.errors import DataError
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
-    """Open a file, looking at nothing but its end.
+    """Open a file; only its footer is read.
 
     Raises:
-        DataError: it is missing or cut off, or a column would be unpickled when read.
+        DataError: the file is missing or torn, or reading a column would unpickle it.
     """
     with reading(uri):
         system, path = _filesystem(uri)
@@ -31,7 +31,7 @@ def open_parquet(uri: str) -> pq.ParquetFile:
 
 @contextmanager
 def reading(uri: str, what: str = "the Parquet file cannot be read") -> Iterator[None]:
-    """Turn what Arrow or the place of a file says against it into a DataError of one line."""
+    """Turn an error of Arrow or of the file system into a DataError of one line."""
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -40,15 +40,18 @@ def reading(uri: str, what: str = "the Parquet file cannot be read") -> Iterator
 
 
 def footer_digest(file: pq.ParquetFile) -> str:
-    """Return the SHA-256 of what the end of a file says of its columns: places, sizes, extremes."""
+    """Return the SHA-256 of a file's footer: offsets, sizes and extremes of its columns."""
     return hashlib.sha256(repr(file.metadata.to_dict()).encode()).hexdigest()
 
 
 def list_parquet(pattern: str) -> list[str]:
-    """Return the files that a path, a folder or a pattern with * names, sorted.
+    """Return the sorted addresses of Parquet files.
+
+    Args:
+        pattern: a file, a folder, or a pattern with *. Any file system that `open_parquet` reads.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such file, or the folder cannot be listed.
     """
     address, mark, query = pattern.partition("?") if "://" in pattern else (pattern, "", "")
     head, star, tail = address.partition("*")
@@ -58,7 +61,7 @@ def list_parquet(pattern: str) -> list[str]:
         if system.get_file_info(path).type == fs.FileType.File:
             return [pattern]
         result = system.get_file_info(fs.FileSelector(path, recursive=True))
-    # Of `folder`, which may say some characters in %, the file system knows only `path`.
+    # `folder` may contain characters as %XX; the file system uses the decoded `path`.
     rest = f"{head[len(folder) + 1 :] if folder != '.' else head}*{tail}" if star else "*.parquet"
     start = "" if path == "." else f"{path.rstrip('/')}/"
     wanted = re.compile(re.escape(start) + ".*".join(re.escape(part) for part in rest.split("*")))
@@ -74,15 +77,15 @@ def list_parquet(pattern: str) -> list[str]:
 
 
 def base_name(uri: str) -> str:
-    """Return the last part of an address: what a row of the file is called by."""
+    """Return the last part of an address, without its settings."""
     return (uri.partition("?")[0] if "://" in uri else uri).rsplit("/", 1)[-1]
 
 
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of an address, and the path in it.
 
-    Credentials and the server of a bucket come from the environment: AWS_ACCESS_KEY_ID,
-    AWS_ENDPOINT_URL. The address may name a server too: ?endpoint_override=….
+    Credentials and server of a bucket come from the environment: AWS_ACCESS_KEY_ID,
+    AWS_ENDPOINT_URL. An address can also name a server: ?endpoint_override=….
 
     Raises:
         DataError: the address holds a password.
@@ -99,11 +102,11 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _refuse_password(uri: str) -> None:
-    """Raise DataError where an address holds a password: addresses are written to records."""
+    """Raise DataError if an address holds a password: addresses are written to records."""
     scheme, _, rest = uri.partition("://")
     authority = rest.partition("?")[0].partition("/")[0]
     user, _, _ = authority.rpartition("@")
-    # The secret may hold a slash, and then ends what looks like the bucket: none has a colon.
+    # A secret may hold a slash: then the bucket seems to end there. No bucket has a colon.
     if ":" in user or (scheme in ("s3", "gs") and ":" in authority):
         raise DataError(
             "an address of data holds a password",
@@ -113,7 +116,7 @@ def _refuse_password(uri: str) -> None:
 
 
 def _address(folder: str, path: str) -> str:
-    """Return the address of a path that was found in a folder."""
+    """Return the address of a path in a folder."""
     scheme, mark, _ = folder.partition("://")
     if not mark or scheme == "hf":
         return f"{scheme}://{path}" if mark else path.removeprefix("./")
@@ -121,10 +124,10 @@ def _address(folder: str, path: str) -> str:
 
 
 def _refuse_extensions(file: pa.NativeFile, uri: str) -> None:
-    """Raise DataError where a column has a type of its own: Ray's are unpickled when parsed.
+    """Raise DataError if a column has an Arrow extension type: Ray unpickles those when parsed.
 
-    Looks for the mark of one in the raw bytes of the end, in every alignment that the encoding of
-    the stored schema can give it: whatever parses the end runs what it names.
+    Parsing the footer would already run their code. So this searches the raw bytes of the footer
+    for the marker of such a type, in every alignment of the schema's base64 encoding.
     """
     size = file.size()
     tail = file.read_at(min(8, size), max(size - 8, 0))
@@ -141,9 +144,9 @@ def _refuse_extensions(file: pa.NativeFile, uri: str) -> None:
 
 
 def _encoded(text: bytes, shift: int) -> bytes:
-    """Return the part of a base64 text that `text` alone decides, `shift` bytes after its start."""
-    whole = base64.b64encode(bytes(shift) + text)
-    return whole[4 if shift else 0 : -4]
+    """Return the base64 of `text` at `shift` bytes, without the ends that depend on neighbours."""
+    padded = base64.b64encode(bytes(shift) + text)
+    return padded[4 if shift else 0 : -4]
 
 
 _EXTENSION = b"ARROW:extension:name"

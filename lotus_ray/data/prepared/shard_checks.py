@@ -1,4 +1,4 @@
-"""Checks of one shard: schema, labels, and what its manifest says."""
+"""Checks of one shard: schema, labels, and agreement with its manifest."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ from lotus_ray.data.sources import SPLITS, prepare_command
 
 
 def read_shard(manifest: Manifest, shard: Shard) -> pa.Table:
+    """Check everything but the images of a shard; return sample_id, label, split and sha256.
+
+    Raises:
+        DataError: a check failed.
+    """
     try:
         return _checked(manifest, shard)
     except DataError as error:
@@ -31,6 +36,7 @@ def read_shard(manifest: Manifest, shard: Shard) -> pa.Table:
 
 
 def _checked(manifest: Manifest, shard: Shard) -> pa.Table:
+    """Check schema, nulls, labels and digest of a shard; return its small columns."""
     uri = manifest.uri(shard)
     with open_parquet(uri) as file:
         _check_schema(file, manifest, shard)
@@ -46,7 +52,7 @@ def _checked(manifest: Manifest, shard: Shard) -> pa.Table:
 
 
 def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None:
-    """Raise DataError where columns have another type or are missing, or the split is unknown."""
+    """Raise DataError if a column is missing or has a wrong type, or the split is unknown."""
     where, columns = manifest.uri(shard), manifest.columns
     schema = file.schema_arrow
     wanted: list[tuple[str, Callable[[pa.DataType], bool]]] = [
@@ -72,6 +78,7 @@ def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> Non
 
 
 def check_labels_in_range(small: pa.Table, manifest: Manifest, uri: str) -> None:
+    """Raise DataError if a label of `small` (sample_id, label) is not one of the classes."""
     values = small["label"].to_numpy()
     wrong = np.flatnonzero((values < 0) | (values >= len(manifest.classes)))
     if len(wrong):
@@ -86,7 +93,7 @@ def check_labels_in_range(small: pa.Table, manifest: Manifest, uri: str) -> None
 def _check_unchanged(
     small: pa.Table, file: pq.ParquetFile, manifest: Manifest, shard: Shard
 ) -> None:
-    """Raise DataError where a shard is not what the manifest says, as far as that is cheap."""
+    """Raise DataError if a shard differs from the manifest. Images are not read."""
     if len(small) != shard.rows:
         raise changed_error(manifest, shard, f"{len(small)} rows", str(shard.rows))
     if manifest.is_external:
@@ -102,35 +109,37 @@ def _check_unchanged(
 
 
 def first_difference(
-    found: tuple[int, ...], recorded: tuple[int, ...], classes: tuple[str, ...]
+    counts: tuple[int, ...], recorded: tuple[int, ...], classes: tuple[str, ...]
 ) -> str:
+    """Return the first difference between counts of classes and a manifest's, for errors."""
     for index, name in enumerate(classes):
-        says = recorded[index] if index < len(recorded) else None
-        if found[index] != says:
-            return f"{found[index]} of {name}, not {says}"
-    return f"{len(recorded)} classes, not {len(found)}"
+        listed = recorded[index] if index < len(recorded) else None
+        if counts[index] != listed:
+            return f"{counts[index]} of {name}, not {listed}"
+    return f"{len(recorded)} classes, not {len(counts)}"
 
 
-def changed_error(manifest: Manifest, shard: Shard, found: str, recorded: str) -> DataError:
+def changed_error(manifest: Manifest, shard: Shard, actual: str, recorded: str) -> DataError:
+    """Return the error for a shard that differs from its manifest."""
     return DataError(
-        f"a shard changed since it was prepared: {found}, manifest says {recorded}",
+        f"a shard changed since it was prepared: {actual}, manifest says {recorded}",
         where=manifest.uri(shard),
         next_command=prepare_again(manifest),
     )
 
 
 def prepare_again(manifest: Manifest) -> str:
-    """Return the command that makes the data anew; of files read in place, each start looks."""
+    """Return the command to run next. External files are only read again, not prepared."""
     if manifest.is_external:
         return "lotus-ray validate JOB.yaml"
     return f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
 
 
 def file_stamp(manifest: Manifest, shard: Shard) -> tuple[int, int]:
-    """Return size and time of a file on a disk; of one elsewhere, the manifest has just been made.
+    """Return size and time of a file on disk; (0, 0) for others, whose manifest is always new.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file cannot be read.
     """
     uri = manifest.uri(shard)
     if "://" in uri:

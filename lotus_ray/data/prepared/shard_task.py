@@ -25,15 +25,15 @@ from lotus_ray.data.prepared.manifest import (
 from lotus_ray.data.prepared.offsets import Probes
 from lotus_ray.data.sources.images import Read
 
-ROWS_PER_GROUP = 512  # what is read at a time
+ROWS_PER_GROUP = 512  # rows that are read at a time
 
 
-_DONE = ".json"  # beside a shard that is finished
+_DONE = ".json"  # suffix of the marker beside a finished shard
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: the lines of its index, and how to read them."""
+    """One shard to write: the rows of its index, and how to read the images."""
 
     folder: Path
     file: str
@@ -42,10 +42,10 @@ class ShardTask:
     read: Read
 
     def run(self) -> Shard:
-        """Write the shard, or find it written before.
+        """Write the shard, unless it is already written.
 
         Raises:
-            DataError: the disk refuses it, or an image cannot be read.
+            DataError: the shard cannot be written, or an image cannot be read.
         """
         path = self.folder / self.file
         done = self.folder / (self.file + _DONE)
@@ -83,7 +83,7 @@ class ShardTask:
 Run = Callable[[Sequence[ShardTask]], Iterable[Shard]]
 
 
-Report = Callable[[int, int, int], None]  # shards so far, of so many, with so many images
+Report = Callable[[int, int, int], None]  # shards done, shards in all, images done
 
 
 def run_here(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
@@ -93,6 +93,7 @@ def run_here(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
 
 
 def _read_rows(index: pa.Table, read: Read) -> pa.Table:
+    """Read the images of some rows of an index; return rows of a shard."""
     images = [{"bytes": _read_one(row, read), "path": row["path"]} for row in index.to_pylist()]
     digests = [hashlib.sha256(image["bytes"]).digest() for image in images]
     return pa.table(
@@ -116,13 +117,13 @@ def _read_one(row: dict[str, Any], read: Read) -> bytes:
 
 
 def _identity(index: pa.Table) -> str:
-    """Return the SHA-256 of an index: what a shard is to hold, and in which layout."""
+    """Return the SHA-256 of a shard's planned content and layout."""
     return hashlib.sha256(json.dumps([FORMAT, index.to_pydict()]).encode()).hexdigest()
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DataError."""
+    """Turn an error of the disk into a DataError."""
     try:
         yield
     except OSError as error:

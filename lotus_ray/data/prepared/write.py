@@ -1,7 +1,7 @@
-"""Images of a source -> Parquet shards and a manifest, shard by shard: a cut is resumed.
+"""Images of a source -> Parquet shards and a manifest. An interrupted run is resumed by shard.
 
-Shards hold encoded images as they came, in an order drawn from their sample ids, so that any
-stretch of a shard is a random sample of its split.
+Shards hold the encoded images unchanged. Their order is drawn from the sample ids, so any
+contiguous part of a shard is a random sample of its split.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared.check import count_classes, verify_whole
+from lotus_ray.data.prepared.check import count_classes, verify_bytes
 from lotus_ray.data.prepared.manifest import (
     FORGET_IDS,
     MANIFEST,
@@ -30,7 +30,7 @@ from lotus_ray.data.prepared.offsets import offsets_path
 from lotus_ray.data.prepared.shard_task import _DONE, Report, Run, ShardTask, run_here, writing
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
 
-ROWS_PER_SHARD = 2048  # of ImageNet: 225 MB
+ROWS_PER_SHARD = 2048  # 225 MB of ImageNet
 
 
 def say_nothing(done: int, total: int, images: int) -> None:
@@ -44,27 +44,27 @@ def prepare(
     run: Run = run_here,
     report: Report = say_nothing,
 ) -> Manifest:
-    """Write a source as shards and a manifest; the directory appears whole or not at all.
+    """Write a source as shards and a manifest. The directory appears in one step.
 
-    What is finished when this is cut off lies beside `destination`, and is not done again. Of
-    several that prepare one destination, one works and the others wait for it.
+    An interrupted run leaves its finished shards beside `destination`; the next run uses them. If
+    several processes prepare the same destination, one works and the others wait.
 
     Args:
         source: an entry of SOURCES.
         destination: the directory to create. A complete one with a manifest is checked and kept.
-        root: the folder that holds its files, where it needs any.
-        run: writes shards, in any order: here, or all over a cluster that sees the same files.
-        report: told after each shard.
+        root: the folder with the source's files, if it needs any.
+        run: writes shards in any order: here, or on a cluster that sees the same files.
+        report: called after each shard.
 
     Returns:
         The manifest of `destination`.
 
     Raises:
         DataError: `destination` exists and is not a prepared data set, or cannot be written; or
-            the files of the source are missing or not what they should be.
+            files of the source are missing or invalid.
     """
     if (destination / MANIFEST).exists():
-        return _same(verify_whole(read_manifest(destination)), source)
+        return _same(verify_bytes(read_manifest(destination)), source)
     with writing(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
@@ -76,7 +76,7 @@ def prepare(
                 where=str(destination),
                 next_command=prepare_command(source.name, f"{destination}-new"),
             )
-        # Absolute: a shard may be written by a process that runs in another folder.
+        # Absolute, because a process in another folder may write a shard.
         partial = destination.parent.absolute() / f".prepare-{destination.name}"
         try:
             images = _opened(source, root)
@@ -89,6 +89,7 @@ def prepare(
 
 
 def _same(manifest: Manifest, source: Source) -> Manifest:
+    """Return the manifest. Raise DataError if it is of another source."""
     if manifest.dataset != source.name:
         raise DataError(
             f"the destination holds {manifest.dataset}",
@@ -99,7 +100,7 @@ def _same(manifest: Manifest, source: Source) -> Manifest:
 
 
 def _opened(source: Source, root: Path | None) -> Images:
-    """Open a source; whatever is wrong with its files is said in one line."""
+    """Open a source. Raise DataError of one line if its files are invalid."""
     try:
         images = source.open(root)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
@@ -108,7 +109,9 @@ def _opened(source: Source, root: Path | None) -> Images:
     labels, ids = images.index["label"].to_numpy(), images.index["sample_id"]
     problems = {
         "two classes have one name": len(set(images.classes)) < len(images.classes),
-        "a label is of no class": bool(((labels < 0) | (labels >= len(images.classes))).any()),
+        "a label is outside the classes": bool(
+            ((labels < 0) | (labels >= len(images.classes))).any()
+        ),
         "two images have one id": len(ids.unique()) < len(ids),
         "there is no image": len(ids) == 0,
     }
@@ -119,6 +122,7 @@ def _opened(source: Source, root: Path | None) -> Images:
 
 
 def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -> None:
+    """Write all shards and the manifest to `partial`, and remove files of earlier attempts."""
     with writing(partial):
         partial.mkdir(exist_ok=True)
     tasks = list(_tasks(images, partial))
@@ -126,8 +130,8 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
     for shard in run(tasks):
         shards.append(shard)
         report(len(shards), len(tasks), sum(shard.rows for shard in shards))
-    places = {task.file: index for index, task in enumerate(tasks)}
-    shards.sort(key=lambda shard: places[shard.file])
+    positions = {task.file: index for index, task in enumerate(tasks)}
+    shards.sort(key=lambda shard: positions[shard.file])
     with writing(partial):
         manifest = Manifest(
             partial,
@@ -141,9 +145,10 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
         write_manifest(manifest)
-        kept = {MANIFEST, FORGET_IDS, *places, *(offsets_path(Path(file)).name for file in places)}
+        offsets = (offsets_path(Path(file)).name for file in positions)
+        kept = {MANIFEST, FORGET_IDS, *positions, *offsets}
         for path in partial.iterdir():
-            if path.name not in kept:  # finished markers, and shards of an earlier, other attempt
+            if path.name not in kept:  # markers, and shards of an earlier attempt
                 path.unlink()
 
 
@@ -159,7 +164,7 @@ def _tasks(images: Images, folder: Path) -> Iterator[ShardTask]:
 
 @contextmanager
 def _alone(destination: Path) -> Iterator[None]:
-    """Wait until no other process prepares `destination`; the system ends the wait on a death."""
+    """Hold the lock of `destination`. The system releases the lock if its holder dies."""
     lock = destination.parent / f".prepare-{destination.name}.lock"
     with writing(lock):
         file = lock.open("w")

@@ -1,1 +1,1 @@
-"""Which sample plays which role."""
+"""The role of each sample."""

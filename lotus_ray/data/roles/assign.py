@@ -1,7 +1,7 @@
-"""Which sample plays which role: forget, retain, unseen, test or rest.
+"""Draw the role of each sample: forget, retain, unseen, test or other train.
 
-Drawn within each class from (seed, sample id), so that the roles are the same on every machine
-and do not depend on the order of the shards.
+Roles are drawn within each class from (seed, sample id). So they are the same on every machine and
+do not depend on the order of the shards.
 """
 
 from __future__ import annotations
@@ -31,19 +31,15 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which training samples a role takes. At most one field is given; none takes all.
+    """The training samples of a role. At most one field is set; if none is, all are taken."""
 
-    `fraction` is a part of every class, `per_class` a count; `classes` are whole classes by
-    number; `sample_ids` are named one by one.
-    """
-
-    fraction: float | None = None
-    per_class: int | None = None
-    classes: tuple[int, ...] | None = None
+    fraction: float | None = None  # of every class
+    per_class: int | None = None  # number of samples
+    classes: tuple[int, ...] | None = None  # labels of classes that are taken completely
     sample_ids: tuple[str, ...] | None = None
 
     def count(self, members: int) -> int:
-        """Return how many of so many candidates of one class a fraction or count takes."""
+        """Return how many samples a fraction or count takes from a class of `members`."""
         if self.fraction is not None:
             return round(self.fraction * members)
         return members if self.per_class is None else min(self.per_class, members)
@@ -62,17 +58,17 @@ def draw_roles(
     """Draw the role of every sample.
 
     A fraction or a count is drawn within each class. A fraction forgets at least one sample of a
-    class that has two, and leaves one. `retain` takes its part of the other training samples, and
-    the rest are other train. Half of the held-out samples of each class (the larger half of an odd
-    number) are unseen, the others test.
+    class that has two, and leaves at least one. `retain` takes its part of the other training
+    samples; those that remain are other train. Half of the held-out samples of each class are
+    unseen (rounded up), the others test.
 
     Args:
         labels: sample_id, label, split, sorted by sample_id, from `read_labels`. Samples of the
-            split `calibration` play that role.
+            split `calibration` get that role.
         num_classes: C.
-        forget: which training samples to forget.
+        forget: the training samples to forget.
         seed: the cell's seed.
-        retain: which of the others to retain.
+        retain: the other training samples to retain.
         keep_other_train: True keeps other train in the table. Only training an original needs it.
         limit: keep at most this many samples of each role, for smoke tests; None keeps all.
 
@@ -80,7 +76,7 @@ def draw_roles(
         The samples, each with exactly one role.
 
     Raises:
-        DataError: a role came out empty, or an id to forget is no training sample.
+        DataError: a role is empty, or an id to forget is not a training sample.
     """
     sample_ids: list[str] = labels["sample_id"].to_pylist()
     classes = labels["label"].to_numpy()
@@ -105,7 +101,7 @@ def _assign(
     retain: Chosen,
     seed: int,
 ) -> np.ndarray:
-    """Return the role of each sample, int8 [N]: an index of STORED."""
+    """Return the role of each sample, int8 [N], as an index into STORED."""
     named = _named_rows(forget, sample_ids, splits)
     roles = np.full(len(sample_ids), -1, dtype=np.int8)
     is_of = {split: splits == split for split in (TRAIN, HELDOUT)}
@@ -129,13 +125,13 @@ def _assign(
 
 
 def _by_class(rows: np.ndarray, classes: np.ndarray, num_classes: int) -> list[np.ndarray]:
-    """Part rows by their class, the order within each as it was."""
+    """Split rows by class. The order within a class does not change."""
     grouped = rows[np.argsort(classes[rows], kind="stable")]
     return np.split(grouped, np.searchsorted(classes[grouped], np.arange(1, num_classes)))
 
 
 def _forgotten(forget: Chosen, members: np.ndarray, label: int, named: np.ndarray) -> np.ndarray:
-    """Return which training samples of one class, in random order, are forgotten."""
+    """Return the rows to forget among one class's training samples, which are in random order."""
     if forget.sample_ids is not None:
         return members[np.isin(members, named)]
     if forget.classes is not None:
@@ -147,25 +143,25 @@ def _forgotten(forget: Chosen, members: np.ndarray, label: int, named: np.ndarra
 
 
 def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np.ndarray:
-    """Return the rows of ids named one by one.
+    """Return the rows of `forget.sample_ids`.
 
     Raises:
-        DataError: an id does not exist, is named twice, or is held out.
+        DataError: an id does not exist, is listed twice, or is held out.
     """
     if forget.sample_ids is None:
         return np.empty(0, dtype=np.int64)
-    places = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     counted = Counter(forget.sample_ids)
-    held_out = [i for i in counted if i in places and splits[places[i]] != TRAIN]
+    held_out = [i for i in counted if i in row_of and splits[row_of[i]] != TRAIN]
     for wrong, what in (
-        ([i for i in counted if i not in places], "are not in the data set"),
+        ([i for i in counted if i not in row_of], "are not in the data set"),
         ([i for i, n in counted.items() if n > 1], "are named more than once"),
         (held_out, "are held out: they play the roles unseen, test or calibration"),
     ):
         if wrong:
             more = ", …" if len(wrong) > 10 else ""
             raise DataError(f"{len(wrong)} ids to forget {what}: {', '.join(wrong[:10])}{more}")
-    return np.array([places[sample_id] for sample_id in forget.sample_ids], dtype=np.int64)
+    return np.array([row_of[sample_id] for sample_id in forget.sample_ids], dtype=np.int64)
 
 
 def _random_order(sample_ids: Sequence[str], seed: int, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Classes by name: what people call them, and how two data sets' classes match."""
+"""Classes by name: find a class, and match the classes of two data sets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def class_number(name: str, manifest: Manifest, where: str) -> int:
     """Return the label of a class.
 
     Args:
-        name: its name in the data set, or one of its titles where no other class has that one.
+        name: the class's name in the data set, or a title that no other class has.
         manifest: the prepared data set.
-        where: of the job, for the error.
+        where: line of the job, for the error.
 
     Raises:
-        DataError: there is no such class, or there are several.
+        DataError: no class has this name, or several do.
     """
     if name in manifest.classes:
         return manifest.classes.index(name)
@@ -34,24 +34,24 @@ def class_number(name: str, manifest: Manifest, where: str) -> int:
             where=where,
             nearest=" or ".join(manifest.classes[label] for label in result),
         )
-    known = [*manifest.classes, *(title for titles in synonyms for title in titles if title)]
+    names = [*manifest.classes, *(title for titles in synonyms for title in titles if title)]
     raise DataError(
         f"there is no class '{name}' in {manifest.directory}",
         where=where,
-        nearest=nearest(name, known),
+        nearest=nearest(name, names),
     )
 
 
 def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest) -> pa.Table:
-    """Add the images of a calibration set, whose classes have the same names, to a table of labels.
+    """Add the images of a calibration set to a table of labels. Classes match by name.
 
     Args:
-        labels: sample_id, label, split, sha256 of the data set: `preflight.read_labels`.
+        labels: sample_id, label, split, sha256 of the data set, from `read_labels`.
         manifest: the data set.
-        calibration: the other one; all of its images are taken, whatever their split.
+        calibration: the calibration set. Images of all its splits are taken.
 
     Returns:
-        Both, sorted by sample_id; the added rows have the split "calibration".
+        Both tables, sorted by sample_id. The added rows have the split "calibration".
 
     Raises:
         DataError: a class of the calibration set is unknown, or the two share sample ids.

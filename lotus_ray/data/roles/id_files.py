@@ -17,13 +17,13 @@ def read_sample_ids(path: Path) -> tuple[str, ...]:
     """Read the ids of a file.
 
     Args:
-        path: .csv or .parquet with a column `sample_id`, else text with one id a line.
+        path: .csv or .parquet with a column `sample_id`; any other file is text, one id per line.
 
     Returns:
-        The ids in the order of the file, repeated ones too.
+        The ids in the order of the file, including repeated ones.
 
     Raises:
-        DataError: the file cannot be read, lacks the column, or holds no id.
+        DataError: the file cannot be read, has no such column, or holds no id.
     """
     try:
         if path.suffix == ".csv":

@@ -1,4 +1,4 @@
-"""The table of roles: which sample plays which role."""
+"""The table of roles: the role of each sample."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lotus_ray.base.roles import (
 
 @dataclass(frozen=True)
 class Roles:
-    """The table of roles, sorted by sample id. A sample's place in it is its `row` everywhere."""
+    """The table of roles, sorted by sample id. Everywhere, `row` is an index into this table."""
 
     sample_ids: list[str]
     labels: np.ndarray  # [N], int64
-    roles: np.ndarray  # [N], int8: place in STORED
+    roles: np.ndarray  # [N], int8: index into STORED
     num_classes: int
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     def indices(self, *roles: str) -> np.ndarray:
-        """Return the indices, int64 [n], of the samples that play any of `roles`."""
+        """Return the indices, int64 [n], of the samples with any of `roles`."""
         return np.flatnonzero(np.isin(self.roles, [STORED.index(role) for role in roles]))
 
     def without(self, sample_ids: Collection[str]) -> Roles:
@@ -40,13 +40,13 @@ class Roles:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of ids, labels and roles, in hexadecimal."""
+        """SHA-256 of ids, labels and roles, in hexadecimal."""
         content = hashlib.sha256("\n".join(self.sample_ids).encode())
         content.update(self.labels.astype("<i8").tobytes() + self.roles.astype("<i1").tobytes())
         return content.hexdigest()
 
     def to_parquet(self) -> bytes:
-        """Return the table as the bytes of a Parquet file: sample_id, label, role."""
+        """Return the content of a Parquet file with the table: sample_id, label, role."""
         table = pa.table(
             {
                 "sample_id": self.sample_ids,
@@ -62,7 +62,7 @@ class Roles:
 
     @classmethod
     def from_parquet(cls, content: bytes) -> Roles:
-        """Read what `to_parquet` wrote."""
+        """Read a table from the content of a file that `to_parquet` wrote."""
         table = pq.read_table(io.BytesIO(content))
         return cls(
             sample_ids=table["sample_id"].to_pylist(),

@@ -1,4 +1,4 @@
-"""What is odd about the images that play the roles, and is no error: for people and for rows."""
+"""Warnings about the images of each role, for people and for rows. They are no errors."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from lotus_ray.base.roles import ROLES, STORED
 from lotus_ray.data.prepared.manifest import DIGEST
 from lotus_ray.data.roles.table import Roles
 
-NAMED = 3  # of classes, and of images
+NAMED = 3  # classes or images that a warning names
 UNCHECKED = "not checked: images that occur twice (files read in place)"
 
 
 def notes_on(roles: Roles, labels: pa.Table, classes: Sequence[str]) -> tuple[str, ...]:
-    """Say which classes a role lacks, and which images play two roles.
+    """Warn about roles without images of some class, and about images with two roles.
 
     Args:
-        roles: as drawn.
-        labels: sample_id, label, split, sha256 of at least their samples.
+        roles: the table of roles.
+        labels: sample_id, label, split, sha256 of at least these samples.
         classes: names in the order of labels.
 
     Returns:
-        One line for each role that lacks classes, and for each two roles that share an image.
+        One line for each role without some class, and for each two roles that share an image.
     """
     return (*_absent(roles, classes), *_shared(roles, labels))
 
@@ -43,17 +43,17 @@ def _absent(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
 
 
 def _shared(roles: Roles, labels: pa.Table) -> Iterator[str]:
-    """Compare the digests of images: equal bytes are one image, whatever its ids."""
-    places = pc.index_in(pa.array(roles.sample_ids, pa.string()), value_set=labels["sample_id"])
-    digests = pc.take(labels[DIGEST], places)
-    known = np.flatnonzero(digests.is_valid().to_numpy())
-    if len(known) < len(roles):
+    """Compare the digests of images. Equal bytes are the same image, even if their ids differ."""
+    indices = pc.index_in(pa.array(roles.sample_ids, pa.string()), value_set=labels["sample_id"])
+    digests = pc.take(labels[DIGEST], indices)
+    hashed = np.flatnonzero(digests.is_valid().to_numpy())
+    if len(hashed) < len(roles):
         yield UNCHECKED
     codes = np.full(len(roles), -1)
     encoded = pc.dictionary_encode(digests.drop_null().combine_chunks())
-    codes[known] = encoded.indices.to_numpy()
+    codes[hashed] = encoded.indices.to_numpy()
     played = np.zeros((len(STORED), len(encoded.dictionary)), dtype=bool)  # [role, image]
-    played[roles.roles[known], codes[known]] = True
+    played[roles.roles[hashed], codes[hashed]] = True
     for first, second in combinations(range(len(STORED)), 2):
         both = played[first] & played[second]
         if both.any():

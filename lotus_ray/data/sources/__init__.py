@@ -1,4 +1,4 @@
-"""Where images come from. SOURCES names what `lotus-ray prepare` can read."""
+"""The data sets that `lotus-ray prepare` can read: SOURCES."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             CIFAR10.name,
-            "CIFAR-10 as torchvision leaves it",
+            "CIFAR-10 as torchvision unpacks it",
             opener(CIFAR10),
             f"{CIFAR10.folder}/",
         ),
         Source(
             CIFAR100.name,
-            "CIFAR-100 as torchvision leaves it",
+            "CIFAR-100 as torchvision unpacks it",
             opener(CIFAR100),
             f"{CIFAR100.folder}/",
         ),
@@ -47,13 +47,13 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             imagenet.NAME,
-            "ImageNet-1K from the tar files of ILSVRC2012, not unpacked; classes are WordNet ids",
+            "ImageNet-1K from the tar files of ILSVRC2012 (not unpacked); classes are WordNet ids",
             imagenet.open_imagenet,
             imagenet.LAYOUT,
         ),
         Source(
             mufac.NAME,
-            "faces of families in 8 classes of age; brings its forget set",
+            "faces of families in 8 age classes; has its own forget set",
             mufac.open_mufac,
             mufac.LAYOUT,
         ),
@@ -78,7 +78,7 @@ def find(name: str, where: str = "") -> Source:
     """Return an entry of SOURCES.
 
     Raises:
-        JobError: there is none of this name; the text gives the nearest.
+        JobError: there is no such source. The text gives the nearest name.
     """
     if name not in SOURCES:
         raise JobError(

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in the form that torchvision leaves on disk."""
+"""CIFAR-10 and CIFAR-100, as torchvision unpacks them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lotus_ray.data.sources.images import HELDOUT, TRAIN, Images, Item, existing
 
 @dataclass(frozen=True)
 class _Form:
-    """Where one of the two data sets keeps what."""
+    """File and key names of one of the two data sets."""
 
     name: str
     folder: str
@@ -47,7 +47,7 @@ CIFAR100 = _Form(
 
 
 def opener(form: _Form) -> Callable[[Path | None], Images]:
-    """Return the function that opens CIFAR-10 or CIFAR-100 below a root."""
+    """Return the function that opens CIFAR-10 or CIFAR-100 in a root folder."""
 
     def open_cifar(root: Path | None) -> Images:
         layout = f"{form.folder}/"
@@ -63,6 +63,11 @@ def opener(form: _Form) -> Callable[[Path | None], Images]:
 
 
 def _items(form: _Form, folder: Path) -> Iterator[Item]:
+    """Yield every image, in the order of the files.
+
+    Raises:
+        DataError: labels or pixels of a file have a wrong type or shape.
+    """
     for split, files in form.files.items():
         number = 0
         for file in files:
@@ -83,10 +88,10 @@ def _items(form: _Form, folder: Path) -> Iterator[Item]:
 
 
 def _read_image(file: str, row: int, size: int) -> bytes:
-    """Return a row of a file, which holds planes of raw pixels, as an image.
+    """Return one row of a file of raw pixels as an image file.
 
-    Without compression: what a compressor makes differs from version to version, and a cell is
-    known by the bytes of its images.
+    It is not compressed: the output of a compressor changes between versions, and cell ids depend
+    on the bytes of the images.
     """
     from PIL import Image
 
@@ -108,17 +113,17 @@ def _read(path: Path, key: str) -> Any:
     """Return one entry of a pickled dictionary of arrays, lists and strings.
 
     Raises:
-        DataError: it is no such file, or would call anything but the constructors of arrays.
+        DataError: the file is damaged, or would call more than the constructors of arrays.
     """
     try:
         with path.open("rb") as file:
             return _Unpickler(file, encoding="latin1").load()[key]
-    except Exception as error:  # foreign bytes make a parser raise anything
+    except Exception as error:  # bad bytes can make a parser raise any error
         raise DataError(f"{path.name} is refused: {error}", where=str(path)) from error
 
 
 class _Array:
-    """Stands in for numpy's array: takes raw bytes of pixels and nothing else."""
+    """Replaces numpy's array: accepts raw bytes of pixels and nothing else."""
 
     pixels: np.ndarray
 
@@ -133,10 +138,10 @@ class _Array:
 
 
 class _Bytes:
-    """Stands in for numpy's type of unsigned bytes, whatever its state is said to be."""
+    """Replaces numpy's type of unsigned bytes."""
 
     def __setstate__(self, state: object) -> None:
-        """Ignore it."""
+        """Ignore the state."""
 
 
 def _array(*_: object) -> _Array:
@@ -156,9 +161,9 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what the published files hold, with none of the functions that they name.
+    """Reads the published files without calling the functions that they name.
 
-    numpy's own constructors could be made to follow addresses that a file chooses.
+    A crafted file could make numpy's own constructors read any memory address.
     """
 
     _stand_ins: ClassVar[dict[tuple[str, str], Any]] = {

@@ -16,17 +16,20 @@ TABLE = Path("datasets", "data", "digits.csv.gz")  # 64 grey values from 0 to 16
 
 
 def open_digits(root: Path | None) -> Images:
-    """Return the 1,797 digits as 8×8 images; a fifth is held out by id.
+    """Return the 1,797 digits as 8×8 images. About a fifth is held out, chosen by id.
 
-    Without compression: what a compressor makes differs from version to version, and a cell is
-    known by the bytes of its images.
+    They are not compressed: the output of a compressor changes between versions, and cell ids
+    depend on the bytes of the images.
+
+    Args:
+        root: not used.
     """
     classes = tuple(str(digit) for digit in range(10))
     return Images(classes=classes, index=index_of(_items()), read=_read)
 
 
 def _items() -> Iterator[Item]:
-    from lotus_ray.base import seeds  # needs torch, which `lotus-ray list` does not wait for
+    from lotus_ray.base import seeds  # imported late: it needs torch, `lotus-ray list` does not
 
     for number, label in enumerate(_scans()[1]):
         sample_id = f"digits/{number:04d}"

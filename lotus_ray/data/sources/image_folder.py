@@ -1,4 +1,4 @@
-"""A folder of folders of images, as torchvision's ImageFolder and unpacked ImageNet have it."""
+"""Images in one folder per class, like torchvision's ImageFolder and unpacked ImageNet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ LAYOUT = "train/<class>/ and val/<class>/"
 
 
 def open_image_folder(root: Path | None) -> Images:
-    """Return the images below train/<class> and val/<class>; classes are sorted by name.
+    """Return the images in train/<class> and val/<class>. Classes are sorted by name.
 
-    Without val/ nothing is held out: such a set can serve to calibrate.
+    Without val/ no image is held out. Such a set can be used for calibration.
+
+    Args:
+        root: the folder with train/ and val/; None is the current folder.
+
+    Raises:
+        DataError: train/ is missing, a class has no image, or is only in val/.
     """
     folder = root or Path()
     folders = {TRAIN: existing(folder / "train", NAME, LAYOUT), HELDOUT: folder / "val"}
@@ -47,10 +53,10 @@ def open_image_folder(root: Path | None) -> Images:
 
 
 def _classes(folder: Path) -> list[str]:
-    """Return the names of the folders of images, sorted; of a folder that is not there, none.
+    """Return the sorted names of the class folders; none if `folder` does not exist.
 
     Raises:
-        DataError: it holds none, or images outside them.
+        DataError: there is no class folder, an empty one, or a file outside of them.
     """
     if not folder.exists():
         return []

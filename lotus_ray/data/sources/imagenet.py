@@ -1,4 +1,4 @@
-"""ImageNet-1K from the tar files of ILSVRC2012, read where they lie: nothing is unpacked."""
+"""ImageNet-1K, read from the tar files of ILSVRC2012 without unpacking them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from lotus_ray.data.sources.images import (
 )
 
 NAME = "imagenet"
-TRAIN_TAR = "ILSVRC2012_img_train.tar"  # a tar of one tar a class
+TRAIN_TAR = "ILSVRC2012_img_train.tar"  # a tar of one tar per class
 VAL_TAR = "ILSVRC2012_img_val.tar"
-DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"  # says what the images of val show
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"  # holds the labels of val
 LAYOUT = f"{TRAIN_TAR}, {VAL_TAR} and {DEVKIT}"
 
 
 def open_imagenet(root: Path | None) -> Images:
     """Return the data set of the three tar files in a folder. Classes are WordNet ids, sorted.
 
-    Ids, not names: four classes share their first name with another one.
+    Classes are ids and not names, because four classes share their first name with another one.
+
+    Args:
+        root: the folder with the tar files; None is the current folder.
+
+    Raises:
+        DataError: a tar file is missing, damaged, or does not match the others.
     """
     base = (root or Path()).absolute()
     train, val, devkit = (existing(base / n, NAME, LAYOUT) for n in (TRAIN_TAR, VAL_TAR, DEVKIT))
@@ -66,11 +72,11 @@ def _val(path: Path, truth: list[str], labels: dict[str, int]) -> Iterator[Item]
 
 
 class _Window(io.RawIOBase):
-    """A stretch of a file as a file of its own."""
+    """A byte range of a file, as a file."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         self._file = path.open("rb")
-        self._start, self._size, self._place = start, size, 0
+        self._start, self._size, self._position = start, size, 0
 
     def readable(self) -> bool:
         return True
@@ -79,18 +85,18 @@ class _Window(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = base + offset
-        return self._place
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._place, 0)
-        self._file.seek(self._start + self._place)
+        left = max(self._size - self._position, 0)
+        self._file.seek(self._start + self._position)
         content = self._file.read(left if size < 0 else min(size, left))
-        self._place += len(content)
+        self._position += len(content)
         return content
 
     def close(self) -> None:
@@ -99,10 +105,10 @@ class _Window(io.RawIOBase):
 
 
 def _members(path: Path, start: int, size: int) -> list[tarfile.TarInfo]:
-    """Return the files in a tar that lies at a place of a file, by reading its headers alone.
+    """Return the files in a tar that is a byte range of a file. Only headers are read.
 
     Raises:
-        DataError: it is no tar, or cut off.
+        DataError: it is not a tar, or is cut off.
     """
     try:
         with _Window(path, start, size) as window, tarfile.open(fileobj=window, mode="r:") as tar:
@@ -116,7 +122,7 @@ def _members(path: Path, start: int, size: int) -> list[tarfile.TarInfo]:
 
 
 def _read_devkit(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the words of each class by WordNet id, and the class of each image of val."""
+    """Return the title of each class by WordNet id, and the class of each image of val."""
     from scipy.io import loadmat
 
     try:
@@ -131,7 +137,7 @@ def _read_devkit(path: Path) -> tuple[dict[str, str], list[str]]:
         numbers = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
         titles = {str(row["WNID"]): str(row["words"]) for row in leaves}
         return titles, [numbers[int(number)] for number in truth.split()]
-    except Exception as error:  # foreign bytes make a parser raise anything
+    except Exception as error:  # bad bytes can make a parser raise any error
         raise DataError(f"the devkit cannot be read: {error}", where=str(path)) from error
 
 

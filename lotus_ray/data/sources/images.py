@@ -1,4 +1,4 @@
-"""What every source finds: an index of images, and how to read one of them."""
+"""The result of opening a source: an index of images, and a function that reads one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDEX = pa.schema(
         ("split", pa.string()),
         ("label", pa.int64()),
         ("path", pa.string()),  # a name for people
-        ("file", pa.string()),  # where the bytes are: these three go to `Images.read`
+        ("file", pa.string()),  # file, offset and size are the arguments of `Images.read`
         ("offset", pa.int64()),
         ("size", pa.int64()),
     ]
@@ -29,7 +29,7 @@ Read = Callable[[str, int, int], bytes]
 
 @dataclass(frozen=True)
 class Item:
-    """One line of an index. Without `size`, the image is the whole file."""
+    """One row of an index. If `size` is −1, the image ends with the file."""
 
     sample_id: str
     split: str
@@ -42,26 +42,25 @@ class Item:
 
 @dataclass(frozen=True)
 class Images:
-    """A data set as a source found it.
+    """An opened data set.
 
-    `read(file, offset, size)` returns the encoded image of a line of `index`, on any process that
-    sees the files. `titles` are what people call the classes, where that is not their name:
-    synonyms between commas.
+    `read(file, offset, size)` returns the encoded image of a row of `index`, in any process that
+    sees the files.
     """
 
     classes: tuple[str, ...]
     index: pa.Table
     read: Read
-    titles: tuple[str, ...] = ()
-    forget_ids: tuple[str, ...] = ()  # a forget set that belongs to the data set
-    notes: tuple[str, ...] = ()  # what was left out, and why
+    titles: tuple[str, ...] = ()  # class names for people, with commas between synonyms
+    forget_ids: tuple[str, ...] = ()  # the data set's own forget set
+    notes: tuple[str, ...] = ()  # which images were left out, and why
 
 
 @dataclass(frozen=True)
 class Source:
     """A kind of data set that `prepare` can read.
 
-    `open` is given the folder that holds `layout`, or None where the data are embedded.
+    `open` takes the folder that holds `layout`, or None if the data are embedded.
     """
 
     name: str
@@ -71,12 +70,12 @@ class Source:
 
     @property
     def embedded(self) -> bool:
-        """Return whether it needs no files."""
+        """True if the source needs no files."""
         return not self.layout
 
 
 def index_of(items: Iterable[Item]) -> pa.Table:
-    """Return an index of some images."""
+    """Return a table of items with the columns of INDEX."""
     columns: dict[str, list[object]] = {name: [] for name in INDEX.names}
     for item in items:
         for name, values in columns.items():
@@ -86,7 +85,7 @@ def index_of(items: Iterable[Item]) -> pa.Table:
 
 
 def read_bytes(file: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes of a file from `offset` on, or all of it where `size` is negative."""
+    """Return `size` bytes of a file from `offset` on; all that follow if `size` is negative."""
     with Path(file).open("rb") as opened:
         opened.seek(offset)
         return opened.read(size)
@@ -95,8 +94,13 @@ def read_bytes(file: str, offset: int, size: int) -> bytes:
 def existing(path: Path, source: str, layout: str) -> Path:
     """Return a path that a source needs.
 
+    Args:
+        path: the file or folder.
+        source: name of the source, for the error.
+        layout: of the source, for the error.
+
     Raises:
-        DataError: it does not exist.
+        DataError: the path does not exist.
     """
     if not path.exists():
         raise DataError(
@@ -109,10 +113,14 @@ def existing(path: Path, source: str, layout: str) -> Path:
 
 
 def plain_name(name: object, where: Path) -> str:
-    """Return the name of a file that a table gives.
+    """Return a file name from a table, as text.
+
+    Args:
+        name: the value in the table.
+        where: the table, for the error.
 
     Raises:
-        DataError: it leads to another folder, or nowhere.
+        DataError: the name is empty or leads to another folder.
     """
     text = str(name)
     if not text or text in (".", "..") or Path(text).name != text:
@@ -121,7 +129,7 @@ def plain_name(name: object, where: Path) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted by name, without what is hidden."""
+    """Return the images in a folder and its subfolders, sorted by name, without hidden ones."""
     result = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     shown = (p for p in result if not any(n.startswith(".") for n in p.relative_to(folder).parts))
     return sorted(path for path in shown if path.is_file())

@@ -1,4 +1,4 @@
-"""MUFAC: faces of Korean families in eight classes of age, with a forget set of its own."""
+"""MUFAC: faces of Korean families in eight age classes, with its own forget set."""
 
 from __future__ import annotations
 
@@ -23,18 +23,24 @@ from lotus_ray.data.sources.images import (
 
 NAME = "mufac"
 FOLDER = "custom_korean_family_dataset_resolution_128"
-CLEAN = f"{FOLDER}_clean"  # without what the LoTUS authors hold for duplicates
+CLEAN = f"{FOLDER}_clean"  # without the duplicates that the LoTUS authors removed
 LAYOUT = f"{FOLDER}/"
-FORGET_ROWS = {FOLDER: 1500, CLEAN: 1062}  # the first ones of the training table
+FORGET_ROWS = {FOLDER: 1500, CLEAN: 1062}  # the first rows of the training table
 CLASSES = ("0-6", "7-12", "13-19", "20-30", "31-45", "46-55", "56-66", "67-80")  # a … h
 _KINDS = {TRAIN: ("train",), HELDOUT: ("val", "test")}
 
 
 def open_mufac(root: Path | None) -> Images:
-    """Return the data set below a root, each image once.
+    """Return the data set in a root folder, each image once.
 
-    The same bytes may stand in several places. Of the copies of a held-out image the training set
-    keeps none, and of those of a forgotten one the retain set keeps none.
+    The published tables list some images several times. Copies of a held-out image are removed
+    from the training set. Copies of a forget image are removed from the retain set.
+
+    Args:
+        root: the folder with the published folder; None is the current folder.
+
+    Raises:
+        DataError: a file is missing, or a table is damaged.
 
     Source: Choi and Na 2023; the forget sets of their code and of Spartalis et al. 2025.
     """
@@ -66,6 +72,7 @@ def open_mufac(root: Path | None) -> Images:
 
 
 def _table(folder: Path, kind: str, split: str) -> Iterator[Item]:
+    """Yield the images that one table lists. Raise DataError if it is damaged."""
     path = existing(folder / f"custom_{kind}_dataset.csv", NAME, LAYOUT)
     images = existing(folder / f"{kind}_images", NAME, LAYOUT)
     try:
@@ -84,7 +91,7 @@ def _table(folder: Path, kind: str, split: str) -> Iterator[Item]:
 
 
 def _first_copies(images: list[Item], seen: set[str]) -> list[Item]:
-    """Return the images whose bytes are not in `seen` yet, and add theirs."""
+    """Return the images whose digests are not yet in `seen`, and add their digests."""
     kept = []
     for image in images:
         digest = hashlib.sha256(existing(Path(image.file), NAME, LAYOUT).read_bytes()).hexdigest()

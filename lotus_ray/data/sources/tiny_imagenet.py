@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as it is published: train/<wnid>/images, and a list of what val/images show."""
+"""Tiny-ImageNet as published: train/<wnid>/images, val/images and a table of their classes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ NAME = "tiny_imagenet"
 
 
 def open_tiny_imagenet(root: Path | None) -> Images:
-    """Return the data set below a root. Classes are WordNet ids, sorted.
+    """Return the data set in a root folder. Classes are WordNet ids, sorted.
 
-    The published test images have no labels, so `val` is what is held out.
+    The published test images have no labels, so `val` is the held-out split.
+
+    Args:
+        root: the folder with the published folder; None is the current folder.
+
+    Raises:
+        DataError: a file is missing, or a table is damaged.
     """
     folder = existing((root or Path()) / FOLDER, NAME, LAYOUT)
     wnids = existing(folder / "wnids.txt", NAME, LAYOUT)
@@ -48,15 +54,15 @@ def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[Item]:
 
 
 def _val(folder: Path, classes: tuple[str, ...], annotations: Path) -> Iterator[Item]:
-    places = {wnid: label for label, wnid in enumerate(classes)}
+    labels = {wnid: label for label, wnid in enumerate(classes)}
     for line in sorted(_lines(annotations)):
         file, wnid = (*line.split("\t"), "")[:2]
-        if wnid not in places:
+        if wnid not in labels:
             raise DataError(f"'{line}' names no class of wnids.txt", where=str(annotations))
         path = folder / "val" / "images" / plain_name(file, annotations)
         existing(path, NAME, LAYOUT)
         sample_id = path.relative_to(folder).as_posix()
-        yield Item(sample_id, HELDOUT, places[wnid], str(path.absolute()))
+        yield Item(sample_id, HELDOUT, labels[wnid], str(path.absolute()))
 
 
 def _lines(path: Path) -> list[str]:

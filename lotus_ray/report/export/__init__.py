@@ -1,6 +1,6 @@
 """The store's rows -> runs of experiment trackers. Imports neither torch nor Ray.
 
-Nothing here is needed for a run: the store is the record, and what is exported can be again.
+No run needs this. The store is the durable record, and it can be exported again at any time.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lotus_ray.report.export import mlflow, tensorboard
 from lotus_ray.report.export.runs import CellRun, Exported
 
-# Each is given the runs and where they go: a tracking URI, a folder.
+# Each takes the runs and their destination: a tracking URI or a folder.
 TRACKERS: dict[str, Callable[[Sequence[CellRun], str], Exported]] = {
     "mlflow": mlflow.export,
     "tensorboard": tensorboard.export,

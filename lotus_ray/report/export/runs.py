@@ -1,4 +1,4 @@
-"""A store -> one plain record of each cell's visible row, as experiment trackers show them."""
+"""A store -> one plain record per cell for experiment trackers, from its visible row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lotus_ray import __version__
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
-from lotus_ray.report.export.secrets import told, told_value
+from lotus_ray.report.export.secrets import redact, redact_value
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Failure, Row
 
@@ -27,7 +27,7 @@ class CellRun:
     benchmark: str
     model: str
     setting: str
-    method: str  # as the report calls it: LoTUS(alpha=8)
+    method: str  # name in the report: LoTUS(alpha=8)
     seed: int
     cell_id: str
     row_version: int
@@ -37,18 +37,18 @@ class CellRun:
     params: dict[str, Any]  # settings by dotted name: text, number or bool
     tags: dict[str, str]
     metrics: dict[str, float]
-    phases: list[dict[str, float]]  # in order; a figure may be missing in some
-    failure: str  # empty where the cell is ok
+    phases: list[dict[str, float]]  # in order; not every phase has every value
+    failure: str  # empty if the cell is ok
 
     @property
     def name(self) -> str:
-        """Return a name for people, unique within its experiment."""
+        """A name for people, unique in its experiment."""
         return f"{self.method}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did: how many runs are new, updated, replaced or unchanged, and where."""
+    """Result of an export: how many runs are new, updated, replaced or unchanged, and where."""
 
     runs: Counter[str]
     where: str
@@ -72,16 +72,17 @@ def runs_of(store: Store) -> list[CellRun]:
 
 
 def _run(entry: Entry, seed: int, row: Row) -> CellRun:
+    """Return the record of one cell, with its texts redacted."""
     ended_at = _seconds(row.committed_at)
     spent = sum(value for name, value in row.timing.items() if name.endswith("_seconds"))
     is_ok = row.is_ok
     return CellRun(
-        benchmark=told(entry.benchmark),
-        model=told(entry.model),
-        setting=told(entry.setting),
-        method=told(entry.method),
+        benchmark=redact(entry.benchmark),
+        model=redact(entry.model),
+        setting=redact(entry.setting),
+        method=redact(entry.method),
         seed=seed,
-        cell_id=told(row.cell_id),
+        cell_id=redact(row.cell_id),
         row_version=row.row_version,
         is_ok=is_ok,
         started_at=max(ended_at - spent, 0.0),
@@ -90,11 +91,12 @@ def _run(entry: Entry, seed: int, row: Row) -> CellRun:
         tags=_tags(entry, seed, row),
         metrics=_metrics(entry, seed, row),
         phases=[_numbers(phase) for phase in row.phases],
-        failure="" if is_ok else told(_failure(row)),
+        failure="" if is_ok else redact(_failure(row)),
     )
 
 
 def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
+    """Return ids, names, hardware, versions and errors of a cell, redacted."""
     resources = row.resources
     tags = {
         "cell_id": row.cell_id,
@@ -121,11 +123,11 @@ def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
         tags["error"] = _failure(row).splitlines()[0]
     elif undefined:
         tags["undefined"] = "; ".join(undefined)
-    return {name: told(_text(value)) for name, value in tags.items() if value is not None}
+    return {name: redact(_text(value)) for name, value in tags.items() if value is not None}
 
 
 def _metrics(entry: Entry, seed: int, row: Row) -> dict[str, float]:
-    """Return what was measured of a cell, what the report computes against gold included."""
+    """Return the metrics of a cell, including those that compare it with the gold standard."""
     metrics = {name: values[seed] for name, values in entry.values.items() if seed in values}
     for name, value in _numbers(row.metrics).items():
         if name not in _SHOWN:
@@ -143,19 +145,19 @@ def _failure(row: Row) -> str:
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give the settings of a cell by dotted name; lists and null as JSON."""
+    """Yield the settings of a cell by dotted name; lists and null as JSON."""
     for key, value in spec.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
         else:
             plain = value if isinstance(value, str | int | float) else json.dumps(value)
-            yield told(name), told_value(name, plain)
+            yield redact(name), redact_value(name, plain)
 
 
 def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
     return {
-        told(name): float(value)
+        redact(name): float(value)
         for name, value in figures.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
@@ -166,5 +168,5 @@ def _text(value: object) -> str:
 
 
 def _seconds(moment: str | None) -> float:
-    """Return an ISO time as seconds since 1970; 0 where a row does not say it."""
+    """Return an ISO time as seconds since 1970; 0 for None."""
     return datetime.datetime.fromisoformat(moment).timestamp() if moment else 0.0

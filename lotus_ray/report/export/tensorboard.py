@@ -1,7 +1,7 @@
 """Runs of cells as TensorBoard event files: benchmark/model/setting/method/seed-N/events.out…
 
-The name of a file says which cell it is, so that a later export finds and replaces it, and
-nothing else, wherever the cell's method or folder was called differently before.
+The name of a file holds the cell id. So a later export replaces exactly the files of its cells,
+even if the method or folder had another name before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ _MOST_BYTES = 120  # of a folder's name
 
 
 def export(runs: Sequence[CellRun], output: str) -> Exported:
-    """Write one event file a cell below a folder; files of the same cells are replaced.
+    """Write one event file per cell into a folder, and replace older files of these cells.
 
     Args:
         runs: from `runs_of`.
-        output: a folder, which may hold other runs.
+        output: a folder. It may hold other runs.
+
+    Returns:
+        How many runs are new and replaced.
 
     Raises:
-        JobError: it cannot be written.
+        JobError: the folder cannot be written.
     """
     root, did = Path(output), Counter[str]()
     try:
@@ -62,7 +65,7 @@ def _files_by_cell(root: Path) -> dict[str, list[Path]]:
 def _folders(
     runs: Sequence[CellRun], root: Path, ours: Mapping[str, Sequence[Path]]
 ) -> dict[int, Path]:
-    """Return the folder of each run. Cells of one name, in other stores too, are kept apart."""
+    """Return a folder for each run. Cells with the same name get different folders."""
     exported = {_cell(run) for run in runs}
     taken = {path.parent for cell, paths in ours.items() if cell not in exported for path in paths}
     folders = {}
@@ -77,7 +80,7 @@ def _folders(
 
 
 def _write(run: CellRun, folder: Path) -> Path:
-    """Write the events of a run where TensorBoard does not look, then put the file in place."""
+    """Write the events of a run to a hidden file, then rename it, so it appears in one step."""
     path = folder / f"events.out.tfevents.{run.ended_at:.0f}.{_cell(run)}{_ENDING}"
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{uuid.uuid4().hex}"
@@ -93,6 +96,7 @@ def _write(run: CellRun, folder: Path) -> Path:
 
 
 def _write_events(run: CellRun, folder: str) -> None:
+    """Write phases, metrics, settings and failure of a run to a new event file in `folder`."""
     from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams
 
@@ -106,14 +110,14 @@ def _write_events(run: CellRun, folder: str) -> None:
         writer.add_text("settings", _table(settings | run.tags), 0, walltime=run.ended_at)
         if run.failure:
             writer.add_text("failure", _block(run.failure), 0, walltime=run.ended_at)
-        # Without the first, which lists this run's settings alone, TensorBoard shows those of all.
+        # Leave out the first summary: it lists only this run's settings, TensorBoard merges all.
         _, start, end = hparams(settings, {})
         for summary in (start, end):
             writer.file_writer.add_summary(summary, 0, walltime=run.ended_at)
 
 
 def _table(values: Mapping[str, object]) -> str:
-    """Return a Markdown table; what a value holds is no Markdown."""
+    """Return a Markdown table. Names and values are escaped."""
     rows = [f"| {_escaped(name)} | {_escaped(str(value))} |" for name, value in values.items()]
     return "\n".join(["| name | value |", "| --- | --- |", *rows])
 
@@ -127,7 +131,7 @@ def _block(text: str) -> str:
 
 
 def _remove(paths: Sequence[Path], root: Path) -> None:
-    """Remove files and the folders below `root` that are left empty."""
+    """Remove files, and folders in `root` that become empty."""
     for path in paths:
         path.unlink(missing_ok=True)
         for folder in path.parents:
@@ -141,7 +145,7 @@ def _cell(run: CellRun) -> str:
 
 
 def _safe(name: str) -> str:
-    """Return a name as one part of a path, whatever it holds; dots stay between digits alone."""
+    """Return a name that is safe as one part of a path. Dots stay only between digits."""
     kept = re.sub(r"(?!(?<=\d)\.(?=\d))[^\w+=,() -]", "_", name).strip()
     short = os.fsencode(kept)[:_MOST_BYTES].decode(errors="ignore")
     return short or "_"

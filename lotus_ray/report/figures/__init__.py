@@ -1,4 +1,4 @@
-"""The figures of a table by name. Each is a function of the table and the store it comes from."""
+"""The figures of a table by name. Each is a function of the table and its store."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ FIGURES: dict[str, Callable[[Group, Store], Drawing]] = {
 
 
 def draw(name: str, group: Group, store: Store) -> Drawing:
-    """Draw a figure of a table in the style of the report."""
+    """Draw a figure of a table in the style of the report.
+
+    Args:
+        name: a key of FIGURES.
+        group: the table.
+        store: with the cells' artifacts.
+    """
     with styled():
         return FIGURES[name](group, store)

@@ -1,4 +1,4 @@
-"""Whether RF-JSD, which needs no gold standard, ranks methods as JSD does, which needs one."""
+"""Compare RF-JSD, which needs no gold standard, with JSD, which needs one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from statistics import fmean
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import key_height, looks, put_key
-from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
+from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, add_axes, scale, sheet
 from lotus_ray.store.results import Store
 
 _BOTH = ("rf_jsd", "jsd")
 TITLE = "RF-JSD beside JSD"
-_LEAST = 3  # methods: two always lie on a line
-_MANY_TIMES = 5.0  # so that the good methods, which are close to 0, are told apart
+_LEAST = 3  # methods: two are always on a line
+_MANY_TIMES = 5.0  # a low limit for a logarithmic scale separates good methods, close to 0
 _HEIGHT, _LEFT, _TOP = 210.0, 58.0, 10.0
 
 
@@ -28,14 +28,14 @@ class Agreement:
 
 def draw(group: Group, store: Store) -> Drawing:
     """Draw a marker for each unlearning method at its means over seeds."""
-    known = [entry for entry in group.rivals if _seeds(entry)]
-    if not known:
-        return Drawing(TITLE, "No unlearning method has both: JSD takes a gold standard.")
-    xs, ys = ([_mean(entry, metric) for entry in known] for metric in _BOTH)
-    figure = sheet(_TOP + _HEIGHT + GAP + 20 + key_height(known))
-    axes = place(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
+    entries = [entry for entry in group.rivals if _seeds(entry)]
+    if not entries:
+        return Drawing(TITLE, "No unlearning method has both: JSD needs a gold standard.")
+    xs, ys = ([_mean(entry, metric) for entry in entries] for metric in _BOTH)
+    figure = sheet(_TOP + _HEIGHT + GAP + 20 + key_height(entries))
+    axes = add_axes(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
     shown = looks(group)
-    for entry, x, y in zip(known, xs, ys, strict=True):
+    for entry, x, y in zip(entries, xs, ys, strict=True):
         look = shown[entry.method]
         axes.scatter([x], [y], s=1.6 * look.size, c=look.colour, marker=look.marker, alpha=0.9)
     scale(axes, "x", xs, many=_MANY_TIMES)
@@ -43,12 +43,16 @@ def draw(group: Group, store: Store) -> Drawing:
     axes.margins(0.08)
     axes.set(xlabel="RF-JSD", ylabel="JSD")
     axes.grid()
-    put_key(figure, known, group, _TOP + _HEIGHT + GAP + 16)
+    put_key(figure, entries, group, _TOP + _HEIGHT + GAP + 16)
     return Drawing(TITLE, _caption(xs, ys), figure)
 
 
 def agreement(xs: Sequence[float], ys: Sequence[float]) -> Agreement | None:
-    """Return how two metrics of the same methods agree; None where that is not defined.
+    """Return how two metrics of the same methods agree; None if that is undefined.
+
+    Args:
+        xs: one metric, by method.
+        ys: the other metric, in the same order.
 
     Source: Pearson 1895, Spearman 1904, as scipy computes them. Deviation: none.
     """
@@ -60,7 +64,7 @@ def agreement(xs: Sequence[float], ys: Sequence[float]) -> Agreement | None:
 
 
 def _seeds(entry: Entry) -> set[int]:
-    """Return the seeds that have both."""
+    """Return the seeds that have both metrics."""
     return set.intersection(*(set(entry.values.get(metric, {})) for metric in _BOTH))
 
 
@@ -69,13 +73,14 @@ def _mean(entry: Entry, metric: str) -> float:
 
 
 def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:
-    what = "Means over seeds of the unlearning methods; no controls. "
+    """Say what is drawn, and the correlations, or why there are none."""
+    what = "Means over seeds of the unlearning methods, without original and gold. "
     result = agreement(xs, ys)
     if result is not None:
         return what + (
             f"Pearson’s r = {result.pearson:.3f}, Spearman’s ρ = {result.spearman:.3f} "
-            f"over {len(xs)} methods; r is that of the values, not of their logarithms."
+            f"over {len(xs)} methods; r is of the values, not of their logarithms."
         )
     if len(xs) < _LEAST:
-        return what + f"No correlation: it takes {_LEAST} methods, and {len(xs)} have both values."
-    return what + "No correlation: all values of one of the two are equal."
+        return what + f"No correlation: it needs {_LEAST} methods, and {len(xs)} have both values."
+    return what + "No correlation: all values of one metric are equal."

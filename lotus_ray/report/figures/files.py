@@ -22,20 +22,20 @@ _SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}hre
 _NOT_OURS = ("metadata", "style")
 _REFERENCE = re.compile(r"#([^)\s\"]+)")
 _DIGITS = re.compile(r"(\.\d\d)\d+")
-_WHOLE = re.compile(r"\.0*(?=$|[^\d])")
+_ZEROS = re.compile(r"\.0*(?=$|[^\d])")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def to_inline(figure: Figure, prefix: str, label: str) -> str:
-    """Return a figure as an `svg` element that takes the page's ink and font.
+    """Return a figure as an `svg` element with the page's ink and font.
 
     Args:
         figure: drawn by `draw`.
-        prefix: of its ids, so that several figures fit into one page.
-        label: what it is called where it cannot be seen.
+        prefix: of its ids, so that several figures can be on one page.
+        label: its name for screen readers.
 
     Returns:
-        HTML without styles, which a content security policy would refuse, and without addresses.
+        HTML without addresses, and without styles, which the page's content policy forbids.
     """
     root = ET.fromstring(_saved(figure, "svg", {"svg.fonttype": "none"}))
     used = {name for node in root.iter() for name in _references(node)}
@@ -56,7 +56,12 @@ def to_inline(figure: Figure, prefix: str, label: str) -> str:
 
 
 def write_figures(entries: Sequence[Entry], store: Store, folder: Path) -> list[Path]:
-    """Write every figure of every table as SVG and PDF, black on nothing.
+    """Write every figure of every table as SVG and PDF, black on transparent.
+
+    Args:
+        entries: of the report.
+        store: with the cells' artifacts.
+        folder: is created if it does not exist.
 
     Returns:
         The files, in the order of tables and figures.
@@ -89,7 +94,7 @@ def _write(figure: Figure, path: Path) -> Path:
 
 
 def _saved(figure: Figure, kind: str, options: dict[Any, Any]) -> bytes:
-    """Return the same bytes for the same figure: no dates, no random ids."""
+    """Return the content of a file. It has no dates and no random ids, so it is reproducible."""
     content = io.BytesIO()
     date = "Date" if kind == "svg" else "CreationDate"
     with styled():
@@ -101,7 +106,7 @@ def _saved(figure: Figure, kind: str, options: dict[Any, Any]) -> bytes:
 
 
 def _plain(node: ET.Element, prefix: str, used: set[str]) -> None:
-    """Turn styles into attributes, ids into those of this figure, and ink into the page's."""
+    """Turn styles into attributes, prefix ids, and replace the ink by the page's."""
     node.tag = node.tag.removeprefix(_SVG)
     for part in node.attrib.pop("style", "").split(";"):
         name, _, value = part.strip().partition(": ")
@@ -119,7 +124,7 @@ def _plain(node: ET.Element, prefix: str, used: set[str]) -> None:
         elif value == INK:
             node.attrib[name] = "currentColor"
         else:
-            node.attrib[name] = _WHOLE.sub("", _DIGITS.sub(r"\1", value))
+            node.attrib[name] = _ZEROS.sub("", _DIGITS.sub(r"\1", value))
     node.tail = None if (node.tail or "").isspace() else node.tail
     node.text = None if node.tag != "text" and (node.text or "").isspace() else node.text
 
@@ -136,7 +141,7 @@ def _stem(group: Group) -> str:
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """Return a name that no other table has: two names may differ only in what is unsafe."""
+    """Return a file name that no other table has: names may differ only in unsafe characters."""
     stem = stem.lstrip(".")[:180]
     result, number = stem, 2
     while result.lower() in taken:

@@ -1,4 +1,4 @@
-"""Which colour and marker stand for a method: the same in every figure of a table."""
+"""The colour and marker of each method: the same in every figure of a table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from lotus_ray.report.collect import METHOD_ORDER
 from lotus_ray.report.entries import Entry, Group
-from lotus_ray.report.figures.sheet import EM, INK, TEXT, WIDTH, columns, cut, place
+from lotus_ray.report.figures.sheet import EM, INK, TEXT, WIDTH, add_axes, columns, cut
 
-# Each is at least 3:1 on white and on the dark page; neighbours differ for the colour-blind, too.
+# Contrast is at least 3:1 on white and on the dark page. Colour-blind people can tell neighbours.
 COLOURS = ("#1a86d0", "#d55e00", "#00916a", "#bd52a5", "#a86f00", "#6e7ff0", "#5d8a00")
 GREY = "#7c828a"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # 7 colours × 8 markers: 56 methods
@@ -22,19 +22,19 @@ _LINE = TEXT + 4
 
 @dataclass(frozen=True)
 class Look:
-    """What a method is drawn with."""
+    """Colour and marker of a method."""
 
     colour: str
     marker: str
 
     @property
     def size(self) -> float:
-        """Return the area of a marker; a star of the same area would look smaller."""
+        """Area of the marker. A star needs more area to look as large."""
         return 70.0 if self.marker == _GOLD else 28.0
 
 
 def looks(group: Group) -> dict[str, Look]:
-    """Return a look for each entry, by its method. Published names look alike in all tables."""
+    """Return a look by method. Published methods look the same in all tables."""
     result: dict[str, Look] = {}
     free = len(METHOD_ORDER)
     for entry in group.entries:
@@ -51,15 +51,22 @@ def looks(group: Group) -> dict[str, Look]:
 
 
 def key_height(entries: Sequence[Entry]) -> float:
-    """Return how much room the key of these methods takes below a figure, in points."""
+    """Return the height of the key of these methods below a figure, in points."""
     return math.ceil(len(entries) / _key_columns(entries)) * _LINE + 6
 
 
 def put_key(figure: Figure, entries: Sequence[Entry], group: Group, top: float) -> None:
-    """Draw which marker is which method, below everything else."""
+    """Draw the key of methods and markers.
+
+    Args:
+        figure: the figure.
+        entries: methods in the key.
+        group: the table.
+        top: distance from the figure's upper edge, in points.
+    """
     across = _key_columns(entries)
     down = math.ceil(len(entries) / across)
-    axes = place(figure, 0, top, WIDTH, down * _LINE)
+    axes = add_axes(figure, 0, top, WIDTH, down * _LINE)
     axes.set(xlim=(0, WIDTH), ylim=(down * _LINE, 0))
     axes.axis("off")
     shown = looks(group)

@@ -13,30 +13,30 @@ from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
 TITLE = "Loss of each phase"
-_STROKES = ("-", (0, (4, 1.5)), ":")  # the longest kind of phase is solid
+_STROKES = ("-", (0, (4, 1.5)), ":")  # the longest phases are solid
 Curve = list[tuple[int, float]]  # phases, counted from 1, and their mean loss
 
 
 def draw(group: Group, store: Store) -> Drawing:
     """Draw small axes for each method that trains, each with its own scale."""
-    known = [e for e in group.entries if any(curves(row) for row in e.rows.values())]
-    if not known:
+    entries = [e for e in group.entries if any(curves(row) for row in e.rows.values())]
+    if not entries:
         return Drawing(TITLE, "No cell has trained in phases.")
-    figure, axes = panels([entry.method for entry in known])
+    figure, axes = panels([entry.method for entry in entries])
     shown = looks(group)
-    for one, entry in zip(axes, known, strict=True):
+    for one, entry in zip(axes, entries, strict=True):
         _put(one, entry, shown[entry.method])
     return Drawing(
         TITLE,
-        "Mean loss over the steps of a phase against its number, a line a seed. Scales differ, "
-        "since losses do. Phases of unlike numbers of steps, as of a forget and a retain epoch "
-        "that take turns, are lines of their own; the longest phases are solid.",
+        "Mean loss over the steps of a phase, by number of the phase; one line per seed. Scales "
+        "differ, because losses do. Phases with different numbers of steps have separate lines, "
+        "such as forget and retain epochs that alternate; the longest phases are solid.",
         figure,
     )
 
 
 def curves(row: Row) -> dict[int, Curve]:
-    """Return the losses of a cell's phases, by their number of steps, the largest first."""
+    """Return the losses of a cell's phases, by number of steps, the largest first."""
     result: dict[int, Curve] = {}
     for number, phase in enumerate(row.phases, start=1):
         if phase.get("loss") is not None:
@@ -45,6 +45,7 @@ def curves(row: Row) -> dict[int, Curve]:
 
 
 def _put(axes: Axes, entry: Entry, look: Look) -> None:
+    """Draw the losses of one method, one line per seed and kind of phase."""
     for _, row in sorted(entry.rows.items()):
         for kind, curve in enumerate(curves(row).values()):
             axes.plot(

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, lines_of, place, sheet
+from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, add_axes, lines_of, sheet
 
 _ACROSS = 2
 _PLOT, _HEAD, _LEFT = 62.0, 18.0, 44.0
 
 
 def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with small axes for each name, two in a line, and their titles."""
+    """Return a figure with small axes for each name, two per line, with titles."""
     down = math.ceil(len(names) / _ACROSS)
     width = WIDTH / _ACROSS
     titles = [lines_of(name, int((width - 12) / EM), most=2) for name in names]
@@ -25,7 +25,7 @@ def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     result = []
     for number, lines in enumerate(titles):
         left, top = width * (number % _ACROSS), pitch * (number // _ACROSS)
-        axes = place(figure, left + _LEFT, top + head, width - _LEFT - 10, _PLOT)
+        axes = add_axes(figure, left + _LEFT, top + head, width - _LEFT - 10, _PLOT)
         axes.set_title("\n".join(lines), loc="left", x=-0.25)
         axes.grid()
         result.append(axes)

@@ -12,7 +12,7 @@ _TOP = 8.0
 
 
 def draw(group: Group, store: Store) -> Drawing:
-    """Draw RF-JSD, a row for each method."""
+    """Draw RF-JSD, one row per method."""
     if not any(entry.n("rf_jsd") for entry in group.entries):
         return Drawing(TITLE, "No cell has an RF-JSD.")
     rows = rows_of(group)
@@ -21,8 +21,8 @@ def draw(group: Group, store: Store) -> Drawing:
     scale(axes, "x", put_dots(axes, group, "rf_jsd"))
     axes.set_xlabel("RF-JSD")
     caption = (
-        "How far the outputs on the forget set are from the original’s on unseen images: one dot a "
-        "seed, the line is their mean. Further left is better."
+        "How far the outputs on the forget set are from the original’s on unseen images: one dot "
+        "per seed, the line is their mean. Further left is better."
     )
     if axes.get_xscale() == "log":
         caption += " The scale is logarithmic."

@@ -1,4 +1,4 @@
-"""Figures with a row for each method: its name, a dot for each seed and their mean as a line."""
+"""Figures with one row per method: its name, a dot for each seed, and the mean as a line."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from matplotlib.figure import Figure
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import looks
-from lotus_ray.report.figures.sheet import EM, INK, TEXT, columns, lines_of, place
+from lotus_ray.report.figures.sheet import EM, INK, TEXT, add_axes, columns, lines_of
 
-_LETTERS = 22  # of a name in one line
-_JITTER = 0.13  # rows between the dots of two seeds, so that equal ones are seen
+_LETTERS = 22  # per line of a name
+_JITTER = 0.13  # of a row, between the dots of two seeds: equal values stay visible
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How the rows of a figure are laid out, in points."""
+    """Layout of the rows of a figure, in points."""
 
     names: tuple[str, ...]
-    left: float  # room for the names
+    left: float  # width of the names
     pitch: float  # from one row to the next
 
     @property
     def height(self) -> float:
-        """Return that of all rows."""
+        """Height of all rows."""
         return self.pitch * len(self.names)
 
 
 def rows_of(group: Group, least: float = 21.0) -> Rows:
-    """Return the layout for the methods of a table, in its order, at least so high a row."""
+    """Return the layout for the methods of a table, in its order.
+
+    Args:
+        group: the table.
+        least: lowest height of a row, in points.
+    """
     parted = [lines_of(entry.method, _LETTERS) for entry in group.entries]
     widest = max((columns(line) for lines in parted for line in lines), default=0)
     most = max((len(lines) for lines in parted), default=1)
@@ -39,8 +44,16 @@ def rows_of(group: Group, least: float = 21.0) -> Rows:
 
 
 def put_rows(figure: Figure, rows: Rows, left: float, width: float, top: float) -> Axes:
-    """Add axes with a row for each method; names stand beside the first ones only."""
-    axes = place(figure, left, top, width, rows.height)
+    """Add axes with one row per method. Only the first axes of a figure have names.
+
+    Args:
+        figure: the figure.
+        rows: the layout.
+        left: distance from the figure's left edge, in points.
+        width: in points.
+        top: distance from the figure's upper edge, in points.
+    """
+    axes = add_axes(figure, left, top, width, rows.height)
     axes.set_ylim(len(rows.names) - 0.5, -0.5)
     axes.set_yticks(range(len(rows.names)), rows.names if left <= rows.left else [])
     axes.tick_params(axis="y", length=0)
@@ -50,7 +63,7 @@ def put_rows(figure: Figure, rows: Rows, left: float, width: float, top: float) 
 
 
 def put_dots(axes: Axes, group: Group, metric: str) -> list[float]:
-    """Draw each seed's value as a dot and the mean as a line; return what was drawn."""
+    """Draw each seed's value as a dot and the mean as a line; return the values."""
     shown = looks(group)
     drawn: list[float] = []
     for row, entry in enumerate(group.entries):
@@ -85,5 +98,5 @@ def say(axes: Axes, row: int, why: str) -> None:
 
 
 def why_none(entry: Entry) -> str:
-    """Return in a word why a method has no value."""
+    """Return why a method has no value: "failed" or "no value"."""
     return "failed" if len(entry.failures) == len(entry.rows) else "no value"

@@ -1,4 +1,4 @@
-"""What all figures have in common: ink, sizes, labels and axes. matplotlib without pyplot."""
+"""The style that all figures share: ink, sizes, labels and axes. matplotlib without pyplot."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-WIDTH = 380.0  # points; the page shows one as one pixel, so that a phone shows nearly all of it
+WIDTH = 380.0  # points; one is one pixel on the page, so it nearly fits on a phone
 TEXT = 10.5
-EM = 0.58 * TEXT  # about as wide as a letter is
-INK = "#000001"  # black to the eye; the page puts its own ink in its place
-GAP = 30.0  # for a figure's last axis: its tick labels and what it is called
+EM = 0.58 * TEXT  # approximate width of a letter
+INK = "#000001"  # black to the eye; the page replaces it by its own ink
+GAP = 30.0  # for the tick labels and the title of a figure's last axis
 _POINTS = 72  # an inch
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -50,12 +50,12 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "lotus-ray",
     "pdf.fonttype": 42,
 }
-_MANY_TIMES = 30.0  # from here on a logarithmic scale shows more
+_MANY_TIMES = 30.0  # above this ratio the scale is logarithmic
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what is to be said below it; where there is nothing to draw, that says why."""
+    """A figure and its caption. If there is nothing to draw, the caption says why."""
 
     title: str
     caption: str
@@ -64,7 +64,7 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw and save in the style of the report, whatever the user's matplotlibrc says."""
+    """Draw and save in the style of the report. The user's matplotlibrc is ignored."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -73,25 +73,25 @@ def styled() -> Iterator[None]:
 
 
 def sheet(height: float) -> Figure:
-    """Return an empty figure of the common width; in points."""
+    """Return an empty figure of the common width. `height` is in points."""
     return Figure(figsize=(WIDTH / _POINTS, height / _POINTS), dpi=_POINTS)
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Add axes at a distance in points from the figure's upper left corner."""
+def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes to a figure. Distances are in points, from the upper left corner."""
     wide, high = figure.get_size_inches() * _POINTS
     return figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def plain(text: str) -> str:
-    """Return a name without what cannot be drawn or stand in XML, such as control characters."""
+    """Return a name without characters that cannot be drawn or be in XML, such as controls."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
 
 
 def columns(text: str) -> int:
-    """Return how many letters wide a text is: East Asian ones count twice."""
+    """Return the width of a text in letters. East Asian letters count twice."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -104,7 +104,7 @@ def cut(text: str, width: int) -> str:
 
 
 def lines_of(text: str, width: int, most: int = 3) -> list[str]:
-    """Return a name in lines of at most `width` letters, cut after `most` of them."""
+    """Return a name in at most `most` lines of at most `width` letters."""
     parted = plain(text).replace("(", " (", 1)
     lines = textwrap.wrap(parted, width, break_on_hyphens=False) or [""]
     if len(lines) > most:
@@ -113,7 +113,7 @@ def lines_of(text: str, width: int, most: int = 3) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Return a tick's label: 0.05, 7.5e−4."""
+    """Return the label of a tick, such as 0.05 or 7.5e−4."""
     text = f"{value:g}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
     mantissa, mark, exponent = text.partition("e")
     if mark:
@@ -126,11 +126,16 @@ def scale(
 ) -> None:
     """Scale an axis and label it in plain numbers.
 
-    Logarithmically where the largest value is so `many` times the smallest one.
+    Args:
+        axes: the axes.
+        which: "x" or "y".
+        values: that are drawn.
+        ticks: largest number of intervals between ticks.
+        many: the scale is logarithmic if the largest value is more than `many` times the smallest.
     """
-    known = list(values)
+    drawn = list(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    low, high = min(drawn, default=0.0), max(drawn, default=0.0)
     if low > 0 and high / low > many:
         axes.set(**{f"{which}scale": "log"})
         few = high / low < 300

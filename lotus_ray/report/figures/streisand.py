@@ -1,4 +1,4 @@
-"""Whether forgotten images stand out: output entropies of forget, retain and test set."""
+"""Output entropies of forget, retain and test set: do forgotten images stand out?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,23 @@ from lotus_ray.metrics.outputs import SAMPLES
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import GREY
 from lotus_ray.report.figures.rows import put_rows, rows_of, say, why_none
-from lotus_ray.report.figures.sheet import EM, GAP, INK, TEXT, WIDTH, Drawing, number, place, sheet
+from lotus_ray.report.figures.sheet import (
+    EM,
+    GAP,
+    INK,
+    TEXT,
+    WIDTH,
+    Drawing,
+    add_axes,
+    number,
+    sheet,
+)
 from lotus_ray.store.results import Store
 
 TITLE = "Streisand view: output entropy"
 FLOOR = 1e-10  # nats
 BINS = 32
-FOOT, SHARE = 0.42, 0.86  # of a row: where its line lies, and how high a histogram may be
+FOOT, SHARE = 0.42, 0.86  # of a row: position of its line, and highest histogram
 _LINES: dict[str, dict[str, Any]] = {  # roles in the order of drawing
     RETAIN: {"color": GREY, "fill": True, "alpha": 0.3, "linewidth": 0},
     FORGET: {"color": "#d55e00", "linewidth": 1.7},
@@ -35,13 +45,13 @@ Entropies = dict[str, np.ndarray]  # log10 of nats, by role
 
 
 def draw(group: Group, store: Store) -> Drawing:
-    """Draw three histograms a method, with the same bins and the same scales for all."""
+    """Draw three histograms per method, with the same bins and the same scales for all."""
     seed = _common_seed(group)
     result = {} if seed is None else {e.method: entropies(e, seed, store) for e in group.entries}
-    known = [values for by_role in result.values() if by_role for values in by_role.values()]
-    if not known:
+    drawn = [values for by_role in result.values() if by_role for values in by_role.values()]
+    if not drawn:
         return Drawing(TITLE, "No cell has outputs of its samples.")
-    edges = bins(known)
+    edges = bins(drawn)
     rows = rows_of(group, least=44.0)
     figure = sheet(_TOP + rows.height + GAP + 12)
     axes = put_rows(figure, rows, rows.left, WIDTH - rows.left - 12, _TOP)
@@ -51,14 +61,15 @@ def draw(group: Group, store: Store) -> Drawing:
     return Drawing(
         TITLE,
         f"Histograms of the logarithm of output entropy, seed {seed}: densities on one scale, with "
-        f"the same {BINS} bins for all; entropies below {FLOOR:g} nats are drawn there. Forgotten "
-        "images should look like test images: a forget set that is more uncertain stands out.",
+        f"the same {BINS} bins for all; entropies below {FLOOR:g} nats are drawn at {FLOOR:g}. "
+        "Forgotten images should look like test images: a forget set with higher entropy stands "
+        "out.",
         figure,
     )
 
 
 def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
-    """Return log10 of the output entropies of one cell by role, or None where there are none."""
+    """Return log10 of the output entropies of one cell in nats, by role; None if not stored."""
     row = entry.rows.get(seed)
     if row is None or not row.is_ok or SAMPLES not in row.artifacts:
         return None
@@ -75,29 +86,31 @@ def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
     }
 
 
-def bins(known: list[np.ndarray]) -> np.ndarray:
-    """Return the edges that all histograms share: from the smallest value to the largest."""
-    low = min(float(values.min()) for values in known)
-    high = max(float(values.max()) for values in known)
+def bins(samples: list[np.ndarray]) -> np.ndarray:
+    """Return the edges of all histograms [BINS + 1], from the smallest value to the largest."""
+    low = min(float(values.min()) for values in samples)
+    high = max(float(values.max()) for values in samples)
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, BINS + 1)
 
 
 def _common_seed(group: Group) -> int | None:
-    """Return the seed that most methods have a good row of; the first of several."""
+    """Return the seed with the most good rows; the lowest of several."""
     counts = Counter(
         seed for entry in group.entries for seed, row in sorted(entry.rows.items()) if row.is_ok
     )
     return min(counts, key=lambda seed: (-counts[seed], seed), default=None)
 
 
-def _put(axes: Axes, group: Group, found: dict[str, Entropies | None], edges: np.ndarray) -> None:
-    """Draw each method's histograms upon the line of its row, the highest of all as high as one."""
+def _put(
+    axes: Axes, group: Group, by_method: dict[str, Entropies | None], edges: np.ndarray
+) -> None:
+    """Draw each method's histograms on the line of its row. The highest fills a row."""
     densities = {
         (row, role): np.histogram(values, edges, density=True)[0]
         for row, entry in enumerate(group.entries)
-        for role, values in (found.get(entry.method) or {}).items()
+        for role, values in (by_method.get(entry.method) or {}).items()
     }
     highest = max(float(values.max()) for values in densities.values())
     for (row, role), values in densities.items():
@@ -107,7 +120,7 @@ def _put(axes: Axes, group: Group, found: dict[str, Entropies | None], edges: np
         )
     for row, entry in enumerate(group.entries):
         axes.axhline(row + FOOT, color=INK, linewidth=0.8, alpha=0.35)
-        if not found.get(entry.method):
+        if not by_method.get(entry.method):
             say(axes, row, why_none(entry))
 
 
@@ -121,7 +134,7 @@ def _put_axis(axes: Axes, edges: np.ndarray) -> None:
 
 
 def _put_key(figure: Figure, left: float) -> None:
-    axes = place(figure, left, 0, WIDTH - left, _TOP - 4)
+    axes = add_axes(figure, left, 0, WIDTH - left, _TOP - 4)
     axes.set(xlim=(0, WIDTH - left), ylim=(0, 1))
     axes.axis("off")
     x = 2.0

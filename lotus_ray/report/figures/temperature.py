@@ -1,4 +1,4 @@
-"""How LoTUS chooses its temperature: τ_d, and the accuracies that it follows from."""
+"""The temperature τ_d of LoTUS, and the accuracies that it is computed from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import Look, key_height, looks, put_key
-from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, place, scale, sheet
+from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, add_axes, scale, sheet
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
@@ -16,17 +16,17 @@ _HEIGHT, _LEFT, _TOP, _BETWEEN = 100.0, 58.0, 10.0, 22.0
 
 
 def draw(group: Group, store: Store) -> Drawing:
-    """Draw τ_d above, forget-set and unseen-set accuracy below, a line for each seed."""
-    known = [e for e in group.entries if any(noted(row, "tau") for row in e.rows.values())]
-    if not known:
-        return Drawing(TITLE, "No cell notes a temperature: LoTUS is not in this table.")
+    """Draw τ_d above, accuracy on the forget and unseen set below, one line per seed."""
+    entries = [e for e in group.entries if any(noted(row, "tau") for row in e.rows.values())]
+    if not entries:
+        return Drawing(TITLE, "No cell has a temperature: LoTUS is not in this table.")
     below = _TOP + _HEIGHT + _BETWEEN
-    with_key = known if len(known) > 1 else []
+    with_key = entries if len(entries) > 1 else []
     figure = sheet(below + _HEIGHT + GAP + 16 + (key_height(with_key) if with_key else 0))
-    upper = place(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
-    lower = place(figure, _LEFT, below, WIDTH - _LEFT - 14, _HEIGHT)
+    upper = add_axes(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
+    lower = add_axes(figure, _LEFT, below, WIDTH - _LEFT - 14, _HEIGHT)
     shown = looks(group)
-    for entry in known:
+    for entry in entries:
         _put(upper, lower, entry, shown[entry.method])
     for axes, name in ((upper, "temperature τ"), (lower, "accuracy")):
         scale(axes, "y", (), ticks=4)
@@ -39,14 +39,14 @@ def draw(group: Group, store: Store) -> Drawing:
         put_key(figure, with_key, group, below + _HEIGHT + GAP + 12)
     return Drawing(
         TITLE,
-        "Before each epoch, a line a seed. Below, solid: the student’s accuracy on the forget set; "
-        "dashed: the original’s on unseen images, where LoTUS stops.",
+        "Values before each epoch, one line per seed. Below, solid: the student’s accuracy on the "
+        "forget set; dashed: the original’s on unseen images, where LoTUS stops.",
         figure,
     )
 
 
 def noted(row: Row, note: str) -> dict[int, float]:
-    """Return what the phases of a cell note, by epoch counted from 1."""
+    """Return one note of a cell's phases, such as "tau", by epoch counted from 1."""
     return {
         epoch: phase[note]
         for epoch, phase in enumerate(row.phases, start=1)
@@ -55,6 +55,7 @@ def noted(row: Row, note: str) -> dict[int, float]:
 
 
 def _put(upper: Axes, lower: Axes, entry: Entry, look: Look) -> None:
+    """Draw temperature and accuracies of one method, one line per seed."""
     for _, row in sorted(entry.rows.items()):
         for axes, note, stroke in (
             (upper, "tau", "-"),

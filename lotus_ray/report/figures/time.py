@@ -17,38 +17,38 @@ _LINE = TEXT + 3
 
 
 def draw(group: Group, store: Store) -> Drawing:
-    """Draw three columns, each with a scale of its own in seconds, and a row for each method."""
+    """Draw three columns, each with its own scale in seconds, and one row per method."""
     if not any(entry.n(part) for entry in group.entries for part in PARTS):
         return Drawing(TITLE, "No cell has a time.")
     rows = rows_of(group)
     unlike = _unlike_hardware(group)
     below = lines_of(unlike, int((WIDTH - 8) / EM), most=8) if unlike else []
     figure = sheet(_TOP + rows.height + GAP + 12 + _LINE * len(below))
-    left, cache_space = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
+    left, free = rows.left, WIDTH - rows.left - 2 * _BETWEEN - 12
     for (metric, name), share in zip(PARTS.items(), _SHARES, strict=True):
-        axes = put_rows(figure, rows, left, cache_space * share, _TOP)
+        axes = put_rows(figure, rows, left, free * share, _TOP)
         drawn = put_dots(axes, group, metric)
         scale(axes, "x", drawn, ticks=4 if share == max(_SHARES) else 2)
         if axes.get_xscale() == "linear":
             axes.set_xlim(0, 1.08 * max(drawn, default=0) or 1)
         axes.set_title(name)
         axes.set_xlabel("seconds")
-        left += cache_space * share + _BETWEEN
+        left += free * share + _BETWEEN
     if below:
         figure.text(0.01, 0.01, "\n".join(below), va="bottom", fontsize=TEXT - 1.5)
     return Drawing(
         TITLE,
         "Seconds of wall time; “unlearn” of the original and the gold standards is their training. "
-        "One dot a seed, the line is their mean. The three scales differ."
+        "One dot per seed, the line is their mean. The three scales differ."
         + (f" {unlike}." if unlike else ""),
         figure,
     )
 
 
 def _unlike_hardware(group: Group) -> str:
-    """Return which methods ran on what, where that is not one thing."""
+    """Return the methods by hardware; empty if all ran on the same."""
     result = hardware(group)
     if len(result) < 2:
         return ""
     text = "; ".join(f"{name}: {', '.join(methods)}" for name, methods in result.items())
-    return f"Unlike hardware: {text}"
+    return f"Different hardware: {text}"

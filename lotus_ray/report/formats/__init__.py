@@ -1,4 +1,4 @@
-"""Entries -> text, one file a format. Numbers are rounded in the formats for people alone."""
+"""Entries -> text, one file per format. Only the formats for people round numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lotus_ray.report.formats.text import to_table
 
 
 class Format(Protocol):
-    """Makes a text of a report, with published figures `against` which it stands where asked."""
+    """Turns entries into the text of a report, on request beside published figures."""
 
     def __call__(self, entries: Sequence[Entry], against: str | None = None) -> str:
         """Return the text; `against` is "paper", "notebooks" or None."""

@@ -1,4 +1,4 @@
-r"""Tables for a paper: a fragment that needs booktabs alone and compiles with pdflatex."""
+r"""Tables for a paper: a LaTeX fragment for pdflatex that needs only booktabs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from lotus_ray.report.formats.latex_signs import escaped
 from lotus_ray.report.formats.shown import EMPTY, Figure, Heading, Line, Table, tables
 
 _HEAD = r"""% Made by lotus-ray. In the preamble: \usepackage{booktabs}
-% Where the tables shall stand: \input{FILE} with the name of this file.
+% To insert the tables: \input{FILE} with the name of this file.
 """
 _LEGEND = r"\textbf{bold}: best, \underline{underlined}: second best"
-_PANEL = 5  # columns side by side: as many as fit in a line of LaTeX's own article class
-_LONG = 26  # characters of a name, beyond which it is broken
+_PANEL = 5  # columns side by side that fit in a line of LaTeX's article class
+_LONG = 26  # characters: a longer name is broken into lines
 _SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)e([+-]\d+)")
 
 
 def to_latex(entries: Sequence[Entry], against: str | None = None) -> str:
-    """Return one `table` environment for each benchmark, model and setting."""
+    """Return one `table` environment for each benchmark, model and setting.
+
+    Args:
+        entries: of the report.
+        against: "paper" or "notebooks" shows published figures beside the measured ones.
+    """
     shown = tables(entries, against)
     if not shown:
         return f"{_HEAD}% {EMPTY}\n"
@@ -32,7 +37,7 @@ def to_latex(entries: Sequence[Entry], against: str | None = None) -> str:
 
 
 def _labels(shown: Sequence[Table]) -> list[str]:
-    """Return a name for each table that is its own; accents and signs fall out of titles."""
+    """Return a unique label for each table, made of the letters and digits of its title."""
     names: list[str] = []
     for table in shown:
         slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
@@ -42,6 +47,7 @@ def _labels(shown: Sequence[Table]) -> list[str]:
 
 
 def _table(table: Table, label: str) -> Iterator[str]:
+    """Yield the lines of a table. A tall one is split into several environments."""
     panels = _panels(len(table.headings))
     parts = [[panel] for panel in panels] if _is_tall(table, len(panels)) else [panels]
     for index, part in enumerate(parts):
@@ -62,7 +68,7 @@ def _table(table: Table, label: str) -> Iterator[str]:
 
 
 def _is_tall(table: Table, panels: int) -> bool:
-    """Return whether panels above one another would not fit on a page, by lines of small type."""
+    """Return True if all panels of a table do not fit on one page."""
     characters = sum(len(note) for note in table.notes)
     characters += sum(len(note.text) for note in table.footnotes)
     notes = len(table.notes) + characters / 100
@@ -70,13 +76,14 @@ def _is_tall(table: Table, panels: int) -> bool:
 
 
 def _panels(columns: int) -> list[slice]:
-    """Return which columns stand side by side; the later ones, accuracies, are the narrower."""
+    """Split columns into panels. Later columns are accuracies, which are narrower."""
     count = -(-columns // _PANEL)
     ends = [columns * index // count for index in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def _panel(table: Table, columns: slice, first: slice) -> Iterator[str]:
+    """Yield the lines of one panel: some columns of all lines."""
     headings = table.headings[columns]
     is_last = columns.stop == len(table.headings)
     is_long = any(len(line.name.text) > _LONG for line in table.lines)
@@ -121,7 +128,7 @@ def _name(line: Line, is_broken: bool) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    """Return 0.951 ±0.025 as 0.951 with the spread below; 5.49e-03 as 5.49 × 10⁻³ with its own."""
+    """Return a number with its spread as subscript; 5.49e-03 becomes 5.49 × 10⁻³."""
     match = _SCIENTIFIC.fullmatch(figure.mean)
     number, power, std = figure.mean, "", figure.std
     if match:

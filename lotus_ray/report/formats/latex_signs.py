@@ -1,4 +1,4 @@
-"""Characters as pdflatex prints them, whatever the font encoding of the document."""
+"""LaTeX code of characters that pdflatex prints in any font encoding."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _GREEK = (
     *("lambda", "mu", "nu", "xi", "", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi"),
     *("chi", "psi", "omega"),  # without omicron
 )
-_UNICODE |= {chr(ord("α") + place): rf"$\{name}$" for place, name in enumerate(_GREEK) if name}
+_UNICODE |= {chr(ord("α") + index): rf"$\{name}$" for index, name in enumerate(_GREEK) if name}
 _UNICODE |= {c: rf"$\{name}$" for c, name in zip("ΓΔΘΛΞΠΣΦΨΩ", _CAPITALS, strict=True)}
 _UNICODE["µ"] = r"$\mu$"  # the sign of micro
 _ACCENTS = {
@@ -66,11 +66,11 @@ _ACCENTS = {
     "\u030c": "v",
     "\u0327": "c",
 }
-_LIGATURE = re.compile(r"(?<!\{)([-,'])(?=\1)")  # not the ones that stand for a sign
+_LIGATURE = re.compile(r"(?<!\{)([-,'])(?=\1)")  # but not {--} and the like, which are meant
 
 
 def escaped(text: str) -> str:
-    """Return LaTeX that prints `text`; a character that pdflatex has no sign for, as U+4E2D."""
+    """Return LaTeX that prints `text`. Characters that pdflatex cannot print become U+4E2D."""
     written = "".join(_character(c) for c in unicodedata.normalize("NFC", text))
     return _LIGATURE.sub(r"\1{}", written)
 

@@ -15,13 +15,18 @@ _EMPHASIS = ("", "**", "*")
 
 
 def to_markdown(entries: Sequence[Entry], against: str | None = None) -> str:
-    """Return a heading, a table and a list of notes for each benchmark, model and setting."""
+    """Return a heading, a table and a list of notes for each benchmark, model and setting.
+
+    Args:
+        entries: of the report.
+        against: "paper" or "notebooks" shows published figures beside the measured ones.
+    """
     shown = [_text(table) for table in tables(entries, against)]
     return "\n".join(shown) if shown else f"{EMPTY}\n"
 
 
 def escaped(text: str) -> str:
-    """Return Markdown that renders as `text`, at the start of a paragraph too."""
+    """Return Markdown that renders as `text`, also at the start of a paragraph."""
     return _LIST_OR_RULE.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text))
 
 

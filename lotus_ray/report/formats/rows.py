@@ -20,7 +20,12 @@ Row = dict[str, Any]
 
 
 def to_csv(entries: Sequence[Entry], against: str | None = None) -> str:
-    """Return one line for each entry and metric that has a value; footnotes are parted by |."""
+    """Return one line for each entry and metric with a value. Footnotes are separated by |.
+
+    Args:
+        entries: of the report.
+        against: "paper" or "notebooks" adds columns with published figures.
+    """
     columns = (*COLUMNS, *(PUBLISHED_COLUMNS if against else ()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -38,21 +43,25 @@ def to_csv(entries: Sequence[Entry], against: str | None = None) -> str:
 def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
     """Return a row for each entry and metric, with the value of each seed, or why it has none.
 
-    `interval` is the 95 % t interval over seeds, `intervals` one over samples for each seed; `mark`
-    is 1 for the best and 2 for the second best; `noise_floor` is how far two gold standards differ;
-    `rank_agreement` is Kendall's τ between seeds, `ranks` the method's place in each.
+    `interval` is the 95 % t interval over seeds, `intervals` are over samples, by seed. `mark` is 1
+    for the best and 2 for the second best. `noise_floor` is the difference between two gold
+    standards. `rank_agreement` is Kendall's τ between seeds, `ranks` the method's rank by seed.
+
+    Args:
+        entries: of the report.
+        against: "paper" or "notebooks" adds published figures.
     """
     rows = []
     for group in groups(entries):
         view = beside(group, against) if against else None
         metrics = _metrics(group)
-        answer = {metric: _Said(group, metric) for metric in metrics}
+        statistics = {metric: _Statistics(group, metric) for metric in metrics}
         devices = hardware(group)
         for pair in view.pairs if view else _alone(group):
             on = [name for name, methods in devices.items() if pair.method in methods]
             for metric in metrics:
                 row = _row(group, pair, metric) | _seeds(pair.entry, metric)
-                row |= answer[metric].of(pair.entry) | {"hardware": on if pair.entry else []}
+                row |= statistics[metric].of(pair.entry) | {"hardware": on if pair.entry else []}
                 if view is not None:
                     row |= _published(view, pair, metric)
                 if pair.entry is not None or row["source"]:
@@ -66,8 +75,8 @@ def _metrics(group: Group) -> list[str]:
     return [name for name in METRICS if measured or name not in CHANGE]
 
 
-class _Said:
-    """What is said of a metric in one table, made once."""
+class _Statistics:
+    """Marks, noise floor and ranks of one metric in one table."""
 
     def __init__(self, group: Group, metric: str) -> None:
         self.marks = marks(group, metric)
@@ -90,6 +99,7 @@ def _alone(group: Group) -> Iterator[Pair]:
 
 
 def _row(group: Group, pair: Pair, metric: str) -> Row:
+    """Return the columns that CSV and JSON share."""
     entry = pair.entry
     return {
         "benchmark": group.benchmark,
@@ -104,6 +114,7 @@ def _row(group: Group, pair: Pair, metric: str) -> Row:
 
 
 def _seeds(entry: Entry | None, metric: str) -> Row:
+    """Return values, reasons, failures and intervals by seed."""
     values = entry.values.get(metric, {}) if entry else {}
     undefined = entry.undefined.get(metric, {}) if entry else {}
     intervals = entry.intervals.get(metric, {}) if entry else {}

@@ -1,4 +1,4 @@
-"""What the formats for people show alike: which columns, how a figure is rounded, what is said."""
+"""The content that all formats for people share: columns, rounded figures, notes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Figure:
 
     mean: str
     std: str = ""
-    mark: int = 0  # 1 where it is the best of its column, 2 the second best
+    mark: int = 0  # 1: best of its column, 2: second best
     letters: str = ""  # of its footnotes
 
     @property
     def text(self) -> str:
-        """Return the mean and its spread."""
+        """The mean and its spread."""
         return f"{self.mean} ±{self.std}" if self.std else self.mean
 
 
@@ -42,7 +42,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table; a published one stands under the measured one that it belongs to."""
+    """A line of a table. A published line follows the measured line that it belongs to."""
 
     name: Heading
     figures: tuple[Figure, ...]
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as all formats for people show it; texts are of one line and not yet escaped."""
+    """A table for people. Texts are one line each, and not yet escaped."""
 
     title: str
     headings: tuple[Heading, ...]
@@ -62,7 +62,7 @@ class Table:
 
     @property
     def has_marks(self) -> bool:
-        """Return whether a best or second best is marked."""
+        """True if any figure is marked as best or second best."""
         return any(figure.mark for line in self.lines for figure in line.figures)
 
 
@@ -70,8 +70,8 @@ def tables(entries: Sequence[Entry], against: str | None = None) -> list[Table]:
     """Return the tables of a report.
 
     Args:
-        entries: in their order.
-        against: "paper" or "notebooks" to put what is published beside what was measured.
+        entries: sorted as `collect` does.
+        against: "paper" or "notebooks" shows published figures beside the measured ones.
     """
     return [
         _table(group) if against is None else _beside(beside(group, against))
@@ -80,7 +80,7 @@ def tables(entries: Sequence[Entry], against: str | None = None) -> list[Table]:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line ends, tabs and control characters, which a name may hold."""
+    """Return a text without line ends, tabs and control characters: a name may contain them."""
     spaced = " ".join(text.split())
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
 
@@ -94,6 +94,7 @@ def _table(group: Group) -> Table:
 
 
 def _beside(view: Beside) -> Table:
+    """Return a table with measured lines, each followed by its published line."""
     best = _marks(view.group, view.metrics)
     lines: list[Line] = []
     for pair in view.pairs:
@@ -119,6 +120,7 @@ def _beside(view: Beside) -> Table:
 
 
 def _line(entry: Entry, metrics: Sequence[str], best: dict[str, dict[str, int]]) -> Line:
+    """Return the measured line of a method."""
     figures = tuple(
         Figure(
             METRICS[name].show(entry.mean(name)),
@@ -133,16 +135,17 @@ def _line(entry: Entry, metrics: Sequence[str], best: dict[str, dict[str, int]])
 
 
 def _published(view: Beside, pair: Pair) -> Line:
+    """Return the published line of a pair, with its footnote letters."""
     assert pair.line is not None
     name = PUBLISHED
     if pair.entry is not None and pair.line.method != pair.label:
         name = f"{PUBLISHED} as {pair.line.method}"
     figures = []
     for metric in view.metrics:
-        known = pair.line.figures.get(metric)
+        value = pair.line.figures.get(metric)
         letters = view.letters_of_figure(pair, metric)
         figures.append(
-            Figure("-") if known is None else Figure(known.mean_text, known.std_text, 0, letters)
+            Figure("-") if value is None else Figure(value.mean_text, value.std_text, 0, letters)
         )
     return Line(Heading(name, view.letters_of_line(pair)), tuple(figures), is_published=True)
 

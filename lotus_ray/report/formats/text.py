@@ -8,12 +8,17 @@ from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats.shown import EMPTY, Figure, Line, Table, tables
 
 _MARKS = ("", "*", "+")
-Cell = tuple[str, str]  # what is aligned, and what follows it
+Cell = tuple[str, str]  # text that is aligned, and text after it
 _LEGEND = "* best, + second best"
 
 
 def to_table(entries: Sequence[Entry], against: str | None = None) -> str:
-    """Return a table for people, with failures, undefined values and footnotes below it."""
+    """Return tables for people, with failures, undefined values and footnotes below.
+
+    Args:
+        entries: of the report.
+        against: "paper" or "notebooks" shows published figures beside the measured ones.
+    """
     shown = [_text(table) for table in tables(entries, against)]
     return "\n".join(shown) if shown else f"{EMPTY}\n"
 
@@ -41,7 +46,7 @@ def _names(head: str, cells: Sequence[Cell]) -> list[str]:
 
 
 def _figures(head: str, cells: Sequence[Cell]) -> list[str]:
-    """Return cells of one width: figures end at one place, marks and letters follow them."""
+    """Return cells of one width: figures are aligned right, marks and letters follow."""
     width = max(len(text) for text, _ in cells)
     rest = max(len(suffix) for _, suffix in cells)
     texts = [text.rjust(width) + suffix.ljust(rest) for text, suffix in cells]

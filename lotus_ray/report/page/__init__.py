@@ -1,4 +1,4 @@
-"""The whole of a store as one HTML file that asks the network for nothing."""
+"""The full content of a store as one HTML file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from lotus_ray.report.page.tables import Table, table_of
 from lotus_ray.store.results import Store
 
 PAGE = "report.html"  # in the store
-REPLACEMENT = "\ufffd"  # of what must not stand in HTML
+REPLACEMENT = "\ufffd"  # for characters that are not allowed in HTML
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff"
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # these turn the direction of what follows
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # these change the direction of text
 )
-FULL_CELLS = 200  # beyond, only cells that failed have a part of their own, and only so many
-FULL_TABLES = 8  # beyond, tables have the figures of FEW alone
+FULL_CELLS = 200  # with more cells, only failed ones get a part each, at most so many
+FULL_TABLES = 8  # with more tables, each has only the figures of FEW
 FEW = ("rf-jsd", "trade-off")
-DRAWN_TABLES = 60  # beyond, a table has none
+DRAWN_TABLES = 60  # later tables have no figures
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Shown:
 
     title: str
     caption: str
-    svg: Markup  # empty where there is nothing to draw
+    svg: Markup  # empty if there is nothing to draw
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Section:
     table: Table
     figures: list[Shown]
     cells: list[Cell]
-    beside: shown.Table | None  # ours and the published figures
+    beside: shown.Table | None  # measured and published figures
 
 
 def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) -> str:
-    """Return an HTML page of the entries of a store: the same page for the same store.
+    """Return an HTML page of the entries of a store. The same store gives the same page.
 
     Args:
-        entries: what is shown.
-        store: where they come from; the outputs of their samples are read from it.
-        against: "paper" or "notebooks" to put what is published beside what was measured.
+        entries: of the report.
+        store: of the entries. Outputs of samples are read from it.
+        against: "paper" or "notebooks" shows published figures beside the measured ones.
     """
     tables = groups(entries)
     sections = [
@@ -96,6 +96,7 @@ def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) 
 def _section(
     group: Group, anchor: str, figures: Sequence[str], store: Store, against: str | None
 ) -> Section:
+    """Return a table with the named figures and its cells."""
     return Section(
         anchor,
         group.title,
@@ -120,7 +121,7 @@ def _figures_of(number: int, tables: int) -> Sequence[str]:
 
 
 def _in_full(cells: Sequence[Cell]) -> set[str]:
-    """Return the anchors of the cells that have a part of their own."""
+    """Return the anchors of the cells that get a part each."""
     if len(cells) > FULL_CELLS:
         cells = [cell for cell in cells if not cell.is_good][:FULL_CELLS]
     return {cell.anchor for cell in cells}
@@ -142,7 +143,7 @@ def _template() -> Template:
 
 
 def _text(name: str) -> Markup:
-    """Return a file of this package, which stands in the page as it is."""
+    """Return the text of a file of this package, which goes into the page unchanged."""
     return Markup(resources.files(__name__).joinpath(name).read_text("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""What the page says of one cell: everything its row holds."""
+"""The part of the page on one cell: everything in its row."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.store.row import OK, Failure, Row
 
-_AGAINST_GOLD = ("jsd", "avg_gap", "jsd_x1e4")  # these are not part of the row
+_AGAINST_GOLD = ("jsd", "avg_gap", "jsd_x1e4")  # comparisons, which are not in the row
 _RECORD = ("cell_id", "attempt_id", "attempts", "row_version", "resumed_at_phase", "committed_at")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and a value at full precision; `more` is its interval, or a reason."""
+    """A name and a value at full precision. `more` is its interval, or why it is undefined."""
 
     name: str
     value: str
@@ -41,12 +41,12 @@ class Cell:
 
     @property
     def is_good(self) -> bool:
-        """Return whether the cell did not fail."""
+        """True if the cell did not fail."""
         return self.status == OK
 
 
 def anchor_of(row: Row) -> str:
-    """Return what a link to the part of a cell names."""
+    """Return the HTML id of the part on a cell."""
     return "cell-" + re.sub(r"[^A-Za-z0-9_-]", "_", row.cell_id)
 
 
@@ -60,6 +60,7 @@ def cells_of(group: Group) -> list[Cell]:
 
 
 def _cell(entry: Entry, seed: int, row: Row) -> Cell:
+    """Return everything in a row, by heading. Empty headings are left out."""
     error = row.error or Failure()
     result = {
         "metrics": _metrics(entry, seed, row),
@@ -95,6 +96,7 @@ def _record(row: Row) -> list[Fact]:
 
 
 def _metrics(entry: Entry, seed: int, row: Row) -> list[Fact]:
+    """Return the metrics of a row, then its comparisons with the gold standard."""
     intervals = row.intervals
     facts = [
         Fact(

@@ -1,4 +1,4 @@
-"""What stands at the head of the page: what the store holds, and how to read it."""
+"""The head of the page: a summary of the store, and a legend."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, groups, workers_of
 from lotus_ray.store.row import Row
 
-_MOST = 12  # names of a kind
+_MOST = 12  # names in one list
 
 
 def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Return names and values: cells, benchmarks, seeds, devices, versions, when."""
+    """Return names and values: cells, benchmarks, seeds, devices, versions, times."""
     rows = [row for entry in entries for row in entry.rows.values()]
     done = sum(row.is_ok for row in rows)
     result = [
@@ -29,7 +29,7 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def legend(tables: Iterable[Group]) -> list[tuple[str, str, str]]:
-    """Return the heading, the meaning and what is better of each column of some tables."""
+    """Return heading, meaning, and the better direction of each column of some tables."""
     columns = dict.fromkeys(name for group in tables for name in group.columns)
     return [
         (metric.heading, metric.about, metric.better)
@@ -38,12 +38,12 @@ def legend(tables: Iterable[Group]) -> list[tuple[str, str, str]]:
 
 
 def smoke(entries: Iterable[Entry]) -> int:
-    """Return how many cells saw a part of their samples only."""
+    """Return how many cells used only a part of their samples."""
     return sum(bool(row.smoke) for entry in entries for row in entry.rows.values())
 
 
 def _names(values: Iterable[str]) -> str:
-    """Return each name once, in order; the first ones of many."""
+    """Return each name once, in order; of many names, the first ones."""
     result = [name for name in dict.fromkeys(values) if name]
     rest = len(result) - _MOST
     return ", ".join(result[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
@@ -55,7 +55,7 @@ def _device(row: Row) -> str:
 
 
 def _versions(rows: Sequence[Row]) -> str:
-    """Return each package with all versions of it that rows name."""
+    """Return each package with all its versions in the rows."""
     result: dict[str, dict[str, None]] = {}
     for row in rows:
         for name, version in row.versions.items():

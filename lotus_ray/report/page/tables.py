@@ -1,4 +1,4 @@
-"""A table of the page: rounded for people, with the whole number beside it for sorting."""
+"""A table of the page: rounded for people, with the exact number for sorting."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Value:
-    """A mean over seeds. `sort` is empty where there is none."""
+    """A mean over seeds. `sort` is empty if there is none."""
 
     text: str
     std: str = ""
     sort: str = ""
     interval: str = ""  # 95 % t interval of the mean over seeds
-    mark: int = 0  # 1 is best, 2 second best
+    mark: int = 0  # 1: best, 2: second best
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Note:
-    """Something to be said below the table, with the cell that it is about, if any."""
+    """A note below the table, and the cell that it is about, if any."""
 
     text: str
     cell: str = ""
@@ -51,9 +51,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark × model × setting. `full` has every metric that any method has a value of.
+    """A benchmark × model × setting. `full` has every metric for which any method has a value.
 
-    The notes on it tell why a metric is undefined even where no method has a value.
+    Its notes say why a metric is undefined, even if no method has a value.
     """
 
     headings: list[Heading]
@@ -61,24 +61,24 @@ class Table:
     full_headings: list[Heading]
     full: list[Line]
     notes: list[Note]
-    full_notes: list[Note]  # what `notes` does not say already
+    full_notes: list[Note]  # notes that are not in `notes`
     has_marks: bool
 
 
 def table_of(group: Group) -> Table:
-    """Return what the page shows of a table."""
+    """Return a table for the page."""
     every = [name for name in METRICS if any(entry.n(name) for entry in group.entries)]
     columns = group.columns
     others = [name for name in METRICS if name not in columns]
     lines = _lines(group, columns)
-    answer = _notes(group)
+    own_notes = _notes(group)
     return Table(
         _headings(columns),
         lines,
         _headings(every),
         _lines(group, every),
-        answer,
-        [Note(text) for text in notes(group, others) if text not in {n.text for n in answer}],
+        own_notes,
+        [Note(text) for text in notes(group, others) if text not in {n.text for n in own_notes}],
         any(value.mark for line in lines for value in line.values),
     )
 
@@ -93,6 +93,7 @@ def _about(name: str) -> str:
 
 
 def _lines(group: Group, names: tuple[str, ...] | list[str]) -> list[Line]:
+    """Return one line per method, with a value for each named metric."""
     best = {name: marks(group, name) for name in names}
     return [
         Line(
@@ -107,6 +108,7 @@ def _lines(group: Group, names: tuple[str, ...] | list[str]) -> list[Line]:
 
 
 def _value(entry: Entry, name: str, mark: int) -> Value:
+    """Return the mean of a metric, rounded, with its spread and interval."""
     metric, mean, std = METRICS[name], entry.mean(name), entry.std(name)
     if mean is None:
         return Value("-")

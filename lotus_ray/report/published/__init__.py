@@ -1,4 +1,4 @@
-"""What is published: the paper's tables and the authors' notebooks, as they print them."""
+"""Published figures: the paper's tables and the authors' notebooks, as printed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE = (
     "mia_acc",
 )
 _PERCENT = "_pct"
-_TUNING = "tuning_alpha"  # the notebooks' name of what varies α in the setting of the main table
+_TUNING = "tuning_alpha"  # the notebooks' name for variants of α in the main table's setting
 _MUFAC = "instance_mufac_fixed16pct"
 
 Key = tuple[str, str, str]  # benchmark, model, setting
@@ -33,7 +33,7 @@ Key = tuple[str, str, str]  # benchmark, model, setting
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A figure as it is printed, in the unit of the report's column."""
+    """A figure as printed, in the unit of the report's column."""
 
     mean: float
     std: float | None
@@ -44,20 +44,20 @@ class PublishedFigure:
 
 @dataclass(frozen=True)
 class PublishedLine:
-    """What is published of one configuration of a method, by metric."""
+    """The published figures of one configuration of a method, by metric."""
 
-    method: str  # as published: SalUn(RL)
-    label: str  # as reports have it: SalUn
+    method: str  # published name: SalUn(RL)
+    label: str  # name in reports: SalUn
     configuration: dict[str, Any]
     figures: dict[str, PublishedFigure] = field(default_factory=dict)
 
 
 def published_lines(source: str, key: Key) -> list[PublishedLine]:
-    """Return what a source has for a benchmark, model and setting; empty where it has nothing.
+    """Return the published lines of a benchmark, model and setting; empty if there are none.
 
-    Names of one configuration are one line (LoTUS and LoTUS(gumbel)), and the first table to print
-    a figure is its source: the paper's Tables 1 to 4 before those of the appendix, which repeat
-    some figures.
+    Two names of the same configuration, such as LoTUS and LoTUS(gumbel), are one line. If several
+    tables print a figure, the first one is its source: the paper's Tables 1 to 4 come before those
+    of the appendix.
 
     Args:
         source: "paper" or "notebooks".
@@ -67,24 +67,25 @@ def published_lines(source: str, key: Key) -> list[PublishedLine]:
 
 
 def nearest_key(source: str, key: Key) -> Key:
-    """Return the published benchmark, model and setting that are spelled most alike."""
+    """Return the published benchmark, model and setting with the most similar spelling."""
     return max(
         _load(source),
-        key=lambda known: sum(
+        key=lambda published: sum(
             SequenceMatcher(None, a.lower(), b.lower()).ratio()
-            for a, b in zip(key, known, strict=True)
+            for a, b in zip(key, published, strict=True)
         ),
     )
 
 
 @cache
 def _load(source: str) -> dict[Key, dict[str, PublishedLine]]:
+    """Read a CSV of published figures; return lines by table and configuration."""
     text = files(__name__).joinpath(SOURCES[source]).read_text(encoding="utf-8")
     result: dict[Key, dict[str, PublishedLine]] = {}
     for row in csv.DictReader(text.splitlines()):
         metric = row["metric"].removesuffix(_PERCENT)
         if metric not in METRICS or label_of(row["method"]) is None:
-            continue  # gaps, correlations, and an RF-JSD whose unit is not told
+            continue  # gaps, correlations, and an RF-JSD without a unit
         key = _key(row)
         settings = configuration(row["method"], *key)
         name = json.dumps(settings, sort_keys=True)

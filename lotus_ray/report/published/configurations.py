@@ -1,7 +1,7 @@
-"""The hyper-parameters behind a published line, in the words of a cell's spec.
+"""The hyper-parameters of a published line, under the names of a cell's spec.
 
-A measured variant is compared with the published method whose configuration it has, not with one
-that is called alike: the ablations of LoTUS may share a store, and a table, with the main one.
+A measured variant is compared with the published method of the same configuration, not of the same
+name: a store and a table may hold the main LoTUS and its ablations.
 """
 
 from __future__ import annotations
@@ -64,17 +64,19 @@ _UNSIR_RETAIN = {"CIFAR-10": 1000, "CIFAR-100": 100, "TinyImageNet": 100}
 
 
 def label_of(published: str) -> str | None:
-    """Return how reports call a published method, SalUn for SalUn(RL); None where it is none."""
+    """Return the report's name of a published method, such as SalUn for SalUn(RL), or None."""
     label = published.partition("(")[0]
     return label if label in NAMES else None
 
 
 def configuration(published: str, benchmark: str, model: str, setting: str) -> Settings:
-    """Return the settings of a published method; what is not told of it is left out.
+    """Return the settings of a published method. Settings that are not published are left out.
 
     Args:
-        published: its name in the table, such as LoTUS(softmax-T).
-        benchmark, model, setting: of the table.
+        published: the method's name in the table, such as LoTUS(softmax-T).
+        benchmark: of the table.
+        model: of the table.
+        setting: of the table.
 
     Source: Spartalis et al. 2025, the comparison's hyper-parameters. Deviation: none.
     """
@@ -94,7 +96,7 @@ def configuration(published: str, benchmark: str, model: str, setting: str) -> S
 
 
 def settings_of(spec: Mapping[str, Any]) -> Settings:
-    """Return the settings of a cell in the same words."""
+    """Return the settings of a cell under the same names."""
     settings: Settings = {}
     for name, value in spec["method"].items():
         if isinstance(value, Mapping):
@@ -112,6 +114,7 @@ def settings_of(spec: Mapping[str, Any]) -> Settings:
 
 
 def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:
+    """Return the published hyper-parameters of a method."""
     epochs = 10 if model == "ResNet18" else 3
     if name == "lotus":
         return {"epochs": epochs, **_lotus(benchmark, model, setting), CALIBRATED: False}
@@ -153,15 +156,16 @@ def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:
 
 
 def _lotus(benchmark: str, model: str, setting: str) -> Settings:
-    whole_class = setting.startswith("class_")
+    """Return the published hyper-parameters of LoTUS, which depend on the table."""
+    is_class = setting.startswith("class_")
     steep = benchmark == "CIFAR-10" and model == "ResNet18"
     return {
         "lr": 1e-4 if model == "ResNet18" else 1e-6,
         "weight_decay": 5e-4,
-        "alpha": 32 if whole_class else 8 if steep else 2,
+        "alpha": 32 if is_class else 8 if steep else 2,
         "retain_fraction": 0.3,
         "variant": "gumbel",
-        "class_unlearning": whole_class,
+        "class_unlearning": is_class,
     }
 
 
@@ -170,7 +174,7 @@ def _inner(name: str, settings: Settings) -> Settings:
 
 
 def _variant(inside: str, benchmark: str, model: str, setting: str) -> Settings:
-    """Return what the words in parentheses after a published name stand for."""
+    """Return the settings that the words in parentheses of a published name mean."""
     if inside.startswith("alpha="):
         return {"alpha": int(inside.removeprefix("alpha="))}
     variants: dict[str, Settings] = {

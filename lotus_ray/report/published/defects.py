@@ -1,6 +1,6 @@
-"""What is known to be wrong with, or otherwise in, the published figures, and which it touches.
+"""Defects of the published figures, and the figures that each one affects.
 
-Each was found by reading the published code. Figures stay as they were printed, with footnotes.
+They come from reading the published code. Figures are shown as printed, with footnotes.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ _TRAINED = ("CIFAR-10", "CIFAR-100", "TinyImageNet", "MUFAC")
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect; what is empty is not restricted.
+    """A defect and the figures that it affects. An empty field does not restrict them.
 
-    Of no method and no metric it concerns a whole table; of methods their lines; of metrics their
-    columns; of both single figures.
+    Methods restrict it to lines, metrics to columns, both to single figures.
     """
 
     text: str
-    methods: tuple[str, ...] = ()  # labels: SalUn is of SalUn(RL) and SalUn(LoTUS)
+    methods: tuple[str, ...] = ()  # labels: SalUn means SalUn(RL) and SalUn(LoTUS)
     metrics: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()  # what they begin with
+    settings: tuple[str, ...] = ()  # prefixes
 
     @property
     def is_general(self) -> bool:
-        """Return whether it concerns all figures of a table."""
+        """True if the defect affects all figures of a table."""
         return not (self.methods or self.metrics)
 
     def touches_table(self, benchmark: str, model: str, setting: str) -> bool:
-        """Return whether it concerns any figure of a table."""
+        """Return True if the defect affects any figure of a table."""
         return (
             (not self.benchmarks or benchmark in self.benchmarks)
             and (not self.models or model in self.models)
@@ -42,7 +41,7 @@ class Defect:
         )
 
     def touches(self, label: str, metric: str) -> bool:
-        """Return whether it concerns a figure of a table that it touches."""
+        """Return True if the defect affects a figure, given that it affects the table."""
         return (not self.methods or label in self.methods) and (
             not self.metrics or metric in self.metrics
         )
@@ -50,8 +49,8 @@ class Defect:
 
 DEFECTS = (
     Defect(
-        "computed over the whole matrix: it is normalised by its total, and the mean is divided by "
-        "its rows once more; the measured line shows that same value",
+        "computed over the full matrix: it is normalised by its total, and the mean is divided by "
+        "the number of rows once more; the measured line shows the same value",
         metrics=_DIVERGENCES,
     ),
     Defect(
@@ -82,9 +81,7 @@ DEFECTS = (
         "the sign was flipped before there were gradients: it trained on the forget set",
         methods=("NegGrad+",),
     ),
-    Defect(
-        "the forget set came first and was not shuffled into the rest", methods=("Bad Teacher",)
-    ),
+    Defect("the forget set came first and was not mixed with the rest", methods=("Bad Teacher",)),
     Defect(
         "the teacher that should be random has a pretrained backbone",
         methods=("Bad Teacher",),
@@ -94,8 +91,8 @@ DEFECTS = (
         "the optimizer held another copy of the model: the returned one is the original",
         methods=("SCRUB",),
     ),
-    Defect("applied once an epoch in place of once", methods=("SSD",)),
-    Defect("one noise step in place of five", methods=("UNSIR",)),
+    Defect("applied once per epoch instead of once", methods=("SSD",)),
+    Defect("one noise step instead of five", methods=("UNSIR",)),
     Defect(
         "the mask was ignored in the repair pass, and all runs shared one mask file",
         methods=("SalUn",),
@@ -104,7 +101,7 @@ DEFECTS = (
         "accuracies rounded to two decimals set the temperature and the stop", methods=("LoTUS",)
     ),
     Defect(
-        "the forget set is the first of each class whatever the seed",
+        "the forget set is the first part of each class, for every seed",
         settings=("instance_10pct", "instance_50pct", "instance_5perclass"),
     ),
     Defect(

@@ -1,4 +1,4 @@
-"""Objects under names: the one seam between the store and where its bytes lie."""
+"""The interface between the store and its bytes: objects by name, in a folder or a bucket."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from typing import Protocol
 
 
 class Objects(Protocol):
-    """A place for objects. Names are relative paths with forward slashes.
+    """A folder or a bucket. Names are relative paths with forward slashes.
 
-    A place that refuses, or does not answer, is a StoreError.
+    Every method raises StoreError if the disk or server refuses, or does not answer.
     """
 
     def read(self, name: str) -> bytes:
         """Return an object; raises FileNotFoundError."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create a small object whole, only where none exists; return whether it is this call's.
+        """Create a small object in one step, only if none exists. Return True if this call did.
 
-        One that exists and is known to be this call's own, whose reply was lost, is a success.
+        If the reply was lost, and the object is known to be from this call, return True as well.
         """
 
     def replace(self, name: str, content: bytes) -> None:
-        """Create an object of any size whole, or put it in the place of the one that exists."""
+        """Create or replace an object of any size in one step."""
 
     def delete_all(self, prefix: str) -> None:
-        """Remove what lies below a folder name; what cannot be removed stays."""
+        """Remove all objects under `prefix`. Objects that cannot be removed stay."""
 
     def etag(self, name: str) -> str | None:
-        """Return what changes when an object gets other content, or None where there is none."""
+        """Return a tag that changes with an object's content, or None if there is no object."""
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names that start with `prefix`, a folder name with its slash.
 
-        Names of hidden files, which begin with a dot, are left out.
+        Names of hidden files, which begin with a dot, are not returned.
         """
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the sorted names of the folders right below one, each with its slash.
+        """Return the sorted names of the folders directly in `prefix`, each with its slash.
 
-        An empty prefix is the place itself. A folder of files may be empty.
+        An empty prefix is the top folder. On a disk, a folder may be empty.
         """

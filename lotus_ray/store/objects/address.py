@@ -18,7 +18,7 @@ _CREDENTIALS = "remove it; export AWS_ACCESS_KEY_ID=â€¦ AWS_SECRET_ACCESS_KEY=â€
 
 @dataclass(frozen=True)
 class Address:
-    """Where a bucket is, and below which prefix of it a store lies. It holds no secret."""
+    """The bucket, server and prefix of a store. It holds no secret."""
 
     scheme: str
     bucket: str
@@ -31,25 +31,25 @@ class Address:
         """Read an address.
 
         Raises:
-            StoreError: it is none, or holds a password, which is not repeated.
+            StoreError: the address is invalid, or holds a password. The error does not repeat it.
         """
         scheme, _, rest = uri.partition("://")
         path, _, query = rest.partition("?")
         bucket, _, prefix = path.rstrip("/").partition("/")
         settings = dict(parse_qsl(query, keep_blank_values=True))
         server = settings.get("endpoint_override", "")
-        # A secret may hold a slash, and so end what looks like the bucket; none has : or @.
+        # A secret may hold a slash: then the bucket seems to end there. No bucket has : or @.
         if any(sign in bucket for sign in ":@") or "@" in server or ":" in path:
             raise _refused("the address of the store holds a password", scheme, _CREDENTIALS)
         if scheme not in SCHEMES:
             raise _refused(f"no store for '{scheme}://'", scheme)
         if not _BUCKET.fullmatch(bucket):
-            raise _refused("the address of the store names no bucket", scheme)
+            raise _refused("the address of the store has no valid bucket name", scheme)
         if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
-            raise _refused("below its bucket a store is named by letters, digits, ._-=+,@/", scheme)
-        if set(settings) - set(_SETTINGS):  # whose names are not repeated: one may be a secret
+            raise _refused("a prefix may contain only letters, digits, spaces and ._-=+,@/", scheme)
+        if set(settings) - set(_SETTINGS):  # do not repeat the names: one may be a secret
             raise StoreError(
-                "the address of the store has a setting that it cannot have",
+                "the address of the store has an unknown setting",
                 where=f"{scheme}://{bucket}/{prefix}?***",
                 nearest="one of " + ", ".join(_SETTINGS),
             )
@@ -59,12 +59,12 @@ class Address:
 
     @property
     def base(self) -> str:
-        """Return bucket and prefix, for people: what an object is called begins with it."""
+        """Bucket and prefix, for people: addresses of objects begin with it."""
         return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
     def uri(self) -> str:
-        """Return the whole address."""
+        """The full address, with its settings."""
         settings: dict[str, str] = {}
         if self.endpoint:
             scheme, _, server = self.endpoint.partition("://")

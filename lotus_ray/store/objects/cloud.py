@@ -1,7 +1,7 @@
-"""Objects in a bucket of S3, of a server that speaks like it, or of Google. Needs obstore.
+"""Objects in a bucket of S3, of a compatible server, or of Google. Needs obstore.
 
-The library makes each request once; asking again is done here, where a reply that was lost can be
-told from an object of somebody else. Only the parts of a large object are repeated by the library.
+The library makes each request once. Retries happen here, because only here can a lost reply be
+distinguished from another writer's object. The library itself retries only parts of large objects.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from obstore import Bytes, GetOptions
     from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
-PART_BYTES = 8 << 20  # what one request moves of a large object
-LOUD_AFTER = 3  # tries: more than one is nothing unusual
+PART_BYTES = 8 << 20  # size of one request for a large object
+LOUD_AFTER = 3  # tries before a warning: one retry is normal
 _PARTS_AT_ONCE = 4
 _ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("GOOGLE_BASE_URL",)}
 _END = object()
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class CloudObjects:
-    """A prefix of a bucket. Who asks is said by the environment, or by the machine's role."""
+    """A prefix of a bucket. Credentials come from the environment or the machine's role."""
 
     def __init__(self, address: Address, retry_policy: RetryPolicy | None = None) -> None:
         self.address = address
@@ -48,15 +48,15 @@ class CloudObjects:
         try:
             self._once = _client(address, self.retry_policy, retries=0)
             self._parts = _client(address, self.retry_policy, retries=20)
-        except (BaseError, OSError, ValueError):  # whose text may hold what it complains of
+        except (BaseError, OSError, ValueError):  # the text may hold a secret
             raise StoreError(
-                "the environment says something about credentials or servers that is not usable",
+                "an environment variable for credentials or servers is invalid",
                 where=address.base,
                 next_command=LOGIN[address.scheme],
             ) from None
 
     def read(self, name: str) -> bytes:
-        """Return an object, part by part where it is large; raises FileNotFoundError."""
+        """Return an object, in parts if it is large; raises FileNotFoundError."""
         try:
             return self._ask(name, lambda: self._get(name))
         except FileNotFoundError:
@@ -64,10 +64,10 @@ class CloudObjects:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create an object by a request that succeeds only where there is none.
+        """Create an object by a request that succeeds only if there is none.
 
-        Where the server says that there is one, it may be our own: a reply was lost, and the
-        request repeated. Or there may be none after all: two requests met, and neither succeeded.
+        If the server says that there is one, it may be our own: the reply was lost and the request
+        repeated. Or there may be none: two requests collided and neither succeeded.
         """
 
         def attempt() -> bool:
@@ -83,7 +83,7 @@ class CloudObjects:
         return self._ask(name, attempt)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write an object; of a large one each part is repeated until it has arrived."""
+        """Write an object. Each part of a large one is retried on its own."""
         if len(content) <= PART_BYTES:
             self._ask(name, lambda: self._put(self._once, name, content, use_multipart=False))
             return
@@ -100,35 +100,35 @@ class CloudObjects:
         )
 
     def delete_all(self, prefix: str) -> None:
-        """Remove what lies below a folder name; what may not be removed stays."""
+        """Remove all objects under `prefix`. Objects that cannot be removed stay."""
         with suppress(StoreError, FileNotFoundError):
             if names := self._list(prefix):
                 self._ask(prefix, lambda: obstore.delete(self._once, names))
 
     def etag(self, name: str) -> str | None:
-        """Return the ETag of an object, and its row version where it has one."""
+        """Return the ETag of an object, and its version if the bucket keeps versions."""
         try:
-            found = self._ask(name, lambda: obstore.head(self._once, name))
+            head = self._ask(name, lambda: obstore.head(self._once, name))
         except FileNotFoundError:
             return None
-        return f"{found['e_tag']} {found['version'] or ''}".strip()
+        return f"{head['e_tag']} {head['version'] or ''}".strip()
 
     def names(self, prefix: str) -> list[str]:
-        """Return the sorted names below a folder name."""
+        """Return the sorted names under `prefix`."""
         return sorted(n for n in self._list(prefix) if not n.rpartition("/")[2].startswith("."))
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the sorted names of what objects right below a folder name have in common."""
+        """Return the sorted names of the folders directly in `prefix`, each with its slash."""
 
         def attempt() -> list[str]:
-            found = obstore.list_with_delimiter(self._once, prefix or None)
-            return sorted(f"{name}/" for name in found["common_prefixes"])
+            listing = obstore.list_with_delimiter(self._once, prefix or None)
+            return sorted(f"{name}/" for name in listing["common_prefixes"])
 
         return self._ask(prefix, attempt)
 
     def _list(self, prefix: str) -> list[str]:
         def attempt() -> list[str]:
-            return [found["path"] for page in obstore.list(self._once, prefix) for found in page]
+            return [entry["path"] for page in obstore.list(self._once, prefix) for entry in page]
 
         return self._ask(prefix, attempt)
 
@@ -137,16 +137,17 @@ class CloudObjects:
             obstore.put(client, name, content, **how)
         except FileNotFoundError as error:
             fault = Fault.of(error)
-            if fault.passes:  # the reply to the end of an upload in parts was lost
+            if fault.passes:  # the reply to the last request of a multipart upload was lost
                 raise _TryAgain(fault.code) from None
             raise no_bucket(self.address) from None
 
     def _get(self, name: str) -> bytes:
-        found = obstore.get(self._once, name)
-        size, etag = found.meta["size"], found.meta["e_tag"]
+        """Return an object. A large one is read in parts, each retried on its own."""
+        reply = obstore.get(self._once, name)
+        size, etag = reply.meta["size"], reply.meta["e_tag"]
         if size <= PART_BYTES:
-            return found.bytes().to_bytes()
-        del found  # and its connection
+            return reply.bytes().to_bytes()
+        del reply  # and its connection
 
         def part(start: int) -> Bytes:
             how: GetOptions = {"range": (start, min(start + PART_BYTES, size)), "if_match": etag}
@@ -159,11 +160,11 @@ class CloudObjects:
             raise _TryAgain("ReplacedWhileRead") from None
 
     def _ask(self, name: str, request: Callable[[], T]) -> T:
-        """Make a request until it is answered, or patience ends.
+        """Make a request, and retry it until it is answered or the retry policy ends.
 
         Raises:
             FileNotFoundError: there is no such object.
-            PreconditionError: it is another than was asked for.
+            PreconditionError: the object was replaced meanwhile.
             StoreError: the server refuses, or does not answer.
         """
         start, pauses = time.monotonic(), self.retry_policy.pauses()
@@ -177,21 +178,21 @@ class CloudObjects:
             if not fault.passes:
                 raise fault.refusal(self.address, name)
             if tries == LOUD_AFTER:
-                _log.warning("%s: %s; asking again", self.address.base, fault.said)
+                _log.warning("%s: %s; retrying", self.address.base, fault.summary)
             if next(pauses, _END) is _END:
                 raise fault.end(self.address, name, tries, time.monotonic() - start)
         raise AssertionError("unreachable")
 
 
 class _TryAgain(Exception):
-    """An answer that says nothing, such as "it exists" of an object that does not."""
+    """A reply that cannot be trusted, such as "it exists" for an object that does not."""
 
     def __str__(self) -> str:
         return f"status code: 409 <Code>{self.args[0]}</Code>"
 
 
 def _client(address: Address, retry_policy: RetryPolicy, retries: int) -> GCSStore | S3Store:
-    """Return a client that repeats a request so many times by itself."""
+    """Return a client that itself retries a request up to `retries` times."""
     endpoint = address.endpoint or _endpoint_here(address.scheme)
     options: ClientConfig = {
         "allow_http": bool(endpoint and endpoint.startswith("http://")),
@@ -224,10 +225,10 @@ def _client(address: Address, retry_policy: RetryPolicy, retries: int) -> GCSSto
 
 
 def _endpoint_here(scheme: str) -> str | None:
-    """Return the server that the environment names, or None.
+    """Return the server address in the environment, or None.
 
     Raises:
-        StoreError: its address holds a password.
+        StoreError: the address holds a password.
     """
     for name in _ENDPOINTS[scheme]:
         if endpoint := os.environ.get(name):

@@ -1,4 +1,4 @@
-"""What a server of objects says against a request: whether to ask again, and what a user can do."""
+"""Why a bucket's server refused a request: whether to retry, and what the user can do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lotus_ray.store.objects.address import Address
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
-_PASSING = {408, 409, 423, 425, 429}  # of the errors that are the client's
+_PASSING = {408, 409, 423, 425, 429}  # client errors after which a retry may succeed
 _PASSING_CODES = {"RequestTimeout", "OperationAborted", "NoSuchUpload"}
 _REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
 _LOGIN_CODES = {"ExpiredToken", "InvalidToken"}
@@ -24,8 +24,10 @@ LOGIN = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One failed request. Of what the server said, only its status and code are kept: the rest
-    may hold the key that signed the request.
+    """One failed request.
+
+    Only the status and code of the reply are kept: the rest may hold the key that signed the
+    request.
     """
 
     status: int | None
@@ -34,14 +36,14 @@ class Fault:
 
     @classmethod
     def of(cls, error: Exception) -> Fault:
-        """Read what the client library says."""
+        """Read the error text of the client library."""
         text = str(error)
         status, code = _STATUS.search(text), _CODE.search(text)
         return cls(int(status[1]) if status else None, code[1] if code else "", _reason(text))
 
     @property
     def passes(self) -> bool:
-        """Return whether the same request may succeed later."""
+        """True if the same request may succeed later."""
         if self.reason == _REGION or self.code in _REGION_CODES:
             return False
         if self.status is None or self.status >= 500 or self.code in _PASSING_CODES:
@@ -49,8 +51,8 @@ class Fault:
         return self.status in _PASSING and self.reason != _NO_LOGIN
 
     @property
-    def said(self) -> str:
-        """Return it in a few words, without any part of the address or the request."""
+    def summary(self) -> str:
+        """The fault in a few words, without any part of the address or the request."""
         if self.status is None or self.reason == _NO_LOGIN:
             return self.reason
         return f"HTTP {self.status} {self.code}".strip()
@@ -65,15 +67,15 @@ class Fault:
         elif self.reason == _NO_LOGIN or self.status in (401, 403) or self.code in _LOGIN_CODES:
             command = LOGIN[address.scheme]
         return StoreError(
-            f"the store refuses: {self.said}",
+            f"the store refuses: {self.summary}",
             where=f"{address.base}/{name}",
             next_command=command,
         )
 
     def end(self, address: Address, name: str, tries: int, seconds: float) -> StoreUnreachable:
-        """Return the error for a request that was repeated in vain."""
+        """Return the error for a request that failed after all retries."""
         return StoreUnreachable(
-            f"the store does not answer as it should: {self.said}, {tries} times in "
+            f"the store does not answer as it should: {self.summary}, {tries} times in "
             f"{seconds:.0f} seconds",
             where=f"{address.base}/{name}",
             next_command="run the same command again: committed cells are kept",
@@ -81,7 +83,7 @@ class Fault:
 
 
 def no_bucket(address: Address) -> StoreError:
-    """Return the error for a bucket that is not there."""
+    """Return the error for a bucket that does not exist."""
     return StoreError(
         "there is no such bucket",
         where=f"{address.scheme}://{address.bucket}",
@@ -90,7 +92,7 @@ def no_bucket(address: Address) -> StoreError:
 
 
 def _reason(text: str) -> str:
-    """Return one of a few phrases for what has no status."""
+    """Return a short phrase for an error without HTTP status."""
     head, _, details = text.partition("\n\nDebug source")
     if "incorrectly configured region" in head:
         return _REGION

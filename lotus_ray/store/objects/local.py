@@ -26,38 +26,38 @@ class LocalObjects:
             return path.read_bytes()
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create an object by linking a finished temporary file to its name."""
+        """Create an object: link a finished temporary file to its name."""
         path = self.root / name
         with self._finished(path, content) as temporary:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                # A network disk may have lost its reply and asked again: then it is our own.
+                # A network disk may lose the reply and repeat the request: then the file is ours.
                 return path.samefile(temporary)
         return True
 
     def replace(self, name: str, content: bytes) -> None:
-        """Create an object, or put it in the place of the one that exists, in one step."""
+        """Create or replace an object in one step."""
         path = self.root / name
         with self._finished(path, content) as temporary:
             temporary.replace(path)
 
     def delete_all(self, prefix: str) -> None:
-        """Remove a folder, temporary files of killed writers with it."""
+        """Remove a folder, and with it temporary files of killed writers."""
         shutil.rmtree(self.root / prefix, ignore_errors=True)
 
     def etag(self, name: str) -> str | None:
-        """Return the inode, time and size of a file: a replaced one is another file."""
+        """Return the inode, time and size of a file: a replaced file has another inode."""
         path = self.root / name
         try:
             with _reading(path):
-                found = path.stat()
+                stat = path.stat()
         except FileNotFoundError:
             return None
-        return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
+        return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
     def names(self, prefix: str) -> list[str]:
-        """Return the sorted names below a folder, temporary files left out."""
+        """Return the sorted names under a folder, without temporary files."""
         folder = self.root / prefix
         with _reading(folder):
             return sorted(
@@ -67,15 +67,15 @@ class LocalObjects:
             )
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the sorted names of the folders right below one."""
+        """Return the sorted names of the folders directly in `prefix`, each with its slash."""
         folder = self.root / prefix
         with _reading(folder):
-            found = folder.iterdir() if folder.is_dir() else ()
-            return sorted(f"{prefix}{path.name}/" for path in found if path.is_dir())
+            paths = folder.iterdir() if folder.is_dir() else ()
+            return sorted(f"{prefix}{path.name}/" for path in paths if path.is_dir())
 
     @contextmanager
     def _finished(self, path: Path, content: bytes) -> Iterator[Path]:
-        """Give a finished temporary file beside `path`; what is done with it is made durable."""
+        """Yield a finished temporary file beside `path`, then flush the folder to disk."""
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,15 +94,15 @@ class LocalObjects:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Raise FileNotFoundError where nothing lies at a path, StoreError for whatever else is wrong.
+    """Raise FileNotFoundError if there is nothing at a path, StoreError for any other error.
 
-    Among that are a file of somebody else, a broken disk, and a network disk that went away.
+    Other errors are missing permission, a broken disk, or a network disk that went away.
     """
     try:
         yield
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # a file lies where a folder of it would
+    except NotADirectoryError as error:  # there is a file where the path has a folder
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
     except OSError as error:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""How long a server that is busy, slow or out of reach is asked again."""
+"""How long to retry a server that is busy, slow or unreachable."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_chance = random.Random()  # of its own: no result depends on it
+_chance = random.Random()  # separate from other generators: no result depends on it
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Bounds of asking again: nothing is begun after `total_seconds`.
+    """Limits of retrying: no request starts after `total_seconds`.
 
-    What was begun before takes one request of at most `request_seconds`, a create that meets an
-    object two. Of a large object each part is a request of its own, with a patience of its own.
+    The last try takes one request of at most `request_seconds`; a create that meets an object
+    takes two. Each part of a large object is a request with its own limit.
     """
 
     first_seconds: float = 0.1
@@ -25,9 +25,9 @@ class RetryPolicy:
     connect_seconds: float = 5.0
 
     def pauses(self) -> Iterator[None]:
-        """Wait before each new try, about twice as long each time, until patience ends.
+        """Wait before each new try, about twice as long each time, up to `total_seconds`.
 
-        Of each pause a random part is waited, so that writers who met do not meet again.
+        The length of each pause is random, so that writers who collided do not collide again.
         """
         start = time.monotonic()
         bound = self.first_seconds

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lotus_ray.cli.doctor import examine as module
+from lotus_ray.cli.doctor import examine
 from lotus_ray.cli.doctor.exposure import RayPort, exposure
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding, exit_code
 from lotus_ray.cli.doctor.machine import GIB, shared_memory
@@ -44,9 +44,9 @@ def diagnosis(*arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Ray, whatever else runs on this machine, and room enough."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(module, "exposure", lambda: exposure(list))
+    monkeypatch.setattr(examine, "exposure", lambda: exposure(list))
     monkeypatch.setattr(
-        module, "shared_memory", lambda gb: shared_memory(gb, lambda folder: (64 * GIB, 60 * GIB))
+        examine, "shared_memory", lambda gb: shared_memory(gb, lambda folder: (64 * GIB, 60 * GIB))
     )
 
 
@@ -77,7 +77,7 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_store_that_creates_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Store(Twice(tmp_path), "s3://bucket/runs", "s3://bucket/runs")
-    monkeypatch.setattr(module, "storage", lambda uri: storage(uri, lambda _: fake))
+    monkeypatch.setattr(examine, "storage", lambda uri: storage(uri, lambda _: fake))
     code, found = diagnosis("--store", "s3://bucket/runs")
     assert (code, found["store"]["status"]) == (5, PROBLEM)
     assert "creates the same object twice" in found["store"]["text"]
@@ -98,7 +98,7 @@ def test_a_dashboard_that_is_open_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert exposed().status == OK  # it is no port of Ray's
     monkeypatch.setattr(
-        module,
+        examine,
         "exposure",
         lambda: exposure(
             lambda: [("0.0.0.0", 8265)], lambda: [RayPort("dashboard", 8265)], lambda p, a: False
@@ -112,7 +112,7 @@ def test_a_dashboard_that_is_open_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_shared_memory_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        module, "shared_memory", lambda gb: shared_memory(gb, lambda folder: (64 << 20, 0))
+        examine, "shared_memory", lambda gb: shared_memory(gb, lambda folder: (64 << 20, 0))
     )
     code, found = diagnosis()
     assert (code, found["shared memory"]["status"]) == (3, PROBLEM)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
-from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
+from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
@@ -43,7 +43,7 @@ class Counting:
 def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space.IN_MEMORY", folder)
     return folder
 
 
@@ -212,7 +212,7 @@ def test_none_is_allowed_by_default(torn: Manifest, cache_space: CacheSpace) -> 
 
 
 def test_an_image_to_forget_is_never_left_out(torn: Manifest, cache_space: CacheSpace) -> None:
-    with pytest.raises(DataError, match="one to forget is among them") as caught:
+    with pytest.raises(DataError, match="a forget image is among them") as caught:
         ensure(torn, cache_space, table("rfrurt"), max_bad=100)
     assert "s001" in caught.value.what
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels import cache_space as cache_space_module
 from lotus_ray.data.pixels.cache_space import CacheSpace, exclusive_lock
 
 
@@ -19,7 +18,7 @@ def in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of /dev/shm, so that tests see nobody else's."""
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(cache_space_module, "IN_MEMORY", folder)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space.IN_MEMORY", folder)
     return folder
 
 
@@ -48,7 +47,7 @@ def test_without_a_budget_the_disk_gives_what_it_has(tmp_path: Path) -> None:
 def test_no_more_than_half_of_the_free_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_space_module, "_available_memory", lambda: 60)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space._available_memory", lambda: 60)
     with (made := cache_space(tmp_path)).locked():
         assert made.memory_left() == 30
 
@@ -64,7 +63,7 @@ def test_cleared_cache_space_leaves_nothing(tmp_path: Path, in_memory: Path) -> 
 HOLD = """
 import sys
 from pathlib import Path
-from lotus_ray.data.pixels import cache_space as cache_space
+from lotus_ray.data.pixels import cache_space
 cache_space.IN_MEMORY = Path(sys.argv[1])
 made = cache_space.CacheSpace(100, 100, sys.argv[2], session="0123456789ab")
 with made.locked():
@@ -126,13 +125,13 @@ def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     made = cache_space(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     made.memory.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="somebody else's"), made.locked():
+    with pytest.raises(DataError, match="another user owns it"), made.locked():
         pass
 
 
 def test_a_scratch_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     made = CacheSpace(100, 100, str(tmp_path / "none"))
-    with pytest.raises(DataError, match="no place for decoded images") as caught, made.locked():
+    with pytest.raises(DataError, match="decoded images cannot be stored") as caught, made.locked():
         pass
     assert "none" in caught.value.where
     assert "resources.scratch" in caught.value.next_command

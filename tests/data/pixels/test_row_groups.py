@@ -12,7 +12,8 @@ import pytest
 from torch import Tensor
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels.row_groups import RowGroupImages, check_bytes, wanted_row_groups
+from lotus_ray.data.pixels.row_groups import RowGroupImages, check_bytes
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
@@ -73,7 +74,7 @@ def test_every_row_group_of_a_shard_has_its_own_places(
     made = prepare(source(samples, ("a",)), tmp_path / "seven")
     roles = table("frrrrrr")
     row_groups = wanted_row_groups([made.directory], roles)
-    assert [(p.group, p.places.tolist()) for p in row_groups] == [
+    assert [(p.group, p.indices.tolist()) for p in row_groups] == [
         (0, [0, 1, 2]),
         (1, [0, 1, 2]),
         (2, [0]),

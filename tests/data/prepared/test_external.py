@@ -16,12 +16,11 @@ from PIL import Image
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
-from lotus_ray.data.pixels.row_groups import wanted_row_groups
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.external import read_external
-from lotus_ray.data.prepared.manifest import Columns, Manifest
+from lotus_ray.data.prepared.manifest import Columns, Manifest, read_manifest
 from lotus_ray.data.prepared.parquet import list_parquet, open_parquet
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
@@ -89,7 +88,7 @@ def test_a_row_is_known_by_its_file_and_place(files: Path) -> None:
         ("train/train-1.parquet:0", 1),
         ("train/train-1.parquet:1", 0),
     ]
-    assert check.verify(shards.read_manifest(made.directory)) == made
+    assert check.verify(read_manifest(made.directory)) == made
 
 
 def test_pixels_of_wanted_rows_are_read_in_place(files: Path) -> None:

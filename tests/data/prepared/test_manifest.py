@@ -9,8 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared import manifest as shards
-from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.data.prepared.manifest import (
+    DIGEST_TYPE,
+    MANIFEST,
+    Manifest,
+    content_digest,
+    read_manifest,
+)
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from tests.toy import Sample, source
@@ -30,7 +35,7 @@ def toy(tmp_path: Path) -> Manifest:
 
 def edit(manifest: Manifest, **changes: object) -> Path:
     """Change the manifest's file; return its folder."""
-    path = manifest.directory / shards.MANIFEST
+    path = manifest.directory / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     return manifest.directory
 
@@ -59,12 +64,12 @@ def test_the_manifest_says_what_is_on_the_disk(toy: Manifest) -> None:
     for shard, path in zip(toy.shards, toy.paths, strict=True):
         assert shard.bytes == Path(path).stat().st_size
         assert shard.rows == pq.read_metadata(path).num_rows
-    assert shards.read_manifest(toy.directory) == toy
+    assert read_manifest(toy.directory) == toy
 
 
 def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.json is missing") as caught:
-        shards.read_manifest(tmp_path)
+        read_manifest(tmp_path)
     assert caught.value.next_command == f"lotus-ray prepare SOURCE {tmp_path}"
 
 
@@ -73,43 +78,41 @@ def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     ["", "[1]", "{", "{}", '{"format": 3, "dataset": "x", "classes": null, "shards": []}'],
 )
 def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / shards.MANIFEST).write_text(content)
+    (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(DataError, match="manifest cannot be read") as caught:
-        shards.read_manifest(tmp_path)
-    assert caught.value.where == str(tmp_path / shards.MANIFEST)
+        read_manifest(tmp_path)
+    assert caught.value.where == str(tmp_path / MANIFEST)
 
 
 def test_a_manifest_of_another_format_is_refused(toy: Manifest) -> None:
     with pytest.raises(DataError, match="format 1, expected 4"):
-        shards.read_manifest(edit(toy, format=1))
+        read_manifest(edit(toy, format=1))
 
 
 def test_a_manifest_with_an_unknown_field_is_refused(toy: Manifest) -> None:
     with pytest.raises(DataError, match="compression"):
-        shards.read_manifest(edit(toy, shards=[{"compression": "zip"}]))
+        read_manifest(edit(toy, shards=[{"compression": "zip"}]))
 
 
 def test_a_manifest_that_lacks_a_key_says_which(toy: Manifest) -> None:
-    path = toy.directory / shards.MANIFEST
+    path = toy.directory / MANIFEST
     content = json.loads(path.read_text())
     del content["columns"]
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="cannot be read: 'columns' is missing"):
-        shards.read_manifest(toy.directory)
+        read_manifest(toy.directory)
 
 
 def small(ids: list[str], labels: list[int], digests: list[bytes]) -> pa.Table:
     """Return the small columns of a shard."""
-    return pa.table(
-        {"sample_id": ids, "label": labels, "sha256": pa.array(digests, shards.DIGEST_TYPE)}
-    )
+    return pa.table({"sample_id": ids, "label": labels, "sha256": pa.array(digests, DIGEST_TYPE)})
 
 
 def test_the_content_of_a_shard_by_hand() -> None:
     """SHA-256 of 2 rows, lengths 1 and 2 ('é' is two bytes), labels 7 and 0, ids, digests."""
     numbers = b"".join(n.to_bytes(8, "little") for n in (2, 1, 2, 7, 0))
     expected = hashlib.sha256(numbers + "aé".encode() + b"\1" * 32 + b"\2" * 32).hexdigest()
-    assert shards.content_digest(small(["a", "é"], [7, 0], [b"\1" * 32, b"\2" * 32])) == expected
+    assert content_digest(small(["a", "é"], [7, 0], [b"\1" * 32, b"\2" * 32])) == expected
 
 
 def test_the_content_does_not_depend_on_how_arrow_holds_it() -> None:
@@ -118,13 +121,13 @@ def test_the_content_does_not_depend_on_how_arrow_holds_it() -> None:
     sliced = pa.concat_tables([whole, whole]).combine_chunks().slice(3)
     assert chunked["label"].num_chunks == 2
     for other in (chunked, sliced):
-        assert shards.content_digest(other) == shards.content_digest(whole)
+        assert content_digest(other) == content_digest(whole)
 
 
 def test_the_content_knows_where_an_id_ends() -> None:
     digests = [b"\0" * 32] * 2
     contents = {
-        shards.content_digest(small(ids, [0, 0], digests))
+        content_digest(small(ids, [0, 0], digests))
         for ids in (["ab", "c"], ["a", "bc"], ["", "abc"])
     }
     assert len(contents) == 3
@@ -133,11 +136,11 @@ def test_the_content_knows_where_an_id_ends() -> None:
 def test_the_content_can_be_computed_again_from_the_small_columns(toy: Manifest) -> None:
     for shard, path in zip(toy.shards, toy.paths, strict=True):
         table = pq.read_table(path, columns=["sample_id", "label", "sha256"])
-        assert shards.content_digest(table) == shard.content
+        assert content_digest(table) == shard.content
 
 
 def test_the_manifest_counts_the_images_of_each_class(toy: Manifest) -> None:
     """Training: c is a cat, a and b are dogs; held out: d is a dog."""
-    content = json.loads((toy.directory / shards.MANIFEST).read_text())
+    content = json.loads((toy.directory / MANIFEST).read_text())
     assert content["counts"] == {TRAIN: [1, 2], HELDOUT: [0, 1]}
-    assert shards.read_manifest(toy.directory).counts == {TRAIN: (1, 2), HELDOUT: (0, 1)}
+    assert read_manifest(toy.directory).counts == {TRAIN: (1, 2), HELDOUT: (0, 1)}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.pixels.row_groups import RowGroupImages, wanted_row_groups
+from lotus_ray.data.pixels.row_groups import RowGroupImages
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.offsets import offsets_path, read_offsets
 from lotus_ray.data.prepared.write import prepare

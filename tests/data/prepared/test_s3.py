@@ -17,11 +17,10 @@ from click.testing import CliRunner
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
-from lotus_ray.data.pixels.row_groups import wanted_row_groups
+from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared import manifest as shards
 from lotus_ray.data.prepared.external import read_external
-from lotus_ray.data.prepared.manifest import Columns
+from lotus_ray.data.prepared.manifest import Columns, read_manifest
 from lotus_ray.data.prepared.parquet import list_parquet
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
@@ -113,7 +112,7 @@ def test_images_are_read_from_a_bucket(bucket: str, query: str, tmp_path: Path) 
     made = read_external(patterns, THEIRS, None, tmp_path / "manifest")
     assert made.classes == ("cat", "dog")
     assert [shard.rows for shard in made.shards] == [3, 2, 3]
-    labels = check.read_labels(shards.read_manifest(made.directory))
+    labels = check.read_labels(read_manifest(made.directory))
     assert [(row["sample_id"], row["label"]) for row in labels.to_pylist()] == [
         ("heldout/part.parquet:0", 0),
         ("heldout/part.parquet:1", 1),

@@ -13,8 +13,7 @@ import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared import manifest as shards
-from lotus_ray.data.prepared.manifest import Manifest, Shard
+from lotus_ray.data.prepared.manifest import FORMAT, MANIFEST, Manifest, Shard, read_manifest
 from lotus_ray.data.prepared.offsets import offsets_path
 from lotus_ray.data.prepared.shard_task import ShardTask
 from lotus_ray.data.prepared.write import prepare
@@ -146,7 +145,7 @@ def test_what_is_finished_is_not_read_again(
     assert resumed.shards == prepare(source(SAMPLES), tmp_path / "whole").shards
     assert sorted(path.name for path in resumed.directory.iterdir()) == sorted(
         [
-            shards.MANIFEST,
+            MANIFEST,
             *(shard.file for shard in resumed.shards),
             *(offsets_path(Path(shard.file)).name for shard in resumed.shards),
         ]
@@ -170,7 +169,7 @@ def test_what_was_finished_in_another_layout_is_not_kept(
 ) -> None:
     monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_SHARD", 1)
     with monkeypatch.context() as older:
-        older.setattr("lotus_ray.data.prepared.shard_task.FORMAT", shards.FORMAT - 1)
+        older.setattr("lotus_ray.data.prepared.shard_task.FORMAT", FORMAT - 1)
         with pytest.raises(DataError, match="the line is cut"):
             prepare(Failing(2).source, tmp_path / "toy")
     again = Failing()
@@ -252,7 +251,7 @@ def test_two_that_prepare_at_once_end_with_one_data_set(tmp_path: Path) -> None:
     slow = Source("toy", "", open_slowly)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: prepare(slow, tmp_path / "toy"), range(2)))
-    assert made[0] == made[1] == check.verify(shards.read_manifest(tmp_path / "toy"))
+    assert made[0] == made[1] == check.verify(read_manifest(tmp_path / "toy"))
     assert sorted(reads.read_at) == [0, 1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
@@ -266,8 +265,8 @@ def test_another_data_set_is_not_taken_for_this_one(toy: Manifest) -> None:
 @pytest.mark.parametrize(
     ("samples", "classes", "what"),
     [
-        ([replace(SAMPLES[0], label=2)], ("cat", "dog"), "a label is of no class"),
-        ([replace(SAMPLES[0], label=-1)], ("cat", "dog"), "a label is of no class"),
+        ([replace(SAMPLES[0], label=2)], ("cat", "dog"), "a label is outside the classes"),
+        ([replace(SAMPLES[0], label=-1)], ("cat", "dog"), "a label is outside the classes"),
         ([SAMPLES[0], SAMPLES[0]], ("cat", "dog"), "two images have one id"),
         (SAMPLES, ("cat", "cat"), "two classes have one name"),
         ([], ("cat", "dog"), "there is no image"),

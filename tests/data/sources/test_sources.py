@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from lotus_ray.base.errors import DataError, JobError
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared import manifest as shards
+from lotus_ray.data.prepared.manifest import FORGET_IDS
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, SPLITS, TRAIN, Images, find, mufac
 from tests import standins
@@ -284,7 +284,7 @@ def test_mufac_keeps_each_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     made = prepare(SOURCES["mufac"], tmp_path / "prepared", tmp_path)
     assert made.notes == images.notes
-    assert (made.directory / shards.FORGET_IDS).read_text().split() == list(images.forget_ids)
+    assert (made.directory / FORGET_IDS).read_text().split() == list(images.forget_ids)
 
 
 def test_a_strange_age_is_refused_by_name(tmp_path: Path) -> None:

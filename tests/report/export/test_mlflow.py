@@ -16,7 +16,7 @@ import pytest
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import JobError, TrackerError
-from lotus_ray.report.export import mlflow as tracker
+from lotus_ray.report.export.mlflow import _exported_runs, export
 from lotus_ray.report.export.runs import runs_of
 from lotus_ray.store.results import Store
 from tests.stores import FIRST, LAST, commit
@@ -183,7 +183,7 @@ def test_the_same_store_again_changes_nothing(
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     environment = dict(os.environ)
-    done = tracker.export(runs_of(exported[0]), database)
+    done = export(runs_of(exported[0]), database)
     assert str(done) == f"6 runs: 6 unchanged: {database}"
     assert len(found(database)) == 5
     assert list((tmp_path / "work").iterdir()) == []
@@ -195,7 +195,7 @@ def test_a_new_row_version_is_a_new_run_and_the_old_one_says_so(
 ) -> None:
     store = a_store(tmp_path)
     cell_id = commit(store, "lotus", 2, row_version=1, committed_at=AT)
-    done = tracker.export(runs_of(store), database)
+    done = export(runs_of(store), database)
     assert (done.runs["new"], done.runs["unchanged"]) == (1, 5)
     client = client_of(database)
     (place,) = [e for e in client.search_experiments() if e.name == EXPERIMENT]
@@ -222,7 +222,7 @@ def test_what_a_later_gold_standard_changes_is_brought_up_to_date(
         for run in runs
     ]
     for outcome in ("1 updated", "6 unchanged"):
-        assert outcome in str(tracker.export(changed, database))
+        assert outcome in str(export(changed, database))
     run = found(database)["LoTUS(alpha=2), seed 1"]
     assert run.data.metrics["jsd"] == 0.125
     assert run.data.tags["method"] == "LoTUS(alpha=2)"
@@ -241,9 +241,9 @@ def test_a_run_whose_export_was_cut_off_is_written_anew(
     with monkeypatch.context() as patched:
         patched.setattr("mlflow.MlflowClient.log_batch", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            tracker.export([half], database)
+            export([half], database)
     assert found(database)["Half, seed 1"].info.status == "RUNNING"
-    assert tracker.export([half], database).runs == {"new": 1}
+    assert export([half], database).runs == {"new": 1}
     again = found(database)["Half, seed 1"]
     assert again.info.status == "FINISHED"
     assert again.data.metrics["jsd"] == run.metrics["jsd"]
@@ -262,7 +262,7 @@ def test_more_and_longer_than_mlflow_takes_at_once(
         tags={**run.tags, "error": "e" * 9000},
         phases=[{"loss": float(n), "lr": 0.5, "steps": 1.0} for n in range(1000)],
     )
-    tracker.export([big], database)
+    export([big], database)
     name = f"lotus-ray/Digits/Net/{'s' * 478}…"
     assert len(name) == 500
     (written,) = found(database, name).values()
@@ -289,7 +289,7 @@ def test_names_that_mlflow_refuses_are_mapped_and_stay_apart(
         phases=[],
     )
     for outcome in ("1 new", "1 unchanged"):
-        assert outcome in str(tracker.export([hostile], database))
+        assert outcome in str(export([hostile], database))
     name = "lotus-ray/../x/<script>alert(1)</script>/instance_10pct"
     (written,) = found(database, name).values()
     assert written.info.run_name == "'; DROP TABLE runs; --, seed 1"
@@ -309,13 +309,13 @@ def test_a_page_of_runs_is_not_all_of_them(monkeypatch: pytest.MonkeyPatch) -> N
     first.token = "next"
     pages = {None: first, "next": second}
     client = SimpleNamespace(search_runs=lambda place, max_results, page_token: pages[page_token])
-    assert set(tracker._known(client, "1")) == {("a", "0"), ("b", "0"), ("c", "0")}
+    assert set(_exported_runs(client, "1")) == {("a", "0"), ("b", "0"), ("c", "0")}
 
 
 def test_without_mlflow_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(TrackerError) as caught:
-        tracker.export([], "sqlite:///runs.db")
+        export([], "sqlite:///runs.db")
     assert caught.value.what.startswith("MLflow cannot be imported")
     assert caught.value.where == "--to mlflow"
     assert caught.value.nearest == "--to tensorboard --output FOLDER"
@@ -333,7 +333,7 @@ def refused(uri: str) -> TrackerError:
     """Return the error of an export that must fail within seconds."""
     begun = time.monotonic()
     with pytest.raises(TrackerError) as caught:
-        tracker.export([], uri)
+        export([], uri)
     assert time.monotonic() - begun < 30
     assert "pa55" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -371,9 +371,9 @@ def test_a_database_that_cannot_be_is_refused_at_once(uri: str, what: str) -> No
 
 def test_a_path_is_no_uri() -> None:
     with pytest.raises(JobError) as caught:
-        tracker.export([], "runs.db")
+        export([], "runs.db")
     assert caught.value.nearest == "sqlite:///runs.db"
 
 
 def test_nothing_to_export_is_no_error(database: str) -> None:
-    assert str(tracker.export([], database)) == f"0 runs: {database}"
+    assert str(export([], database)) == f"0 runs: {database}"

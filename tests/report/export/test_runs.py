@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lotus_ray.report.export.runs import CellRun, runs_of
-from lotus_ray.report.export.secrets import told, told_value
+from lotus_ray.report.export.secrets import redact, redact_value
 from lotus_ray.store.results import Store
 from tests.stores import FIRST, LAST, commit
 
@@ -117,15 +117,15 @@ def test_a_failed_cell_has_its_error_and_no_metrics(store: Store) -> None:
     ],
 )
 def test_secrets_and_unwritable_characters_are_not_told(text: str, expected: str) -> None:
-    assert told(text) == expected
+    assert redact(text) == expected
 
 
 def test_a_setting_whose_name_says_secret_is_not_told() -> None:
-    assert told_value("model.options.api_key", "abc") == "***"
-    assert told_value("model.options.private_key", "abc") == "***"
-    assert told_value("model.options.max_tokens", "512") == "512"
-    assert told_value("model.options.class_token", True) is True
-    assert told_value("model.options.global_pool", "token") == "token"
+    assert redact_value("model.options.api_key", "abc") == "***"
+    assert redact_value("model.options.private_key", "abc") == "***"
+    assert redact_value("model.options.max_tokens", "512") == "512"
+    assert redact_value("model.options.class_token", True) is True
+    assert redact_value("model.options.global_pool", "token") == "token"
 
 
 def test_secrets_of_a_failure_reach_no_run(store: Store) -> None:

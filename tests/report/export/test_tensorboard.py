@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lotus_ray.base.errors import JobError
-from lotus_ray.report.export import tensorboard as tracker
 from lotus_ray.report.export.runs import CellRun, runs_of
+from lotus_ray.report.export.tensorboard import export
 from lotus_ray.store.results import Store
 from tests.stores import FIRST, LAST, commit
 
@@ -79,7 +79,7 @@ def only(store: Store) -> CellRun:
 
 
 def test_a_folder_for_each_cell(store: Store, output: Path) -> None:
-    assert str(tracker.export(runs_of(store), str(output))) == f"3 runs: 3 new: {output}"
+    assert str(export(runs_of(store), str(output))) == f"3 runs: 3 new: {output}"
     cells = {run.method: run.cell_id for run in runs_of(store)}
     assert files(output) == [
         f"Digits/Net/instance_10pct/{method}/seed-1/"
@@ -89,7 +89,7 @@ def test_a_folder_for_each_cell(store: Store, output: Path) -> None:
 
 
 def test_a_run_reads_back_as_it_was_written(store: Store, output: Path) -> None:
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     folder, run = output / "Digits/Net/instance_10pct/LoTUS/seed-1", lotus(store)
     assert scalars(folder, "phase/tau") == [(0, 1.25), (1, 1.5)]
     assert scalars(folder, "phase/loss") == [(0, 0.5)]
@@ -107,7 +107,7 @@ def test_a_run_reads_back_as_it_was_written(store: Store, output: Path) -> None:
 
 def test_a_failed_cell_tells_its_failure(store: Store, output: Path) -> None:
     commit(store, "finetune", error="loss became nan\n<b>at</b> s3://k:pa55@b", committed_at=AT)
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     folder = output / "Digits/Net/instance_10pct/Finetuning/seed-1"
     assert text(folder, "failure") == (
         "    diverged: Diverged: loss became nan\n    <b>at</b> s3://***@b"
@@ -116,9 +116,9 @@ def test_a_failed_cell_tells_its_failure(store: Store, output: Path) -> None:
 
 
 def test_the_same_store_again_replaces_its_files(store: Store, output: Path) -> None:
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     before = files(output)
-    assert str(tracker.export(runs_of(store), str(output))) == f"3 runs: 3 replaced: {output}"
+    assert str(export(runs_of(store), str(output))) == f"3 runs: 3 replaced: {output}"
     assert files(output) == before
     folder = output / "Digits/Net/instance_10pct/LoTUS/seed-1"
     assert scalars(folder, "phase/tau") == [(0, 1.25), (1, 1.5)]
@@ -126,11 +126,11 @@ def test_the_same_store_again_replaces_its_files(store: Store, output: Path) -> 
 
 def test_a_new_row_version_takes_the_place_of_the_old_one(store: Store, output: Path) -> None:
     commit(store, "lotus", 2, error="loss became nan", committed_at=AT)
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     later = AT.replace("01-02", "01-03")
     commit(store, "original", 2, committed_at=AT)
     commit(store, "lotus", 2, row_version=1, phases=PHASES, committed_at=later)
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     folder = output / "Digits/Net/instance_10pct/LoTUS/seed-2"
     assert len(files(folder)) == 1
     assert scalars(folder, "phase/tau") == [(0, 1.25), (1, 1.5)]
@@ -139,11 +139,11 @@ def test_a_new_row_version_takes_the_place_of_the_old_one(store: Store, output: 
 
 def test_a_cell_that_is_called_differently_now_moves(store: Store, output: Path) -> None:
     """A second variant tells the first one by its setting; what others left there stays."""
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     theirs = output / "Digits/Net/instance_10pct/Original/notes.txt"
     theirs.write_text("mine")
     commit(store, "lotus", params={"alpha": 8.0}, committed_at=AT)
-    tracker.export(runs_of(store), str(output))
+    export(runs_of(store), str(output))
     names = sorted(path.name for path in (output / "Digits/Net/instance_10pct").iterdir())
     assert names == ["Gold Std", "LoTUS(alpha=-)", "LoTUS(alpha=8.0)", "Original"]
     assert theirs.read_text() == "mine"
@@ -152,10 +152,10 @@ def test_a_cell_that_is_called_differently_now_moves(store: Store, output: Path)
 def test_cells_of_one_name_are_kept_apart(only: CellRun, output: Path) -> None:
     """Within a store, where names differ in what a path cannot hold, and between stores."""
     other = replace(only, method="LoTUS/", cell_id="b" * 20)
-    tracker.export([replace(only, method="LoTUS?"), other], str(output))
+    export([replace(only, method="LoTUS?"), other], str(output))
     third = replace(only, method="LoTUS*", cell_id="c" * 20)
     for _ in range(2):
-        tracker.export([third], str(output))
+        export([third], str(output))
     folder = output / "Digits/Net/instance_10pct/LoTUS_"
     assert sorted(path.name for path in folder.iterdir()) == [
         "seed-1",
@@ -172,7 +172,7 @@ def test_cells_of_one_name_are_kept_apart(only: CellRun, output: Path) -> None:
 def test_no_name_leaves_the_folder(name: str, only: CellRun, output: Path) -> None:
     run = replace(only, benchmark=name, model=name, setting=name, method=name, cell_id=f"{name}.7")
     for outcome in ("1 new", "1 replaced"):
-        assert outcome in str(tracker.export([run], str(output)))
+        assert outcome in str(export([run], str(output)))
     (path,) = files(output.parent)
     parts = path.split("/")
     assert (parts[0], len(parts), parts[-2]) == ("logs", 7, "seed-1")
@@ -181,7 +181,7 @@ def test_no_name_leaves_the_folder(name: str, only: CellRun, output: Path) -> No
 
 def test_settings_are_no_markup(only: CellRun, output: Path) -> None:
     run = replace(only, params={"a|b": "<b>*x*</b>\n| y |"}, tags={})
-    tracker.export([run], str(output))
+    export([run], str(output))
     said = text(output / "Digits/Net/instance_10pct/LoTUS/seed-1", "settings")
     assert r"| a\|b | \<b\>\*x\*\</b\> \| y \| |" in said
 
@@ -189,6 +189,6 @@ def test_settings_are_no_markup(only: CellRun, output: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_error(only: CellRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(JobError) as caught:
-        tracker.export([only], str(tmp_path / "file" / "logs"))
+        export([only], str(tmp_path / "file" / "logs"))
     assert caught.value.what == "the runs cannot be written: Not a directory"
     assert caught.value.exit_code == 2
