@@ -161,8 +161,8 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
         if cell == context.group.original:
             check_accuracy(context.group, outputs)
         summary = summarise(outputs, original.outputs) if context.is_first else Summary()
-        change = weight_change(problem.model, original.model)
-        change["outputs_changed"] = outputs_changed(outputs, original.outputs)
+        changed = {"outputs_changed": outputs_changed(outputs, original.outputs)}
+        change = weight_change(problem.model, original.model) | changed
     resumed_at = checkpoints.resumed_at
     return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
 

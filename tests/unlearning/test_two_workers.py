@@ -16,7 +16,7 @@ from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from tests.forkserver import run_two
 from tests.gloo import join_two
-from tests.unlearning.methods.test_contract import problem
+from tests.unlearning.problems import problem
 from tests.unlearning.test_restart import few_epochs
 
 MOST = 1e-6  # difference of weights, relative to the largest of their tensor

@@ -8,7 +8,8 @@ import torch
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.salun import Salun, saliency_masks
-from tests.unlearning.methods.test_contract import SETTINGS, problem, unlearned
+from tests.unlearning.methods.test_contract import SETTINGS, unlearned
+from tests.unlearning.problems import problem
 
 TRAINING = sorted(METHODS.keys() - {"original", "gold", "salun", "ssd"})
 
