@@ -71,7 +71,7 @@ def test_the_radius_doubles_until_the_original_errs(transform: Transform) -> Non
     first = torch.tensor([0.6 - moved] * 6 + [0.4 + moved] * 6, dtype=torch.float64)
     assert torch.allclose(pixels[0], first, atol=1e-9)
     assert torch.allclose(pixels[1], 1 - first, atol=1e-9)
-    assert torch.equal(found.keys, problem.forget.dataset.keys[:4])
+    assert torch.equal(found.keys, problem.forget.dataset.keys[:4])  # type: ignore[attr-defined]
 
 
 def test_every_worker_gets_the_examples_of_all() -> None:
