@@ -61,8 +61,8 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     rows, so 3·5 + 3·(3·5 + 5 + 3·45).
     DELETE 3·5·3. Boundary Shrink: 2·5 + 5 for the attack, and 45. SFRon: Fisher 3·50, 10 batches
     of D_r with 256 rows, 2 of D_f with 250. MUNBa 3·50·3. JiT 5·(3 + 25). AMUN: 3·(45 + 2·5)·3,
-    and 5 images that a guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of 256 rows.
-    CF-k and EU-k, the head alone: 45·3.
+    and 5 images that a guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of
+    256 rows. CF-k and EU-k, the head alone: 45·3.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands
 
