@@ -41,7 +41,8 @@ def test_a_cluster_that_wants_our_token() -> None:
     fine = found(FINE, DENIED)
     assert fine.status == OK
     assert fine.text.endswith(
-        "ray 2.60.0, 2 nodes alive: 10.0.0.1 (no CPU); 10.0.0.2 (8 CPUs, 1 GPUs); it demands a token"
+        "ray 2.60.0, 2 nodes alive: 10.0.0.1 (no CPU); 10.0.0.2 (8 CPUs, 1 GPUs); "
+        "it demands a token"
     )
 
 
