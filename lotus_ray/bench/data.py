@@ -176,7 +176,3 @@ def _first_batch(photographs: _Photographs) -> None:
 def _walk(batches: Iterable[object]) -> None:
     for _ in batches:
         pass
-
-
-def _first_of(batches: Iterable[object]) -> object:
-    return next(iter(batches))
