@@ -80,7 +80,9 @@ class CacheSpace:
                     held.append(_shared_lock(folder))
                     folder.mkdir(mode=0o700, exist_ok=True)
                     if not _is_ours(folder.lstat(), stat.S_ISDIR):
-                        raise FileExistsError(0, "it exists and is no folder of this user", str(folder))
+                        raise FileExistsError(
+                            0, "it exists and is no folder of this user", str(folder)
+                        )
             yield
         finally:
             for lock in held:
