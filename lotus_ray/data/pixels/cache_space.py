@@ -133,7 +133,7 @@ def _open_lock(path: Path) -> IO[str]:
     lock = os.fdopen(os.open(path, flags, 0o600), "r+")
     if not _is_ours(os.fstat(lock.fileno()), stat.S_ISREG):
         lock.close()
-        raise FileExistsError(0, "it exists and is no file of this user", str(path))
+        raise FileExistsError(0, "it is no file of this user", str(path))
     return lock
 
 
