@@ -1,4 +1,4 @@
-"""Facts about the machine and the versions that something ran on."""
+"""Facts about this machine and its versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def machine_facts(device: torch.device, workers: int, gpus: float = 1) -> dict[str, Any]:
-    """Return device, workers, threads and versions; nothing of the environment, no host name.
+    """Return device, workers, threads and versions, without environment and host name.
 
     Args:
         device: of this worker.

@@ -17,9 +17,9 @@ _CUDA_FULL = ("CUDA error: out of memory", "ALLOC_FAILED")  # texts of plain Run
 def keep_freed_memory() -> None:
     """Reuse freed blocks of up to 1 GiB instead of returning them to the system.
 
-    Batches of images and activations have the same size. By default each is mapped anew, and the
-    system clears it page by page, which takes longer on a CPU than filling it. Does nothing if the
-    C library is not glibc.
+    Batches of images and activations always have the same size. By default the system maps each one
+    again and clears it page by page, which takes longer on a CPU than filling it. Does nothing if
+    the C library is not glibc.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -36,7 +36,7 @@ def reset_peak_memory(device: torch.device) -> None:
 def device_memory(device: torch.device) -> dict[str, int]:
     """Return the peak memory of this process on a GPU, and the GPU's memory, in bytes.
 
-    The peak is what torch reserved, which no other process can use. Empty for a CPU.
+    The peak is the memory that torch reserved: no other process can use it. Empty for a CPU.
     """
     if device.type != "cuda":
         return {}

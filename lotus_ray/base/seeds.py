@@ -1,7 +1,7 @@
-"""Random numbers that depend on names alone, not on machine, worker or order of work.
+"""Random numbers that depend only on names, not on machine, worker or order of work.
 
 A job's seed and a few names select a stream. The key of a sample selects its numbers in the stream.
-So two workers that meet the same sample in the same epoch draw the same numbers.
+So two workers draw the same numbers for the same sample in the same epoch.
 """
 
 from __future__ import annotations

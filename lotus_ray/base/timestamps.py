@@ -19,7 +19,7 @@ def unix_seconds(timestamp: object) -> float | None:
 
 
 def in_words(seconds: float) -> str:
-    """Return a duration for people, in the largest unit of which it has at least two: 12 min."""
+    """Return a duration for people, in the largest unit with at least two: 12 min."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,1 +1,1 @@
-"""What `lotus-ray bench` measures: this package beside plain PyTorch, in one run."""
+"""The benchmarks of `lotus-ray bench`: this package beside plain PyTorch, in one run."""

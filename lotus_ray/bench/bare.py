@@ -1,4 +1,4 @@
-"""A network alone, without this package: what the time of a method is compared with."""
+"""A network without this package: the time of a method is compared with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass
 
 @dataclass
 class BareNetwork:
-    """A network, and images in memory that it goes through again and again."""
+    """A network, and images in memory that are used again and again."""
 
     model: nn.Module
     images: Tensor  # [n, 3, H, W], normalised
@@ -22,7 +22,7 @@ class BareNetwork:
     _next_row: int = 0
 
     def run(self, passes: Iterable[Pass]) -> None:
-        """Run the passes and nothing else; on a GPU, wait for their end."""
+        """Run only the passes. On a GPU, wait until they are done."""
         work = {TRAIN: self._train, TO_IMAGE: self._to_image, FORWARD: self._forward}
         for each in passes:
             self.model.train(each.kind == TRAIN)

@@ -10,7 +10,7 @@ from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.bench import gpu, mask, overhead, steps, unlearning
 from lotus_ray.bench.scoreboard import Measurements
 
-MOST_STARTS = 3  # repeats of what starts a grid, or sorts for half a minute
+MOST_STARTS = 3  # repeats of benchmarks that start a grid, or sort for half a minute
 
 
 def measure(repeats: int, chosen: Sequence[str], say: Callable[[str], None]) -> Measurements:
@@ -18,8 +18,8 @@ def measure(repeats: int, chosen: Sequence[str], say: Callable[[str], None]) -> 
 
     Args:
         repeats: of each measurement.
-        chosen: measure these methods and the evaluation alone; empty measures everything.
-        say: called with a line about what is measured next.
+        chosen: measure only these methods and the evaluation; empty measures everything.
+        say: prints a line about the next measurement.
 
     Raises:
         JobError: there is no such method.
@@ -41,7 +41,7 @@ def measure(repeats: int, chosen: Sequence[str], say: Callable[[str], None]) -> 
 
 
 def _measure_the_rest(measured: Measurements, repeats: int, say: Callable[[str], None]) -> None:
-    """Add what does not depend on the chosen methods."""
+    """Add the measurements that do not depend on the chosen methods."""
     few = min(repeats, MOST_STARTS)
     say("SalUn's mask beside two sorts")
     measured.add(mask.measure(few))
@@ -50,7 +50,7 @@ def _measure_the_rest(measured: Measurements, repeats: int, say: Callable[[str],
         measured.add(steps.measure(repeats))
     else:
         measured.notes.append("a step in Ray Train needs 2 CPUs, and this machine has 1")
-    say("a small grid, for what its cells cost beyond their compute")
+    say("the overhead of cells in a small grid")
     measured.add(overhead.measure(few))
     if torch.cuda.is_available():
         say("this GPU")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import RETAIN, STORED
+from lotus_ray.bench.data_baselines import BATCH, MEAN, STD, THREADS, bare_loop, data_loader
 from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.timing import medians, seconds_of
@@ -25,7 +25,7 @@ from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.row_groups import RowGroupImages
-from lotus_ray.data.pixels.transform import Transform, decode_all
+from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.write import prepare
@@ -33,9 +33,6 @@ from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.unlearning.contract import Workers
 
-THREADS = 2
-BATCH = 128
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXACT = Transform(224, 0.875, "bilinear", MEAN, STD)
 FAST = replace(EXACT, decoder="fast")
 
@@ -60,7 +57,7 @@ def measure(images: int, repeats: int) -> Measurements:
 
 @dataclass(frozen=True)
 class _Photographs:
-    """The images to measure on: as files, as shards, and in memory."""
+    """The images of the benchmark: as files, as shards, and in memory."""
 
     root: Path
     roles: Roles
@@ -69,6 +66,7 @@ class _Photographs:
 
 
 def _measure(root: Path, shards: Path, labels: Any, repeats: int) -> Measurements:
+    """Measure photographs that are prepared as shards; Ray runs already."""
     roles = Roles(
         labels["sample_id"].to_pylist(),
         labels["label"].to_numpy(),
@@ -85,12 +83,14 @@ def _measure(root: Path, shards: Path, labels: Any, repeats: int) -> Measurement
 def _compared(
     photographs: _Photographs, dataset: ImageDataset, decodes: int, repeats: int
 ) -> Measurements:
-    """Measure everything; `decodes` is how many images were decoded for `dataset`."""
+    """Measure everything. `decodes` is the number of images decoded for `dataset`."""
     rates = _rates(photographs, dataset, repeats)
     first_batch = medians(
         1,
         ours=lambda: seconds_of(lambda: _first_batch(photographs)),
-        theirs=lambda: seconds_of(lambda: next(iter(_loader(photographs.root, context="spawn")))),
+        theirs=lambda: seconds_of(
+            lambda: next(iter(data_loader(photographs.root, context="spawn")))
+        ),
     )
     stage, loader = rates["Ray stage, fast decoder"], rates["DataLoader, 2 workers"]
     ratios = {
@@ -106,7 +106,7 @@ def _compared(
 def _rates(photographs: _Photographs, dataset: ImageDataset, repeats: int) -> dict[str, float]:
     """Return images/s of each way to decode images or to iterate over them."""
     encoded = photographs.encoded
-    loader = _loader(photographs.root, persistent=True)
+    loader = data_loader(photographs.root, persistent=True)
 
     def rate(work: Callable[[], object]) -> Callable[[], float]:
         return lambda: len(photographs.roles) / seconds_of(work)
@@ -116,8 +116,8 @@ def _rates(photographs: _Photographs, dataset: ImageDataset, repeats: int) -> di
         **{
             "Ray stage, fast decoder": rate(lambda: _ray_stage(photographs, FAST)),
             "Ray stage, exact decoder": rate(lambda: _ray_stage(photographs, EXACT)),
-            "bare loop, fast decoder": rate(lambda: _bare_loop(encoded, FAST)),
-            "bare loop, exact decoder": rate(lambda: _bare_loop(encoded, EXACT)),
+            "bare loop, fast decoder": rate(lambda: bare_loop(encoded, FAST)),
+            "bare loop, exact decoder": rate(lambda: bare_loop(encoded, EXACT)),
             "warm epoch": rate(lambda: _walk(dataset.split(RETAIN).shuffled(BATCH, 0))),
             "DataLoader, 2 workers": rate(lambda: _walk(loader)),
         },
@@ -144,19 +144,11 @@ def _scores(ratios: dict[str, float], repeats: int) -> dict[str, Score]:
     }
 
 
-def _bare_loop(encoded: list[bytes], transform: Transform) -> None:
-    """Decode from memory on threads, each of which does nothing else."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    decode_all(encoded, transform, [""] * len(encoded), THREADS)
-    torch.set_num_threads(threads)
-
-
 @contextmanager
 def _image_dataset(
     photographs: _Photographs, transform: Transform
 ) -> Iterator[tuple[ImageDataset, int]]:
-    """Decode all images on Ray into files; give them, and how many decodes that took."""
+    """Decode all images on Ray into files; yield their data set and the number of decodes."""
     cache_space, roles = CacheSpace(), photographs.roles
     with cache_space.locked():
         try:
@@ -176,7 +168,7 @@ def _ray_stage(photographs: _Photographs, transform: Transform) -> None:
 
 
 def _first_batch(photographs: _Photographs) -> None:
-    """Decode all images on Ray, which runs already, and make a batch of them."""
+    """Decode all images on Ray, which runs already, and make one batch."""
     with _image_dataset(photographs, FAST) as (dataset, _):
         next(iter(dataset.split(RETAIN).shuffled(BATCH, 0)))
 
@@ -184,26 +176,3 @@ def _first_batch(photographs: _Photographs) -> None:
 def _walk(batches: Iterable[object]) -> None:
     for _ in batches:
         pass
-
-
-def _loader(root: Path, persistent: bool = False, context: str | None = None) -> DataLoader[Any]:
-    """Return what a script would use: ImageFolder, torchvision's transforms, two workers."""
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
-
-    steps = transforms.Compose(
-        [
-            transforms.Resize(256),
-            transforms.CenterCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    return DataLoader(
-        ImageFolder(str(root / "train"), steps),
-        batch_size=BATCH,
-        shuffle=True,
-        num_workers=THREADS,
-        persistent_workers=persistent,
-        multiprocessing_context=context,
-    )

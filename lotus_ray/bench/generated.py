@@ -1,6 +1,6 @@
-"""Generated images and a network for them, which the benchmarks of compute run on.
+"""Generated images and a network for them, for the benchmarks of compute.
 
-Nothing here needs Ray or pydantic: it runs on a machine with torch alone.
+Needs neither Ray nor pydantic: it also runs on a machine with only torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sizes:
     unseen: int
     test: int
     batch_size: int  # rows of a global batch
-    unique: int | None = None  # different images in memory; samples share them. None: as samples
+    unique: int | None = None  # different images in memory, shared by samples; None: one each
 
     @property
     def spec(self) -> ModelSpec:
@@ -57,7 +57,7 @@ class Sizes:
 
 @dataclass
 class Stage:
-    """What the problems of one benchmark share: samples, an original and its logits."""
+    """The parts that the problems of one benchmark share: samples, an original and its logits."""
 
     sizes: Sizes
     dataset: ImageDataset
@@ -70,16 +70,20 @@ class Stage:
         self.logits = LogitsCache(self.original, rows, self.sizes.classes, workers)
 
     def compute_logits(self) -> Stage:
-        """Compute the original's logits on every sample, as a group does once for its cells."""
+        """Compute the original's logits on every sample, once, as a group does."""
         self.logits.compute_missing(self.dataset.split(*ROLES))
         return self
 
     def bare(self) -> nn.Module:
-        """Return a plain copy of the original that can be trained."""
+        """Return a copy of the original that can be trained."""
         return copy.deepcopy(self.original).requires_grad_(True)
 
     def problem(self, forwards: ForwardCounter) -> Problem:
-        """Return a problem that starts from the original and counts forwards, as in a group."""
+        """Return a problem that starts from the original, as in a group.
+
+        Args:
+            forwards: counts the forwards.
+        """
         return make_problem(
             self.dataset,
             self.bare(),

@@ -50,7 +50,7 @@ def measure(repeats: int, device: torch.device, scale: Scale = HEADLINE) -> Meas
         "training, TFLOP/s": flops / 1e12,
         **compared(device),
     }
-    measured.notes.append("how well a grid fills a GPU is the line `cells filled` of `grid`")
+    measured.notes.append("the line `cells used` of `grid` says how well a grid uses a GPU")
     return measured
 
 
@@ -65,11 +65,11 @@ def _seconds(stage: Stage, device: torch.device, scale: Scale, repeats: int) -> 
 
 
 def _scores(seconds: dict[str, float], scale: Scale, repeats: int) -> dict[str, Score]:
-    """Return the scores of some seconds, by name."""
+    """Turn measured seconds into scores, by name."""
     return {
         "cache_rate_vs_resident_images": Score(
             "G2",
-            "images/s of training from the cache of decoded images ÷ on resident images",
+            "images/s of training from the cache of decoded images ÷ from images on the GPU",
             seconds["resident"] / seconds["cached"],
             LEAST_CACHE_RATE,
             True,

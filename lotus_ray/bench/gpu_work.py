@@ -1,4 +1,4 @@
-"""What is timed on a GPU, at the size of the paper's largest benchmark."""
+"""The work that is timed on a GPU, at the size of the paper's largest benchmark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lotus_ray.unlearning.problem import Problem
 
 @dataclass(frozen=True)
 class Scale:
-    """How much work is timed."""
+    """The amount of work that is timed."""
 
     sizes: Sizes
     steps: int  # of training
@@ -34,8 +34,8 @@ class Scale:
     forward_flop: float  # FLOP of one image's forward
 
 
-# 50 forget and retain images a class, as many held out: 100,000. 4,000 images exist, 600 MB, and
-# samples share them, so that no machine has to hold 15 GB.
+# 100,000 samples: 50 forget and retain images per class, and as many held out. They share 4,000
+# images, which need 600 MB: 100,000 images would need 15 GB.
 HEADLINE = Scale(
     Sizes(
         model="vit_base_patch16_224",
@@ -57,7 +57,7 @@ HEADLINE = Scale(
 
 @dataclass(frozen=True)
 class _Training(Method):
-    """One optimizer step of fused AdamW for each of some batches."""
+    """One step of fused AdamW per batch."""
 
     name: ClassVar[str] = "training"
     label: ClassVar[str] = "Training"
@@ -75,13 +75,13 @@ def _loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def train_on_one_batch(stage: Stage, steps: int) -> None:
-    """Train some steps on one batch that stays on the device."""
+    """Train `steps` steps on one batch that stays on the device."""
     batch = next(iter(stage.dataset.split(RETAIN).shuffled(stage.sizes.batch_size, "bench")))
     _train(stage, [batch] * steps)
 
 
 def train_from_cache(stage: Stage, steps: int) -> None:
-    """Train some steps on batches from the cache of decoded images."""
+    """Train `steps` steps on batches from the cache of decoded images."""
     retain = stage.dataset.split(RETAIN)
     part = replace(retain, rows=retain.rows[: steps * stage.sizes.batch_size])
     _train(stage, part.shuffled(stage.sizes.batch_size, "bench"))
@@ -99,7 +99,7 @@ def evaluate_all(stage: Stage) -> None:
 
 
 def run_lotus(stage: Stage, epochs: int) -> None:
-    """Run all epochs of LoTUS: it would stop early on an untrained original."""
+    """Run all epochs of LoTUS: as class unlearning, or it would stop early here."""
     with ForwardCounter().counting() as forwards:
         unlearn(Lotus(epochs=epochs, class_unlearning=True), stage.problem(forwards))
 

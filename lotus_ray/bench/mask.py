@@ -1,6 +1,6 @@
 """SalUn's mask beside the two sorts of the published code: seconds and memory.
 
-Each measurement has a process of its own, so that it has a memory peak of its own:
+Each measurement runs in its own process, so it has its own memory peak:
 `python -m lotus_ray.bench.mask ours|sorts BLOCKS WIDTH`.
 """
 
@@ -30,8 +30,15 @@ Select = Callable[[Sequence[Tensor], int], list[Tensor]]
 def sorted_twice(values: Sequence[Tensor], count: int) -> list[Tensor]:
     """Select the `count` largest entries as the published code does: by ranks, from two sorts.
 
-    Source: Fan et al. 2024, the description of their code. Deviation: the mask
-    is bool, where theirs is int64; that favours them.
+    Args:
+        values: tensors of any shapes.
+        count: number of entries to select, over all tensors.
+
+    Returns:
+        A bool mask for each tensor, of its shape.
+
+    Source: Fan et al. 2024, the description of their code. Deviation: the mask is bool, theirs is
+        int64. That makes this baseline faster.
     """
     falling = -torch.cat([value.flatten() for value in values])
     ranks = torch.argsort(torch.argsort(falling))
@@ -43,7 +50,12 @@ WAYS: dict[str, Select] = {"ours": largest, "sorts": sorted_twice}
 
 
 def vit_shapes(blocks: int = BLOCKS, width: int = WIDTH) -> list[tuple[int, ...]]:
-    """Return the shapes of the parameters of a Vision Transformer."""
+    """Return the shapes of the parameters of a Vision Transformer.
+
+    Args:
+        blocks: number of transformer blocks.
+        width: size of the embedding.
+    """
     matrices = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
     block: list[tuple[int, ...]] = [*matrices, *((rows,) for rows, _ in matrices)]
     ends = [(width, 3, PATCH, PATCH), (1, TOKENS, width), (1, 1, width), (CLASSES, width)]
@@ -51,7 +63,13 @@ def vit_shapes(blocks: int = BLOCKS, width: int = WIDTH) -> list[tuple[int, ...]
 
 
 def measure(repeats: int, blocks: int = BLOCKS, width: int = WIDTH) -> Measurements:
-    """Measure both ways in turn, on the weights of a Vision Transformer."""
+    """Measure SalUn's mask and two sorts in turn, on the weights of a Vision Transformer.
+
+    Args:
+        repeats: of each measurement.
+        blocks: number of transformer blocks.
+        width: size of the embedding.
+    """
     last: dict[str, dict[str, float]] = {}
 
     def seconds(way: str) -> float:
@@ -95,11 +113,16 @@ def _in_a_process(way: str, blocks: int, width: int) -> dict[str, float]:
 
 
 def run(way: str, blocks: int, width: int) -> dict[str, Any]:
-    """Make saliencies and mask them, in this process; return `seconds` and `extra_bytes`.
+    """Make saliencies and mask them in this process; return `seconds` and `extra_bytes`.
 
-    The extra memory is the highest resident size that the process ever had, minus its size before
-    the mask. Saliencies are drawn in place, so nothing before the mask was higher. A first mask of
-    a few weights starts the threads and loads the code.
+    The extra memory is the largest resident size that the process ever had, minus its size before
+    the mask. Saliencies are drawn in place, so the size was never larger before the mask. A first
+    mask of a few weights starts the threads and loads the code.
+
+    Args:
+        way: a name in WAYS.
+        blocks: number of transformer blocks.
+        width: size of the embedding.
     """
     generator = torch.Generator().manual_seed(0)
     values = [torch.empty(shape).normal_(generator=generator).abs_() for shape in

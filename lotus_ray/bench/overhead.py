@@ -1,4 +1,4 @@
-"""What a cell costs beyond its own compute, in a small grid of digits."""
+"""The overhead of a cell: its seconds beyond its own compute, in a small grid of digits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ grid:
 
 
 def measure(repeats: int) -> Measurements:
-    """Run the grid, each time in a new store and with a Ray of its own."""
+    """Run the grid `repeats` times, each time with a new store and a new Ray."""
     stages: dict[str, float] = {}
 
     def once() -> float:
@@ -63,14 +63,14 @@ def seconds_beyond(rows: Mapping[str, Row], stages: Mapping[str, float]) -> floa
     """Return (seconds of the grid − Σ seconds of unlearning and evaluation) ÷ number of cells.
 
     Args:
-        rows: of all cells, by id; one cell ran at a time.
-        stages: seconds from the grid's outcome; "cells" is from the first cell to Ray's end.
+        rows: of all cells, by id. One cell ran at a time.
+        stages: seconds from the grid's outcome. "cells" is from the first cell to Ray's end.
 
     Raises:
         RuntimeError: a cell failed.
     """
     failed = [f"{row.method}: {row.status}" for row in rows.values() if not row.is_ok]
     if failed or not rows:
-        raise RuntimeError(f"the grid that was to be measured failed: {', '.join(failed)}")
+        raise RuntimeError(f"the measured grid failed: {', '.join(failed)}")
     own = sum(row.timing[name] for row in rows.values() for name in OWN_COMPUTE)
     return float(stages["cells"] - own) / len(rows)

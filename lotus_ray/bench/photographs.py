@@ -1,4 +1,4 @@
-"""JPEGs that cost what photographs cost, cut from scikit-learn's two."""
+"""JPEGs that take as long to decode as photographs: cut from scikit-learn's two photographs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZE = (500, 375)  # width, height: the mean of ImageNet's
-QUALITY = 97  # 110 KB, as ImageNet's are
+SIZE = (500, 375)  # width, height: the mean of ImageNet
+QUALITY = 97  # 110 KB, as in ImageNet
 CLASSES = 10
 
 
 def write_photographs(root: Path, count: int, seed: int = 0) -> None:
-    """Write `count` photographs to root/train/<class>, alternately of both, each cut elsewhere."""
+    """Write photographs to root/train/<class>, cut at random from two sources in turn.
+
+    Args:
+        root: the folder.
+        count: number of photographs.
+        seed: of the cuts.
+    """
     from sklearn.datasets import load_sample_images
 
     sources = load_sample_images().images

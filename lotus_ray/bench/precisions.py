@@ -1,4 +1,4 @@
-"""How much bfloat16 changes metrics, beside how much another seed changes them."""
+"""Compare how much bfloat16 changes metrics with how much another seed changes them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,17 @@ SIZES = replace(
 def compared(
     device: torch.device, sizes: Sizes = SIZES, epochs: int = 5, seeds: Sequence[int] = SEEDS
 ) -> dict[str, float]:
-    """Train an original and run LoTUS in fp32 and in bf16 with the same seeds.
+    """Train an original and run LoTUS, in fp32 and in bf16, with the same seeds.
+
+    Args:
+        device: that computes.
+        sizes: of the problem.
+        epochs: of training the original.
+        seeds: of the runs.
 
     Returns:
-        The largest difference between the two over metrics and seeds; and the spread of the same
-        metric over the seeds in fp32, highest − lowest.
+        The largest difference between fp32 and bf16 over metrics and seeds, and the spread of the
+        same metric over the seeds in fp32 (highest − lowest).
     """
     metrics = {
         precision: [_metrics(device, sizes, epochs, precision, seed) for seed in seeds]

@@ -16,10 +16,10 @@ class Score:
     """One measured number and its target."""
 
     id: str  # its key in the JSON of earlier releases
-    about: str  # what it is, with its unit
+    about: str  # its meaning, with the unit
     value: float
     target: float
-    at_least: bool  # True if the target is the lowest good value, False if it is the highest
+    at_least: bool  # True if values at or above the target are good, False if at or below
     n: int  # number of measurements; the value is their median
 
     @property
@@ -34,7 +34,7 @@ class Measurements:
 
     scores: dict[str, Score] = field(default_factory=dict)  # by name
     rates: dict[str, float] = field(default_factory=dict)  # for context, by name with unit
-    notes: list[str] = field(default_factory=list)  # what was not measured, and why
+    notes: list[str] = field(default_factory=list)  # such as measurements left out, and why
 
     def add(self, other: Self) -> None:
         """Add the measurements of another benchmark."""
@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
 def to_json(measured: Measurements) -> dict[str, Any]:
     """Return a JSON object: each score by its name and, for one release, by its old key.
 
-    Beside them stand `machine`, `rates` and, if there are any, `notes`.
+    Its other keys are `machine`, `rates` and, if there are any, `notes`.
     """
     named = {
         name: {"id": s.id, "value": s.value, "target": s.target, "ok": s.ok, "n": s.n}
@@ -64,7 +64,7 @@ def to_json(measured: Measurements) -> dict[str, Any]:
 
 
 def old_keys_note(measured: Measurements) -> str:
-    """Say in one line which old keys of the JSON have which new names."""
+    """Return one line with the new name of each old key of the JSON."""
     pairs = ", ".join(f"{score.id} is {name}" for name, score in measured.scores.items())
     return f"note: old keys, which end with the next release: {pairs}"
 
@@ -72,7 +72,7 @@ def old_keys_note(measured: Measurements) -> str:
 def to_table(measured: Measurements) -> str:
     """Return the measurements as text for people."""
     width = max([4, *map(len, measured.scores)])
-    lines = [f"{'':{width}}{'value':>9}{'target':>10}  {'':8}what"]
+    lines = [f"{'':{width}}{'value':>9}{'target':>10}  {'':8}score"]
     for name, score in measured.scores.items():
         sign = "≥" if score.at_least else "≤"
         met = "met" if score.ok else "MISSED"

@@ -1,6 +1,6 @@
-"""Seconds of a training step of two workers: the loop that Ray Train and torchrun both run.
+"""Seconds of a training step of two workers: a loop that runs in Ray Train and under torchrun.
 
-As a module it is what torchrun starts: `python -m lotus_ray.bench.step_loop STEPS FILE`.
+torchrun starts this module: `python -m lotus_ray.bench.step_loop STEPS FILE`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SLOWEST_SECONDS = 120
 
 @dataclass
 class _Timed:
-    """A split that writes down when each of its batches is asked for: once a step."""
+    """A split that records the time at which each batch is requested: once per step."""
 
     split: SampleSet
     at: list[float] = field(default_factory=list)
@@ -49,10 +49,15 @@ class _Timed:
 
 
 def step_seconds(workers: Workers, device: torch.device, steps: int) -> list[float]:
-    """Finetune for some steps on this worker, on one thread; return the seconds of each.
+    """Finetune on this worker, on one thread; return the seconds of each step.
 
-    A step makes a batch, goes forward and backward with the gradients averaged, and moves the
-    weights: our engine and method, as in a group.
+    A step makes a batch, computes and averages gradients, and updates the weights: with our engine
+    and method, as in a group.
+
+    Args:
+        workers: that share the batches.
+        device: of this worker.
+        steps: how many steps to measure.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -83,8 +88,11 @@ def _sizes(steps: int) -> Sizes:
 def torchrun_step_seconds(steps: int) -> list[float]:
     """Run the loop under torchrun, over gloo on this machine; return the first worker's seconds.
 
+    Args:
+        steps: how many steps to measure.
+
     Raises:
-        RuntimeError: it failed; the text says how.
+        RuntimeError: torchrun failed. The text says how.
     """
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "seconds.json"
@@ -97,11 +105,13 @@ def torchrun_step_seconds(steps: int) -> list[float]:
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         if ended.returncode:
             raise RuntimeError(f"torchrun failed: {ended.stderr[-1000:]}")
-        found: list[float] = json.loads(answer.read_text())
-        return found
+        seconds: list[float] = json.loads(answer.read_text())
+        return seconds
 
 
 def _workers_of_torchrun() -> Workers:
+    """Return the workers of this process's torch.distributed group."""
+
     def summed(tensor: Tensor) -> Tensor:
         total = tensor.clone()
         torch.distributed.all_reduce(total)

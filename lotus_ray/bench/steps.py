@@ -1,4 +1,4 @@
-"""A step of two workers in Ray Train beside the same step under torchrun."""
+"""Compare a step of two workers in Ray Train with the same step under torchrun."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST = 1.01  # Ray Train step ÷ torchrun step
 
 
 def enough_cpus() -> bool:
-    """True if each worker has a CPU of its own."""
+    """Return True if there is one CPU per worker."""
     return len(os.sched_getaffinity(0)) >= WORKERS
 
 
 def ray_step_seconds(steps: int) -> list[float]:
     """Return the seconds of each step inside Ray Train.
 
-    Ray runs for this loop alone, so that its own processes slow Ray's steps and not torchrun's.
+    Ray runs only during this loop, so its processes slow Ray's steps and not torchrun's.
     """
     loop = partial(step_seconds, steps=steps)
     with tempfile.TemporaryDirectory() as scratch, session():
@@ -33,7 +33,12 @@ def ray_step_seconds(steps: int) -> list[float]:
 
 
 def measure(repeats: int, steps: int = STEPS) -> Measurements:
-    """Measure both in turn, each time in new processes whose first steps warm up."""
+    """Measure both in turn, each time in new processes. Their first steps warm up.
+
+    Args:
+        repeats: of each measurement.
+        steps: per measurement.
+    """
     last: dict[str, float] = {}
 
     def ratio() -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Return the wall seconds that some work takes."""
+    """Return the wall seconds of a call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Every method and the evaluation beside the bare network: seconds, and images that go forward."""
+"""Compare every method and the evaluation with the bare network: seconds and forwards."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _about(name: str) -> str:
 
 @dataclass
 class Bench:
-    """One stage on which methods and their floors take turns."""
+    """One stage. Methods and their floors run on it in turn."""
 
     stage: Stage
     seconds: dict[str, list[float]] = field(default_factory=dict)  # by name of a rate
@@ -142,7 +142,7 @@ class Bench:
         return ratio
 
     def worst_forwards(self, repeats: int) -> Score:
-        """Return the largest images forward ÷ necessary ones, of the methods that ran."""
+        """Return the largest ratio of images forward ÷ necessary ones over the methods."""
         worst = max(self.forward_ratios, key=lambda name: self.forward_ratios[name])
         about = f"images forward, of student and teachers, ÷ necessary ones: worst, {worst}"
         ratio = self.forward_ratios[worst]
@@ -168,7 +168,7 @@ def samples_of(stage: Stage) -> Samples:
 
 
 def evaluated(stage: Stage) -> Outputs:
-    """Evaluate a stage's original over all roles, as a group does a cell's model."""
+    """Evaluate a stage's original over all roles, as a group evaluates a model."""
     dataset = stage.dataset
     return evaluate(
         stage.original,

@@ -12,12 +12,12 @@ from lotus_ray.cli.signals import stop_on_sigterm
 
 @click.command("bench")
 @click.argument("what", type=click.Choice(["data", "compute"]))
-@click.option("--images", type=click.IntRange(64), default=2048, help="For data: photographs.")
+@click.option("--images", type=click.IntRange(64), default=2048, help="For data: number of images.")
 @click.option("--repeats", type=click.IntRange(1), default=5, help="Of each measurement.")
-@click.option("--methods", default="", metavar="A,B", help="For compute: measure these alone.")
+@click.option("--methods", default="", metavar="A,B", help="For compute: only these methods.")
 @json_option
 def command(what: str, images: int, repeats: int, methods: str, as_json: bool) -> None:
-    """Measure the data path beside a DataLoader, or compute beside its floor (twelve minutes)."""
+    """Compare the data path with a DataLoader, or compute with its floor (twelve minutes)."""
     from lotus_ray.bench import scoreboard
 
     stop_on_sigterm()

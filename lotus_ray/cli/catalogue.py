@@ -1,4 +1,4 @@
-"""What `lotus-ray list` prints: names and one line about each."""
+"""The names that `lotus-ray list` prints, with one line about each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _methods() -> Items:
 
 
 def _models() -> Items:
-    """List the networks of timm and torchvision: the one list that must import torch."""
+    """List the networks of timm and torchvision. Only this list imports torch."""
     from lotus_ray.models import names
     from lotus_ray.models.pretrained import CIFAR_RESNET18
 

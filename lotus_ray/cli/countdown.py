@@ -1,4 +1,4 @@
-"""Progress as plain lines: how many things are done and how long is left."""
+"""Progress as plain lines: how much is done, and how long is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ class Countdown:
         self._start = self._printed = time.perf_counter()
 
     def __call__(self, done: int, total: int, images: int) -> None:
-        """Print that `done` of `total` things are done, which hold so many images."""
+        """Print progress.
+
+        Args:
+            done: number of things that are done.
+            total: number of things.
+            images: number of images in the things that are done.
+        """
         now = time.perf_counter()
         if done < total and now - self._printed < 1:
             return

@@ -14,7 +14,7 @@ import click
     "tracker",
     required=True,
     type=click.Choice(["mlflow", "tensorboard"]),
-    help="What shows the runs.",
+    help="The tracker.",
 )
 @click.option(
     "--uri",
@@ -23,9 +23,9 @@ import click
 )
 @click.option("--output", metavar="FOLDER", help="For TensorBoard: its log folder.")
 def command(store: str, tracker: str, uri: str | None, output: str | None) -> None:
-    """Show the rows of STORE in MLflow or TensorBoard: one run a cell.
+    """Show the rows of STORE in MLflow or TensorBoard, one run per cell.
 
-    Run it again to bring them up to date.
+    Run it again to update the runs.
     """
     from lotus_ray.report.export import TRACKERS
     from lotus_ray.report.export.runs import runs_of
@@ -38,11 +38,11 @@ def command(store: str, tracker: str, uri: str | None, output: str | None) -> No
 
 
 def _tracker_address(tracker: str, uri: str | None, output: str | None) -> str:
-    """Return where a tracker's runs go; raise UsageError for the option of the other tracker."""
+    """Return the destination of the runs. Raise UsageError for an option of the other tracker."""
     given = {"--uri": uri, "--output": output}
     needed, other = ("--uri", "--output") if tracker == "mlflow" else ("--output", "--uri")
     if given[other] is not None:
-        raise click.UsageError(f"{other} does not belong to --to {tracker}, which has {needed}")
+        raise click.UsageError(f"--to {tracker} takes {needed}, not {other}")
     default = os.environ.get("MLFLOW_TRACKING_URI") if tracker == "mlflow" else None
     address = given[needed] or default
     if not address:

@@ -17,13 +17,13 @@ from lotus_ray.cli.signals import stop_on_sigterm
 @store_option
 @click.option("--dry-run", is_flag=True, help="List the cells and run none.")
 @click.option(
-    "--limit", type=click.IntRange(1), help="Use so many samples of each role; rows say smoke."
+    "--limit", type=click.IntRange(1), help="Smoke test: use at most so many samples of each role."
 )
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
 @click.option("--force", is_flag=True, help="Run every cell again.")
 @local_option
 @click.option(
-    "--max-bad-images", type=click.IntRange(0), help="Leave out so many that cannot be decoded."
+    "--max-bad-images", type=click.IntRange(0), help="Leave out up to so many undecodable images."
 )
 @json_option
 def command(

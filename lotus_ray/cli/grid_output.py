@@ -1,4 +1,4 @@
-"""What `lotus-ray grid` prints: data on stdout, the rest on stderr."""
+"""The output of `lotus-ray grid`: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lotus_ray.store.results import Store
 
 
 def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
-    """Print a line a cell, and how many are missing."""
+    """Print one line per cell, and how many are missing."""
     previewed = preview(loaded, options.limit)
     resources = loaded.job.resources
     work_orders = missing(previewed.planned, store, options, resources)
@@ -59,7 +59,7 @@ def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
 
 
 def _write_page(entries: Sequence[Entry], store: Store) -> str:
-    """Write the report page into the store; return a line that says where, or why not."""
+    """Write the report page to the store; return a line with its address, or why it failed."""
     try:
         from lotus_ray.report.page import PAGE, to_page
 

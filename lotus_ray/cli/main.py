@@ -1,4 +1,4 @@
-"""The command `lotus-ray`: its sub-commands, and what each error becomes."""
+"""The command `lotus-ray`: its sub-commands, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lotus_ray import __version__
 from lotus_ray.base.errors import RUN_AGAIN, LotusRayError
 from lotus_ray.cli import signals
 
-# A command is imported when it is asked for, so that none waits for the imports of another.
+# Only the requested command is imported, so it does not wait for imports of others.
 COMMANDS = (
     "bench",
     "doctor",
@@ -25,18 +25,18 @@ COMMANDS = (
     "unlearn",
     "validate",
 )
-MODULES = {"doctor": "doctor.command", "list": "list_names"}  # where the file has another name
+MODULES = {"doctor": "doctor.command", "list": "list_names"}  # files with another name
 
 
 class Commands(click.Group):
-    """Finds sub-commands by file, and turns each of our errors into its text and exit code."""
+    """Finds sub-commands by file. Turns each of our errors into its text and exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all sub-commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import a sub-command; None if there is none of that name."""
+        """Import a sub-command; return None if there is none of that name."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"lotus_ray.cli.{MODULES.get(name, name)}")

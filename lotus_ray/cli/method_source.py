@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from importlib.resources import files
 
-FOLDER = files("lotus_ray.unlearning") / "methods"  # found without importing it
+FOLDER = files("lotus_ray.unlearning") / "methods"  # does not import it
 
 
 def read_methods() -> list[dict[str, str]]:

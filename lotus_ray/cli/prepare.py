@@ -35,7 +35,7 @@ def command(source: str, destination: Path, root: Path | None, local: bool) -> N
     manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
     print_notes(manifest.notes)
     counts = ", ".join(
-        f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} a class)"
+        f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} per class)"
         for split in SPLITS
         if (of := manifest.counts[split])
     )

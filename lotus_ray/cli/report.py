@@ -15,11 +15,11 @@ FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 @click.option(
     "--against",
     type=click.Choice(["paper", "notebooks"]),
-    help="Show published figures beside measured ones: the paper's, or its authors' notebooks'.",
+    help="Show published figures beside measured ones: of the paper, or of its authors' notebooks.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to a file, not to stdout.")
 @click.option("--figures", type=click.Path(path_type=Path), help="A folder for SVG and PDF files.")
-@click.option("--recompute", is_flag=True, help="Compute every metric again from kept outputs.")
+@click.option("--recompute", is_flag=True, help="Compute every metric again from stored outputs.")
 def command(
     store: str,
     form: str,

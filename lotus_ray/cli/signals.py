@@ -1,4 +1,4 @@
-"""What SIGTERM does to a command."""
+"""Let SIGTERM end a command like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def received() -> int:
 
 
 def stop_on_sigterm() -> None:
-    """Let SIGTERM end this command as Ctrl-C does.
+    """Let SIGTERM end this command like Ctrl-C.
 
-    KeyboardInterrupt is the one interruption that Ray's blocking calls pass on.
+    Ray's blocking calls pass on KeyboardInterrupt, and no other interruption.
     """
     signal.signal(signal.SIGTERM, _interrupt)
 

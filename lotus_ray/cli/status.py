@@ -13,7 +13,7 @@ from lotus_ray.cli.options import json_option
 @click.argument("store")
 @json_option
 def command(store: str, as_json: bool) -> None:
-    """Show how far the last grid of STORE is, running or not."""
+    """Show the progress of the last grid of STORE, running or not."""
     from lotus_ray.grid.status_reader import status
     from lotus_ray.store.results import Store
 

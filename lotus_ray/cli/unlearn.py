@@ -25,7 +25,7 @@ def command(
     store_uri: str | None,
     local: bool,
 ) -> None:
-    """Unlearn by one method. Leaves the weights and a run card in the output folder."""
+    """Unlearn with one method. Write the weights and a run card to the output folder."""
     from lotus_ray.grid.options import Options
     from lotus_ray.grid.single_cell import CARD, load_one, unlearn_to
     from lotus_ray.store.results import Store

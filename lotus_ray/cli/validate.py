@@ -30,7 +30,7 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     help="Print the JSON Schema of job files instead.",
 )
 def command(job: Path, overrides: tuple[str, ...]) -> None:
-    """Check all of a job that can be known without running it."""
+    """Check a job as far as possible without running it."""
     from lotus_ray.job.load import load_job
     from lotus_ray.job.preview import preview
 

@@ -1,8 +1,8 @@
-"""What the autoscaler of a cluster can add, and what it reports.
+"""Read from a cluster's autoscaler which nodes it can add, and what it reports.
 
-Ray 2.60 lists the types of node nowhere but where a platform reports them, and on the head of a
-cluster that `ray up` launched, whose autoscaler runs there with its configuration. Elsewhere
-(KubeRay) the autoscaler is asked whether it can ever place a given placement group.
+Ray 2.60 lists the types of node in two cases only: if the platform reports them, and on the head of
+a cluster that `ray up` launched, where the autoscaler runs with its configuration. In other
+clusters (KubeRay) we ask the autoscaler whether it can ever place a placement group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NODE_GROUP = "ray.io/node-group"  # label of nodes that an autoscaler started
 
 @dataclass(frozen=True)
 class NodeType:
-    """A type of node that the autoscaler may add, and how many of it there may be."""
+    """A type of node that the autoscaler may add, and the largest number of such nodes."""
 
     name: str
     resources: Mapping[str, float]
@@ -33,15 +33,15 @@ class NodeType:
 
 @dataclass(frozen=True)
 class Report:
-    """What an autoscaler reports."""
+    """The report of an autoscaler."""
 
     exists: bool = False  # True if the cluster has an autoscaler
     infeasible: tuple[str, ...] = ()  # requests that it can never fill: "ID:…"
-    failures: tuple[str, ...] = ()  # why machines could not be had
+    failures: tuple[str, ...] = ()  # why machines could not be started
 
 
 def read_report() -> Report:
-    """Return what the autoscaler of this cluster reports."""
+    """Read the report of this cluster's autoscaler."""
     state = ray_private.autoscaling_state(REPLY_SECONDS)
     has_groups = any(node.get("Labels", {}).get(_NODE_GROUP) for node in ray.nodes())
     return Report(

@@ -1,4 +1,4 @@
-"""How many trials a cluster can run at once; a job that can never fit is rejected here."""
+"""How many trials a cluster can run at once. Jobs that can never fit are rejected here."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ TRIAL_DRIVER_BYTES = 3 << 29  # of the head: a trial, its Train controller and h
 
 
 def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
-    """Return how many trials to run at once: as many as fit, or as the job says.
+    """Return how many trials to run at once: the job's number, or as many as fit.
 
-    A cluster that this command joined may still grow. There, as many trials as the job says wait
-    for their nodes, or as many as the autoscaler can add nodes for, if that is known.
+    A cluster that this command joined may still grow. There, trials wait for their nodes: as many
+    as the job says, or as many as the autoscaler can add nodes for, if that is known.
 
     Args:
-        resources: what one trial needs.
-        say: prints a line about what is waited for.
+        resources: of one trial.
+        say: prints a line while the command waits.
 
     Raises:
-        ClusterError: not even one trial fits, and no node will come that changes it.
+        ClusterError: not even one trial fits, and no node will be added that changes it.
     """
     trials = fitting_trials(resources)
     if cluster_address():
@@ -49,7 +49,7 @@ def trials_when_grown(resources: Resources, types: Sequence[NodeType]) -> int:
     """Return how many trials a cluster can grow to run at once, with all drivers on its head.
 
     Raises:
-        ClusterError: not even one fits, however far it grows.
+        ClusterError: not even one fits on the fully grown cluster.
     """
     nodes = live_nodes()
     workers = max_workers(resources, nodes, types)
@@ -67,7 +67,7 @@ def _drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
 
 
 def check_this_machine(resources: Resources) -> None:
-    """Reject a job that this machine can tell at once cannot run, before anything is written.
+    """Reject a job that obviously cannot run on this machine, before anything is written.
 
     `concurrent_trials` is the full check.
 

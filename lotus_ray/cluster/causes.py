@@ -1,4 +1,4 @@
-"""What ended a trial, in our own words."""
+"""Find the error that ended a trial, and explain it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
 
 
 def explain(error: Exception, what: str) -> LotusRayError:
-    """Return our own error if one caused `error`, or a ClusterError that says what did."""
+    """Return our own error if one caused `error`, or else a ClusterError with the first cause.
+
+    Args:
+        error: from Ray.
+        what: happened, for the ClusterError.
+    """
     causes = list(causes_of(error))
     ours = [cause for cause in causes if isinstance(cause, LotusRayError)]
     if ours:
@@ -23,7 +28,7 @@ def explain(error: Exception, what: str) -> LotusRayError:
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what Ray or Python says caused it, outermost first."""
+    """Yield an error and its causes, as recorded by Ray or Python, outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         yield error
@@ -32,7 +37,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def raise_store_error(error: ray.train.TrainingFailedError) -> None:
-    """Raise the store's error if one ended a worker: that is no fault of a cell."""
+    """Raise the store's error if one ended a worker, because the cell is not at fault."""
     for ended in (error, *getattr(error, "worker_failures", {}).values()):
         for cause in causes_of(ended):
             if isinstance(cause, StoreError):
@@ -40,6 +45,6 @@ def raise_store_error(error: ray.train.TrainingFailedError) -> None:
 
 
 def first_failure(error: ray.train.TrainingFailedError) -> Exception:
-    """Return what ended the worker of the lowest rank, or the error if no worker says."""
+    """Return the error of the failed worker with the lowest rank, or else the error itself."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     return failures[min(failures)] if failures else error

@@ -1,4 +1,4 @@
-"""What follows when the workers of a group die: decided here, done in `trials`."""
+"""Decide what to do when the workers of a group die. `group_trial` does it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Decision(Enum):
 
 @dataclass(frozen=True)
 class Death:
-    """What is known when the workers of a group have died."""
+    """The facts about a death of a group's workers."""
 
     cell_ran: bool  # a cell had begun since the workers started
     cell_committed: bool  # a row was committed since the workers started
     came_further: bool = False  # the cell that ran has a newer checkpoint than at its last death
     attempts: int = 0  # at the cell that ran, since it last came further
-    attempts_to_grow: int = 0  # of them those that began because more workers had come
+    attempts_to_grow: int = 0  # of these, attempts that began because more workers had come
     idle_deaths: int = 0  # deaths in a row, before this one, in which no cell ran or was committed
 
 
@@ -34,12 +34,13 @@ def is_idle(death: Death) -> bool:
 
 
 def decide(death: Death) -> Decision:
-    """Decide what a death leads to.
+    """Decide what to do after a death.
 
-    Deaths are counted by cell, and anew when the cell has come further: on machines that come and
-    go, a group may lose its workers often. A death before any cell began is no cell's fault. Ray
-    ends a healthy group to start a larger one, so an attempt that began in order to grow does not
-    count. No group grows without end, so a cell that kills its workers is given up all the same.
+    Deaths are counted by cell. The count starts again when the cell has come further, because a
+    group may lose its workers often on machines that come and go. No cell is at fault for a death
+    before any cell began. Ray also ends a healthy group to start a larger one, so attempts that
+    began in order to grow do not count. Growth is limited, so a cell that kills its workers still
+    fails in the end.
     """
     if is_idle(death):
         return Decision.FAIL_GROUP if death.idle_deaths >= MAX_RESTARTS else Decision.RESTART

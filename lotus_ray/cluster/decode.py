@@ -38,8 +38,12 @@ def node_cpus() -> int:
 def decode_to_files(tasks: Sequence[DecodeTask], cpus: int) -> Iterator[int]:
     """Write files of decoded images, `cpus` at a time; yield how many images each holds.
 
+    Args:
+        tasks: one per file.
+        cpus: how many tasks run at once.
+
     Raises:
-        DataError: an image cannot be decoded, or a file not be written.
+        DataError: an image cannot be decoded, or a file cannot be written.
     """
     if not tasks:
         return
@@ -61,7 +65,11 @@ def stream_pixels(
 ) -> Iterator[Decoded]:
     """Decode row groups, `cpus` at a time; yield rows [n] and pixels [n, 3, H, W] in their order.
 
-    Ray Data decodes about `ahead_bytes` ahead of what is used.
+    Args:
+        row_groups: the images.
+        transform: from encoded images to pixels.
+        cpus: how many row groups are decoded at once.
+        ahead_bytes: Ray Data decodes about this much before it is used.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -85,7 +93,7 @@ def _mapped(
     cpus: int,
     ahead_bytes: int | None = None,
 ) -> Dataset:
-    """Return a data set of what `run` makes of each item, one a task, in order."""
+    """Return a data set with the results of `run` on each item, one task per item, in order."""
     context = ray.data.DataContext.get_current()
     context.execution_options.resource_limits = ray.data.ExecutionResources(
         object_store_memory=ahead_bytes
@@ -93,6 +101,6 @@ def _mapped(
     context.raise_original_map_exception = True
     context.execution_options.preserve_order = True
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    pickled = [pickle.dumps(item) for item in items]  # so that each task gets its own alone
+    pickled = [pickle.dumps(item) for item in items]  # so that each task gets only its own item
     listed = ray.data.from_items(pickled, override_num_blocks=len(pickled))
     return listed.map_batches(run, batch_size=1, num_cpus=0, concurrency=cpus, label_selector=here)

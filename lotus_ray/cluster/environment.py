@@ -1,4 +1,4 @@
-"""Read from the environment which cluster to join and which token to show. Ray is not imported."""
+"""Read from the environment which cluster to join, with which token. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONNECT_SECONDS = 3
 HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine
 ANOTHER_TOKEN = (
     "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
-    "   (the cluster's token; that of a Ray started here is ~/.ray/auth_token)"
+    "   (the cluster's token; a Ray that starts here has its token in ~/.ray/auth_token)"
 )
 
 
@@ -30,7 +30,7 @@ def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError |
     """
     address = cluster_address(environment)
     scheme, _, rest = address.rpartition("://")
-    if scheme:  # what follows may hold a password
+    if scheme:  # the rest may hold a password
         host = rest.rpartition("@")[2].partition(":")[0]
         return ClusterError(
             f"RAY_ADDRESS={scheme}://… is not for this command, which runs inside the cluster",
@@ -69,7 +69,7 @@ def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | N
         where=f"RAY_AUTH_TOKEN_PATH={file}",
         next_command=ANOTHER_TOKEN
         if cluster_address(environment)
-        else "unset RAY_AUTH_TOKEN_PATH   (Ray makes a token of its own)",
+        else "unset RAY_AUTH_TOKEN_PATH   (Ray then makes its own token)",
     )
 
 

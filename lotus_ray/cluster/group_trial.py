@@ -1,4 +1,4 @@
-"""One trial of Ray Tune: the missing cells of one group, whatever its workers live through."""
+"""One trial of Ray Tune: run the missing cells of one group, and restart workers that die."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def run_group_trial(work_order: WorkOrder, train: Callable[[], None]) -> None:
 
     Args:
         work_order: the group.
-        train: runs its missing cells on workers that are started for it.
+        train: starts workers and runs the group's missing cells on them.
 
     Raises:
         StoreError: the store cannot be read or written.
-        ClusterError: its workers died too often before they began a cell.
+        ClusterError: the workers died too often before they began a cell.
     """
     store = Store.open(work_order.store)
     history = _History(work_order, store)
@@ -48,7 +48,7 @@ def run_group_trial(work_order: WorkOrder, train: Callable[[], None]) -> None:
 
 
 class _History:
-    """What the deaths of a group's workers have left in the store."""
+    """The deaths of a group's workers, as seen in the store."""
 
     def __init__(self, work_order: WorkOrder, store: Store) -> None:
         self._work_order = work_order

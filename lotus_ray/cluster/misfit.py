@@ -1,4 +1,4 @@
-"""The errors for a job that does not fit: which of its resources to lower, and to what."""
+"""Errors for a job that does not fit. They say which resource to lower, and to what value."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lotus_ray.job.schema.resources import Resources
 def cannot_fit(
     resources: Resources, nodes: Sequence[Mapping[str, float]], workers: int, why: str
 ) -> ClusterError:
-    """Return the error for a cluster that cannot hold one trial, however long it is waited for.
+    """Return the error for a cluster on which a trial can never fit.
 
     Args:
-        resources: what a trial needs.
-        nodes: the resources of each node that is there or may come.
-        workers: how many workers they hold.
-        why: no node will come.
+        resources: of one trial.
+        nodes: the resources of each node that exists or may be added.
+        workers: how many workers fit on these nodes.
+        why: no other node will be added.
     """
     need = needs(resources)
     most_gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
@@ -32,7 +32,7 @@ def cannot_fit(
         field = "workers" if resources.min_workers is None else "min_workers"
         fits = max(workers, 1)
     return ClusterError(
-        f"this cluster has no place for a trial, and {why}: {need_text(resources)}",
+        f"a trial does not fit on this cluster, and {why}: {need_text(resources)}",
         where=f"resources.{field}",
         nearest=f"{fits:g}",
         next_command=f"lotus-ray grid JOB.yaml --set resources.{field}={fits:g}"
@@ -41,11 +41,11 @@ def cannot_fit(
 
 
 def too_small(name: str, resources: Resources, largest: float) -> ClusterError:
-    """Return the error for a Ray that starts here and whose node is too small for one trial.
+    """Return the error for a Ray on this machine, if the machine is too small for one trial.
 
     Args:
-        name: CPU or GPU, whichever is short.
-        resources: what a trial needs.
+        name: CPU or GPU: the resource that is too small.
+        resources: of one trial.
         largest: how much of it the node has.
     """
     field = "cpus_per_worker" if name == "CPU" else "gpus_per_worker"
@@ -58,7 +58,7 @@ def too_small(name: str, resources: Resources, largest: float) -> ClusterError:
         f"one worker needs {need:g} {name}s and one trial {resources.workers_text} workers; "
         f"the largest node has {largest:g} {name}s",
         where=f"resources.{workers} × resources.{field}",
-        nearest=f"at most {largest:g} {name}s a trial",
+        nearest=f"at most {largest:g} {name}s per trial",
         next_command=f"lotus-ray grid JOB.yaml {one} --set resources.{field}="
         + ("1" if name == "CPU" else "0"),
     )

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster hold, and what one worker takes from its node."""
+"""The resources of a cluster's nodes, and how many workers and trials fit on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lotus_ray.job.schema.resources import Resources
 
 
 def needs(resources: Resources) -> dict[str, float]:
-    """Return what one worker takes from its node."""
+    """Return the CPUs and GPUs that one worker takes from its node."""
     return {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
 
 
@@ -21,20 +21,20 @@ def live_nodes() -> list[dict[str, float]]:
 
 
 def fitting_trials(resources: Resources) -> int:
-    """Return how many trials fit on the nodes that are there now."""
+    """Return how many trials fit on the live nodes."""
     need = needs(resources)
     return resources.trials_on(sum(workers_on(node, need) for node in live_nodes()))
 
 
 def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
-    """Return how many workers a node holds. A part of a GPU never spans two GPUs."""
+    """Return how many workers fit on a node. A fraction of a GPU never spans two GPUs."""
     return min(_times(node.get(name, 0.0), amount) for name, amount in need.items() if amount)
 
 
 def max_workers(
     resources: Resources, nodes: Iterable[Mapping[str, float]], types: Sequence[NodeType] = ()
 ) -> int:
-    """Return how many workers the nodes hold: those that are there, or all types at their limit."""
+    """Return how many workers fit on the nodes, or on all node types at their limits, if more."""
     need = needs(resources)
     here = sum(workers_on(node, need) for node in nodes)
     grown = sum(workers_on(kind.resources, need) * kind.max_nodes for kind in types)
@@ -42,7 +42,7 @@ def max_workers(
 
 
 def _times(have: float, need: float) -> int:
-    """Return how often a need fits, to Ray's precision of 1/10,000."""
+    """Return how many times a need fits, with Ray's precision of 1/10,000."""
     if need < 1:
         return int(have) * int(1 / need + 1e-4)
     return int(have / need + 1e-4)

@@ -1,4 +1,4 @@
-"""Write the shards of a data set all over the cluster, which has to see its files."""
+"""Write the shards of a data set on all nodes of a cluster. The nodes must share its files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lotus_ray.cluster.session import session
 from lotus_ray.data.prepared.manifest import Shard
 from lotus_ray.data.prepared.shard_task import ShardTask, run_here
 
-FEW = 4  # shards, which are written before Ray has started
+FEW = 4  # so few shards are written here: starting Ray would take longer
 
 
 def run_on_cluster(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
-    """Write shards, one a CPU at a time; yield each when it is finished.
+    """Write shards, one per CPU at a time; yield each when it is finished.
 
     Raises:
-        DataError: an image cannot be read, or a shard not written.
+        DataError: an image cannot be read, or a shard cannot be written.
     """
     if len(tasks) <= FEW:
         yield from run_here(tasks)

@@ -1,4 +1,4 @@
-"""What a Ray cluster tells about itself, as one line of JSON: run in a process that can be killed.
+"""Print facts about a Ray cluster as one line of JSON. Runs in a process that can be killed.
 
     python -m lotus_ray.cluster.probe HOST:PORT
 

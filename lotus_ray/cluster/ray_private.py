@@ -1,4 +1,4 @@
-"""What we need of Ray and Ray 2.60 has no public call for. No other file imports private names.
+"""The private calls of Ray 2.60 that we need. No other file imports private names.
 
 We looked in `ray`, `ray.util.state` (needs the dashboard), `ray.autoscaler.sdk` (reports nothing)
 and `ray.autoscaler.v2.sdk` (leaves out the requests that an autoscaler can never fill).
@@ -50,7 +50,7 @@ def read_cluster(address: str, timeout_seconds: float) -> tuple[dict[str, Any], 
 
 
 def autoscaling_state(timeout_seconds: float) -> AutoscalingState:
-    """Return what the autoscaler of the joined cluster last reported: empty if there is none."""
+    """Return the last report of the joined cluster's autoscaler; empty if there is none."""
     client = GcsClient(address=ray.get_runtime_context().gcs_address)
     reply = GetClusterStatusReply()
     reply.ParseFromString(client.get_cluster_status(timeout_s=timeout_seconds))
@@ -64,13 +64,13 @@ def node_groups() -> list[NodeGroupConfig]:
 
 
 def demand_token() -> None:
-    """Make a Ray that this process starts obey RAY_AUTH_MODE of now: Ray read it when imported."""
+    """Make Ray read RAY_AUTH_MODE again: it was read when Ray was imported."""
     Config.initialize("")
 
 
 def print_no_errors() -> None:
     """Stop Ray from printing to stdout the last log lines of a node that died.
 
-    Ray does it whatever `log_to_driver` says.
+    Ray does it even with `log_to_driver=False`.
     """
     ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -24,17 +24,17 @@ _HERE = {"address": "local", "include_dashboard": False}
 def session() -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS, or start Ray on this machine for this command.
 
-    A Ray that starts here demands a token that only this user can read, whatever RAY_AUTH_MODE
-    says: its control service listens on every address of the machine.
+    A Ray that starts here always demands a token, which only this user can read, because its
+    control service listens on every address of the machine. RAY_AUTH_MODE does not change that.
 
     Raises:
-        ClusterError: Ray cannot be reached or started. If nothing listens there, within seconds.
+        ClusterError: Ray cannot be reached or started. If nothing listens, this takes seconds.
     """
     check_environment()
     if not cluster_address():
         os.environ["RAY_AUTH_MODE"] = "token"
         ray_private.demand_token()
-        # This machine is not taken away. The watcher is an actor in each trial that polls for it.
+        # The preemption watcher, one actor per trial, is not needed: nobody takes this machine.
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     on_sigterm = signal.getsignal(signal.SIGTERM)
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
@@ -61,21 +61,21 @@ def session() -> Iterator[None]:
 
 
 def _unreachable(error: Exception) -> ClusterError:
-    """Return what an error of `ray.init` means to a user."""
+    """Return the error for a failure of `ray.init`."""
     address = cluster_address()
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     if why := _token_refusal(error):
         cluster = f"the cluster at {address}" if address else "Ray on this machine"
-        what, command = f"{cluster} wants another token: {why}", ANOTHER_TOKEN
+        what, command = f"{cluster} demands another token: {why}", ANOTHER_TOKEN
     else:
         what, command = f"Ray cannot be reached: {first_line}", "ray status"
     return ClusterError(what, where=address or "this machine", next_command=command)
 
 
 def _token_refusal(error: BaseException | None) -> str:
-    """Return why Ray refused the token, or an empty text if another cause led to an error.
+    """Return why Ray refused the token, or an empty text if the error has another cause.
 
-    Of the AuthenticationError, Ray may keep the text alone.
+    Ray may keep only the text of the AuthenticationError.
     """
     while error is not None:
         if isinstance(error, AuthenticationError):

@@ -21,11 +21,11 @@ AskNodes = Callable[[str, str], dict[str, str]]
 def access_errors(location: str, mark: str) -> dict[str, str]:
     """Ask every node of the cluster why it does not see a store.
 
-    A cluster of one node is not asked: the process that wrote the store runs there.
+    A single node is not asked, because the process that wrote the store runs there.
 
     Args:
         location: of the store.
-        mark: identifies the store.
+        mark: the unique id of the store.
 
     Returns:
         The reason by address of each node; empty if the node sees the store.
@@ -53,7 +53,7 @@ def access_errors(location: str, mark: str) -> dict[str, str]:
             errors[f"{nodes[tasks[task]]} ({tasks[task][:8]})"] = ray.get(task)
         except ray.exceptions.RayError:
             silent.append(tasks[task])
-    still_alive = {node["NodeID"] for node in _alive()}  # a node that is gone needs no store
+    still_alive = {node["NodeID"] for node in _alive()}  # ignore nodes that died meanwhile
     if silent := [node for node in silent if node in still_alive]:
         raise ClusterError(
             f"{len(silent)} of {len(nodes)} nodes do not answer",
@@ -75,12 +75,12 @@ def check_every_node(store: Store, mark: str, ask_nodes: AskNodes = access_error
     """Check that every node sees the store: its folder is shared, or its bucket can be used.
 
     Args:
-        store: the store, which holds its mark.
-        mark: tells the store from others.
-        ask_nodes: returns the reason of each node.
+        store: the store.
+        mark: its unique id.
+        ask_nodes: returns the error of each node.
 
     Raises:
-        StoreError: some nodes do not see it: a folder is local, or credentials are missing.
+        StoreError: some nodes do not see the store: a folder is local, or credentials are missing.
     """
     errors = ask_nodes(store.location, mark)
     failed = {node: why for node, why in errors.items() if why}
@@ -97,7 +97,7 @@ def check_every_node(store: Store, mark: str, ask_nodes: AskNodes = access_error
 def _access_error(location: str, mark: str) -> str:
     try:
         return Store.open(location).access_error(mark)
-    except Exception as error:  # the caller is on another node, and wants a text
+    except Exception as error:  # the caller is on another node and needs a text
         return str(error).splitlines()[0]
 
 

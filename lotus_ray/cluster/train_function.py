@@ -21,13 +21,13 @@ from lotus_ray.unlearning.contract import Workers
 
 Value = TypeVar("Value")
 
-# Ray's list of nodes is up to 20 s old when it says how many workers fit, and it waits for workers
-# that do not fit before it looks again. Measured on two cores, one of two nodes killed, until the
-# worker that is left ran: 36 and 51 s with 10 s of waiting, 76 s with the default of 60 s. 16 s of
-# each are the death and the start of the workers.
+# Ray's list of nodes can be 20 s old when Ray decides how many workers fit. Ray then waits for
+# workers that do not fit before it reads the list again. Measured on two cores, after one of two
+# nodes was killed, until the other worker ran: 36 and 51 s with a wait of 10 s, 76 s with the
+# default of 60 s. 16 s of each are the death and the start of the workers.
 START_SECONDS = 10
-GROW_SECONDS = 60.0  # between two looks for more: to grow, workers start again from a checkpoint
-SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait this long for one whose node decodes
+GROW_SECONDS = 60.0  # between two checks for more nodes: to grow, workers restart
+SLOWEST_NODE_SECONDS = 6 * 3600  # workers wait this long while another node decodes
 
 
 def run_on_workers(
@@ -41,11 +41,11 @@ def run_on_workers(
     Args:
         function: takes the workers and this worker's device. It is pickled.
         resources: workers of the group, and CPUs and GPUs of each.
-        scratch: folder for what Ray Train writes.
-        restarts: how often the workers start anew after one died.
+        scratch: folder for files of Ray Train.
+        restarts: how often the workers may restart after one died.
 
     Raises:
-        ray.train.TrainingFailedError: a worker died, or raised an error, once too often.
+        ray.train.TrainingFailedError: a worker died or raised an error too often.
     """
     if resources.least_workers < resources.workers:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
@@ -110,7 +110,7 @@ def _is_leaving() -> bool:
 
 
 def _sum_over_workers(tensor: Tensor) -> Tensor:
-    """Return the sum of each worker's tensor; the argument stays as it is."""
+    """Return the sum of each worker's tensor. The argument does not change."""
     total = tensor.clone()
     torch.distributed.all_reduce(total)
     return total

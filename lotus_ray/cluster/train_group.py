@@ -16,12 +16,12 @@ def train_group(work_order: WorkOrder, resources: Resources, scratch: str) -> No
 
     Args:
         work_order: the group.
-        resources: what its workers take.
-        scratch: a folder on this machine for Ray Train's own files.
+        resources: of its workers.
+        scratch: a folder on this machine for files of Ray Train.
 
     Raises:
-        LotusRayError: something is wrong with its images or the device.
-        ray.train.TrainingFailedError: its workers died too often.
+        LotusRayError: the images or the device cannot be used.
+        ray.train.TrainingFailedError: the workers died too often.
     """
     function = partial(run_on_worker, work_order=work_order, resources=resources)
     error = run_on_workers(function, resources, scratch, restarts=MAX_RESTARTS)

@@ -1,4 +1,4 @@
-"""Ray Tune fans out groups: one trial each."""
+"""Run groups with Ray Tune, one trial per group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a trial's driver computes not
 
 
 class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
-    """Tune prints no progress of its own: the command reports from the store."""
+    """Prints nothing, because the command reports progress from the store."""
 
     def should_report(self, trials: Any, done: bool = False) -> bool:
         return False
@@ -49,8 +49,8 @@ def run_groups(
 
     Args:
         work_orders: groups with missing cells, in the order in which to start them.
-        resources: what one trial takes.
-        say: prints a line about what the grid waits for.
+        resources: of one trial.
+        say: prints a line while the grid waits.
         groups_left: returns how many groups are not finished.
         interrupted: is called at once when a signal ends the command. Ray kills a stopped job after
             3 s, and leaving a cluster may take longer.
@@ -91,7 +91,7 @@ def _run_trials(
     say: Callable[[str], None],
     groups_left: Callable[[], int],
 ) -> list[Exception]:
-    """Run each group as a trial, so many at once; return the errors that ended trials."""
+    """Run each group as a trial, `trials` at once; return the errors that ended trials."""
     trainable = ray.tune.with_parameters(
         _trial, work_orders=work_orders, resources=resources, scratch=scratch
     )
@@ -111,7 +111,7 @@ def _run_trials(
 def _trial(
     config: dict[str, Any], work_orders: list[WorkOrder], resources: Resources, scratch: str
 ) -> dict[str, int]:
-    """Run the group of one trial. Tune prints a line about a trial that returns nothing."""
+    """Run the group of one trial. It returns a value, or Tune would print a line about it."""
     work_order = work_orders[config["group"]]
     run_group_trial(work_order, partial(train_group, work_order, resources, scratch))
     return {"cells": len(work_order.group.cells)}
@@ -127,5 +127,5 @@ def _clear_nodes(cache_space: CacheSpace) -> None:
         )
         for node in nodes
     ]
-    with suppress(ray.exceptions.RayError):  # what stays, the next command on the node removes
+    with suppress(ray.exceptions.RayError):  # the next command on the node removes the rest
         ray.get([task.remote(cache_space) for task in tasks], timeout=CLEAR_SECONDS)

@@ -23,19 +23,19 @@ NO_AUTOSCALER_SECONDS = 600.0  # for somebody to add a node to a cluster without
 
 
 class PlacementGroup(Protocol):
-    """What is used of a placement group of Ray."""
+    """The part of Ray's placement groups that we use."""
 
     id: Any  # with hex()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Return True if it is placed, after so many seconds at most."""
+        """Wait at most so many seconds; return True if the group is placed."""
 
 
 def wait_for_first_trial(resources: Resources, say: Callable[[str], None]) -> None:
     """Ask for the nodes of one trial, and wait until they are there.
 
     Args:
-        resources: what a trial needs.
+        resources: of one trial.
         say: prints a line.
 
     Raises:
@@ -56,13 +56,13 @@ def wait_until_placed(
     read_report: Callable[[], Report],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wait until a placement group is placed, and say what keeps it.
+    """Wait until a placement group is placed, and say why it is not.
 
     Args:
         group: of one trial.
-        resources: what a trial needs.
+        resources: of one trial.
         say: prints a line.
-        read_report: asks the autoscaler.
+        read_report: reads the autoscaler's report.
         clock: returns seconds.
 
     Raises:
@@ -70,15 +70,15 @@ def wait_until_placed(
             fits, or there is none and nobody adds a node in NO_AUTOSCALER_SECONDS.
     """
     start = last_feasible = clock()
-    said: set[str] = set()
+    shown: set[str] = set()
     if group.wait(POLL_SECONDS):
         return
     say(f"waiting for nodes for the first trial: {need_text(resources)}")
     while not group.wait(POLL_SECONDS):
         report = read_report()
         for failure in report.failures:
-            if failure not in said:
-                said.add(failure)
+            if failure not in shown:
+                shown.add(failure)
                 say(f"the autoscaler could not add a node: {failure}")
         now = clock()
         if not any(request.startswith(group.id.hex()) for request in report.infeasible):
@@ -103,14 +103,14 @@ def say_what_is_missing(
     groups_left: Callable[[], int],
     poll_seconds: float = 1.0,
 ) -> Iterator[None]:
-    """Print how many trials have their nodes, whenever that changes and one has to wait.
+    """While trials wait for nodes, print how many have theirs, whenever that number changes.
 
     Args:
         trials: how many run at once.
-        resources: what one trial needs.
+        resources: of one trial.
         say: prints a line.
         groups_left: returns how many groups are not finished.
-        poll_seconds: between two looks at the nodes.
+        poll_seconds: between two checks of the nodes.
     """
     stop = threading.Event()
 

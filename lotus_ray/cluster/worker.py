@@ -1,4 +1,4 @@
-"""What each worker of a trial does: prepare the images, run the group."""
+"""The work of each worker of a trial: prepare the images, run the group."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def run_on_worker(
         resources: of each worker.
 
     Returns:
-        What is wrong with the images or the device, or None. Every attempt would meet the same
-        error, so it is returned: raised, it would be tried again.
+        The error of the images or the device, or None. It is returned and not raised, because Ray
+        would retry an error that was raised, and every attempt would meet it again.
     """
     threads, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     torch.set_num_threads(threads)
@@ -62,10 +62,10 @@ def _from_all(error: LotusRayError | None, workers: Workers) -> list[LotusRayErr
 def _prepare(
     work_order: WorkOrder, threads: int, device: torch.device
 ) -> tuple[TrialImages | None, LotusRayError | None]:
-    """Return the images of a group, or what is wrong with them or with the device."""
+    """Return the images of a group, or the error of the images or the device."""
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
-    spare = max((cpus - beside * threads) // beside, 1)  # a worker's part of what is left
+    spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
     decoders = Decoders(partial(decode_to_files, cpus=cpus), partial(stream_pixels, cpus=spare))
     try:
         use_precision(work_order.group.precision, device)

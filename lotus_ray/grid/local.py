@@ -24,14 +24,15 @@ def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:
 
     Args:
         work_orders: groups with missing cells.
-        resources: `cpus_per_worker` is the number of threads, and a GPU is used if it asks for
-            one. The rest is for clusters.
+        resources: `cpus_per_worker` is the number of threads. A GPU is used if `gpus_per_worker`
+            is not 0. The other fields are for clusters.
 
     Returns:
         1, the number of trials at once.
 
     Raises:
         ClusterError: the job needs a GPU, and torch cannot use one here.
+        LotusRayError: the data, the store or the original of a group cannot be used.
     """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Which cells of a plan have no row yet."""
+"""Find the cells of a plan that have no row yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def cache_space_for(resources: Resources) -> CacheSpace:
-    """Return the space that one command has for decoded images on each node."""
+    """Return the space of one command for decoded images on each node."""
     disk = resources.decoded_disk_gb
     return CacheSpace(
         memory_bytes=int(resources.decoded_memory_gb * GIB),
@@ -29,9 +29,19 @@ def cache_space_for(resources: Resources) -> CacheSpace:
 
 
 def missing(planned: Plan, store: Store, options: Options, resources: Resources) -> list[WorkOrder]:
-    """Return a work order for each group with cells to run: those without a row, and retries.
+    """Return a work order for each group with cells to run: cells without a row, and retries.
 
-    If the artifacts of an original are damaged and such cells start from it, it runs again.
+    If a group has cells to run, and the artifacts of its original are damaged, the original runs
+    again too.
+
+    Args:
+        planned: the plan.
+        store: of the rows.
+        options: of the command.
+        resources: of the job.
+
+    Raises:
+        StoreError: the store cannot be read.
     """
     rows, next_row_versions = store.rows(), store.next_row_versions()
     cache_space = cache_space_for(resources)
@@ -63,7 +73,7 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
 
 
 def _is_damaged(store: Store, row: Row) -> bool:
-    """Return True if a good row names a file that is gone or has changed.
+    """Return True if a file of a good row is missing or changed.
 
     Raises:
         StoreError: the store cannot be read.
@@ -85,7 +95,7 @@ def _is_damaged(store: Store, row: Row) -> bool:
 
 
 def _is_missing(row: Row | None, options: Options) -> bool:
-    """Return True if a cell with this row is to run."""
+    """Return True if a cell with this row must run."""
     if row is None or options.force:
         return True
     return not row.is_ok and options.retry_failed

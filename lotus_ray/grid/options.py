@@ -1,4 +1,4 @@
-"""How to run a grid."""
+"""Options of running a grid."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a grid."""
+    """Options of running a grid."""
 
-    local: bool = False
-    limit: int | None = None
-    retry_failed: bool = False
-    force: bool = False
+    local: bool = False  # in this process, without Ray
+    limit: int | None = None  # samples of each role
+    retry_failed: bool = False  # run failed cells again
+    force: bool = False  # run every cell again

@@ -1,4 +1,4 @@
-"""What a grid came to."""
+"""The outcome of a grid command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lotus_ray.store.row import Row
 
 @dataclass
 class Outcome:
-    """What a grid came to: its rows, times and error. `write` leaves it in the store."""
+    """The outcome of a grid command: rows, times and error. `write` stores it."""
 
     address: str  # of the outcome file
     planned: Plan
@@ -33,17 +33,17 @@ class Outcome:
 
     @property
     def cell_ids(self) -> list[str]:
-        """Return the ids of all cells of the job."""
+        """The ids of all cells of the job."""
         return [cell.cell_id for cell in self.planned.cells]
 
     @property
     def labels(self) -> dict[str, dict[str, Any]]:
-        """Return this job's labels of each cell. Older rows may have others."""
+        """This job's labels of each cell. Older rows may have other labels."""
         return {cell.cell_id: group.labels for group in self.planned.groups for cell in group.cells}
 
     @property
     def cell_seconds(self) -> list[tuple[str, str, float]]:
-        """Return id, name and seconds of each cell that this command ran."""
+        """Id, name and seconds of each cell that this command ran."""
         return [
             (cell.cell_id, f"{cell.label}, {group.name}", row.total_seconds)
             for group in self.planned.groups
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def efficiency(self) -> float | None:
-        """Return Σ seconds of cells ÷ (trials at once × seconds since Ray's start), or None."""
+        """Σ seconds of cells ÷ (trials at once × seconds since Ray's start), or None."""
         if not self.trials_at_once:
             return None
         seconds = sum(seconds for *_, seconds in self.cell_seconds)
@@ -62,36 +62,40 @@ class Outcome:
 
     @property
     def done(self) -> int:
-        """Return how many cells have a good row."""
+        """Number of cells with a good row."""
         return sum(row.is_ok for row in self._rows_of_job())
 
     @property
     def failed(self) -> int:
-        """Return how many cells have a row that says how they failed."""
+        """Number of cells with the row of a failure."""
         return sum(not row.is_ok for row in self._rows_of_job())
 
     @property
     def exit_code(self) -> int:
-        """Return the command's exit code."""
+        """The command's exit code."""
         if self.error_code:
             return self.error_code
         return 0 if self.done == len(self.cell_ids) else SOME_CELLS_FAILED
 
     @property
     def packing_line(self) -> str:
-        """Return which share of the trials' time was filled; empty if no cell ran."""
+        """How much of the trials' time the cells used, as a line; empty if no cell ran."""
         if self.efficiency is None:
             return ""
-        return f"cells filled {self.efficiency:.0%} of {self.trials_at_once} trials' time"
+        return f"cells used {self.efficiency:.0%} of the time of {self.trials_at_once} trials"
 
     @property
     def last_line(self) -> str:
-        """Return the line that ends the command's output."""
+        """The last line of the command's output."""
         count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
         return f"DONE {count}: {self.address}"
 
     def write(self, store: Store, state: str = "ended") -> None:
-        """Write the outcome file: state is running, interrupted (by a signal) or ended.
+        """Write the outcome file.
+
+        Args:
+            store: of the grid.
+            state: running, interrupted (by a signal) or ended.
 
         Raises:
             StoreError: the store cannot be written.
@@ -120,7 +124,7 @@ class Outcome:
 
 
 def _planned_cells(planned: Plan) -> list[PlannedCell]:
-    """Return each planned cell, with the label that a full report gives it."""
+    """Return each planned cell, with its label in a full report."""
     rows = {
         cell.cell_id: Row(
             cell_id=cell.cell_id,

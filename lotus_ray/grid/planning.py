@@ -1,4 +1,4 @@
-"""Plan a grid once: check all that can be wrong, and only then write to a new store."""
+"""Plan a grid: check everything first, then write to a new store."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ def plan_grid(
 ) -> tuple[Plan, list[WorkOrder]]:
     """Plan a job, and return its work orders, the longest first.
 
-    A new store is written after everything was checked. Until then, the data that a grid makes
-    itself lie in a scratch folder.
+    A new store is written after all checks. Until then, data that the grid makes itself are in a
+    scratch folder.
+
+    Args:
+        loaded: the job.
+        store: of the grid. It may not exist yet.
+        options: of the command.
+        stages: measures the seconds of data and planning.
 
     Raises:
-        LotusRayError: the job cannot run: its data, its networks or the store.
+        LotusRayError: the data, the networks or the store cannot be used.
     """
     for dataset in loaded.job.grid.datasets:
         check_here(dataset)
@@ -61,7 +67,7 @@ def plan_grid(
 
 
 def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:
-    """Return work orders for the store as it is now, and for data where they are now."""
+    """Return work orders with the current store id and the current folders of data."""
     groups = {group.original.cell_id: group for group in planned.groups}
     store_id = store.store_id() or ""
     return [

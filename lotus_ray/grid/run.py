@@ -22,17 +22,22 @@ from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 
-LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # a look at a bucket costs requests
+LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # each poll of a bucket costs requests
 
 
 def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     """Run every missing cell of a job.
 
+    Args:
+        loaded: the job.
+        store: of the rows. It may not exist yet.
+        options: of the command.
+
     Returns:
         The outcome. The store's outcome file says "running" until the command has printed it.
 
     Raises:
-        LotusRayError: nothing could be started. Later failures are in the rows and the outcome.
+        LotusRayError: no cell could be started. Later failures are in the rows and the outcome.
     """
     check_store_stays(store)
     stages = Stages()
@@ -66,14 +71,14 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
 
 
 def check_store_stays(store: Store) -> None:
-    """Raise StoreError if the store would go away with the job that writes it."""
+    """Raise StoreError if Ray would delete the store with the job that writes it."""
     from lotus_ray.cluster import in_uploaded_folder
 
     if store.folder is None or not in_uploaded_folder():
         return
     if Path(store.location).resolve().is_relative_to(Path.cwd()):
         raise StoreError(
-            "the store lies in the job's copy of its working directory, which goes with the job",
+            "the store is in the job's copy of its working directory, which Ray deletes at the end",
             where=store.location,
             nearest="a folder that every node mounts",
             next_command="lotus-ray grid JOB.yaml --store /SHARED/FOLDER",
@@ -88,7 +93,7 @@ def check_this_machine(resources: Resources) -> None:
 
 
 def _remove_checkpoints(store: Store, work_orders: list[WorkOrder]) -> None:
-    """Remove checkpoints of earlier forced runs: cells that run again start anew."""
+    """Remove checkpoints of earlier forced runs, so that cells start from the beginning."""
     cell_ids = [cell_id for work_order in work_orders for cell_id in work_order.row_versions]
     existing = set(store.folders(StoredCheckpoints.root))
     for folder in existing.intersection(map(StoredCheckpoints.folder, cell_ids)):
@@ -107,7 +112,7 @@ def _run_missing(
     options: Options,
     outcome: Outcome,
 ) -> None:
-    """Run work orders, here or on Ray; record in the outcome how many at once and how long.
+    """Run work orders, here or on Ray. Record in the outcome how many ran at once and how long.
 
     Raises:
         LotusRayError: no cell could be started. A later error is recorded in the outcome.

@@ -24,10 +24,15 @@ CARD = "run-card.md"
 
 
 def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJob:
-    """Read a job reduced to one method, with the hyper-parameters that the job gives it.
+    """Read a job, reduced to one method with the job's hyper-parameters.
+
+    Args:
+        path: of the job.
+        method: name of the method. It need not be in the job.
+        overrides: A.B=C, from the command line.
 
     Raises:
-        JobError: the job is wrong, lists the method in several variants, or holds several groups.
+        JobError: the job is wrong, has several variants of the method, or has several groups.
     """
     methods = load_job(path, overrides).job.grid.methods
     listed = [m for m in methods if method == (m if isinstance(m, str) else m.get("name"))]
@@ -56,8 +61,8 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
 
     Args:
         loaded: from `load_one`.
-        store: where its rows go, or already are.
-        output: a folder that does not exist yet; it appears complete or not at all.
+        store: of the rows.
+        output: a folder that does not exist yet. It appears in one step.
         options: as for `run_grid`.
 
     Returns:
@@ -65,7 +70,8 @@ def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) 
 
     Raises:
         JobError: `output` exists.
-        CellError: the cell failed; the text is its error.
+        CellError: the cell failed. The text is its error.
+        LotusRayError: see `run_grid`.
     """
     if output.exists():
         raise JobError(

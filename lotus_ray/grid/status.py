@@ -1,4 +1,4 @@
-"""How far a grid is, and how `lotus-ray status` says it."""
+"""The progress of a grid, as `lotus-ray status` prints it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ STATES = (DONE, FAILED, RUNNING, MISSING)
 
 @dataclass(frozen=True)
 class CellStatus:
-    """How far one planned cell is."""
+    """State of one planned cell."""
 
     cell_id: str
     method: str
-    label: str  # the method's in a report: LoTUS(alpha=8)
+    label: str  # the method's name in a report: LoTUS(alpha=8)
     group: tuple[Any, ...]  # benchmark, model, setting, seed
     state: str  # done, failed, running or missing
     attempts: int
     since_seconds: float | None = None  # how long it has been running
-    seconds: float = 0.0  # how long it took, by its row
+    seconds: float = 0.0  # how long it took, from its row
     error: str = ""  # status and first line of the error of a failed cell
 
     def to_plain(self) -> dict[str, Any]:
@@ -49,23 +49,23 @@ class GridStatus:
     error: str | None
 
     def count(self, state: str) -> int:
-        """Return how many cells are done, failed, running or missing."""
+        """Return how many cells have a state: done, failed, running or missing."""
         named = sum(cell.state == state for cell in self.cells)
         return named + (self.unnamed if state == MISSING else 0)
 
     @property
     def total(self) -> int:
-        """Return how many cells the grid has."""
+        """Number of cells of the grid."""
         return len(self.cells) + self.unnamed
 
     @property
     def next_command(self) -> str:
-        """Return the next command to run."""
+        """The next command to run."""
         store = shlex.quote(self.store)
         if self.state == "running":
             return f"lotus-ray status {store}"
         if self.count(MISSING) or not self.total:
-            return f"lotus-ray grid JOB.yaml --store {store}   (what is committed is kept)"
+            return f"lotus-ray grid JOB.yaml --store {store}   (committed cells are kept)"
         if self.count(FAILED):
             return f"lotus-ray grid JOB.yaml --store {store} --retry-failed"
         return f"lotus-ray report {store}"
@@ -111,7 +111,7 @@ class GridStatus:
 
 
 def _group_lines(group: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
-    """Return a line for a group, and one for each cell that runs, failed or was cut off."""
+    """Return a line for a group, and one for each cell that runs, failed or was interrupted."""
     counts = Counter(cell.state for cell in cells)
     *names, seed = group
     count = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])

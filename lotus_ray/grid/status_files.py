@@ -1,6 +1,6 @@
-"""The files in a store that tell other commands how far a grid is. They are read and written here.
+"""Read and write the files in a store that show other commands the progress of a grid.
 
-A file that is gone, torn or of an older version is read as far as it goes.
+A missing, torn or older file is read as far as possible.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lotus_ray.store.row import Row
 OUTCOME = "outcome.json"
 HEARTBEAT = "heartbeat.json"
 HEARTBEAT_SECONDS = 30
-SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # a command that was silent so long is believed dead
+SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # a command that is silent for longer is probably dead
 UNKNOWN = "unknown"
 GROUP_FIELDS = ("benchmark", "model", "setting", "seed")
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell that a grid planned, by the names that reports give it."""
+    """A cell that a grid planned, with its names in reports."""
 
     benchmark: str
     model: str
@@ -33,7 +33,7 @@ class PlannedCell:
     cell_id: str
     method: str
     seed: int
-    label: str  # the method's in a report of the whole grid: LoTUS(alpha=8)
+    label: str  # the method's name in a report of the full grid: LoTUS(alpha=8)
 
     @classmethod
     def of_row(cls, row: Row) -> Self:
@@ -53,19 +53,19 @@ class PlannedCell:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """Return the values of GROUP_FIELDS."""
+        """The values of GROUP_FIELDS."""
         return tuple(getattr(self, name) for name in GROUP_FIELDS)
 
 
 @dataclass(frozen=True)
 class OutcomeFile:
-    """What the last grid command says of itself."""
+    """The record of the last grid command."""
 
     state: str = UNKNOWN  # running, interrupted (by a signal) or ended
-    begun_at: str | None = None  # ISO 8601, as all times
+    begun_at: str | None = None  # ISO 8601, like all times
     written_at: str | None = None
     exit_code: int | None = None  # None until the end
-    cells: int = 0  # how many the job has
+    cells: int = 0  # number of cells of the job
     done: int = 0
     failed: int = 0
     stages_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class OutcomeFile:
 
 
 def write_heartbeat(store: Store) -> None:
-    """Leave a sign of life for `lotus-ray status`."""
+    """Write a sign of life for `lotus-ray status`."""
     store.replace(HEARTBEAT, json.dumps({"at": utc_now()}).encode())
 
 
@@ -115,7 +115,7 @@ def read_heartbeat(store: Store) -> object:
 
 
 def json_object(content: bytes | None) -> dict[str, Any]:
-    """Parse a small file; empty if it is gone or torn."""
+    """Parse a small file; return {} if it is missing or torn."""
     try:
         parsed = json.loads(content or b"{}")
     except ValueError:

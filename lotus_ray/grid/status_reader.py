@@ -1,7 +1,7 @@
-"""Read how far a grid is, from its store alone.
+"""Read the progress of a grid from its store.
 
-The outcome file says what the last command planned, rows say what is done, attempt markers say what
-has begun. A running command writes the heartbeat file every HEARTBEAT_SECONDS.
+The outcome file lists the planned cells, rows show which are done, attempt markers show which have
+begun. A running command writes the heartbeat file every HEARTBEAT_SECONDS.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Marker = Mapping[str, Any]
 
 
 def status(store: Store, now: float | None = None) -> GridStatus:
-    """Read how far the last grid of a store is.
+    """Read the progress of the last grid of a store.
 
     Args:
         store: the metric store.
-        now: seconds since 1970; default now.
+        now: seconds since 1970; default the present time.
 
     Raises:
-        StoreError: there is no store.
+        StoreError: there is no store, or it cannot be read.
     """
     store.check_exists()
     now = time.time() if now is None else now
@@ -71,7 +71,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
 def _cell_status(
     cell: PlannedCell, row: Row | None, attempts: int, running_seconds: float | None
 ) -> CellStatus:
-    """Return how far a cell is; `running_seconds` is None unless it runs."""
+    """Return the state of a cell. `running_seconds` is None unless it runs."""
     if running_seconds is not None:
         state = RUNNING
     elif row is None:
@@ -94,7 +94,7 @@ def _cell_status(
 def _running_since(markers: Mapping[str, Marker], begun: float | None) -> dict[str, float]:
     """Return when each running cell began, by cell id.
 
-    An attempt that is older than the command does not run any more.
+    Attempts that are older than the command do not run any more.
     """
     times = {cell_id: unix_seconds(marker.get("begun_at")) for cell_id, marker in markers.items()}
     return {

@@ -1,4 +1,4 @@
-"""Which cells run, which are done, how long is left: read from the store, shown by a view."""
+"""Watch a grid: read from the store which cells run and which are done, and show it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
-MANY_GROUPS = 8  # for so many, one list of the store costs less than a list for each group
+MANY_GROUPS = 8  # from here on, listing the full store once is cheaper than listing each group
 
 
 class GridWatch(AbstractContextManager["GridWatch"]):
-    """Watch the missing cells of a grid from a thread while something else runs them.
+    """Watches the missing cells of a grid in a thread, while the main thread runs them.
 
-    No error of watching or showing ends the grid.
+    Errors of watching and showing never end the grid.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._ends_at: float | None = None  # as estimated when the last cell ended
         self._store_was_away = False
-        self._to_say: deque[str] = deque()  # lines of other threads, for the one that shows
+        self._to_say: deque[str] = deque()  # lines from other threads, shown at the next look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -82,7 +82,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         self._to_say.append(f"{self._elapsed():7.1f} s  {text}")
 
     def look(self) -> None:
-        """Read the store once, and show what has happened since the last look."""
+        """Read the store once, and show changes since the last look."""
         while self._to_say:
             self._note(self._to_say.popleft())
         for group in self._changed_groups():
@@ -90,7 +90,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
                 self._look_at(group)
 
     def grid_state(self) -> GridState:
-        """Return how far the grid was at the last look."""
+        """Return the progress of the grid at the last look."""
         elapsed = self._elapsed()
         left = None if self._ends_at is None else max(self._ends_at - elapsed, 0.0)
         return GridState(self._groups, elapsed, left)
@@ -102,14 +102,14 @@ class GridWatch(AbstractContextManager["GridWatch"]):
             self._view.draw(self.grid_state())
 
     def _beat(self) -> None:
-        """Leave a sign of life for `lotus-ray status`. A full disk must not end the watch."""
+        """Write a sign of life for `lotus-ray status`. A full disk must not end the watch."""
         if time.monotonic() - self._last_beat >= status_files.HEARTBEAT_SECONDS:
             self._last_beat = time.monotonic()
             with suppress(Exception):
                 status_files.write_heartbeat(self._store)
 
     def _changed_groups(self) -> list[GroupState]:
-        """Return the groups to look at: of many, those whose cell has a new attempt or row."""
+        """Return the groups to read: if there are many, those with a new attempt or row."""
         groups = [group for group in self._groups if group.left]
         if len(groups) < MANY_GROUPS:
             return groups
@@ -126,7 +126,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
 
     @contextmanager
     def _store_may_be_away(self) -> Iterator[None]:
-        """Ignore a store that cannot be read for a moment: the next look reads it again."""
+        """Ignore that the store cannot be read: the next look tries again."""
         try:
             yield
         except Exception as error:
@@ -136,7 +136,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
                 self._note(f"note: the store cannot be read, trying again: {what}")
 
     def _look_at(self, group: GroupState) -> None:
-        """Show what has happened to the cells of a group, which run in order."""
+        """Show new events of a group's cells, which run in order."""
         while group.left:
             cell = group.left[0]
             begun = self._store.attempts(cell.cell_id)

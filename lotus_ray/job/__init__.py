@@ -1,1 +1,1 @@
-"""A job file to cells, and cells to work orders."""
+"""Turn a job file into cells, and cells into work orders."""

@@ -1,7 +1,8 @@
-"""A cell is one method × data set × model × seed. Its id is a hash of all that it depends on.
+"""Cells and groups.
 
-A group is the cells that share data, roles, model and seed. They run one after another in one
-worker group, the original first.
+A cell is one method × data set × model × seed. Its id is a hash of everything that its result
+depends on. A group is the cells that share data, roles, model and seed. They run one after another
+on the same workers, the original first.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class Cell:
 
     @property
     def cell_id(self) -> str:
-        """Return 20 hexadecimal digits that identify the cell."""
+        """20 hexadecimal digits that identify the cell."""
         canonical = json.dumps(self.spec, sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Cells to run one after another, and all that they share. The first one is the original."""
+    """Cells that run one after another, and everything they share. The first is the original."""
 
     benchmark: str
     model_label: str
@@ -52,25 +53,25 @@ class CellGroup:
     precision: str
     batch_size: int
     limit: int | None
-    shuffle_window: int | None  # images; an epoch is shuffled within such windows; None is all
+    shuffle_window: int | None  # images per window of shuffling; None shuffles all at once
     cells: tuple[Cell, ...]
     expected_accuracy: float | None = None  # of the original, on the held-out images
     accuracy_tolerance: float = 0.03
-    notes: tuple[str, ...] = ()  # what is odd about its data
+    notes: tuple[str, ...] = ()  # warnings about its data
 
     @property
     def original(self) -> Cell:
-        """Return the cell that every other one starts from."""
+        """The cell that every other cell starts from."""
         return self.cells[0]
 
     @property
     def roles_name(self) -> str:
-        """Return the name of the table of roles in the store."""
+        """The name of the table of roles in the store."""
         return f"roles/{self.roles_digest}.parquet"
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Return the names of this group in reports; none is part of a cell's identity."""
+        """The names of this group in reports. Cell ids do not depend on them."""
         return {
             "benchmark": self.benchmark,
             "model": self.model_label,
@@ -80,18 +81,18 @@ class CellGroup:
 
     @property
     def name(self) -> str:
-        """Return a name for messages."""
+        """A name for messages."""
         return f"{self.benchmark} {self.model_label} seed {self.seed}"
 
 
 def make_cells(
     methods: Sequence[Method], group: CellGroup, digests: Mapping[str, str]
 ) -> tuple[Cell, ...]:
-    """Return the cells of a group: nothing but their spec decides their ids.
+    """Return the cells of a group. A cell id depends only on the cell's spec.
 
     Args:
         methods: the original first.
-        group: its own cells are not read.
+        group: the group. Its field `cells` is not read.
         digests: of the data, by name.
 
     Raises:
@@ -122,7 +123,7 @@ def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
 
 
 def _model_spec(group: CellGroup) -> dict[str, Any]:
-    """Return the part of a cell's identity that says what the network is."""
+    """Return the part of a cell's spec that describes the network."""
     checkpoint = file_digest(Path(group.checkpoint)) if group.checkpoint else None
     return {
         "name": group.model.name,

@@ -1,4 +1,4 @@
-"""What groups cost, and so in which order they start: the longest first."""
+"""Order groups by their expected work: the longest starts first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKWARD = 2  # the cost of a backward, in forwards
 def longest_first(
     work_orders: Sequence[WorkOrder], roles: Mapping[str, Roles], costs: Sequence[float]
 ) -> list[WorkOrder]:
-    """Return work orders in the order in which to start them: a long one must not start last.
+    """Sort work orders by falling work, so that no long group starts last.
 
     Args:
         work_orders: groups with missing cells.
@@ -24,7 +24,7 @@ def longest_first(
         costs: of a forward of one image, for each work order, in any unit.
 
     Returns:
-        The same work orders, by falling `expected_work`; equals keep their order.
+        The same work orders, by falling `expected_work`. Equal ones keep their order.
 
     Source: Graham 1969, longest processing time first. Deviation: none.
     """
@@ -38,11 +38,11 @@ def longest_first(
 def expected_work(work_order: WorkOrder, roles: Roles, cost: float) -> float:
     """Return a rough cost of the missing cells of a group, good enough to order groups.
 
-    It assumes that every epoch trains on all images to forget and to retain, and that every cell
-    is evaluated once. Most methods do less, but in all groups alike.
+    It assumes that every epoch trains on all forget and retain images, and that every cell is
+    evaluated once. Most methods do less, but equally so in all groups.
 
     Args:
-        work_order: says which cells are missing.
+        work_order: the group and its missing cells.
         roles: of its group.
         cost: of a forward of one image, in any unit.
     """

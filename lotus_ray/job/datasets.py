@@ -1,4 +1,4 @@
-"""Where the data of a job are: prepared folders, embedded images, or files read in place."""
+"""Find the data of a job: prepared folders, embedded images, or external files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
 
     Args:
         loaded: the job.
-        embedded: the folder in which embedded images are prepared, and manifests of files that
-            are read in place.
+        embedded: folder for prepared embedded images, and for manifests of external files.
 
     Raises:
         DataError: a data set, or its calibration set, is missing or damaged.
@@ -35,7 +34,7 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
             manifest = verify(read_manifest(Path(dataset.manifest)))
         else:
             source = dataset.source or ""
-            # The format is in the name: a store outlives the version that made it.
+            # The format is in the name, because a later version may read the same store.
             manifest = prepare(SOURCES[source], embedded / f"{source}-{FORMAT}")
         if dataset.calibration:
             verify(read_manifest(Path(dataset.calibration.manifest)))
@@ -44,7 +43,7 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
 
 
 def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
-    """Write the manifest of files that stay where they are."""
+    """Write the manifest of external files."""
     key = hashlib.sha256(files.model_dump_json().encode()).hexdigest()[:12]
     return read_external(
         {TRAIN: files.train, HELDOUT: files.heldout},
@@ -55,14 +54,14 @@ def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
 
 
 def absent_folder(dataset: DatasetJob) -> Path | None:
-    """Return the folder of prepared data that a data set needs and that is not here, or None."""
+    """Return the first missing folder of prepared data that a data set needs, or None."""
     names = [dataset.manifest, dataset.calibration.manifest if dataset.calibration else None]
     folders = [Path(name) for name in names if name is not None]
     return next((folder for folder in folders if not folder.exists()), None)
 
 
 def check_here(dataset: DatasetJob) -> None:
-    """Raise DataError if the prepared data of a data set are not here at all."""
+    """Raise DataError if a folder of prepared data is missing."""
     folder = absent_folder(dataset)
     if folder is None:
         return

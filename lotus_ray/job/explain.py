@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a job, as one error with file, line and the nearest valid key."""
+"""Turn pydantic's errors about a job into one error with file, line and nearest valid key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lotus_ray.job.yaml_values import KeyPath, dotted
 
 
 def explain(error: ValidationError, document: Document, prefix: KeyPath = ()) -> JobError:
-    """Return the error for the first thing that is wrong.
+    """Return an error for the most important problem.
 
     Args:
-        error: of a job, or of a part of it.
-        document: has the values that pydantic refused.
-        prefix: where the part is in the document; () is the job itself.
+        error: about a job, or a part of it.
+        document: holds the values that pydantic refused.
+        prefix: path of the part in the document; () is the job itself.
     """
     # A misspelt key explains a missing one, so it comes first.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
@@ -50,7 +50,7 @@ def explain(error: ValidationError, document: Document, prefix: KeyPath = ()) ->
 
 
 def _without_union_tags(path: Sequence[str | int]) -> list[str | int]:
-    """Drop what pydantic adds after an item of a list whose items may be of several types."""
+    """Drop the type names that pydantic adds to a path if an item may have several types."""
     return [
         key
         for before, key in zip((None, *path), path, strict=False)

@@ -1,6 +1,6 @@
-"""Files that extend others: `extends: shared/table.yaml`, or a list of which the later ones win.
+"""Files that extend others: `extends: shared/table.yaml`, or a list. Later files in it win.
 
-What a file says itself wins over all of them. Mappings are merged key by key; anything else is
+Values of the file itself win over all of them. Mappings are merged key by key; other values are
 replaced.
 """
 
@@ -25,7 +25,7 @@ def read_document(
         on_read: called with the document of each file before it is merged with others.
 
     Raises:
-        JobError: a file is missing, unreadable or no YAML, or extends itself.
+        JobError: a file is missing, unreadable or not YAML, or extends itself.
     """
     return _read(path, on_read, above=(), files=[], where=str(path))
 
@@ -37,7 +37,10 @@ def _read(
     files: list[Path],
     where: str,
 ) -> Document:
-    """Read one file below those that extend it. `files` counts all; `where` names the file."""
+    """Read one file, and recursively the files that it extends.
+
+    `above` are the files that extend this one, `files` all files so far, `where` is for errors.
+    """
     files.append(path)
     try:
         document = Document(str(path), path.read_text(encoding="utf-8"))
@@ -60,7 +63,7 @@ def _read(
 
 
 def _bases(document: Document) -> list[str]:
-    """Take out the names of the files that a document extends, the strongest first."""
+    """Remove `extends` from a document; return its file names, the strongest first."""
     if not isinstance(document.values, dict) or EXTENDS not in document.values:
         return []
     value = document.values.pop(EXTENDS) or []
@@ -74,4 +77,4 @@ def _resolved(path: Path, where: str) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        raise JobError(f"the path leads nowhere: {error}", where=where) from error
+        raise JobError(f"the path cannot be resolved: {error}", where=where) from error

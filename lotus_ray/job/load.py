@@ -1,4 +1,4 @@
-"""A job file, read and validated."""
+"""Read and validate a job file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from lotus_ray.unlearning.method import Method
 
 @dataclass(frozen=True)
 class LoadedJob:
-    """A valid job. `methods[m]` are those of model m: the original first, then gold standards."""
+    """A valid job.
+
+    `methods[m]` are the methods of model m: the original first, then gold standards, then others.
+    """
 
     job: Job
     methods: tuple[tuple[Method, ...], ...]
@@ -42,7 +45,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         The job.
 
     Raises:
-        JobError: anything is wrong; the text says what, where and what to do.
+        JobError: the job is wrong. The text says what, where and what to do.
         MethodError: a hyper-parameter is out of range.
     """
     notes: list[str] = []
@@ -64,10 +67,10 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
 
 
 def _set_dataset_defaults(document: Document) -> None:
-    """Give every data set the keys of defaults.dataset that it lacks."""
+    """Add missing keys to every data set, from defaults.dataset."""
     for index in range(document.count(("grid", "datasets"))):
         dataset = ("grid", "datasets", index)
-        # The name of a setting belongs to the forget set that it names.
+        # A setting's name belongs to its forget set: do not combine it with another forget set.
         own = ("setting",) if document.has((*dataset, "forget")) else ()
         document.set_defaults(dataset, ("defaults", "dataset"), without=own)
 

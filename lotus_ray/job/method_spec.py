@@ -1,4 +1,4 @@
-"""Methods as plain values and back: a cell's identity holds the values, a worker builds them."""
+"""Methods as plain values and back: a cell's spec holds the values, a worker builds the method."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ def describe(method: Method) -> dict[str, Any]:
 
 
 def build_method(description: Mapping[str, Any]) -> Method:
-    """Make a method from what `describe` returns, or from a part of it with the name.
+    """Make a method from plain values.
+
+    Args:
+        description: from `describe`. Everything except `name` has a default.
 
     Raises:
-        pydantic.ValidationError: a wrong type.
-        MethodError: a value out of range.
+        pydantic.ValidationError: a value has a wrong type.
+        MethodError: a value is out of range.
     """
     params = {name: v for name, v in description.items() if name not in ("name", "version")}
     if isinstance(params.get("inner"), Mapping):

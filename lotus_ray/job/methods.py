@@ -1,4 +1,4 @@
-"""The methods of a job: entries of grid.methods, and recipes of models, become Method objects."""
+"""Turn the methods of a job (grid.methods, and recipes of models) into Method objects."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_defaults(job: Job, document: Document) -> None:
 
 
 def _check_weights(job: Job, model: int, document: Document) -> None:
-    """Raise JobError if nothing says what the original is, or a gold standard has no recipe."""
+    """Raise JobError if there is no recipe or weights for the original, or no recipe for gold."""
     spec = job.grid.models[model]
     names = [entry if isinstance(entry, str) else entry.get("name") for entry in job.grid.methods]
     if spec.train.get("epochs") or (
@@ -105,10 +105,10 @@ def _method(
 def _name_and_params(
     entry: Any, path: KeyPath, document: Document
 ) -> tuple[str, Mapping[str, Any]]:
-    """Return the name and the hyper-parameters that an entry gives.
+    """Return the name and hyper-parameters of an entry.
 
     Raises:
-        JobError: it gives no name, or one of no method.
+        JobError: the entry has no name, or an unknown one.
     """
     description = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(description, dict) or not isinstance(description.get("name"), str):

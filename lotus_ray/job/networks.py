@@ -1,4 +1,4 @@
-"""The networks of a job: each is built, checked, and costs are compared."""
+"""Build and check the networks of a job, and compare their costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lotus_ray.job.cells import CellGroup
 from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.weights import load_into, read_weights
 
-# Parameters × pixels, of networks that are as quick on the CPU: a bound on a forward's products.
+# Parameters × pixels: an upper bound on a forward's products. Below it, the CPU is quick.
 SMALL = 1 << 30
 
 
@@ -27,11 +27,11 @@ class Network:
     img_size: int
 
     def check(self) -> None:
-        """Build the network, and show it images.
+        """Build the network, and run it on blank images.
 
         Raises:
-            JobError: the network cannot be built, or does not take the images or the weights
-                file; or its pretrained weights are not here, and the job is offline.
+            JobError: the network cannot be built, or does not accept the images or the weights
+                file; or its pretrained weights are not cached, and the job is offline.
         """
         model = self.model
         if model.offline and model.pretrained:
@@ -52,9 +52,9 @@ class Network:
         return float(counter.get_total_flops()) / 2
 
     def _build(self) -> tuple[nn.Module, str]:
-        """Build the network, without memory for its weights if it is large; name its device.
+        """Build the network; return it and its device: the CPU, or the meta device if it is large.
 
-        On the meta device nothing is computed, but its first use imports for two seconds.
+        The meta device needs no memory and computes nothing, but its first use takes two seconds.
         """
         with torch.device("meta"):
             network = build(self.model.untrained, "check")
@@ -69,7 +69,7 @@ class Network:
         try:
             with torch.no_grad(), torch.device(device):
                 logits: Tensor = network(torch.zeros(2, 3, size, size))
-        except Exception as error:  # a foreign network raises anything
+        except Exception as error:  # networks of other packages can raise any error
             raise JobError(
                 f"model {self.model.name} does not take images of {size} pixels: "
                 f"{str(error).splitlines()[0]}",
@@ -85,23 +85,23 @@ def networks(groups: Iterable[CellGroup]) -> list[Network]:
 
 
 def check_networks(wanted: Iterable[Network]) -> None:
-    """Check networks; those that are equal are built once.
+    """Check networks. Equal networks are built once.
 
     Raises:
-        JobError: as `Network.check`.
+        JobError: see `Network.check`.
     """
     for network in _distinct(wanted):
         network.check()
 
 
 def compare_costs(wanted: Sequence[Network]) -> list[float]:
-    """Check networks, and return what a forward of each costs beside the others.
+    """Check networks, and compare the costs of their forwards.
 
     Returns:
-        FLOP of the forward of one image; 1 for each if all are equal.
+        FLOP of the forward of one image, for each network; 1 for each if all are equal.
 
     Raises:
-        JobError: as `Network.check`.
+        JobError: see `Network.check`.
     """
     distinct = _distinct(wanted)
     if len(distinct) < 2:

@@ -17,19 +17,19 @@ from lotus_ray.job.schema.model import ModelJob
 
 @dataclass(frozen=True)
 class Plan:
-    """The groups of a job, and the tables of roles they use, by name in the store."""
+    """The groups of a job, and their tables of roles, by name in the store."""
 
     groups: tuple[CellGroup, ...]
     roles: dict[str, Roles]
 
     @property
     def cells(self) -> list[Cell]:
-        """Return all cells, group by group."""
+        """All cells, group by group."""
         return [cell for group in self.groups for cell in group.cells]
 
     @property
     def notes(self) -> list[str]:
-        """Return one line for each odd thing about the data, with the groups that have it."""
+        """One line for each warning about the data, with its groups."""
         seeds: dict[tuple[str, str, str], dict[str, None]] = {}
         for group in self.groups:
             for note in group.notes:
@@ -41,7 +41,11 @@ class Plan:
         ]
 
     def with_folders(self, moved: Mapping[Path, Path]) -> Plan:
-        """Return the same plan after folders of data were moved; others stay."""
+        """Return the plan with new folders of data.
+
+        Args:
+            moved: new folder by old folder. Folders that are not here do not change.
+        """
         groups = [
             replace(group, manifests=tuple(moved.get(path, path) for path in group.manifests))
             for group in self.groups

@@ -19,14 +19,14 @@ from lotus_ray.store.row import Row
 
 @dataclass(frozen=True)
 class Preview:
-    """The plan of the data sets that are here, and the job of those that are not."""
+    """The plan of the data sets that are here, and the job with the data sets that are not."""
 
     planned: Plan
     absent: LoadedJob
 
     @property
     def absent_cells(self) -> list[str]:
-        """Return one line for each cell that has no id yet because its data are not here."""
+        """One line for each cell that has no id yet, because its data are not here."""
         grid = self.absent.job.grid
         return [
             f"{method.title:13} {dataset.name} {model.label or model.name} seed {seed}, "
@@ -39,7 +39,7 @@ class Preview:
 
     @property
     def absent_notes(self) -> list[str]:
-        """Return one line for each data set that is not here, with the command that makes it."""
+        """One line for each data set that is not here, with the command that prepares it."""
         notes = []
         for dataset in self.absent.job.grid.datasets:
             try:
@@ -49,7 +49,12 @@ class Preview:
         return list(dict.fromkeys(notes))
 
     def lines(self, work_orders: Sequence[WorkOrder], rows: Mapping[str, Row]) -> list[str]:
-        """Return one line a cell, for `--dry-run`: missing, the status of its row, or no data."""
+        """Return one line per cell for `--dry-run`: missing, the status of its row, or no data.
+
+        Args:
+            work_orders: with the missing cells.
+            rows: of the store, by cell id.
+        """
         missing = {cell.cell_id for work_order in work_orders for cell in work_order.missing_cells}
         planned = [
             f"{cell.cell_id}  "
@@ -62,12 +67,16 @@ class Preview:
 
 
 def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
-    """Plan a job and build its networks once; nothing that is written stays.
+    """Plan a job and build its networks once. No file remains.
 
-    Data sets that are not here are left out. Those that are here are checked.
+    Data sets that are here are checked. Others are left out of the plan.
+
+    Args:
+        loaded: the job.
+        limit: as for `plan`.
 
     Raises:
-        LotusRayError: anything that can be wrong before a job runs.
+        LotusRayError: the job cannot run.
     """
     datasets = loaded.job.grid.datasets
     here = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is None])

@@ -1,4 +1,4 @@
-"""Keys of jobs that were renamed or removed, and what to write instead."""
+"""Keys of jobs that were renamed or removed, and their replacements."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from lotus_ray.job.yaml_values import dotted
 
 # Both names work for one release; then the entry moves to REMOVED.
 RENAMED = {("resources", "lanes_at_once"): ("resources", "trials_at_once")}
-REMOVED = {("resources", "share_gpus"): "resources.gpus_per_worker: 0.25"}  # what to write
+REMOVED = {("resources", "share_gpus"): "resources.gpus_per_worker: 0.25"}  # the replacement
 
 
 def replace_old_keys(document: Document, overwrite: bool = False) -> list[str]:
-    """Give the keys of a document that were renamed their new names.
+    """Rename old keys of a document to their new names.
 
     Args:
         document: changed in place.
-        overwrite: True if the value of an old key replaces that of the new one; otherwise a
-            document may have one of the two only.
+        overwrite: True if the value of an old key replaces the value of the new key. False if a
+            document must not have both.
 
     Returns:
         One note for each old key.
 
     Raises:
-        JobError: a key was removed, or the old and the new name are both there.
+        JobError: the document has a removed key, or both an old and a new key.
     """
     for path, instead in REMOVED.items():
         if document.contains(path):
             raise JobError(
-                f"{dotted(path)} is gone",
+                f"{dotted(path)} was removed",
                 where=document.where(path),
                 nearest=instead,
                 next_command=f"lotus-ray validate {document.file}",

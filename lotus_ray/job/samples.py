@@ -1,4 +1,4 @@
-"""The samples of one data set: their labels, what a job forgets and retains, and their roles."""
+"""The samples of one data set: labels, forget and retain sets of a job, and roles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lotus_ray.job.schema.dataset import DatasetJob
 
 
 class Samples:
-    """The samples of one data set, and which of them a job forgets and retains."""
+    """The samples of one data set, and the samples that a job forgets and retains."""
 
     def __init__(
         self,
@@ -38,7 +38,15 @@ class Samples:
 
     @classmethod
     def read(cls, dataset: DatasetJob, manifest: Manifest) -> Samples:
-        """Read the labels of a data set and of its calibration set, and check them."""
+        """Read and check the labels of a data set and of its calibration set.
+
+        Args:
+            dataset: of the job.
+            manifest: of the data set.
+
+        Raises:
+            DataError: labels are wrong, or do not match the job.
+        """
         _check_classes(dataset, manifest)
         labels, calibration = read_labels(manifest), None
         if dataset.calibration:
@@ -48,20 +56,32 @@ class Samples:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Return the folders of the data set and of its calibration set."""
+        """The folders of the data set and of its calibration set."""
         manifests = filter(None, (self.manifest, self.calibration))
         return tuple(manifest.directory.absolute() for manifest in manifests)
 
     @property
     def digests(self) -> dict[str, str]:
-        """Return the part of a cell's identity that says what the data are."""
+        """The part of a cell's spec that identifies the data."""
         digests = {"data": self.manifest.digest}
         return digests | ({"calibration": self.calibration.digest} if self.calibration else {})
 
     def draw(
         self, seed: int, keep_other_train: bool, limit: int | None
     ) -> tuple[Roles, int | None]:
-        """Draw roles; return them, and the limit if it leaves out any sample."""
+        """Draw roles.
+
+        Args:
+            seed: of the group.
+            keep_other_train: True keeps other train in the table.
+            limit: most samples of each role; None keeps all.
+
+        Returns:
+            The roles, and the limit if it leaves out any sample, else None.
+
+        Raises:
+            DataError: see `draw_roles`.
+        """
         forget, retain = self._chosen
         draw = partial(
             draw_roles,
@@ -76,14 +96,14 @@ class Samples:
         return drawn, limit if limit and len(drawn) < len(draw()) else None
 
     def notes(self, roles: Roles) -> tuple[str, ...]:
-        """Return what is odd about the data with these roles."""
+        """Return warnings about the data with these roles."""
         if roles.digest not in self._notes:
             self._notes[roles.digest] = notes_on(roles, self.labels, self.manifest.classes)
         return self._notes[roles.digest]
 
 
 def _chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Chosen]:
-    """Return what a job forgets and retains: class names become labels, a file becomes ids.
+    """Return the forget and retain sets: class names become labels, a file becomes ids.
 
     Raises:
         DataError: a class does not exist, or the file of ids cannot be read.
@@ -101,7 +121,7 @@ def _chosen_samples(dataset: DatasetJob, manifest: Manifest) -> tuple[Chosen, Ch
 
 
 def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
-    """Raise DataError if the data are not those that the job names."""
+    """Raise DataError if the data do not match the job's number of classes or source."""
     if dataset.num_classes not in (None, len(manifest.classes)):
         raise DataError(
             f"{dataset.name} has {len(manifest.classes)} classes in {manifest.directory}, "

@@ -1,4 +1,4 @@
-"""What one trial is to do: a group, which of its cells are missing, and with what memory."""
+"""The work of one trial: a group, its missing cells, and settings of the command."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lotus_ray.store.results import Store
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """A group, and the version of the row that each of its missing cells is to commit."""
+    """A group, and the row version that each of its missing cells will commit."""
 
     group: CellGroup
     row_versions: Mapping[str, int]  # by cell id; only of missing cells
     store: str
     checkpoint_seconds: float = 60  # between two checkpoints
     cache_space: CacheSpace = field(default_factory=CacheSpace)  # for decoded images, on each node
-    max_bad_images: int = 0  # how many that cannot be decoded may be left out
-    store_id: str = ""  # of the store; empty is any
+    max_bad_images: int = 0  # most images that may be left out because they cannot be decoded
+    store_id: str = ""  # unique id of the store; empty is not checked
     compile: bool = False  # compile networks that train
 
     @property
     def missing_cells(self) -> list[Cell]:
-        """Return the cells of the group that have a row version to commit, in the group's order."""
+        """The cells of the group that have no row yet, in the group's order."""
         return [cell for cell in self.group.cells if cell.cell_id in self.row_versions]
 
     def is_settled(self, cell: Cell, store: Store) -> bool:

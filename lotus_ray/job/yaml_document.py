@@ -1,4 +1,4 @@
-"""A YAML document: values that can be looked up, merged and overridden, each with file and line."""
+"""A YAML document whose values know their file and line. They can be merged and overridden."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Document:
         self.values, self._lines = parse(text, file)
 
     def where(self, path: Sequence[str | int]) -> str:
-        """Return `file:line a.b[2]` of the value at `path`; without a value, the line above it."""
-        known = tuple(path)
-        while known and known not in self._lines:
-            known = known[:-1]
-        line = self._lines.get(known, self.file)
+        """Return `file:line a.b[2]` of the value at `path`; if there is none, of its parent."""
+        existing = tuple(path)
+        while existing and existing not in self._lines:
+            existing = existing[:-1]
+        line = self._lines.get(existing, self.file)
         return line if line.startswith("--set") else f"{line} {dotted(path)}".strip()
 
     def count(self, path: KeyPath) -> int:
@@ -36,16 +36,16 @@ class Document:
         return len(value) if isinstance(value, list) else 0
 
     def has(self, path: KeyPath) -> bool:
-        """Return True if there is a value at `path`; null is none."""
+        """Return True if there is a value at `path` that is not null."""
         return self._at(path) is not None
 
     def contains(self, path: KeyPath) -> bool:
-        """Return True if the mapping above `path` has its last key, whatever the value."""
+        """Return True if there is a value at `path`, even null."""
         parent = self._at(path[:-1])
         return isinstance(parent, dict) and path[-1] in parent
 
     def rename(self, old: KeyPath, new: KeyPath) -> None:
-        """Move the value at `old` to `new`; it keeps its file and line."""
+        """Move the value at `old` to `new`. It keeps its file and line."""
         self._put(new, self._at(old[:-1]).pop(old[-1]))
         self._forget_lines(new)
         self._copy_lines(new, self, old)
@@ -67,7 +67,13 @@ class Document:
             ours.append(value)
 
     def set_defaults(self, path: KeyPath, defaults: KeyPath, without: Sequence[str] = ()) -> None:
-        """Give the mapping at `path` the keys of the mapping at `defaults` that it lacks."""
+        """Add missing keys to the mapping at `path`, from the mapping at `defaults`.
+
+        Args:
+            path: of the mapping to change.
+            defaults: path of the mapping with defaults.
+            without: keys that are never added.
+        """
         ours, theirs = self._at(path), self._at(defaults)
         for key in theirs if isinstance(ours, dict) and isinstance(theirs, dict) else ():
             if key not in ours and key not in without:
@@ -78,7 +84,7 @@ class Document:
         """Add the values of another document that this one does not have.
 
         Raises:
-            JobError: one of the two is no mapping.
+            JobError: one of the two is not a mapping.
         """
         if not isinstance(self.values, dict) or not isinstance(base.values, dict):
             raise JobError("only mappings can be extended", where=f"{self.file} and {base.file}")
@@ -90,7 +96,7 @@ class Document:
         `model.b=c` sets b of every entry of grid.models, `dataset.b=c` of every data set.
 
         Raises:
-            JobError: it is not of this form, or there is nothing at a.
+            JobError: the assignment does not have this form, or there is no a.
         """
         name, equals, text = assignment.partition("=")
         keys = [
@@ -110,11 +116,11 @@ class Document:
                 self._lines[path] = f"--set {assignment}"
         except (KeyError, IndexError, TypeError) as error:
             raise JobError(
-                f"'{name}' leads nowhere in {self.file}", where=f"--set {assignment}"
+                f"'{name}' does not exist in {self.file}", where=f"--set {assignment}"
             ) from error
 
     def _paths(self, keys: KeyPath) -> list[KeyPath]:
-        """Return the paths that the keys of an override stand for: several for a shorthand."""
+        """Return the paths that an override sets: several for a shorthand."""
         if keys[0] not in SHORTHANDS or len(keys) == 1:
             return [keys]
         entries = SHORTHANDS[keys[0]]
@@ -152,12 +158,12 @@ class Document:
                 self._merge(ours[key], value, below, base)
 
     def _copy_lines(self, path: KeyPath, source: Document, at: KeyPath) -> None:
-        """Give values at `path` the file and line that values at `at` have in another document."""
+        """Copy file and line of values at `at` in another document to values at `path`."""
         lines = [(p, line) for p, line in source._lines.items() if p[: len(at)] == at]
         above = at
         while not lines and above and above not in source._lines:
             above = above[:-1]
-        if not lines and above:  # a part of a larger value that was set as one
+        if not lines and above:  # a part of a larger value that was set at once
             lines = [(at, source._lines[above])]
         self._lines.update({(*path, *p[len(at) :]): line for p, line in lines})
 

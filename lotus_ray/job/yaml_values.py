@@ -1,4 +1,4 @@
-"""YAML text -> plain values and the line of each; tags, duplicate keys and bombs are refused."""
+"""YAML text -> plain values and their lines. Tags, duplicate keys and bombs are refused."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class _Parser:
         return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        """Return a mapping whose keys are words and different; the line of a key is its value's."""
+        """Return a mapping. Keys must be different words. A value has the line of its key."""
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = self._line(key_node)

@@ -86,7 +86,7 @@ def _golds(group: Group) -> list[str]:
     golds = [entry.method for entry in group.entries if entry.is_gold]
     if len(golds) < 2:
         return []
-    return [f"more than one gold standard, so nothing is compared with gold: {', '.join(golds)}"]
+    return [f"more than one gold standard, so closeness to gold is not ranked: {', '.join(golds)}"]
 
 
 def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:

@@ -37,10 +37,14 @@ from lotus_ray.unlearning.problem import Problem
 def run_cell(context: Context, cell: Cell) -> None:
     """Run one cell and commit its row. Every worker calls this.
 
+    Args:
+        context: of the group.
+        cell: to run.
+
     Raises:
-        StoreError: the store failed. That is no fault of the cell, and no row could be kept.
-        Exception: whatever goes wrong on one of several workers: the others cannot know of it. A
-            worker that is alone makes a failed row of it instead.
+        StoreError: the store failed. The cell is not at fault, and no row could be committed.
+        Exception: any error on one of several workers, because the others do not see it. A single
+            worker commits a failed row instead.
     """
     attempt = None
     reset_peak_memory(context.device)
@@ -103,12 +107,12 @@ def _counters(context: Context, forwards: ForwardCounter) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What running a cell gave."""
+    """The results of running a cell."""
 
     weights: bytes  # on the first worker
     original: Original
     outputs: Outputs
-    summary: Summary  # empty but on the first worker
+    summary: Summary  # empty on other workers than the first
     change: dict[str, float]  # of weights and outputs, from the original's
     clock: Clock
     records: list[PhaseRecord]
@@ -180,7 +184,7 @@ def _evaluate(context: Context, problem: Problem) -> Outputs:
 
 
 def _problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Problem:
-    """Return what the method of a cell works on. Every cell but the original needs the original."""
+    """Return the problem of a cell's method. Cells other than the original need the original."""
     if cell == context.group.original:
         model = context.initial_model(context.group.seed)
         original, logits = copy.deepcopy(model).requires_grad_(False), None

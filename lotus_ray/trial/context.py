@@ -1,4 +1,4 @@
-"""Where the cells of a group run: samples, workers, device, and the original once it is loaded."""
+"""The context of a group's cells: samples, workers, device, and the original once it is loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Original:
 
 @dataclass
 class Context:
-    """Where a group runs. `original` is set once it is trained or loaded."""
+    """The context in which a group runs. `original` is set once it is trained or loaded."""
 
     work_order: WorkOrder
     store: Store
@@ -61,7 +61,11 @@ class Context:
         return self.workers.rank == 0
 
     def initial_model(self, seed: int) -> nn.Module:
-        """Return the network that training starts from: fresh, pretrained or a checkpoint."""
+        """Return the initial network of training: fresh, pretrained or from a checkpoint.
+
+        Args:
+            seed: of fresh weights.
+        """
         group = self.group
         model = models.build(group.model, seed, "initial weights")
         if group.checkpoint:
@@ -69,7 +73,7 @@ class Context:
         return precision.prepare(model, group.precision, self.device)
 
     def random_model(self) -> nn.Module:
-        """Return a frozen network that was never trained. Training starts from another one."""
+        """Return a frozen network with random weights, different from the initial network."""
         group = self.group
         fresh = replace(group.model, pretrained=False)
         model = models.build(fresh, group.seed, "random weights")

@@ -42,7 +42,7 @@ class TrialImages:
 class Decoders:
     """The two ways to decode images: into files of this node, and as a stream.
 
-    `stream` takes `ahead_bytes`: how much it may decode before that is used.
+    `stream` takes `ahead_bytes`: how much it decodes before that is used.
     """
 
     decode: Decode

@@ -1,4 +1,4 @@
-"""What a trial reads from the store before it starts."""
+"""Read the inputs of a trial from the store before it starts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lotus_ray.store.results import Store
 
 
 def ensure_access(work_order: WorkOrder) -> None:
-    """Check that this node sees the store, and copy the data that the store holds for the group.
+    """Check that this node sees the store, and copy the group's data from it.
 
-    Nodes that join a growing cluster late are checked nowhere else.
+    For nodes that join a growing cluster late, this is the only check.
 
     Raises:
-        StoreError: this node sees no store or another one, or cannot copy the data.
+        StoreError: this node sees no store or another store, or cannot copy the data.
     """
     store = Store.open(work_order.store)
     if work_order.store_id and (why := store.access_error(work_order.store_id)):
@@ -26,7 +26,12 @@ def ensure_access(work_order: WorkOrder) -> None:
 
 
 def store_not_shared(store: Store, what: str) -> StoreError:
-    """Return the error for a store that some node cannot read."""
+    """Return the error for a store that some node cannot read.
+
+    Args:
+        store: the store.
+        what: went wrong.
+    """
     return StoreError(
         what,
         where=store.location,
@@ -39,12 +44,12 @@ def load_roles(work_order: WorkOrder) -> Roles:
     """Read the table of roles of a group from the store.
 
     Raises:
-        DataError: the table is gone, or is not the one of the plan.
+        DataError: the table is missing, or changed since the plan.
     """
     store, name = Store.open(work_order.store), work_order.group.roles_name
     content = store.find(name)
     if content is None:
-        raise _roles_error(store, name, "is gone")
+        raise _roles_error(store, name, "is missing")
     try:
         roles = Roles.from_parquet(content)
         is_planned = roles.digest == work_order.group.roles_digest
@@ -59,5 +64,5 @@ def _roles_error(store: Store, name: str, what: str) -> DataError:
     return DataError(
         f"the table of roles {what}",
         where=store.address(name),
-        next_command="run the same command again: it writes the table anew",
+        next_command="run the same command again: it writes the table again",
     )

@@ -102,7 +102,7 @@ def load_original(context: Context, forwards: ForwardCounter) -> Original:
     with ForwardCounter(forwards.images).counting() as counted:
         counted.watch(model, TEACHER)
         original = _with_logits(context, model, digest, random_probs)
-    check_accuracy(context.group, original.outputs)  # the job may say since then what it expects
+    check_accuracy(context.group, original.outputs)  # the job's expected_accuracy may be new
     return original
 
 

@@ -1,4 +1,4 @@
-"""The row of a cell, from what is known before it runs and what was measured."""
+"""Make the row of a cell from its group, its spec and its measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from lotus_ray.unlearning.checkpoint import PhaseRecord
 
 
 def new_row(group: CellGroup, cell: Cell, **measured: Any) -> Row:
-    """Return the row of a cell; `measured` are fields of Row."""
+    """Return the row of a cell.
+
+    Args:
+        group: of the cell.
+        cell: the cell.
+        measured: further fields of Row.
+    """
     return Row(
         **group.labels,
         method=cell.label,
@@ -31,8 +37,8 @@ def failure(error: BaseException, status: str | None = None) -> dict[str, Any]:
     """Return the fields of a row that say how a cell failed.
 
     Args:
-        error: what ended the cell. Errors of ours need no traceback: their text says it all.
-        status: default oom if memory ran out, else failed.
+        error: that ended the cell. Our own errors get no traceback, because their text is enough.
+        status: default: oom if memory ran out, else failed.
     """
     is_ours = isinstance(error, LotusRayError)
     trace = "" if is_ours else "".join(traceback.format_exception(error))
@@ -48,9 +54,9 @@ def resources_of(
     """Return the resources of a row.
 
     Args:
-        facts: where the last attempt ran; its number of workers is the row's `workers`.
+        facts: of the last attempt. Its number of workers is the row's `workers`.
         attempts: the resources of each attempt. If the number of workers changed, all numbers are
-            kept. The smallest part of a GPU is kept: time that was spent on it is the cell's.
+            kept. Of several fractions of a GPU, the smallest is kept.
         more: further fields.
     """
     resources = dict(facts.get("resources", {}))
@@ -63,7 +69,7 @@ def resources_of(
 
 
 def phase(record: PhaseRecord) -> dict[str, Any]:
-    """Return what a row keeps of one phase."""
+    """Return the entry of a row for one phase: steps, mean loss and notes."""
     losses = record.losses
     return {
         "steps": len(losses),

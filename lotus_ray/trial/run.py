@@ -33,10 +33,10 @@ def run_group(
     Every worker calls this with the same work order. Only the first one uses the store.
 
     Args:
-        work_order: the group and which of its cells are missing.
+        work_order: the group and its missing cells.
         trial_images: the group's images on this worker's node.
-        workers: who share the work.
-        device: where this worker computes.
+        workers: the workers that share the work.
+        device: of this worker.
         facts: from `machine_facts`, for the rows.
 
     Raises:
@@ -65,7 +65,7 @@ def run_group(
 
 
 def _warm_up() -> None:
-    """Do now what no cell's clock should show: the imports of the first fit and the first step."""
+    """Do slow first-time work, such as imports, before the clock of any cell starts."""
     import sklearn.linear_model  # noqa: F401
 
     keep_freed_memory()

@@ -515,7 +515,7 @@ def test_prepare_and_prepare_again(folder: Path) -> None:
     result = run("prepare", "digits", "data/digits")
     assert result.exit_code == 0
     assert result.stdout == (
-        "digits: 1435 train (136 to 154 a class), 362 heldout (26 to 45 a class) images "
+        "digits: 1435 train (136 to 154 per class), 362 heldout (26 to 45 per class) images "
         "in 2 shards: data/digits\n"
     )
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

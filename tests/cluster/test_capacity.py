@@ -193,7 +193,7 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
         concurrent_trials(need, print)
     error = raised.value
     assert error.exit_code == 6
-    assert error.what.startswith("this cluster has no place for a trial, and its autoscaler can")
+    assert error.what.startswith("a trial does not fit on this cluster, and its autoscaler can")
     assert (error.where, error.nearest) == (f"resources.{field}", fits)
     assert f"--set resources.{field}={fits}" in error.next_command
 

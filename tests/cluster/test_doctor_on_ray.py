@@ -48,12 +48,12 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         fine = reachability(ours)
         assert fine.status == OK, fine
         assert "1 nodes alive" in fine.text
-        assert fine.text.endswith("it wants a token")
+        assert fine.text.endswith("it demands a token")
         assert wants_token(ray.address, ours)
 
         other = reachability({**ours, "RAY_AUTH_TOKEN": "another"})
         assert (other.status, other.exit_code) == (PROBLEM, 6)
-        assert "wants another token" in other.text
+        assert "demands another token" in other.text
 
         dashboard = int(ray.environment["RAY_API_SERVER_ADDRESS"].rsplit(":", 1)[1])
         gcs = int(ray.address.rsplit(":", 1)[1])
@@ -70,7 +70,7 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
             *(sys.executable, "-c", OTHER_TOKEN),
         )
         assert told.stdout.splitlines() == [
-            f"6 the cluster at {ray.address} wants another token: "
+            f"6 the cluster at {ray.address} demands another token: "
             "InvalidAuthToken: Authentication token is missing or incorrect",
             ANOTHER_TOKEN,
         ], told.stderr
@@ -79,6 +79,6 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told.stdout.splitlines() == [
             "1",
             "waiting for nodes for the first trial: a worker needs 1 CPUs, 1 GPUs",
-            "refused: this cluster has no place for a trial, and in 0 min nobody added one: "
+            "refused: a trial does not fit on this cluster, and in 0 min nobody added one: "
             "a worker needs 1 CPUs, 1 GPUs",
         ], told.stderr

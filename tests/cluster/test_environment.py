@@ -144,5 +144,5 @@ def test_a_store_that_would_go_with_the_job_is_refused(
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(uploaded))
     check_store_stays(Store.open("../runs"))
     check_store_stays(Store.open(str(tmp_path / "runs")))
-    with pytest.raises(StoreError, match="goes with the job"):
+    with pytest.raises(StoreError, match="which Ray deletes"):
         check_store_stays(Store.open("runs"))

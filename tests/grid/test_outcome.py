@@ -26,6 +26,6 @@ def outcome_of(seconds: list[float], trials_at_once: int | None) -> Outcome:
 def test_efficiency_is_one_if_no_trial_waited() -> None:
     """Cells of 30 and 20 s in two trials within 40 s fill 50 of 80 seconds."""
     assert outcome_of([30.0, 20.0], 2).efficiency == 0.625
-    assert outcome_of([30.0, 20.0], 2).packing_line == "cells filled 62% of 2 trials' time"
+    assert outcome_of([30.0, 20.0], 2).packing_line == "cells used 62% of the time of 2 trials"
     assert outcome_of([40.0, 40.0], 2).efficiency == 1
     assert outcome_of([], None).efficiency is None

@@ -165,7 +165,7 @@ def test_nothing_runs_in_a_grid_that_says_it_does_not(grid: Grid, state: str) ->
     assert (found.state, found.count("running"), found.count("missing")) == (state, 0, 6)
     assert found.to_text().splitlines()[0] == f"{grid.store.uri}: {state}, begun 100 s ago"
     assert "error: Ray went away" in found.to_text().splitlines()
-    assert "what is committed is kept" in found.next_command
+    assert "committed cells are kept" in found.next_command
 
 
 def test_the_next_command_of_a_grid_that_ended(tmp_path: Path) -> None:

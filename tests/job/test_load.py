@@ -245,9 +245,7 @@ def test_a_group_never_starts_with_more_workers_than_it_may_have(
     value: str, shown: str, near: str
 ) -> None:
     error = refused(GOOD + f"resources:\n  workers: 2\n  min_workers: {value}\n")
-    assert error.what == (
-        f"min_workers is a whole number from 1 to workers, which is 2, not {shown}"
-    )
+    assert error.what == (f"min_workers is an integer from 1 to workers, which is 2, not {shown}")
     assert (error.where, error.nearest) == ("job.yaml:21 resources.min_workers", near)
     assert error.next_command == "lotus-ray validate job.yaml"
 

@@ -89,12 +89,12 @@ def test_a_removed_key_is_refused_with_what_to_write(old: Path_, instead: str) -
 
 def test_a_removed_key_of_a_job_or_an_override_is_refused() -> None:
     Path("job.yaml").write_text(GOOD)
-    with pytest.raises(JobError, match="share_gpus is gone") as raised:
+    with pytest.raises(JobError, match="share_gpus was removed") as raised:
         load_job(Path("job.yaml"), ["resources.share_gpus=true"])
     assert raised.value.where == "--set resources.share_gpus=true"
     assert raised.value.nearest == "resources.gpus_per_worker: 0.25"
     Path("job.yaml").write_text(GOOD + "resources:\n  share_gpus: true\n")
-    with pytest.raises(JobError, match="share_gpus is gone") as raised:
+    with pytest.raises(JobError, match="share_gpus was removed") as raised:
         load_job(Path("job.yaml"))
     assert raised.value.where == "job.yaml:8 resources.share_gpus"
 

@@ -162,7 +162,7 @@ def test_two_golds_of_unlike_recipes_are_told() -> None:
     golds = [entry(f"Gold Std(epochs={n})", {"jsd": [0.0]}, name="gold", epochs=n) for n in (1, 2)]
     found = notes(group(*golds, *rivals("mia_acc", A=[0.9], B=[0.45])), ("mia_acc",))
     assert found == [
-        "more than one gold standard, so nothing is compared with gold: "
+        "more than one gold standard, so closeness to gold is not ranked: "
         "Gold Std(epochs=1), Gold Std(epochs=2)"
     ]
 

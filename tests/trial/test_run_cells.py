@@ -386,7 +386,7 @@ def test_a_torn_table_of_roles_is_refused(data: Manifest, tmp_path: Path) -> Non
         assert raised.value.where == str(table)
         assert "again" in raised.value.next_command
     table.unlink()
-    with pytest.raises(DataError, match="the table of roles is gone"):
+    with pytest.raises(DataError, match="the table of roles is missing"):
         run_work_order(work_order)
     assert store.rows() == {}
 

@@ -1,1 +1,1 @@
-"""`lotus-ray doctor`: what is wrong with this machine, its Ray and a store, and what to do."""
+"""`lotus-ray doctor`: find problems of this machine, its Ray and a store, and say what to do."""

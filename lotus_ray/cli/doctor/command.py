@@ -13,10 +13,10 @@ from lotus_ray.cli.options import json_option
 
 @click.command("doctor")
 @click.option("--store", metavar="URI", help="Check that this store creates each object once.")
-@click.option("--job", type=click.Path(path_type=Path), help="Check for what this job needs.")
+@click.option("--job", type=click.Path(path_type=Path), help="Check for the needs of this job.")
 @json_option
 def command(store: str | None, job: Path | None, as_json: bool) -> None:
-    """Check this machine, its Ray and a store; say the next command for each problem."""
+    """Check this machine, its Ray and a store. Print the next command for each problem."""
     from lotus_ray.cli.doctor import finding
     from lotus_ray.cli.doctor.examine import checks, examine
 

@@ -18,8 +18,8 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
     """Return the checks of this machine.
 
     Args:
-        store: the store to try; default the job's.
-        job: says the store, and how much space decoded images need.
+        store: the store to check; default the job's.
+        job: gives the store, and the space for decoded images.
 
     Raises:
         JobError: the job cannot be read.

@@ -1,4 +1,4 @@
-"""Whether a Ray on this machine takes commands from other machines without authentication."""
+"""Check whether a Ray on this machine accepts commands from other machines without a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEXT = "ray stop && RAY_AUTH_MODE=token ray start --head --dashboard-host=127.0
 class RayPort:
     """A port of Ray: dashboard, control service (GCS), client server, or a node's dashboard agent.
 
-    A dashboard agent takes jobs as the dashboard does.
+    A dashboard agent accepts jobs, like the dashboard.
     """
 
     kind: str
@@ -83,7 +83,7 @@ def ray_ports(proc: Path = Path("/proc")) -> set[RayPort]:
 
 
 def asks_for_token(port: RayPort, address: str) -> bool | None:
-    """Return True if a port wants a token; None if it does not say, or is not Ray's."""
+    """Return True if a port demands a token; None if that is unknown, or the port is not Ray's."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
     if port.kind == "GCS":
         return wants_token(f"{host}:{port.port}", os.environ)
@@ -120,7 +120,13 @@ def exposure(
     ports: Callable[[], Iterable[RayPort]] = ray_ports,
     asks: AsksForToken = asks_for_token,
 ) -> Finding:
-    """Report which of Ray's ports other machines can reach, and whether they want a token."""
+    """Report which of Ray's ports other machines can reach, and whether they demand a token.
+
+    Args:
+        listening: returns the addresses and ports of this machine.
+        ports: returns the ports of Ray.
+        asks: returns True if a port demands a token.
+    """
     by_port: dict[int, set[str]] = {}
     for address, port in listening():
         by_port.setdefault(port, set()).add(address)
@@ -132,11 +138,11 @@ def exposure(
         if (addresses := {a for a in by_port[port.port] if not _is_loopback(a)})
     }
     if not exposed:
-        text = "Ray's ports are open to this machine alone" if here else "no Ray listens here"
+        text = "only this machine can reach Ray's ports" if here else "no Ray listens here"
         return Finding("exposure", OK, text)
     answers = {port: asks(port, address) for port, address in exposed.items()}
     answers = {p: answer for p, answer in answers.items() if answer is not None or not p.guessed}
-    # A client server wants a token if the GCS of its Ray does.
+    # A client server demands a token if the GCS of its Ray does.
     of_gcs = {answer for port, answer in answers.items() if port.kind == "GCS"}
     if len(of_gcs) == 1:
         answers |= {p: next(iter(of_gcs)) for p in answers if p.kind == "client server"}
@@ -144,7 +150,7 @@ def exposure(
 
 
 def _judged(exposed: dict[RayPort, str], answers: dict[RayPort, bool | None]) -> Finding:
-    """Report exposed ports, by whether they want a token; the worst kind counts."""
+    """Report exposed ports. Those without a token come first, then those that are unknown."""
 
     def named(answer: bool | None) -> str:
         ports = [port for port, wanted in answers.items() if wanted is answer]
@@ -154,9 +160,7 @@ def _judged(exposed: dict[RayPort, str], answers: dict[RayPort, bool | None]) ->
         text = f"no authentication, anyone who can connect can run code here: {named(False)}"
         return Finding("exposure", PROBLEM, text, _NEXT)
     if named(None):
-        text = (
-            f"open to other machines, and it does not say whether it wants a token: {named(None)}"
-        )
+        text = f"open to other machines, and it is unknown if they need a token: {named(None)}"
         return Finding("exposure", WARNING, text, "ss -ltnp")
     return Finding("exposure", OK, f"open to other machines, with a token: {named(True)}")
 
@@ -172,6 +176,6 @@ def _is_loopback(address: str) -> bool:
 
 
 def _unmapped(address: str | bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 one stands for, or the address itself."""
+    """Return the IPv4 address in a mapped IPv6 address, or the address itself."""
     parsed = ipaddress.ip_address(address)
     return getattr(parsed, "ipv4_mapped", None) or parsed

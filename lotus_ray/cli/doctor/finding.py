@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def exit_code(self) -> int:
-        """Return the exit code of the command if this were the only finding."""
+        """The exit code of the command if this were the only finding."""
         if self.status != PROBLEM:
             return 0
         return _EXIT_CODES.get(self.name, ClusterError).exit_code

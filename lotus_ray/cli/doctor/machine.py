@@ -1,4 +1,4 @@
-"""What this machine has: versions, processors, memory, and space for decoded images."""
+"""Check this machine: versions, processors, memory, and space for decoded images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 
 GIB = 1 << 30
 SHARED_MEMORY = Path("/dev/shm")
-NEEDED_BYTES = 256 << 20  # less of it, and worker processes cannot even pass messages
+NEEDED_BYTES = 256 << 20  # with less, worker processes cannot exchange messages
 _PACKAGES = ("lotus-ray", "ray", "torch", "torchvision", "timm", "pyarrow")
-# Two that do not fit each other fail when loaded.
+# Packages that do not fit together fail when they are imported.
 _LOADED = ("torch", "torchvision", "timm", "pyarrow", "ray")
 Free = Callable[[Path], tuple[int, int]]  # a folder -> bytes in all, bytes free
 
@@ -28,7 +28,7 @@ def versions(
     load: Callable[[str], object] = importlib.import_module,
     declared: Callable[[], Iterable[str]] = lambda: requires("lotus-ray") or (),
 ) -> Finding:
-    """Report which versions are installed, and whether they are as required and can be loaded.
+    """Report the installed versions, and whether they meet the requirements and can be imported.
 
     Args:
         load: imports a package.
@@ -44,7 +44,7 @@ def versions(
     if wrong := _unmet(declared):
         names = "; ".join(f"{needed.name} {has}, needs {needed}" for needed, has in wrong)
         command = "pip install " + " ".join(f"'{needed}'" for needed, _ in wrong)
-        return Finding("versions", PROBLEM, f"not what lotus-ray needs: {names}", command)
+        return Finding("versions", PROBLEM, f"lotus-ray needs other versions: {names}", command)
     for name in _LOADED:
         try:
             load(name)
@@ -118,7 +118,12 @@ def free_bytes(folder: Path) -> tuple[int, int]:
 
 
 def free_of(left: int, total: int) -> str:
-    """Return how much of a disk is free, in MiB if GiB would read 0.0."""
+    """Return how much of a disk is free, as text, in MiB if it is less than 0.05 GiB.
+
+    Args:
+        left: free bytes.
+        total: bytes of the disk.
+    """
     free = f"{left / GIB:.1f}" if left >= 0.05 * GIB else f"{left / (1 << 20):.1f} MiB"
     return f"{free} of {total / GIB:.1f} GiB free"
 
@@ -126,7 +131,13 @@ def free_of(left: int, total: int) -> str:
 def shared_memory(
     decoded_memory_gb: float, free: Free = free_bytes, folder: Path = SHARED_MEMORY
 ) -> Finding:
-    """Report whether /dev/shm has space for Ray's objects and decoded images."""
+    """Report whether /dev/shm has space for Ray's objects and decoded images.
+
+    Args:
+        decoded_memory_gb: GiB of decoded images that a job keeps in memory.
+        free: returns total and free bytes of a folder.
+        folder: that is in memory.
+    """
     name = "shared memory"
     if not folder.is_dir():
         return Finding(name, WARNING, f"there is no {folder}: decoded images go to the disk")
@@ -142,7 +153,12 @@ def shared_memory(
 
 
 def scratch(folder: str | None, free: Free = free_bytes) -> Finding:
-    """Report whether the local disk has space for the decoded images that memory has not."""
+    """Report whether the local disk has space for decoded images that do not fit in memory.
+
+    Args:
+        folder: on the disk; default the folder for temporary files.
+        free: returns total and free bytes of a folder.
+    """
     path = Path(folder or tempfile.gettempdir()).expanduser().absolute()
     total, left = free(path)
     text = f"{free_of(left, total)} in {path}"

@@ -1,4 +1,4 @@
-"""Whether the cluster at RAY_ADDRESS can be reached, and whether it wants a token."""
+"""Check whether the cluster at RAY_ADDRESS can be reached, and whether it demands a token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
 
-PROBE_SECONDS = 15  # of which the import of Ray takes most
+PROBE_SECONDS = 15  # most of it is the import of Ray
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _PASSING = re.compile(r"\[[^]]* [DIW] \d+ \d+\]")  # [time LEVEL process thread]
 _BOILERPLATE = re.compile(
@@ -25,7 +25,15 @@ Probe = Callable[[str, Mapping[str, str]], dict[str, Any]]
 
 
 def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Ask a cluster what it is, from another process and not for longer than PROBE_SECONDS."""
+    """Read facts about a cluster in another process, within PROBE_SECONDS.
+
+    Args:
+        address: host:port, or auto.
+        environment: of the process.
+
+    Returns:
+        See `cluster.probe.ask`.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-m", "lotus_ray.cluster.probe", address],
@@ -46,7 +54,7 @@ def probe(address: str, environment: Mapping[str, str]) -> dict[str, Any]:
 def cause(stderr: str) -> str:
     """Return the line that says why a process died: the last of a traceback, or Ray's error.
 
-    Ray's C++ writes warnings, one line about what failed, and its stack.
+    Ray's C++ prints warnings, one line about the failure, and its stack.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if any(line.startswith("Traceback (") for line in lines):
@@ -70,7 +78,12 @@ def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe
 
 
 def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe) -> Finding:
-    """Report which cluster `lotus-ray grid` would join, and whether it can."""
+    """Report which cluster `lotus-ray grid` would join, and whether it can join.
+
+    Args:
+        environment: with RAY_ADDRESS and the token.
+        ask: reads facts about a cluster.
+    """
     address = cluster_address(environment)
     if wrong := wrong_address(environment) or wrong_token(environment):
         where = f" ({wrong.where})" if wrong.where else ""
@@ -79,7 +92,7 @@ def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe
         return Finding("ray", OK, "RAY_ADDRESS is not set: Ray starts here with each command")
     answer = ask(address, environment)
     if answer.get("error") == "authentication":
-        text = f"the cluster at {address} wants another token: {answer['message']}"
+        text = f"the cluster at {address} demands another token: {answer['message']}"
         return Finding("ray", PROBLEM, text, ANOTHER_TOKEN)
     if "error" in answer:
         text = f"no Ray answers at {address}: {answer['message']}"
@@ -109,11 +122,11 @@ def judge_cluster(address: str, answer: Mapping[str, Any], authenticated: bool |
         return Finding(
             "ray", WARNING if alone else PROBLEM, text, "RAY_AUTH_MODE=token ray start --head …"
         )
-    return Finding("ray", OK, text + ("; it wants a token" if authenticated else ""))
+    return Finding("ray", OK, text + ("; it demands a token" if authenticated else ""))
 
 
 def is_loopback(address: str) -> bool:
-    """Return True if only this machine can reach host:port; False if that is not known."""
+    """Return True if only this machine can reach host:port; False if that is unknown."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""Whether a store can be written, and creates each object only once."""
+"""Check that a store can be written and creates each object only once."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def storage(
 
     Args:
         uri: the store; None checks nothing.
-        opened: opens it.
-        free: bytes of a folder's disk.
+        opened: opens the store.
+        free: returns total and free bytes of a folder.
     """
     if uri is None:
         return Finding("store", OK, "not checked: no --store", "")
@@ -57,7 +57,7 @@ def storage(
 
 
 def _in_haste(objects: Objects) -> Objects:
-    """Return the same objects; requests to a bucket are retried for a few seconds only."""
+    """Return the same objects, but retry requests to a bucket only for a few seconds."""
     if isinstance(objects, LocalObjects):
         return objects
     from lotus_ray.store.objects.cloud import CloudObjects
@@ -67,7 +67,7 @@ def _in_haste(objects: Objects) -> Objects:
 
 @contextmanager
 def _as_it_was(objects: Objects) -> Iterator[None]:
-    """Remove the folders of a local store that the check made."""
+    """Remove the folders that the check created for a local store."""
     root = objects.root if isinstance(objects, LocalObjects) else Path()
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:

@@ -68,7 +68,7 @@ class CacheSpace:
         """Create and lock the folders on this node, after removing those of dead commands.
 
         Raises:
-            DataError: the folders cannot be created, or belong to another user.
+            DataError: the folders cannot be created, or are not this user's own.
         """
         folders = (self.memory, self.disk)
         held: list[IO[str]] = []
@@ -80,7 +80,9 @@ class CacheSpace:
                     held.append(_shared_lock(folder))
                     folder.mkdir(mode=0o700, exist_ok=True)
                     if not _is_ours(folder.lstat(), stat.S_ISDIR):
-                        raise FileExistsError(0, "another user owns it", str(folder))
+                        raise FileExistsError(
+                            0, "it exists and is no folder of this user", str(folder)
+                        )
             yield
         finally:
             for lock in held:
@@ -131,7 +133,7 @@ def _open_lock(path: Path) -> IO[str]:
     lock = os.fdopen(os.open(path, flags, 0o600), "r+")
     if not _is_ours(os.fstat(lock.fileno()), stat.S_ISREG):
         lock.close()
-        raise FileExistsError(0, "another user owns it", str(path))
+        raise FileExistsError(0, "it is no file of this user", str(path))
     return lock
 
 

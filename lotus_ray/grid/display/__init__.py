@@ -1,1 +1,1 @@
-"""What people see while a grid runs."""
+"""Show people the progress of a grid."""

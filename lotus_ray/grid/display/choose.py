@@ -1,4 +1,4 @@
-"""Which view a terminal, a pipe or a log gets."""
+"""Choose the view for a terminal, a pipe or a log."""
 
 from __future__ import annotations
 

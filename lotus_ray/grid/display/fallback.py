@@ -1,4 +1,4 @@
-"""A view that never ends a grid: one that raises gives way to plain lines."""
+"""A view that never ends a grid: if it raises, plain lines replace it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lotus_ray.grid.display.view import PlainLines, View
 
 
 class FallbackView:
-    """Shows a grid by the best view for a stream, and by plain lines once that has raised."""
+    """Shows a grid with the best view for a stream, and with plain lines if that view raises."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class FallbackView:
         self._show(lambda view: view.say(event, lasting))
 
     def draw(self, grid_state: GridState) -> None:
-        """Show how far the grid is."""
+        """Show the progress of the grid."""
         self._show(lambda view: view.draw(grid_state))
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class FallbackView:
         self._show(lambda view: view.close())
 
     def _show(self, act: Callable[[View], None]) -> None:
-        """Let the view act. If it raises, let plain lines act."""
+        """Use the view. If it raises, use plain lines."""
         try:
             act(self._view)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""How far a grid is, as a table that is redrawn in place on a terminal."""
+"""Progress of a grid as a table that is redrawn in place on a terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class LiveTable:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        # The watching thread draws. It makes the table before it takes rich's lock, so that nothing
-        # that other threads print fails or waits because of the table.
+        # The watching thread draws. It makes the table before it takes rich's lock. So other
+        # threads that print neither fail nor wait because of the table.
         self._live = Live(
             console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
@@ -100,5 +100,5 @@ class _Above:
     def _print(self, console: Console, line: str) -> None:
         try:
             console.print(self._decoder.decode_line(line.rstrip("\r")))
-        except Exception:  # whoever prints must not fail because of the table
+        except Exception:  # printing must not fail because of the table
             self.stream.write(line + "\n")

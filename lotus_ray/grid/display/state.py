@@ -1,4 +1,4 @@
-"""How far a grid is, as a view shows it."""
+"""The progress of a grid, for views."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lotus_ray.job.work_order import WorkOrder
 
 @dataclass
 class GroupState:
-    """How far the missing cells of a group are. Times are seconds since the grid started."""
+    """Progress of the missing cells of a group. Times are seconds since the grid started."""
 
     work_order: WorkOrder
-    left: list[Cell]  # cells run in this order, so the first one is the one to watch
+    left: list[Cell]  # in the order of running: the first one is watched
     total: int
     failed: int = 0
     running: tuple[str, float] | None = None  # the label of a cell, and when it began
@@ -22,7 +22,7 @@ class GroupState:
 
     @property
     def done(self) -> int:
-        """Return how many cells have ended, well or not."""
+        """Number of cells that have ended, including failed ones."""
         return self.total - len(self.left)
 
     @property
@@ -33,7 +33,7 @@ class GroupState:
 
 @dataclass(frozen=True)
 class GridState:
-    """How far a grid is at one moment."""
+    """Progress of a grid at one moment."""
 
     groups: Sequence[GroupState]
     elapsed_seconds: float

@@ -1,4 +1,4 @@
-"""The live table of a grid, and how it fits a terminal."""
+"""The live table of a grid, fitted to the size of the terminal."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rich.text import Text
 from lotus_ray.grid.display.state import GridState, GroupState
 
 NARROW = 60  # columns; a narrower terminal gets shorter texts
-NAME, BAR, CLOCK = 16, 12, 6  # columns: the least of a long name; a bar; a space and minutes
+NAME, BAR, CLOCK = 16, 12, 6  # columns: least width of a long name; a bar; a space and minutes
 
 
 def grid_table(grid_state: GridState, width: int, height: int) -> RenderableType:
     """Return the table and the lines below it, never higher than the terminal.
 
     Args:
-        grid_state: how far the grid is.
+        grid_state: progress of the grid.
         width: of the terminal, in columns.
-        height: of the terminal, in lines; one of them is left free.
+        height: of the terminal, in lines. One of them stays free.
 
     Returns:
-        A line for each group if there is room; else for those that run, and how many others wait
-        or are done.
+        A line for each group if they fit. Otherwise a line for each running group, and how many
+        others wait or are done.
     """
     groups = list(grid_state.groups)
     room = height - 3  # the heading, the line below the table, and one that stays free
@@ -48,12 +48,12 @@ def grid_table(grid_state: GridState, width: int, height: int) -> RenderableType
 
 @lru_cache(maxsize=4096)  # the same names, four times a second
 def clean(text: str) -> str:
-    """Return a text without what a terminal would obey."""
+    """Return a text without control characters for the terminal."""
     return "".join(character for character in text if character.isprintable())
 
 
 def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> Table:
-    """Return a table with as many columns as there is room for."""
+    """Return a table with as many columns as fit."""
     is_narrow = width < NARROW
     gap = 1 if is_narrow else 2
     labels = {cell.label for group in grid_state.groups for cell in group.work_order.group.cells}
@@ -75,7 +75,7 @@ def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> T
     )
     kept = [heading for heading in columns if heading not in left_out]
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(Text("group", no_wrap=True))  # the one that gives way where there is no room
+    table.add_column(Text("group", no_wrap=True))  # this column shrinks if there is no room
     for heading in kept:
         table.add_column(heading, no_wrap=True, min_width=widths[heading])
     for index, name in enumerate(names):
@@ -85,7 +85,7 @@ def _table(grid_state: GridState, groups: Sequence[GroupState], width: int) -> T
 
 
 def _layouts(full: list[str], short: list[str]) -> list[tuple[list[str], int, tuple[str, ...]]]:
-    """Return names, the columns that they need at least, and what is left out; the best first."""
+    """Return names, their least width, and the columns to leave out; the best layout first."""
     longest = max(map(cell_len, full))
     return [
         (full, longest, ()),
@@ -103,7 +103,7 @@ def _width(heading: str, least: int, column: Sequence[Text | ProgressBar]) -> in
 def _names(
     every: Sequence[GroupState], groups: Sequence[GroupState]
 ) -> tuple[list[str], list[str]]:
-    """Return the names of groups, and short ones: without what is the same in all groups."""
+    """Return full and short names of groups. Short ones omit parts that all groups share."""
     varying = [len(set(parts)) > 1 for parts in zip(*map(_parts, every), strict=True)]
     full = [" ".join(_parts(group)) for group in groups]
     short = [" ".join(compress(_parts(group), varying)) for group in groups]
@@ -141,6 +141,7 @@ def _last(group: GroupState) -> Text:
 
 
 def _summary(hidden: Sequence[GroupState]) -> Text:
+    """Return how many of the hidden groups run, wait and are done."""
     running = sum(group.is_active for group in hidden)
     done = [group for group in hidden if not group.left]
     waiting = len(hidden) - running - len(done)
@@ -155,6 +156,7 @@ def _summary(hidden: Sequence[GroupState]) -> Text:
 
 
 def _footer(grid_state: GridState, width: int) -> Text:
+    """Return the line below the table: cells done and failed, time elapsed and left."""
     is_short = width < NARROW
     total = sum(group.total for group in grid_state.groups)
     failed = sum(group.failed for group in grid_state.groups)

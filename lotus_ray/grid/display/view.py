@@ -1,4 +1,4 @@
-"""What shows people how far a grid is: plain lines here, a table on a terminal in `live`."""
+"""Views of a grid's progress: plain lines here, a table on a terminal in `live`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from lotus_ray.grid.display.state import GridState
 
 
 class View(Protocol):
-    """Shows a grid to people. One that raises is replaced; the grid goes on."""
+    """Shows a grid to people. If it raises, it is replaced, and the grid goes on."""
 
     def say(self, event: str, lasting: str | None = None) -> None:
         """Show an event. `lasting` is its text if it must stay on the screen, such as a failure."""
 
     def draw(self, grid_state: GridState) -> None:
-        """Show how far the grid is."""
+        """Show the progress of the grid."""
 
     def close(self) -> None:
         """Leave the terminal in order."""
 
 
 class PlainLines:
-    """One plain line an event: for pipes, logs and terminals that can only append."""
+    """One plain line per event, for pipes, logs and terminals that can only append."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,1 +1,1 @@
-"""What a job file may say, and the defaults of what it does not."""
+"""The keys of a job file and their defaults."""

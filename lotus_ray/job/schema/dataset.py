@@ -1,4 +1,4 @@
-"""A data set of a job: where its images are, which to forget, and how pixels are made."""
+"""A data set of a job: its images, the images to forget, and the transform."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lotus_ray.job.schema.fields import AboveZero, Positive, Strict
 
 
 class ForgetSet(Strict):
-    """Which training samples to forget: exactly one of these."""
+    """The training samples to forget: exactly one of these keys."""
 
     fraction: float | None = Field(None, gt=0, lt=1, description="part of every class")
     per_class: Positive | None = Field(None, description="this many samples of every class")
     classes: list[StrictStr | StrictInt] | None = Field(
-        None, min_length=1, description="whole classes by name"
+        None, min_length=1, description="all samples of these classes, by name"
     )
-    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one a line")
+    ids: str | None = Field(None, description="file of sample ids: .csv, .parquet or one per line")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ForgetSet:
@@ -30,7 +30,7 @@ class ForgetSet(Strict):
 
     @property
     def setting(self) -> str:
-        """Return the name of the setting in reports."""
+        """The name of the setting in reports."""
         if self.fraction is not None:
             return f"instance_{self.fraction * 100:g}pct"
         if self.per_class is not None:
@@ -41,7 +41,7 @@ class ForgetSet(Strict):
 
 
 class RetainSet(Strict):
-    """Which of the other training samples methods may use: all, or one of these."""
+    """The other training samples that methods may use: all, or one of these keys."""
 
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
     per_class: Positive | None = None  # this many samples of every class
@@ -54,28 +54,28 @@ class RetainSet(Strict):
 
     @property
     def setting(self) -> str:
-        """Return what the name of the setting in reports ends with."""
+        """The end of the setting's name in reports."""
         if self.fraction is not None:
             return f"_retain{self.fraction * 100:g}pct"
         return "" if self.per_class is None else f"_retain{self.per_class}"
 
 
 class CalibrationSet(Strict):
-    """Images that LoTUS measures its uncertainty on, in place of the unseen set."""
+    """Images that LoTUS uses instead of the unseen set, to measure accuracy on new images."""
 
     manifest: str = Field(
-        description="folder from `lotus-ray prepare`; its classes have the names of the data set's"
+        description="folder from `lotus-ray prepare`; its classes are named as in the data set"
     )
 
 
 class ParquetFiles(Strict):
-    """Parquet files that are read where they are: addresses, folders or patterns with *."""
+    """External Parquet files, read in place: addresses, folders or patterns with *."""
 
     train: list[str] = Field(min_length=1, description="on a disk, s3://, gs:// or hf://")
     heldout: list[str] = Field(min_length=1)
     image: str = Field("image", description="column: a struct with bytes")
     label: str = Field("label", description="column: integers from 0 on")
-    classes: list[str] | None = Field(None, description="default the names in the files")
+    classes: list[str] | None = Field(None, description="default: the names in the files")
 
 
 class DatasetJob(Strict):
@@ -86,7 +86,7 @@ class DatasetJob(Strict):
     manifest: str | None = Field(
         None, description="folder from `lotus-ray prepare`; an embedded source needs none"
     )
-    parquet: ParquetFiles | None = Field(None, description="files that are read where they are")
+    parquet: ParquetFiles | None = Field(None, description="external files, read in place")
     forget: ForgetSet
     retain: RetainSet = RetainSet()
     calibration: CalibrationSet | None = Field(
@@ -94,7 +94,7 @@ class DatasetJob(Strict):
     )
     num_classes: Positive | None = Field(None, description="checked against the data")
     setting: str | None = Field(
-        None, description="name in reports; default says which samples are forgotten"
+        None, description="name in reports; default: made from the forget set"
     )
     img_size: Positive
     crop_pct: float = Field(1.0, gt=0, le=1)
@@ -102,13 +102,13 @@ class DatasetJob(Strict):
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
     decoder: Literal["exact", "fast"] = Field(
-        "exact", description="exact is Pillow; fast, for JPEG, is within 2 of 255 levels of it"
+        "exact", description="exact is Pillow; fast is for JPEG and differs by at most 2 of 255"
     )
 
     shuffle_window: Positive | None = Field(
         None,
         description="shuffle an epoch within windows of this many images in stored order, "
-        "so that retained images that do not fit the cache are streamed; default all at once",
+        "so that retained images that do not fit the cache are streamed; default: all at once",
     )
 
     @model_validator(mode="after")
@@ -121,14 +121,14 @@ class DatasetJob(Strict):
 
     @property
     def transform(self) -> Transform:
-        """Return how an image becomes pixels."""
+        """The transform from images to pixels."""
         return Transform(
             self.img_size, self.crop_pct, self.interpolation, self.mean, self.std, self.decoder
         )
 
     @property
     def setting_name(self) -> str:
-        """Return the setting's name in reports."""
+        """The setting's name in reports."""
         calibrated = (
             f"_calibrated-{Path(self.calibration.manifest).name}" if self.calibration else ""
         )

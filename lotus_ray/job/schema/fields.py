@@ -1,4 +1,4 @@
-"""What all parts of the schema share: a strict model and numbers with a lower bound."""
+"""Shared by all parts of the schema: a strict model, and numbers with a lower bound."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ AboveZero = Annotated[float, Field(gt=0)]
 
 
 class Strict(BaseModel):
-    """A part of a job. It has no other keys than its fields, and no NaN or infinity."""
+    """A part of a job. Unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

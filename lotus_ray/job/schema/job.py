@@ -22,7 +22,7 @@ class Grid(Strict):
 
 
 class Defaults(Strict):
-    """What files that extend this one need not repeat."""
+    """Defaults that files which extend this one need not repeat."""
 
     dataset: dict[str, Any] = Field(
         default_factory=dict, description="of every entry of grid.datasets, key by key"
@@ -36,11 +36,11 @@ class Job(Strict):
     """A job file."""
 
     extends: str | list[str] | None = Field(
-        None, description="files that give what this one does not say; the later ones win"
+        None, description="files with values for keys that this file lacks; later files win"
     )
     defaults: Defaults = Defaults()
     grid: Grid
-    epochs: Positive | None = Field(None, description="of every method that does not say its own")
+    epochs: Positive | None = Field(None, description="of every method without its own number")
     batch_size: Positive = Field(128, description="global: workers share it")
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = Field(
         "fp32", description="of products inside the network; weights and metrics stay in fp32"

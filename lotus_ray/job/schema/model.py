@@ -11,7 +11,7 @@ from lotus_ray.models import ModelSpec
 
 
 def _yes_no_or_name(value: Any) -> Any:
-    """Refuse numbers, which pydantic would take for a truth value."""
+    """Refuse numbers, which pydantic would accept as true or false."""
     if not isinstance(value, bool | str):
         raise ValueError("give true, false or the name of torchvision's weights")
     return value
@@ -21,7 +21,7 @@ class ModelJob(Strict):
     """One network and the recipe of its original."""
 
     name: str = Field(description="see `lotus-ray list models`")
-    label: str | None = Field(None, description="in reports; default the name")
+    label: str | None = Field(None, description="in reports; default: the name")
     pretrained: Annotated[bool | str, BeforeValidator(_yes_no_or_name)] = Field(
         False, description="true for the default weights, or a name of torchvision's, IMAGENET1K_V1"
     )
@@ -34,7 +34,7 @@ class ModelJob(Strict):
         "and all cells that start from it fail",
     )
     accuracy_tolerance: float = Field(
-        0.03, gt=0, lt=1, description="how far from expected_accuracy an original may be"
+        0.03, gt=0, lt=1, description="largest allowed difference from expected_accuracy"
     )
     options: dict[str, JsonValue] = Field(
         default_factory=dict, description="for the model's factory"
@@ -47,7 +47,7 @@ class ModelJob(Strict):
 
     @property
     def weights(self) -> bool | str:
-        """Return the pretrained weights to load: False if a checkpoint replaces them."""
+        """The pretrained weights to load; False if a checkpoint replaces them."""
         return False if self.initial_checkpoint else self.pretrained
 
     def spec(self, num_classes: int, offline: bool) -> ModelSpec:

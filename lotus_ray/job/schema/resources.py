@@ -1,4 +1,4 @@
-"""What one group of cells needs: workers, CPUs, GPUs, memory and disk."""
+"""The resources of one group of cells: workers, CPUs, GPUs, memory and disk."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from lotus_ray.job.schema.fields import Positive, Strict
 
 
 class Resources(Strict):
-    """What one group of cells needs."""
+    """The resources of one group of cells."""
 
     workers: Positive = 1
     min_workers: Annotated[
         Positive | None,
         Field(
             description="a group starts with this many workers if no more fit, continues with them "
-            "after a node is lost, and grows when nodes come; default always `workers`"
+            "after a node is lost, and grows when nodes come; default: always `workers`"
         ),
     ] = None
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[
-        float, Field(ge=0, description="0.25 puts four groups on one GPU; above 1, whole ones")
+        float, Field(ge=0, description="0.25 puts four groups on one GPU; above 1, an integer")
     ] = 0
     trials_at_once: Annotated[
         Positive | None,
         Field(
-            description="start this many groups; those that do not fit wait for nodes that an "
-            "autoscaler adds; default as many as fit when the command starts"
+            description="start this many groups; groups that do not fit wait for nodes that an "
+            "autoscaler adds; default: as many as fit when the command starts"
         ),
     ] = None
     checkpoint_seconds: Annotated[
-        float, Field(ge=0, description="a killed cell loses at most this and a phase")
+        float, Field(ge=0, description="a killed cell loses at most this time plus one phase")
     ] = 60
     decoded_memory_gb: Annotated[
-        float, Field(ge=0, description="decoded images of a node in memory (GiB), at most")
+        float, Field(ge=0, description="most decoded images in memory of a node (GiB)")
     ] = 8
     decoded_disk_gb: Annotated[
         float | None,
-        Field(ge=0, description="those on its local disk (GiB), at most; default what is free"),
+        Field(ge=0, description="most decoded images on its disk (GiB); default: the free space"),
     ] = None
-    scratch: Annotated[str | None, Field(description="folder for those; default the system's")] = (
-        None
-    )
+    scratch: Annotated[
+        str | None,
+        Field(description="folder on the disk for decoded images; default: the system's"),
+    ] = None
     compile: Annotated[
         bool,
         Field(description="compile networks that train; rows say so"),
@@ -54,7 +55,7 @@ class Resources(Strict):
         Field(
             ge=0,
             description="leave out up to this many images that cannot be decoded; "
-            "none of them may be an image to forget",
+            "forget images must not be among them",
         ),
     ] = 0
 
@@ -67,36 +68,36 @@ class Resources(Strict):
         nearest = int(min(max(1, value), most)) if isinstance(value, int | float) else most
         raise PydanticCustomError(
             "min_workers",
-            "min_workers is a whole number from 1 to workers, which is {most}",
+            "min_workers is an integer from 1 to workers, which is {most}",
             {"most": most, "nearest": nearest},
         )
 
     @property
     def least_workers(self) -> int:
-        """Return the smallest number of workers that a group runs with."""
+        """The smallest number of workers that a group can run with."""
         return self.min_workers or self.workers
 
     def trials_on(self, workers: int) -> int:
         """Return how many groups run at once on a number of workers.
 
         Each group takes up to `workers`. The last one takes the rest if that is at least
-        `min_workers`: Ray hands workers out in this way too.
+        `min_workers`. Ray assigns workers in the same way.
         """
         groups, rest = divmod(workers, self.workers)
         return groups + (rest >= self.least_workers)
 
     @property
     def workers_text(self) -> str:
-        """Return how many workers a group has, for messages: 2, or 1 to 2."""
+        """The number of workers of a group, for messages: 2, or 1 to 2."""
         least = self.least_workers
         return f"{self.workers}" if least == self.workers else f"{least} to {self.workers}"
 
     @model_validator(mode="after")
     def _gpus_that_exist(self) -> Resources:
-        """Refuse what Ray would refuse, and fractions of a GPU for workers that use NCCL."""
+        """Refuse numbers that Ray refuses, and fractions of a GPU for workers that use NCCL."""
         gpus = self.gpus_per_worker
         if gpus > 1 and gpus != int(gpus):
-            raise ValueError("gpus_per_worker above 1 is a whole number")
+            raise ValueError("gpus_per_worker above 1 must be an integer")
         if 0 < gpus < 1 and self.workers > 1:
-            raise ValueError("workers of one group cannot share a GPU: several take whole ones")
+            raise ValueError("several workers of one group cannot share a GPU: each needs its own")
         return self

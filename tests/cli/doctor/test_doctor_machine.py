@@ -47,7 +47,7 @@ def test_versions_that_lotus_ray_does_not_take_are_a_problem() -> None:
     found = machine.versions(lambda name: None, lambda: declared)
     assert (found.status, found.exit_code) == (PROBLEM, 6)
     assert found.text == (
-        f"not what lotus-ray needs: numpy {version('numpy')}, needs numpy>=99; "
+        f"lotus-ray needs other versions: numpy {version('numpy')}, needs numpy>=99; "
         "no-such-package is not installed, needs no-such-package[cloud]>=1.2"
     )
     assert found.next_command == "pip install 'numpy>=99' 'no-such-package[cloud]>=1.2'"

@@ -32,7 +32,7 @@ def judged(listening: list[tuple[str, int]], says: dict[str, bool | None]) -> tu
 def test_loopback_is_no_danger() -> None:
     """Of IPv4, of IPv6, and of the one within the other; nobody is asked."""
     mine = [("127.0.0.1", 8265), ("::1", 6379), ("::ffff:127.0.0.1", 10001), ("0.0.0.0", 22)]
-    assert judged(mine, {}) == (OK, "Ray's ports are open to this machine alone")
+    assert judged(mine, {}) == (OK, "only this machine can reach Ray's ports")
     assert judged([("0.0.0.0", 22)], {}) == (OK, "no Ray listens here")
 
 
@@ -112,7 +112,7 @@ def test_a_real_listener_is_found_and_asked(code: int, body: bytes, status: str)
         assert exposure(ports=lambda: [RayPort("dashboard", port)]).status == status
     with served("127.0.0.1", code, body) as port:
         found = exposure(ports=lambda: [RayPort("dashboard", port)])
-        assert found.text == "Ray's ports are open to this machine alone"
+        assert found.text == "only this machine can reach Ray's ports"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_a_cluster_that_wants_our_token() -> None:
     fine = found(FINE, DENIED)
     assert fine.status == OK
     assert fine.text.endswith(
-        "ray 2.60.0, 2 nodes alive: 10.0.0.1 (no CPU); 10.0.0.2 (8 CPUs, 1 GPUs); it wants a token"
+        "ray 2.60.0, 2 nodes alive: 10.0.0.1 (no CPU); 10.0.0.2 (8 CPUs, 1 GPUs); "
+        "it demands a token"
     )
 
 
@@ -57,7 +58,7 @@ def test_a_cluster_that_lets_anyone_in_is_a_warning_on_loopback_and_else_a_probl
 @pytest.mark.parametrize(
     ("answer", "words", "command"),
     [
-        (DENIED, "wants another token: the token is wrong", "RAY_AUTH_TOKEN_PATH"),
+        (DENIED, "demands another token: the token is wrong", "RAY_AUTH_TOKEN_PATH"),
         (FINE | {"ray": "2.50.0"}, "here is ray 2.60.0", "pip install 'ray[default]==2.50.0'"),
         (FINE | {"python": "3.9.1"}, "it runs Python 3.9.1", "uv venv --python 3.9.1"),
         ({"error": "unreachable", "message": "no GCS"}, "no Ray answers", "ray status --address"),

@@ -125,7 +125,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     made = cache_space(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     made.memory.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="another user owns it"), made.locked():
+    with pytest.raises(DataError, match="is no folder of this user"), made.locked():
         pass
 
 
