@@ -52,8 +52,8 @@ class Samples:
     evaluation_rows: int  # rows of a batch of evaluation
 
     def part(self, fraction: float) -> int:
-        """Return the number of samples in a fraction of the retain set, drawn class by class."""
-        return self.classes * round(fraction * self.retain / self.classes)
+        """Return the number of samples in a fraction of the retain set."""
+        return max(round(fraction * self.retain), 1)
 
     def train(self, count: int, kind: str = TRAIN) -> Pass:
         """Return a pass over `count` samples in ceil(count / batch_size) even batches."""
@@ -112,8 +112,8 @@ def _scrub(method: Scrub, samples: Samples) -> list[Pass]:
 
 
 def _ssd(method: Ssd, samples: Samples) -> list[Pass]:
-    """Gradients over D and over D_f, once; batches of D_f cannot be reused for D."""
-    return [samples.train(samples.forget + samples.retain), samples.train(samples.forget)]
+    """Gradients over D_f and over D_r, once: those over D are both."""
+    return [samples.train(samples.forget), samples.train(samples.retain)]
 
 
 def _unsir(method: Unsir, samples: Samples) -> list[Pass]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lotus_ray.unlearning.contract import Batch
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.problem import Problem
+
+
+def loss_share(model: nn.Module, batch: Batch) -> Tensor:
+    """Compute this worker's share of the mean CE over a global batch, float []."""
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))
 
 
 def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
@@ -25,5 +30,4 @@ def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
         RuntimeError: a parameter takes no part in the output, as in googlenet and inception_v3.
     """
     model = problem.model.eval()
-    loss = batch.mean(cross_entropy(model(batch.images), batch.labels))
-    return list(torch.autograd.grad(loss, list(model.parameters())))
+    return list(torch.autograd.grad(loss_share(model, batch), list(model.parameters())))
