@@ -40,3 +40,14 @@ def without_batch_size(
         nearest="batch_size: 64",
         next_command=f"lotus-ray validate {document.file}",
     )
+
+
+def check_has_no_batch_size(inner: Any, name: str, path: KeyPath, document: Document) -> None:
+    """Raise JobError if an inner method wants batches of its own."""
+    if isinstance(inner, dict) and BATCH_SIZE in inner:
+        raise JobError(
+            f"batch_size belongs to {name}, and its inner method has the same batches",
+            where=document.where((*path, BATCH_SIZE)),
+            nearest=f"{{name: {name}, batch_size: {inner[BATCH_SIZE]}}}",
+            next_command=f"lotus-ray validate {document.file}",
+        )

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.job.explain import explain
-from lotus_ray.job.method_entry import BATCH_SIZE, MethodEntry, without_batch_size
+from lotus_ray.job.method_entry import MethodEntry, check_has_no_batch_size, without_batch_size
 from lotus_ray.job.method_spec import build_method, describe
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.yaml_document import Document
@@ -99,7 +99,7 @@ def _method(
         params = {"epochs": job.epochs, **params}
     if issubclass(METHODS[name], Salun):
         inner = params.get("inner", Salun().inner.name)
-        _check_has_no_batch_size(inner, name, (*path, "inner"), document)
+        check_has_no_batch_size(inner, name, (*path, "inner"), document)
         built, _ = _method(inner, job, recipe, (*path, "inner"), document)
         if isinstance(built, FromScratch | Salun):
             raise JobError(
@@ -110,17 +110,6 @@ def _method(
             )
         params = {**params, "inner": describe(built)}
     return _validated(name, params, path, document), batch_size
-
-
-def _check_has_no_batch_size(inner: Any, name: str, path: KeyPath, document: Document) -> None:
-    """Raise JobError if an inner method wants batches of its own."""
-    if isinstance(inner, dict) and BATCH_SIZE in inner:
-        raise JobError(
-            f"batch_size belongs to {name}, and its inner method has the same batches",
-            where=document.where((*path, BATCH_SIZE)),
-            nearest=f"{{name: {name}, batch_size: {inner[BATCH_SIZE]}}}",
-            next_command=f"lotus-ray validate {document.file}",
-        )
 
 
 def _name_and_params(
@@ -181,7 +170,7 @@ def _check_fields(name: str, params: Iterable[str], path: KeyPath, document: Doc
         raise JobError(
             f"unknown hyper-parameter '{unknown[0]}' of {name}",
             where=document.where((*path, unknown[0])),
-            nearest=nearest(unknown[0], [*valid, BATCH_SIZE]),
+            nearest=nearest(unknown[0], [*valid, "batch_size"]),
             next_command="lotus-ray list methods",
         )
 

@@ -143,6 +143,7 @@ def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:
             "temperature": 4,
             "gamma": 1,
             "alpha": 0.5,
+            **dict.fromkeys(("max_weight_decay", "lr_decay", "lr_decay_rate")),  # not in specs
         },
         "ssd": {"alpha": 10, "dampening": 1, "importance": "batch"},
         "unsir": {

@@ -39,9 +39,9 @@ class FromScratch(Method):
             they are.
         flip: True to mirror half of the training images, drawn anew in each epoch.
 
-    Source: Spartalis et al. 2025, recipes of the originals. Deviation: after the warm-up the rate is
-    that which theirs has an epoch earlier: in the last epoch it is `lr`/(epochs − warmup_epochs),
-    and theirs is 0. With patience, the weights of the lowest loss are restored, where theirs mean
+    Source: Spartalis et al. 2025, recipes of the originals. Deviation: after the warm-up the rate
+    falls an epoch later than theirs: in the last epoch it is `lr`/(epochs − warmup_epochs), and
+    theirs is 0. With patience, the weights of the lowest loss are restored, where theirs mean
     to, and keep the last ones: their copy shares its memory with the model.
     """
 
