@@ -66,8 +66,8 @@ def _scrub(method: Scrub, samples: Samples) -> list[Pass]:
 
 
 def _ssd(method: Ssd, samples: Samples) -> list[Pass]:
-    """Gradients over D and over D_f, once; batches of D_f cannot be reused for D."""
-    return [samples.train(samples.forget + samples.retain), samples.train(samples.forget)]
+    """Gradients over D_f and over D_r, once: those over D are both."""
+    return [samples.train(samples.forget), samples.train(samples.retain)]
 
 
 def _unsir(method: Unsir, samples: Samples) -> list[Pass]:

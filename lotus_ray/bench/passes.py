@@ -38,8 +38,8 @@ class Samples:
     evaluation_rows: int  # rows of a batch of evaluation
 
     def part(self, fraction: float) -> int:
-        """Return the number of samples in a fraction of the retain set, drawn class by class."""
-        return self.classes * round(fraction * self.retain / self.classes)
+        """Return the number of samples in a fraction of the retain set."""
+        return max(round(fraction * self.retain), 1)
 
     def train(self, count: int, kind: str = TRAIN) -> Pass:
         """Return a pass over `count` samples in ceil(count / batch_size) even batches."""

@@ -76,6 +76,10 @@ def _values(node: ast.ClassDef, constants: bool = True) -> Iterator[tuple[str, o
 
 
 def _literal(node: ast.expr) -> object:
+    """Return a value, or the default of a `field(default=…)`."""
+    if isinstance(node, ast.Call):
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        node = given.get("default", node)
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lotus_ray import metrics
 from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.method_spec import describe
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import file_digest
@@ -51,7 +52,7 @@ class CellGroup:
     model: ModelSpec
     checkpoint: str | None
     precision: str
-    batch_size: int
+    batch_size: int  # the job's; the spec of a cell that unlearns has its own
     limit: int | None
     shuffle_window: int | None  # images per window of shuffling; None shuffles all at once
     cells: tuple[Cell, ...]
@@ -86,12 +87,12 @@ class CellGroup:
 
 
 def make_cells(
-    methods: Sequence[Method], group: CellGroup, digests: Mapping[str, str]
+    entries: Sequence[MethodEntry], group: CellGroup, digests: Mapping[str, str]
 ) -> tuple[Cell, ...]:
     """Return the cells of a group. A cell id depends only on the cell's spec.
 
     Args:
-        methods: the original first.
+        entries: the original's first.
         group: the group. Its field `cells` is not read.
         digests: of the data, by name.
 
@@ -109,11 +110,15 @@ def make_cells(
     }
     if group.shuffle_window is not None:
         shared["shuffle_window"] = group.shuffle_window
-    original = _cell(methods[0], shared)
-    unlearning = {"weights": original.cell_id, "batch_size": group.batch_size}
+    original = _cell(entries[0].method, shared)
     others = [
-        _cell(method, shared if isinstance(method, FromScratch) else shared | unlearning)
-        for method in methods[1:]
+        _cell(entry.method, shared)
+        if isinstance(entry.method, FromScratch)
+        else _cell(
+            entry.method,
+            shared | {"weights": original.cell_id, "batch_size": entry.batch_size},
+        )
+        for entry in entries[1:]
     ]
     return (original, *others)
 

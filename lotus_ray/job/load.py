@@ -13,6 +13,7 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.data.sources import find, prepare_command
 from lotus_ray.job.explain import explain
 from lotus_ray.job.extends import read_document
+from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.methods import check_defaults, methods_of
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
@@ -25,13 +26,18 @@ from lotus_ray.unlearning.method import Method
 class LoadedJob:
     """A valid job.
 
-    `methods[m]` are the methods of model m: the original first, then gold standards, then others.
+    `entries[m]` are the methods of model m: the original first, then gold standards, then others.
     """
 
     job: Job
-    methods: tuple[tuple[Method, ...], ...]
+    entries: tuple[tuple[MethodEntry, ...], ...]
     document: Document
     notes: tuple[str, ...] = ()  # old keys in the file, and their new names
+
+    @property
+    def methods(self) -> tuple[tuple[Method, ...], ...]:
+        """Return the methods of each model, without their batch sizes."""
+        return tuple(tuple(entry.method for entry in entries) for entries in self.entries)
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
@@ -62,8 +68,8 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         raise explain(error, document) from None
     _check_names(job, document)
     check_defaults(job, document)
-    methods = [methods_of(job, index, document) for index in range(len(job.grid.models))]
-    return LoadedJob(job, tuple(methods), document, tuple(notes))
+    entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
+    return LoadedJob(job, tuple(entries), document, tuple(notes))
 
 
 def _set_dataset_defaults(document: Document) -> None:

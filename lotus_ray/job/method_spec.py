@@ -13,13 +13,24 @@ from lotus_ray.unlearning.methods import METHODS
 
 
 def describe(method: Method) -> dict[str, Any]:
-    """Return name, version and hyper-parameters of a method as plain values."""
-    params = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
-    plain = {
-        name: describe(value) if isinstance(value, Method) else value
-        for name, value in params.items()
+    """Return name, version and hyper-parameters of a method as plain values.
+
+    Newer hyper-parameters that have their default are left out: see `NEWER`.
+    """
+    params = {
+        field.name: _plain(value)
+        for field in dataclasses.fields(method)
+        if (value := getattr(method, field.name)) != field.default
+        or not field.metadata.get("newer", False)
     }
-    return {"name": method.name, "version": method.version, **plain}
+    return {"name": method.name, "version": method.version, **params}
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON gives back as it is."""
+    if isinstance(value, Method):
+        return describe(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def build_method(description: Mapping[str, Any]) -> Method:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.job.explain import explain
+from lotus_ray.job.method_entry import MethodEntry, check_has_no_batch_size, without_batch_size
 from lotus_ray.job.method_spec import build_method, describe
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.yaml_document import Document
@@ -22,8 +23,10 @@ from lotus_ray.unlearning.methods.salun import Salun
 _ORDER = {"original": 0, "gold": 1}  # the others follow as the job lists them
 
 
-def methods_of(job: Job, model: int, document: Document) -> tuple[Method, ...]:
+def methods_of(job: Job, model: int, document: Document) -> tuple[MethodEntry, ...]:
     """Make the methods of one model, each once, in the order in which a group runs them.
+
+    The batch size of an entry goes before that of defaults.methods, and that before the job's.
 
     Args:
         job: the job.
@@ -37,12 +40,13 @@ def methods_of(job: Job, model: int, document: Document) -> tuple[Method, ...]:
     recipe = job.grid.models[model].train
     original = _validated("original", recipe, ("grid", "models", model, "train"), document)
     _check_weights(job, model, document)
-    methods = [original]
-    for index, entry in enumerate(job.grid.methods):
-        method = _method(entry, job, recipe, ("grid", "methods", index), document)
-        if method not in methods:
-            methods.append(method)
-    return tuple(sorted(methods, key=lambda method: _ORDER.get(method.name, len(_ORDER))))
+    entries = [MethodEntry(original, job.batch_size)]
+    for index, given in enumerate(job.grid.methods):
+        method, size = _method(given, job, recipe, ("grid", "methods", index), document)
+        entry = MethodEntry(method, size or job.batch_size)
+        if entry not in entries:
+            entries.append(entry)
+    return tuple(sorted(entries, key=lambda entry: _ORDER.get(entry.method.name, len(_ORDER))))
 
 
 def check_defaults(job: Job, document: Document) -> None:
@@ -53,9 +57,10 @@ def check_defaults(job: Job, document: Document) -> None:
             raise _unknown_method(name, document.where(path))
         if issubclass(METHODS[name], FromScratch):
             raise _recipe_belongs_to_the_model(name, document.where(path), document)
-        if "inner" not in settings:
-            _validated(name, settings, path, document)
-        _check_fields(name, settings, path, document)
+        params, _ = without_batch_size(settings, path, document)
+        if "inner" not in params:
+            _validated(name, params, path, document)
+        _check_fields(name, params, path, document)
 
 
 def _check_weights(job: Job, model: int, document: Document) -> None:
@@ -80,17 +85,22 @@ def _check_weights(job: Job, model: int, document: Document) -> None:
 
 def _method(
     entry: Any, job: Job, recipe: Mapping[str, Any], path: KeyPath, document: Document
-) -> Method:
-    """Make a method from an entry of grid.methods, or from the `inner` of one."""
+) -> tuple[Method, int | None]:
+    """Make a method from an entry of grid.methods, or from the `inner` of one; and its batch size.
+
+    The batch size is None where neither the entry nor the defaults give one.
+    """
     name, params = _name_and_params(entry, path, document)
     if issubclass(METHODS[name], FromScratch):
-        return _from_scratch(name, params, recipe, path, document)
+        return _from_scratch(name, params, recipe, path, document), None
     params = {**job.defaults.methods.get(name, {}), **params}
+    params, batch_size = without_batch_size(params, path, document)
     if job.epochs is not None and "epochs" in _fields(METHODS[name]):
         params = {"epochs": job.epochs, **params}
     if issubclass(METHODS[name], Salun):
         inner = params.get("inner", Salun().inner.name)
-        built = _method(inner, job, recipe, (*path, "inner"), document)
+        check_has_no_batch_size(inner, name, (*path, "inner"), document)
+        built, _ = _method(inner, job, recipe, (*path, "inner"), document)
         if isinstance(built, FromScratch | Salun):
             raise JobError(
                 f"{name} cannot wrap {built.name}",
@@ -99,7 +109,7 @@ def _method(
                 next_command="lotus-ray list methods",
             )
         params = {**params, "inner": describe(built)}
-    return _validated(name, params, path, document)
+    return _validated(name, params, path, document), batch_size
 
 
 def _name_and_params(
@@ -160,7 +170,7 @@ def _check_fields(name: str, params: Iterable[str], path: KeyPath, document: Doc
         raise JobError(
             f"unknown hyper-parameter '{unknown[0]}' of {name}",
             where=document.where((*path, unknown[0])),
-            nearest=nearest(unknown[0], valid),
+            nearest=nearest(unknown[0], [*valid, "batch_size"]),
             next_command="lotus-ray list methods",
         )
 

@@ -79,7 +79,7 @@ def plan(loaded: LoadedJob, manifests: Sequence[Manifest], limit: int | None = N
                 group = _group(loaded, samples, model, drawn, seed, cut)
                 if group.roles_name not in roles:
                     roles[group.roles_name] = drawn
-                cells = make_cells(loaded.methods[index], group, samples.digests)
+                cells = make_cells(loaded.entries[index], group, samples.digests)
                 groups.append(replace(group, cells=cells, notes=samples.notes(drawn)))
     _check_distinct(groups)
     return Plan(tuple(groups), roles)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from lotus_ray.base.errors import UndefinedMetric
+
 _COMPAT_FLOOR = 1e-8
 
 
@@ -20,7 +22,8 @@ def jsd(p: Any, q: Any) -> float:
         A value in [0, ln 2]; 0 if the models agree.
 
     Raises:
-        ValueError: shapes differ, there is no row, or rows do not sum to 1.
+        ValueError: shapes differ, there is no row, an entry is negative or not finite, or rows do
+            not sum to 1.
 
     Source: Lin 1991; Spartalis et al. 2025. Deviation: none (the published code's value is
         `jsd_compat`).
@@ -43,12 +46,20 @@ def rf_jsd(class_means_unlearned: Any, class_means_original: Any) -> float:
         A value in [0, ln 2].
 
     Raises:
-        ValueError: shapes differ or there is no row.
+        UndefinedMetric: a row sums to 0, so that there is nothing to normalise.
+        ValueError: shapes differ, there is no row, or an entry is negative or not finite.
 
     Source: Spartalis et al. 2025, RF-JSD. Deviation: none (the published code's value is
         `rf_jsd_compat`).
     """
     p, q = _pair(class_means_unlearned, class_means_original)
+    for name, means in (("unlearned", p), ("original", q)):
+        empty = np.flatnonzero(means.sum(axis=1) == 0)
+        if len(empty):
+            raise UndefinedMetric(
+                f"{len(empty)} of {len(means)} class means of the {name} model sum to 0, "
+                f"the first in row {empty[0]}"
+            )
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return float(_js_rows(p, q).mean())
 
@@ -64,7 +75,8 @@ def zrf(p: Any, q: Any) -> float:
         A value in [1 − ln 2, 1]; 1 if the model answers exactly as the random network.
 
     Raises:
-        ValueError: shapes differ, there is no row, or rows do not sum to 1.
+        ValueError: shapes differ, there is no row, an entry is negative or not finite, or rows do
+            not sum to 1.
 
     Source: Chundawat et al. 2023, zero retrain forgetting. Deviation: natural logarithms, as `jsd`.
         The divergence is that of the paper's formula. The published code uses KL(m‖p) instead of
@@ -87,7 +99,7 @@ def jsd_compat(p: Any, q: Any) -> float:
         A value ≥ 0, about N times smaller than a divergence.
 
     Raises:
-        ValueError: shapes differ or there is no row.
+        ValueError: shapes differ, there is no row, or an entry is negative or not finite.
 
     Source: the published code of Spartalis et al. 2025. Deviation: none.
     """
@@ -111,7 +123,7 @@ def rf_jsd_compat(class_means_unlearned: Any, class_means_original: Any) -> floa
         A value ≥ 0.
 
     Raises:
-        ValueError: shapes differ or there is no row.
+        ValueError: shapes differ, there is no row, or an entry is negative or not finite.
 
     Source: the published code of Spartalis et al. 2025. Deviation: none.
     """
@@ -130,6 +142,9 @@ def _pair(p: Any, q: Any) -> tuple[np.ndarray, np.ndarray]:
     p, q = _matrix(p), _matrix(q)
     if p.shape != q.shape or p.ndim != 2 or not len(p):
         raise ValueError(f"two matrices [N, C] of one shape are needed, not {p.shape}, {q.shape}")
+    for values in (p, q):
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError("entries must be finite and not negative")
     return p, q
 
 

@@ -37,7 +37,7 @@ def labels_of(shown: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, str]:
             if _seeds_collide(members, specs, varying):
                 varying.append(name)
         for cell_id, spec in specs.items():
-            named = [name for name in varying if spec.get(name) not in _HIDDEN]
+            named = [name for name in varying if _is_worth_naming(name, spec, specs.values())]
             text = ", ".join(f"{_short(name)}={spec.get(name, '-')}" for name in named)
             labels[cell_id] = f"{method}({text})" if text else method
     return labels
@@ -58,6 +58,15 @@ def _settings(row: Row, rows: Mapping[str, Row]) -> dict[str, str]:
 
 def _varies(name: str, specs: Collection[Mapping[str, str]]) -> bool:
     return name not in _OF_ONE_SEED and len({spec.get(name) for spec in specs}) > 1
+
+
+def _is_worth_naming(
+    name: str, spec: Mapping[str, str], specs: Collection[Mapping[str, str]]
+) -> bool:
+    """Return whether to tell a setting: not one that is off, or is in other cells alone."""
+    if name in spec:
+        return spec[name] not in _HIDDEN
+    return any(other.get(name) in _HIDDEN for other in specs)
 
 
 def _follows_from_inner(name: str, specs: Collection[Mapping[str, str]]) -> bool:

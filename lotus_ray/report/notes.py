@@ -14,6 +14,7 @@ from lotus_ray.report.statistics import (
     shared_gpus,
     unranked,
 )
+from lotus_ray.store.row import Row
 
 _DEFINING = ("rf_jsd", "jsd", "avg_gap")  # metrics whose ranking a note is about
 
@@ -35,6 +36,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
         *_unranked(group, metrics),
         *_stability(group, metrics),
         *_unlike_hardware(group),
+        *_dampened(group),
     ]
 
 
@@ -127,6 +129,31 @@ def _unlike_hardware(group: Group) -> list[str]:
     if shared_gpus(group):
         return [f"times are not ranked: trials shared GPUs: {text}"]
     return []
+
+
+def _dampened(group: Group) -> list[str]:
+    """Say how many weights SSD dampened, and where its definition lets it dampen none."""
+    lines = []
+    for entry in group.entries:
+        rows = [row for _, row in sorted(entry.rows.items())]
+        done = [(row, phase) for row in rows for phase in row.phases if "dampened" in phase]
+        if not done:
+            continue
+        counts = " / ".join(f"{phase['dampened']:,}" for _, phase in done)
+        shares = [p["forget_share"] for row, p in done if _alpha(row) * p["forget_share"] >= 1]
+        why = ""
+        if shares:
+            why = (
+                f": next to nothing can be selected with an alpha of {1 / max(shares):.3g} or "
+                f"more, since the forget set is {max(shares):.3g} of all that it is compared with"
+            )
+        lines.append(f"{entry.method} dampened {counts} of {done[0][1]['weights']:,} weights{why}")
+    return lines
+
+
+def _alpha(row: Row) -> float:
+    method = row.spec["method"]
+    return float(method.get("inner", method)["alpha"])
 
 
 def _headings(names: Iterable[str]) -> str:

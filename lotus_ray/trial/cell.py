@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lotus_ray.base.errors import Diverged, OriginalAccuracyError, StoreError
+from lotus_ray.base.errors import Diverged, MethodError, OriginalAccuracyError, StoreError
 from lotus_ray.base.memory import device_memory, release_memory, reset_peak_memory
 from lotus_ray.base.roles import ROLES
 from lotus_ray.data.batches.problem import make_problem
@@ -58,7 +58,7 @@ def run_cell(context: Context, cell: Cell) -> None:
         fields = measured.row_fields() | {"counters": _counters(context, forwards)}
     except Diverged as error:  # every worker sees the same summed loss and the same weights
         fields = failure(error, "diverged")
-    except OriginalAccuracyError as error:  # every worker sees the same outputs
+    except (OriginalAccuracyError, MethodError) as error:  # every worker sees the same figures
         fields = failure(error)
     except StoreError:
         raise
@@ -197,7 +197,7 @@ def _problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Problem:
         context.dataset,
         model,
         original,
-        batch_size=context.group.batch_size,
+        batch_size=cell.spec.get("batch_size", context.group.batch_size),
         forwards=forwards,
         initial_model=context.initial_model,
         random_model=context.random_model,

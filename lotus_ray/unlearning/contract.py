@@ -42,10 +42,17 @@ class SampleSet(Protocol):
         """Yield this worker's batches, in a fixed order. Each sample is on one worker, once."""
 
     def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
-        """Return one epoch in global batches. (seed, *names) decide the order."""
+        """Return one epoch in global batches. (seed, *names) decide the order.
+
+        Samples that `draw` repeats come in passes, each shuffled on its own. No batch holds two
+        copies of one where that can be avoided.
+        """
 
     def subset(self, fraction: float, *names: object) -> Self:
-        """Return a random part of every class. (seed, *names) decide which."""
+        """Return round(fraction · n) random samples, at least one, with its part of each class.
+
+        (seed, *names) decide which.
+        """
 
     def at_most(self, per_class: int, *names: object) -> Self:
         """Return at most `per_class` random samples of every class. (seed, *names) decide which."""

@@ -16,6 +16,11 @@ from lotus_ray.unlearning.problem import Problem
 SHARES = ("momentum", "retain_fraction", "retain_weight", "density", "redrawn_fraction")
 
 
+# Metadata of a hyper-parameter that is younger than its method. At its default it is no part of a
+# cell's identity: the cells that had run without it keep their ids.
+NEWER = {"newer": True}
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """A frozen dataclass of hyper-parameters with one function."""

@@ -13,8 +13,10 @@ from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.load import load_job
+from lotus_ray.job.method_spec import build_method
 from lotus_ray.job.plan import Plan, plan
 from lotus_ray.unlearning.methods.lotus import Lotus
+from lotus_ray.unlearning.methods.scrub import Scrub
 from tests.toy import Sample, source
 
 JOB = """\
@@ -125,6 +127,8 @@ def test_what_every_result_depends_on_changes_every_id(manifest: Manifest, overr
         ("epochs=4", RIVALS),
         ("grid.methods.3.alpha=2", {"lotus"}),
         ("grid.methods.3.lr=0.5", {"lotus"}),
+        ("grid.methods.3.batch_size=64", {"lotus"}),
+        ("defaults.methods.lotus.batch_size=64", {"lotus"}),
         ("grid.methods.2={name: finetune, momentum: 0.5}", {"finetune"}),
     ],
 )
@@ -152,6 +156,9 @@ def test_what_some_results_depend_on_changes_their_ids(
         "grid.methods.3={alpha: 8.0, epochs: 3, name: lotus}",
         "grid.methods=[{name: lotus, alpha: 8}, finetune, gold, original]",
         "batch_size=128",
+        "grid.methods.3.batch_size=128",
+        "grid.methods.3.batch_size=null",
+        "defaults.methods.scrub.batch_size=64",
     ],
 )
 def test_what_no_result_depends_on_changes_no_id(manifest: Manifest, override: str) -> None:
@@ -273,6 +280,45 @@ def test_a_method_listed_twice_is_one_cell_and_its_variants_are_two(manifest: Ma
     variants = "{name: lotus, alpha: 8}, {name: lotus, alpha: 4}"
     for methods, cells in ((twice, 2), (variants, 3)):
         assert len(planned(manifest, f"grid.methods=[{methods}]").cells) == cells
+
+
+def batch_sizes(manifest: Manifest, *overrides: str) -> dict[str, int | None]:
+    """Return the batch size that the spec of each method's only cell has."""
+    cells = planned(manifest, *overrides).cells
+    return {method_of(cell): cell.spec.get("batch_size") for cell in cells}
+
+
+def test_a_batch_size_of_a_method_goes_before_its_defaults_and_those_before_the_jobs(
+    manifest: Manifest,
+) -> None:
+    by_default, own = "defaults.methods.lotus.batch_size=32", "grid.methods.3.batch_size=16"
+    assert batch_sizes(manifest)["lotus"] == 128
+    assert batch_sizes(manifest, by_default)["lotus"] == 32
+    found = batch_sizes(manifest, by_default, own)
+    assert found == {"original": None, "gold": None, "finetune": 128, "lotus": 16}
+    three = "{name: lotus, batch_size: 16}, {name: lotus, batch_size: 128}, lotus"
+    assert len(planned(manifest, f"grid.methods=[{three}]").cells) == 3
+
+
+def test_a_wrapped_method_has_the_batches_of_its_wrapper(manifest: Manifest) -> None:
+    """The defaults of Rnd Labeling alone do not count within SalUn."""
+    salun = "grid.methods=[{name: salun, batch_size: 8}]"
+    (_, cell) = planned(manifest, salun, "defaults.methods.relabel.batch_size=64").cells
+    assert cell.spec["batch_size"] == 8
+    assert "batch_size" not in cell.spec["method"]["inner"]
+
+
+def test_a_newer_hyper_parameter_counts_only_where_it_is_given(manifest: Manifest) -> None:
+    """A list in YAML, in the identity and in the method; at their defaults ids stay."""
+    key = "grid.methods=[{name: scrub%s}]"
+    plain, decayed = (ids(manifest, key % more)["scrub"] for more in ("", ", lr_decay: [3, 5, 9]"))
+    assert plain != decayed
+    for default in ("lr_decay: []", "lr_decay_rate: 0.1", "max_weight_decay: null"):
+        assert ids(manifest, key % f", {default}")["scrub"] == plain
+    assert ids(manifest, key % ", max_weight_decay: 0")["scrub"] not in (plain, decayed)
+    (_, cell) = planned(manifest, key % ", lr_decay: [3, 5, 9]").cells
+    assert cell.spec["method"]["lr_decay"] == [3, 5, 9]
+    assert build_method(cell.spec["method"]) == Scrub(epochs=3, lr_decay=(3, 5, 9))
 
 
 def test_every_rival_starts_from_the_original_of_its_group(manifest: Manifest) -> None:

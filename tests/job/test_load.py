@@ -715,3 +715,29 @@ def test_the_schema_for_editors_names_every_key() -> None:
     schema = json.loads(json.dumps(Job.model_json_schema()))
     assert set(schema["properties"]) == set(Job.model_fields)
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "1.5", "true", "many"])
+def test_a_batch_size_of_a_method_that_is_none_is_refused(size: str) -> None:
+    for key in ("grid.methods.3", "defaults.methods.lotus"):
+        error = refused(GOOD, f"{key}.batch_size={size}")
+        assert "must be a whole number of at least 1" in error.what
+        assert f"{key}.batch_size" in error.where
+        assert error.nearest == "batch_size: 64"
+
+
+def test_a_misspelt_batch_size_of_a_method_is_told() -> None:
+    error = refused(GOOD, "grid.methods.3.batchsize=3")
+    assert (error.what, error.nearest) == (
+        "unknown hyper-parameter 'batchsize' of lotus",
+        "batch_size",
+    )
+
+
+def test_a_recipe_and_an_inner_method_have_no_batch_size_of_their_own() -> None:
+    gold = refused(GOOD, "grid.methods=[{name: gold, batch_size: 3}]")
+    assert gold.what == "the recipe of gold belongs to the model: grid.models[].train"
+    inner = "{name: relabel, batch_size: 3}"
+    error = refused(GOOD, f"grid.methods=[{{name: salun, inner: {inner}}}]")
+    assert error.what == "batch_size belongs to salun, and its inner method has the same batches"
+    assert error.nearest == "{name: salun, batch_size: 3}"

@@ -147,6 +147,26 @@ def test_originals_have_the_recipes_of_the_paper(
     assert {key: getattr(original, key) for key in recipe} == recipe
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "of_the_others"),
+    [
+        ("cifar10-resnet18", 128, 128),
+        ("cifar100-resnet18-class", 128, 128),
+        ("mufac-resnet18", 64, 128),
+        ("cifar10-vit-50pct", 16, 32),
+        ("tiny-imagenet-vit", 16, 32),
+        ("mufac-vit", 16, 32),
+        ("imagenet", 64, 256),
+    ],
+)
+def test_unsir_has_the_batch_sizes_of_the_paper(name: str, size: int, of_the_others: int) -> None:
+    """Those of the authors' scripts: its noise takes much memory."""
+    entries = load_job(job(name)).entries[0]
+    found = {entry.method.name: entry.batch_size for entry in entries}
+    assert found.pop("unsir") == size
+    assert set(found.values()) == {of_the_others}
+
+
 def test_imagenet_expects_what_torchvision_says_of_its_weights() -> None:
     import torchvision
 

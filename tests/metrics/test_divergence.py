@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 
+from lotus_ray.base.errors import UndefinedMetric
 from lotus_ray.metrics import jsd, jsd_compat, rf_jsd, rf_jsd_compat, zrf
 
 # Three rows, three classes.
@@ -149,3 +150,25 @@ def test_shapes_are_checked(divergence) -> None:  # type: ignore[no-untyped-def]
 def test_rows_that_are_no_distribution_are_refused() -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         jsd(2 * P, Q)
+
+
+def test_a_class_mean_of_zeros_has_a_reason() -> None:
+    """Divided by its sum it is NaN. Clamped, as the published code does, it is a row as any."""
+    empty = np.vstack([P[:2], np.zeros(3)])
+    with pytest.raises(UndefinedMetric, match="1 of 3 class means of the unlearned model sum to 0"):
+        rf_jsd(empty, Q)
+    with pytest.raises(UndefinedMetric, match="of the original model sum to 0, the first in row 2"):
+        rf_jsd(P, empty)
+    assert math.isfinite(rf_jsd_compat(empty, Q))
+
+
+@pytest.mark.parametrize("divergence", [jsd, rf_jsd, jsd_compat, rf_jsd_compat, zrf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.1])
+def test_entries_that_are_no_probabilities_are_refused(
+    divergence: Callable[[np.ndarray, np.ndarray], float], value: float
+) -> None:
+    wrong = P.copy()
+    wrong[1, 2] = value
+    for pair in ((wrong, Q), (Q, wrong)):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            divergence(*pair)

@@ -59,3 +59,49 @@ def test_seconds_of_devices_are_unknown_where_their_number_changed(store: Store)
         3: "its GPU was shared with other trials",
     }
     assert set(found.values["unlearn_seconds"]) == {1, 2, 3}
+
+
+def ssd_phase(dampened: int, share: float) -> dict[str, float | None]:
+    return {
+        "steps": 0,
+        "loss": None,
+        "dampened": dampened,
+        "weights": 11_173_962,
+        "forget_share": share,
+    }
+
+
+def test_what_ssd_dampened_is_said_and_why_it_may_be_nothing(store: Store) -> None:
+    """α = 10 at a share of 0.102, 40 batches of 392, is 1.02: nothing. α = 2 is 0.204."""
+    for seed, dampened in ((1, 0), (2, 8)):
+        phase = ssd_phase(dampened, 40 / 392)
+        commit(store, "ssd", seed, params={"alpha": 10.0}, phases=[phase])
+    commit(store, "lotus", phases=[{"steps": 3, "loss": 1.0}])
+    (group,) = groups(collect(store))
+    assert notes(group, ())[-1] == (
+        "ssd dampened 0 / 8 of 11,173,962 weights: next to nothing can be selected with an alpha "
+        "of 9.8 or more, since the forget set is 0.102 of all that it is compared with"
+    )
+
+
+def test_ssd_with_a_small_alpha_is_said_without_a_reason_also_within_salun(store: Store) -> None:
+    phase = ssd_phase(950, 40 / 392)
+    commit(store, "ssd", params={"alpha": 2.0}, phases=[phase])
+    commit(store, "salun", params={"inner": {"name": "ssd", "alpha": 2.0}}, phases=[phase])
+    (group,) = groups(collect(store))
+    expected = [f"{name} dampened 950 of 11,173,962 weights" for name in ("salun", "ssd")]
+    assert sorted(notes(group, ()))[-2:] == expected
+
+
+def test_a_setting_that_only_one_variant_has_is_told_of_it_alone(store: Store) -> None:
+    commit(store, "lotus")
+    commit(store, "lotus", params={"lr_decay": [3, 5]})
+    commit(store, "finetune", params={"head_only": False})
+    commit(store, "finetune", params={"other": 1})  # of an older version, say
+    found = sorted(entry.method for entry in collect(store))
+    assert found == [
+        "Finetuning",
+        "Finetuning(head_only=-, other=1)",
+        "LoTUS",
+        "LoTUS(lr_decay=[3, 5])",
+    ]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.job.load import load_job
+from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.method_spec import describe
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.published import SOURCES, TABLE, nearest_key, published_lines
@@ -21,7 +22,6 @@ from lotus_ray.report.published.configurations import (
     settings_of,
 )
 from lotus_ray.report.published.defects import DEFECTS
-from lotus_ray.unlearning.method import Method
 from tests.job.test_paper_jobs import FILES, JOBS
 
 PAPER_JOBS = [path for path in FILES if not path.stem.startswith("digits")]
@@ -45,9 +45,9 @@ def rows(source: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def batch_of(method: Method, loaded: LoadedJob) -> dict[str, Any]:
-    trains_with_the_job = method.name not in ("original", "gold")
-    return {"batch_size": loaded.job.batch_size} if trains_with_the_job else {}
+def batch_of(entry: MethodEntry) -> dict[str, Any]:
+    trains_with_the_job = entry.method.name not in ("original", "gold")
+    return {"batch_size": entry.batch_size} if trains_with_the_job else {}
 
 
 def test_files_are_shipped_whole() -> None:
@@ -145,7 +145,7 @@ def test_jobs_have_the_names_and_configurations_of_what_is_published(path: Path)
     """Each job's lines are found by name; each published method is one of its cells."""
     loaded = load_job(path)
     (model,) = loaded.job.grid.models
-    (methods,) = loaded.methods
+    (entries,) = loaded.entries
     for dataset in loaded.job.grid.datasets:
         setting = dataset.setting_name.partition("_calibrated-")[0]
         key = (dataset.name, model.label or "", setting)
@@ -159,8 +159,8 @@ def test_jobs_have_the_names_and_configurations_of_what_is_published(path: Path)
         if dataset.calibration:
             shared["calibration"] = {}
         found = [
-            settings_of({"method": describe(method), **shared, **batch_of(method, loaded)})
-            for method in methods
+            settings_of({"method": describe(entry.method), **shared, **batch_of(entry)})
+            for entry in entries
         ]
         names = {settings["name"] for settings in found}
         for line in known:

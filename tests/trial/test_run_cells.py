@@ -28,6 +28,9 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import TENSORS, forget_probs, random_forget_probs
 from lotus_ray.models import ModelSpec
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes, weights_to_bytes
+from lotus_ray.report.collect import collect
+from lotus_ray.report.entries import groups
+from lotus_ray.report.notes import notes
 from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
@@ -166,6 +169,46 @@ def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
         expected = network(images).double().softmax(dim=1).numpy()
     assert random == pytest.approx(expected, abs=1e-5)
     assert np.ptp(random, axis=0).max() > 1e-3  # so that the order of rows matters
+
+
+def test_a_cell_has_the_batches_of_its_method_and_says_what_ssd_did(
+    data: Manifest, tmp_path: Path
+) -> None:
+    """40 retained images: 4 steps of 10, and 1 of up to 128. SSD takes none, and has notes."""
+    methods = "[{name: ssd, alpha: 1}, {name: ssd, alpha: 2}, {name: finetune, batch_size: 10}]"
+    group, store, work_order = plan_group(data, tmp_path, f"grid.methods={methods}")
+    run_work_order(work_order)
+    first, second, finetune = (store.rows()[cell.cell_id] for cell in group.cells[1:])
+    assert [phase["steps"] for phase in finetune.phases] == [4]
+    assert finetune.spec["batch_size"] == 10
+    (phase,) = first.phases
+    weights = weights_from_bytes(store.artifact(first, WEIGHTS))
+    before = weights_from_bytes(store.artifact(store.rows()[group.original.cell_id], WEIGHTS))
+    moved = sum(int((weights[name] != before[name]).sum()) for name in weights)
+    assert phase["dampened"] >= moved > 0
+    assert (phase["steps"], phase["loss"], phase["forget_share"]) == (0, None, 0.5)
+    assert second.phases[0]["dampened"] == 0  # one batch of each kind: α = 2 selects nothing
+    (found,) = groups(collect(store))
+    assert f"SSD(alpha=1.0) dampened {phase['dampened']:,} of {phase['weights']:,} weights" in (
+        notes(found)
+    )
+    (nothing,) = [note for note in notes(found) if note.startswith("SSD(alpha=2.0) dampened 0 of")]
+    assert "next to nothing can be selected with an alpha of 2 or more" in nothing
+
+
+def test_a_temperature_that_is_no_number_makes_a_row_with_its_reason_on_any_worker(
+    data: Manifest, tmp_path: Path
+) -> None:
+    """On several workers, too, the others of the group go on: all of them see the same figures."""
+    methods = "[{name: lotus, alpha: 1.0e+9, class_unlearning: true}, finetune]"
+    group, store, work_order = plan_group(data, tmp_path, f"grid.methods={methods}")
+    run_work_order(work_order)
+    lotus, finetune = (store.rows()[cell.cell_id] for cell in group.cells[1:])
+    assert finetune.is_ok
+    assert lotus.status == "failed"
+    assert lotus.error is not None
+    assert (lotus.error.type, lotus.error.traceback) == ("MethodError", "")
+    assert "too large for a number" in lotus.first_error_line
 
 
 def test_a_settled_cell_is_not_run(data: Manifest, tmp_path: Path) -> None:

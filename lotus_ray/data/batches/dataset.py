@@ -8,9 +8,8 @@ whether an image is in memory, in a file, or streams past.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from lotus_ray.base import seeds
 from lotus_ray.base.memory import release_memory
 from lotus_ray.base.roles import FORGET, STORED
 from lotus_ray.data.batches.order import Order
+from lotus_ray.data.batches.subset import ImageSubset
 from lotus_ray.data.pixels.lookup import Image
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.table import Roles
@@ -38,93 +38,10 @@ class PixelSource(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """Return the shape of an image."""
 
-    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+    def along(
+        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
+    ) -> Iterator[Image]:
         """Yield, for each share of rows in turn, what gives its images."""
-
-
-@dataclass(frozen=True)
-class ImageSubset:
-    """Rows of the image dataset as a `problem.Split`. `warm` is shared by all splits of a cell."""
-
-    dataset: ImageDataset
-    rows: np.ndarray  # [n], int64, ascending
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Batch]:
-        workers = self.dataset.workers
-        rows, window_of = self.dataset.order.fixed(self.rows)
-        share = rows[workers.rank :: workers.size]
-        size = self.dataset.evaluation_rows
-        parts = [share[start : start + size] for start in range(0, len(share), size)]
-        return self.dataset.batches(parts, [len(self)] * len(parts), window_of)
-
-    def shuffled(self, batch_size: int, *names: object) -> Iterable[Batch]:
-        """Return one epoch: ceil(n / batch_size) global batches whose sizes differ by at most 1.
-
-        Deviation: a DataLoader leaves the remainder to a last short batch. Even sizes take the
-        same number of steps, and no batch is too small for batch statistics or for the workers.
-        """
-        return _Epoch(self, batch_size, names)
-
-    def subset(self, fraction: float, *names: object) -> Self:
-        """Return round(fraction · n_c) samples of each class c, drawn from (seed, *names)."""
-        rows = self._by_class(lambda count: round(fraction * count), *names)
-        return replace(self, rows=np.sort(rows))
-
-    def at_most(self, per_class: int, *names: object) -> Self:
-        """Return up to `per_class` samples of each class, drawn from (seed, *names)."""
-        return replace(self, rows=np.sort(self._by_class(lambda count: per_class, *names)))
-
-    def draw(self, count: int, *names: object) -> Self:
-        """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
-        ordered = self.dataset.order.drawn(self.rows, "draw", *names)
-        repeats = math.ceil(count / len(ordered)) if len(ordered) else 0
-        return replace(self, rows=np.sort(np.tile(ordered, repeats)[:count]))
-
-    def union(self, other: Self) -> Self:
-        """Return the samples of both, each once."""
-        return replace(self, rows=np.union1d(self.rows, other.rows))
-
-    def without(self, rows: Tensor) -> Self:
-        """Return the samples that are not at `rows`, int64 [n]."""
-        return replace(self, rows=self.rows[~np.isin(self.rows, rows.cpu().numpy())])
-
-    def of_classes_in(self, other: Self) -> Self:
-        """Return the samples whose class occurs in `other`."""
-        labels = self.dataset.labels.numpy()
-        return replace(self, rows=self.rows[np.isin(labels[self.rows], labels[other.rows])])
-
-    def _by_class(self, how_many: Callable[[int], int], *names: object) -> np.ndarray:
-        ordered = self.dataset.order.drawn(self.rows, "subset", *names)
-        labels = self.dataset.labels.numpy()[ordered]
-        chosen = [
-            ordered[labels == label][: how_many(int((labels == label).sum()))]
-            for label in np.unique(labels)
-        ]
-        return np.concatenate([self.rows[:0], *chosen])
-
-
-@dataclass(frozen=True)
-class _Epoch:
-    split: ImageSubset
-    batch_size: int
-    names: tuple[object, ...]
-
-    def __iter__(self) -> Iterator[Batch]:
-        dataset = self.split.dataset
-        rows, window_of = dataset.order.epoch(self.split.rows, *self.names)
-        batches = np.array_split(rows, math.ceil(len(rows) / self.batch_size)) if len(rows) else []
-        shares, totals = zip(*map(self._share, batches), strict=True) if batches else ((), ())
-        return dataset.batches(shares, totals, window_of)
-
-    def _share(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
-        """Return this worker's part; of a batch with fewer rows than workers, all of it."""
-        workers = self.split.dataset.workers
-        if len(batch) < workers.size:
-            return batch, len(batch) * workers.size
-        return batch[workers.rank :: workers.size], len(batch)
 
 
 class ImageDataset:
@@ -179,11 +96,14 @@ class ImageDataset:
         return max(min(EVALUATION_BATCH, EVALUATION_BYTES[self.device.type] // of_one, window), 1)
 
     def batches(
-        self, shares: Sequence[np.ndarray], totals: Sequence[int], window_of: np.ndarray | None
+        self,
+        shares: Sequence[np.ndarray],
+        totals: Sequence[int],
+        windows: Sequence[np.ndarray] | None,
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
         self._release_memory(len(shares[0]) if len(shares) else 0)
-        images = self.pixels.along(shares, window_of)
+        images = self.pixels.along(shares, windows)
         for rows, total, image in zip(shares, totals, images, strict=True):
             index = self._sent(torch.from_numpy(rows))
             labels, keys, forget = (values[index] for values in self._there)

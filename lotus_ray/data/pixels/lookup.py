@@ -66,7 +66,9 @@ class Pixels:
         result: np.ndarray = self.blocks[self.block[row]][self.index[row]]
         return result
 
-    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+    def along(
+        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
+    ) -> Iterator[Image]:
         """Yield, for each share of rows in turn, a function from row to image."""
         return repeat(self.image, len(shares))
 
@@ -98,33 +100,37 @@ class StreamedPixels:
         """The shape of an image."""
         return self.here.shape
 
-    def along(self, shares: Sequence[np.ndarray], window_of: np.ndarray | None) -> Iterator[Image]:
+    def along(
+        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
+    ) -> Iterator[Image]:
         """Yield, for each share of rows in turn, a function from row to image.
 
         Args:
             shares: rows [n] each, in the order of windows.
-            window_of: the window of each row of the table of roles, int64 [N].
+            windows: of each row of each share [n]. A row may be in several windows.
         """
-        cold = [share[self.here.block[share] < 0] for share in shares]
-        if window_of is None or not any(map(len, cold)):
-            yield from self.here.along(shares, window_of)
+        is_cold = [self.here.block[share] < 0 for share in shares]
+        if windows is None or not any(map(np.any, is_cold)):
+            yield from self.here.along(shares, windows)
             return
-        windows = _windows(np.unique(np.concatenate(cold)), window_of)
-        parts = [list(self._groups_of(rows)) for rows in windows]
+        needed = [window[cold] for window, cold in zip(windows, is_cold, strict=True)]
+        cold_rows = [share[cold] for share, cold in zip(shares, is_cold, strict=True)]
+        rows_of = _rows_of(np.concatenate(needed), np.concatenate(cold_rows))
+        parts = [list(self._groups_of(rows)) for rows in rows_of.values()]
         stream = iter(
             self.stream([row_group for part in parts for row_group in part], self.transform)
         )
         held: dict[int, _Window] = {}
-        free = [np.empty((max(map(len, windows)), *self.shape), np.uint8) for _ in range(2)]
-        following = iter(windows)
-        for share in cold:
-            needed = window_of[share]
-            for number in [n for n in held if n < min(needed, default=0)]:
+        largest = max(map(len, rows_of.values()))
+        free = [np.empty((largest, *self.shape), np.uint8) for _ in range(2)]
+        following = iter(rows_of.items())
+        for needed_now in needed:
+            for number in [n for n in held if n < min(needed_now, default=0)]:
                 free.append(held.pop(number).images)  # reuse the memory
-            while len(share) and max(held, default=-1) < max(needed):
-                rows = next(following)
+            while len(needed_now) and max(held, default=-1) < max(needed_now):
+                number, rows = next(following)
                 images = free.pop() if free else np.empty_like(next(iter(held.values())).images)
-                held[int(window_of[rows[0]])] = self._load(stream, len(rows), images)
+                held[number] = self._load(stream, len(rows), images)
             yield self._among(list(held.values()))
 
     def _groups_of(self, rows: np.ndarray) -> Iterator[RowGroupImages]:
@@ -164,7 +170,12 @@ class _Window:
     index_of: dict[int, int]
 
 
-def _windows(rows: np.ndarray, window_of: np.ndarray) -> list[np.ndarray]:
-    """Split rows by window, in the order of windows; empty windows are left out."""
-    rows = rows[np.argsort(window_of[rows], kind="stable")]
-    return np.split(rows, np.flatnonzero(np.diff(window_of[rows])) + 1)
+def _rows_of(windows: np.ndarray, rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the distinct rows of each window, in the order of windows; of pairs [n] and [n]."""
+    order = np.lexsort((rows, windows))
+    windows, rows = windows[order], rows[order]
+    is_new = np.ones(len(rows), dtype=bool)
+    is_new[1:] = (np.diff(windows) != 0) | (np.diff(rows) != 0)
+    windows, rows = windows[is_new], rows[is_new]
+    numbers, first = np.unique(windows, return_index=True)
+    return dict(zip(numbers.tolist(), np.split(rows, first[1:]), strict=True))

@@ -15,7 +15,10 @@ from lotus_ray.job.schema.resources import Resources
 class Grid(Strict):
     """The axes: every method × data set × model × seed is a cell."""
 
-    methods: list[str | dict[str, Any]] = Field(min_length=1)
+    methods: list[str | dict[str, Any]] = Field(
+        min_length=1,
+        description="a name, or {name, its hyper-parameters, batch_size}; see list methods",
+    )
     datasets: list[DatasetJob] = Field(min_length=1)
     models: list[ModelJob] = Field(min_length=1)
     seeds: list[StrictInt] = Field(min_length=1)
@@ -28,7 +31,7 @@ class Defaults(Strict):
         default_factory=dict, description="of every entry of grid.datasets, key by key"
     )
     methods: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="hyper-parameters by method, used or not"
+        default_factory=dict, description="hyper-parameters and batch_size by method, used or not"
     )
 
 
@@ -41,7 +44,9 @@ class Job(Strict):
     defaults: Defaults = Defaults()
     grid: Grid
     epochs: Positive | None = Field(None, description="of every method without its own number")
-    batch_size: Positive = Field(128, description="global: workers share it")
+    batch_size: Positive = Field(
+        128, description="global: workers share it; a method may have its own"
+    )
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = Field(
         "fp32", description="of products inside the network; weights and metrics stay in fp32"
     )

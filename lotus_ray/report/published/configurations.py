@@ -35,6 +35,7 @@ _MODELS = {
 _DEFAULT = "default"  # of a model's options
 _IMAGES = {"CIFAR-10": 32, "CIFAR-100": 32, "TinyImageNet": 64, "MUFAC": 128}  # pixels; ViT's: 224
 _BATCH = {"ResNet18": 128, "ViT": 32, "ViT-B/16": 256}
+_UNSIR_BATCH = {"ViT": 16, "ViT-B/16": 64}
 _SGD: Settings = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
 _RECIPES: dict[str, Settings] = {
     "ResNet18": {
@@ -90,7 +91,7 @@ def configuration(published: str, benchmark: str, model: str, setting: str) -> S
         "image_size": _IMAGES[benchmark] if model == "ResNet18" else 224,
     }
     if name not in ("original", "gold"):
-        result["batch_size"] = _BATCH[model]
+        result["batch_size"] = _batch_size(name, benchmark, model)
     inside = re.search(r"\((.*)\)", published)
     return result | (_variant(inside[1], benchmark, model, setting) if inside else {})
 
@@ -111,6 +112,12 @@ def settings_of(spec: Mapping[str, Any]) -> Settings:
         "image_size": spec.get("transform", {}).get("img_size"),
         CALIBRATED: "calibration" in spec,
     }
+
+
+def _batch_size(name: str, benchmark: str, model: str) -> int:
+    if name == "unsir" and (model in _UNSIR_BATCH or benchmark == "MUFAC"):
+        return _UNSIR_BATCH.get(model, 64)
+    return _BATCH[model]
 
 
 def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:
@@ -139,6 +146,7 @@ def _method(name: str, benchmark: str, model: str, setting: str) -> Settings:
             "temperature": 4,
             "gamma": 1,
             "alpha": 0.5,
+            **dict.fromkeys(("max_weight_decay", "lr_decay", "lr_decay_rate")),  # not in specs
         },
         "ssd": {"alpha": 10, "dampening": 1, "importance": "batch"},
         "unsir": {

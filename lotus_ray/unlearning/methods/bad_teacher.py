@@ -34,11 +34,14 @@ class BadTeacher(Method):
 
     Source: Chundawat et al. 2023; defaults of Spartalis et al. 2025. Deviation: KL is summed over
     classes, where the authors' code averages it: a factor K that Adam all but cancels. The part of
-    D_r is drawn and rounded class by class, where theirs is drawn from all of it.
+    D_r has its share of every class and is rounded to the nearest number, where theirs is drawn
+    without regard to classes, and cut off. The code of the comparison does not shuffle: its batches
+    hold D_f first, then D_r.
     """
 
     name: ClassVar[str] = "bad_teacher"
     label: ClassVar[str] = "Bad Teacher"
+    version: ClassVar[int] = 2  # the part of D_r is rounded over the set, not in each class
 
     epochs: int = 10
     lr: float = 1e-4

@@ -39,8 +39,10 @@ class FromScratch(Method):
             they are.
         flip: True to mirror half of the training images, drawn anew in each epoch.
 
-    Source: Spartalis et al. 2025, recipes of the originals. Deviation: in the last epoch the rate
-    is `lr`/(epochs − warmup_epochs), and theirs is 0.
+    Source: Spartalis et al. 2025, recipes of the originals. Deviation: after the warm-up the rate
+    falls an epoch later than theirs: in the last epoch it is `lr`/(epochs − warmup_epochs), and
+    theirs is 0. With patience, the weights of the lowest loss are restored, where theirs mean
+    to, and keep the last ones: their copy shares its memory with the model.
     """
 
     least_epochs: ClassVar[int] = 0
@@ -85,12 +87,23 @@ class FromScratch(Method):
             problem: what to train.
             samples: what to train on.
             training_seed: of initial weights and order; default the problem's.
+
+        Raises:
+            MethodError: `patience` is given, and no image is unseen whose loss it could watch.
         """
         seed = problem.seed if training_seed is None else training_seed
         problem.model.load_state_dict(problem.initial_model(seed).state_dict())
         optimizer = self._optimizer(problem.model)
         # A class that is not trained on would outweigh the loss of the others.
         watched = problem.unseen.of_classes_in(samples)
+        if self.patience and not len(watched):
+            raise MethodError(
+                f"{self.name}: no unseen image is of a class that is trained on, and patience "
+                "watches the loss on such images",
+                where="patience",
+                nearest="patience: 0",
+                next_command="lotus-ray validate JOB.yaml",
+            )
         lowest, epochs_since = math.inf, 0
         for epoch in range(self.epochs):
             rate = self.learning_rate(epoch)

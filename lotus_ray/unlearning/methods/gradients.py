@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lotus_ray.unlearning.contract import Batch, SampleSet
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.problem import Problem
+
+
+def loss_share(model: nn.Module, batch: Batch) -> Tensor:
+    """Compute this worker's share of the mean CE over a global batch, float []."""
+    return batch.mean(cross_entropy(model(batch.images), batch.labels))
 
 
 def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
@@ -22,8 +27,8 @@ def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
         over workers is the gradient: 0 for a parameter that takes no part in the output.
     """
     model = problem.model.eval()
-    loss = batch.mean(cross_entropy(model(batch.images), batch.labels))
     parameters = list(model.parameters())
+    loss = loss_share(model, batch)
     return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
 
 

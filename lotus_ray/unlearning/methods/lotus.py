@@ -18,6 +18,7 @@ from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.problem import Problem
 
 STOP_AT = -0.01  # of forget accuracy minus unseen accuracy
+LEAST_EXPONENT, LARGEST_EXPONENT = -80.0, 709.0  # of τ_d: logits / τ_d stay finite in float32
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ class Lotus(Method):
         class_unlearning: True to take Acc(original, D_u) as 0, if whole classes are forgotten.
 
     Source: Spartalis et al. 2025 (LoTUS). Deviation: accuracies are not rounded, where the
-    authors' code rounds them to two decimals. The part of D_r is drawn and rounded class by class:
-    a class with one retain sample gives none.
+    authors' code rounds them to two decimals. The part of D_r has its share of every class and is
+    rounded to the nearest number, where theirs is drawn without regard to classes, and cut off.
     """
 
     name: ClassVar[str] = "lotus"
     label: ClassVar[str] = "LoTUS"
+    version: ClassVar[int] = 2  # the part of D_r is rounded over the set, not in each class
 
     epochs: int = 10
     lr: float = 1e-4
@@ -59,11 +61,30 @@ class Lotus(Method):
             raise MethodError(f"variant '{self.variant}' is neither gumbel nor softmax")
 
     def temperature(self, forget_accuracy: float, unseen_accuracy: float) -> float:
-        """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy)), for accuracies in [0, 1]."""
-        return math.exp(self.alpha * (forget_accuracy - unseen_accuracy))
+        """Return τ_d = exp(α·(forget_accuracy − unseen_accuracy)), for accuracies in [0, 1].
+
+        Raises:
+            MethodError: it is too large for a number, or too small to divide by.
+        """
+        exponent = self.alpha * (forget_accuracy - unseen_accuracy)
+        if not LEAST_EXPONENT <= exponent <= LARGEST_EXPONENT:
+            raise MethodError(
+                f"lotus: the temperature exp(alpha·Δ) with alpha {self.alpha:g} and Δ = "
+                f"{forget_accuracy - unseen_accuracy:.4f} is too "
+                f"{'large for a number' if exponent > 0 else 'small to divide by'}",
+                where="alpha",
+                nearest="1 … 32; the paper takes 2, 8 and 32",
+                next_command="lotus-ray grid JOB.yaml, with a smaller alpha",
+            )
+        return math.exp(exponent)
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
-        """Yield one phase per epoch, until forgotten images are answered worse than unseen ones."""
+        """Yield one phase per epoch, until forgotten images are answered worse than unseen ones.
+
+        Raises:
+            MethodError: there is nothing to take an accuracy of, or see `temperature`.
+        """
+        self._check_sets(problem)
         optimizer = AdamW(
             problem.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
@@ -88,6 +109,23 @@ class Lotus(Method):
                     "forget_accuracy": forget_accuracy,
                     "unseen_accuracy": unseen_accuracy,
                 },
+            )
+
+    def _check_sets(self, problem: Problem) -> None:
+        """Raise MethodError if τ_d would be NaN: a set whose accuracy it needs is empty."""
+        if not len(problem.forget):
+            raise MethodError(
+                "lotus: there is no image to forget",
+                where="forget",
+                nearest="forget: {fraction: 0.1}",
+                next_command="lotus-ray validate JOB.yaml",
+            )
+        if not self.class_unlearning and not len(problem.calibration):
+            raise MethodError(
+                "lotus: no image is unseen, and its temperature needs the accuracy on such images",
+                where="unseen, calibration",
+                nearest="calibration: {manifest: data/FOLDER}, or class_unlearning: true",
+                next_command="lotus-ray validate JOB.yaml",
             )
 
 

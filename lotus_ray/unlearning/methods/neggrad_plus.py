@@ -32,8 +32,9 @@ class NegGradPlus(Method):
         retain_weight: a; closer to 1 for large sets (.9999).
 
     Source: Kurmanji et al. 2023; defaults of Spartalis et al. 2025. Deviation: each epoch starts a
-    new cycle over D_f, and each pass over D_f has an order of its own. The code of the comparison
-    flips the gradient before `backward`, and so trains on D_f; this one does not.
+    new cycle over D_f, and each pass over D_f has an order of its own, where the authors' code
+    repeats the batches of the first pass. The code of the comparison is another method: it walks
+    D_f and then D_r, and flips the gradient before `backward`, and so trains on D_f.
     """
 
     name: ClassVar[str] = "neggrad_plus"

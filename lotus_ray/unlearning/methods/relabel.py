@@ -28,7 +28,8 @@ class Relabel(Method):
         weight_decay: of SGD.
 
     Source: Golatkar et al. 2020; Graves et al. 2021; defaults of Spartalis et al. 2025.
-    Deviation: none.
+    Deviation: labels are drawn anew in each epoch and the two sets take turns, as in the code of
+    the comparison; Graves et al. draw each label once and train on both sets together.
     """
 
     name: ClassVar[str] = "relabel"

@@ -30,7 +30,8 @@ class Salun(Method):
             one by its name: SalUn + LoTUS.
 
     Source: Fan et al. 2024; defaults of Spartalis et al. 2025. Deviation: weights outside the mask
-    do not move at all; masking the gradient alone lets momentum and weight decay move them.
+    do not move at all; masking the gradient alone lets momentum and weight decay move them. The
+    code of the comparison masks passes over D_f and lets all weights move in passes over D_r.
     """
 
     name: ClassVar[str] = "salun"
@@ -79,7 +80,8 @@ def saliency_masks(problem: Problem, density: float) -> list[Tensor]:
         bool tensors in the order and shapes of the parameters. Exactly round(density · weights)
         entries are True; of equal values the first ones.
 
-    Source: Fan et al. 2024, eq. 4. Deviation: none.
+    Source: Fan et al. 2024, eq. 4, with the threshold that selects `density` of the weights, as the
+    authors' code takes it. Deviation: their code cuts the number of weights off to a whole one.
     """
     total = [torch.zeros_like(value) for value in problem.model.parameters()]
     for batch in problem.forget.shuffled(problem.batch_size, "salun mask"):

@@ -39,13 +39,16 @@ class Unsir(Method):
 
     Source: Tarun et al. 2023, in the variant of the MUFAC benchmark (Choi & Na 2023); defaults of
     Spartalis et al. 2025. Deviation: Tarun et al. learn noise for a class and its label, this
-    variant learns noise for each batch of samples. Noise takes five steps, where the code of the
-    comparison takes one. If D_f is larger than the part of D_r, retain samples repeat, and copies
-    of one sample may share a batch.
+    variant learns noise for each batch of samples. Against the code of the comparison: noise takes
+    five steps, not one, with the model in eval mode, and is clamped before and after each. The part
+    of D_r is drawn at random, where theirs is the first of each class. Every forget sample has a
+    partner: if D_f is larger than the part of D_r, retain samples repeat, in passes that are each
+    shuffled. Theirs leaves out what has no partner, and batches that are not full.
     """
 
     name: ClassVar[str] = "unsir"
     label: ClassVar[str] = "UNSIR"
+    version: ClassVar[int] = 2  # copies of a retain sample come in passes, not side by side
 
     epochs: int = 10
     lr: float = 1e-3

@@ -13,7 +13,8 @@ from torch import Tensor
 from lotus_ray.base import seeds
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.data.batches import dataset as dataset
-from lotus_ray.data.batches.dataset import ImageDataset, ImageSubset
+from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.data.batches.subset import ImageSubset
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.table import Roles
@@ -187,24 +188,48 @@ def test_the_order_depends_on_ids_and_not_on_places() -> None:
 
 
 @small
-@given(st.integers(1, 60), st.floats(0, 1), st.integers(1, 5))
-def test_a_subset_takes_its_part_of_every_class(
+@given(st.integers(1, 60), st.floats(0.01, 1), st.integers(1, 70))
+def test_a_subset_takes_its_part_of_the_set_and_of_every_class(
     samples: int, fraction: float, classes: int
 ) -> None:
+    """round(fraction · n) in all, at least one; of each class less than one off its part."""
     split = splits(table("u" + "r" * samples, classes), 1, RETAIN)[0]
     chosen = split.subset(fraction, "half")
+    assert len(chosen) == max(round(fraction * samples), 1)
     assert set(chosen.rows) <= set(split.rows)
     assert chosen.rows.tolist() == sorted(set(chosen.rows.tolist()))
     for label in range(classes):
         of_class = int((split.rows % classes == label).sum())
-        assert abs(int((chosen.rows % classes == label).sum()) - fraction * of_class) <= 0.5
+        assert abs(int((chosen.rows % classes == label).sum()) - fraction * of_class) < 1
 
 
-def test_subset_counts_by_hand() -> None:
-    """Rows 0-9 of 3 classes hold 4, 3, 3 samples; 0.3 of them is 1.2, 0.9, 0.9: one each."""
-    chosen = splits(table("r" * 10), 1, RETAIN)[0].subset(0.3, "part")
-    assert np.bincount(chosen.rows % 3).tolist() == [1, 1, 1]
-    assert len(chosen) == 3
+@pytest.mark.parametrize(
+    ("samples", "classes", "counts"),
+    [
+        (10, 3, [1, 1, 1]),  # 1.2, 0.9, 0.9 of 3: one, and two more to the nines
+        (45, 1, [14]),  # 13.5, rounded to the even number
+        (90, 2, [13, 14]),  # 13.5 each of 27: the one more goes to one of them
+        (45, 45, [0] * 31 + [1] * 14),  # 0.3 each of 13.5
+        (20, 10, [0] * 4 + [1] * 6),  # 0.6 each of 6
+        (1, 1, [1]),  # 0.3 of 0.3: at least one
+    ],
+)
+def test_subset_counts_by_hand(samples: int, classes: int, counts: list[int]) -> None:
+    """Three tenths, rounded over the set and not in each class."""
+    chosen = splits(table("r" * samples, classes), 1, RETAIN)[0].subset(0.3, "part")
+    assert sorted(np.bincount(chosen.rows % classes, minlength=classes).tolist()) == counts
+
+
+def test_ties_between_classes_go_to_none_of_them_always() -> None:
+    """Two classes of 45 at three tenths: (13, 14) or (14, 13), as the names say, and again so."""
+    split = splits(table("r" * 90, 2), 1, RETAIN)[0]
+    found = [int((split.subset(0.3, name).rows % 2).sum()) for name in range(20)]
+    assert set(found) == {13, 14}
+    assert found == [int((split.subset(0.3, name).rows % 2).sum()) for name in range(20)]
+
+
+def test_no_part_is_none() -> None:
+    assert len(splits(table("r" * 9), 1, RETAIN)[0].subset(0.0, "part")) == 0
 
 
 def test_a_subset_is_drawn_from_the_seed_and_the_names() -> None:
@@ -259,6 +284,16 @@ def test_a_draw_takes_every_sample_as_often_as_any_or_once_more(samples: int, co
     assert set(times) <= set(split.rows.tolist())
     often = [times[row] for row in split.rows.tolist()]
     assert max(often) - min(often) <= 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_repeated_samples_do_not_share_a_batch(size: int) -> None:
+    """1,000 of 400 samples in batches of 125; a shuffle of all copies left 102 distinct of them."""
+    workers = [split.draw(1000, "a") for split in splits(table("r" * 400), size, RETAIN)]
+    batches = epoch(workers, 125, "partner")
+    assert [len(set(rows(shares))) for shares in batches] == [125] * 8
+    alone = epoch([splits(table("r" * 400), 1, RETAIN)[0].draw(1000, "a")], 125, "partner")
+    assert [sorted(rows(b)) for b in batches] == [sorted(rows(b)) for b in alone]
 
 
 def test_a_draw_depends_on_the_seed_and_the_names() -> None:

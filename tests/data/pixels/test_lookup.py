@@ -157,14 +157,28 @@ def test_a_pass_that_is_given_up_closes_its_stream() -> None:
     assert stream.open == 0
 
 
-def test_samples_that_are_drawn_twice_stream_too() -> None:
-    """UNSIR draws partners with repetition: 100 of 76 retained images."""
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [7, 40, 1000])
+@pytest.mark.parametrize("count", [100, 300])
+def test_samples_that_are_drawn_twice_stream_too(size: int, batch_size: int, count: int) -> None:
+    """UNSIR draws partners with repetition: 100 or 300 of 76 retained images."""
+    for rank in range(size):
+        stream = Stream()
+        streamed, here = (
+            image_dataset(cold, stream, rank, size).split(RETAIN).draw(count, "unsir")
+            for cold in (RETAIN, None)
+        )
+        passes = (split.shuffled(batch_size, "partner") for split in (streamed, here))
+        assert all(equal(*pair) for pair in zip_longest(*passes))
+        assert all(equal(*pair) for pair in zip_longest(streamed, here))
+        assert stream.open == 0
+
+
+def test_a_streamed_image_is_decoded_once_in_each_pass() -> None:
+    """152 of 76: each twice, as two epochs would."""
     stream = Stream()
-    drawn = image_dataset(RETAIN, stream).split(RETAIN).draw(100, "unsir")
-    rows = [row for batch in drawn.shuffled(7, "partner") for row in batch.rows.tolist()]
-    assert sorted(rows) == sorted(drawn.rows.tolist())
-    expected = image_dataset(None, stream).split(RETAIN).draw(100, "unsir").shuffled(7, "partner")
-    assert all(equal(*pair) for pair in zip_longest(drawn.shuffled(7, "partner"), expected))
+    list(image_dataset(RETAIN, stream).split(RETAIN).draw(152, "unsir").shuffled(8, 0))
+    assert sorted(stream.given) == sorted(ROLES.indices(RETAIN).tolist() * 2)
 
 
 def test_images_that_are_here_open_no_stream() -> None:

@@ -99,6 +99,15 @@ def test_a_class_that_is_not_trained_on_is_not_watched() -> None:
         assert watched == [expected, expected]
 
 
+def test_patience_without_an_unseen_image_to_watch_is_refused() -> None:
+    """The loss of nothing is NaN, which is never lower: training would stop after `patience`."""
+    roles = make_roles("f" * 4 + "r" * 8 + "t" * 4, [place % 2 for place in range(16)], 2)
+    problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), roles))
+    with pytest.raises(MethodError, match="no unseen image is of a class that is trained on"):
+        unlearn(Original(epochs=9, lr=0.1, patience=2), problem)
+    assert len(unlearn(Original(epochs=4, lr=0.1), problem)) == 4
+
+
 def test_without_patience_the_last_weights_stay() -> None:
     problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     Answers(problem)  # it is never asked

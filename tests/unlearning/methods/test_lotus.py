@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import soft_cross_entropy
+from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.lotus import Lotus, targets
 from tests.toy import Linear, blobs, make_dataset, make_problem, make_roles
 
@@ -113,6 +115,41 @@ def test_uses_the_fixed_part_of_the_retain_set_and_all_of_the_forget_set() -> No
     assert seen[0] == seen[1]
     assert set(range(6)) < seen[0]
     assert len(seen[0]) == 12
+
+
+@pytest.mark.parametrize("retained", [2, 3])
+def test_a_few_retained_images_of_many_classes_are_not_rounded_away(retained: int) -> None:
+    """0.3 of one image a class, in 2 or 3 classes, is 0.6 or 0.9 of all: one, and never none."""
+    roles = make_roles(
+        "f" * 4 + "r" * retained + "u" * (6 - retained), [i % 3 for i in range(10)], 3
+    )
+    problem = make_problem(Linear(12, 3), make_dataset(blobs(10, 3), roles))
+    for method in (Lotus(class_unlearning=True), BadTeacher()):
+        batches = list(next(method.phases(problem)).batches)
+        assert sum(int((~batch.forget).sum()) for batch in batches) == 1
+
+
+def test_a_temperature_that_is_no_number_has_a_reason() -> None:
+    """e^709 is below the largest float64, e^710 is not; e^−100 divides by next to nothing."""
+    assert Lotus(alpha=709.0).temperature(1.0, 0.0) == math.exp(709)
+    with pytest.raises(MethodError, match=r"alpha 710 and Δ = 1\.0000 is too large"):
+        Lotus(alpha=710.0).temperature(1.0, 0.0)
+    with pytest.raises(MethodError, match=r"Δ = -0\.0050 is too small"):
+        Lotus(alpha=20_000.0).temperature(0.5, 0.505)
+
+
+def test_without_unseen_images_lotus_says_so_before_it_trains() -> None:
+    """And trains with class_unlearning, which takes the accuracy on them as 0."""
+    pixels, labels = blobs(8, 2), [place % 2 for place in range(8)]
+    problem = make_problem(Linear(12, 2), make_dataset(pixels, make_roles("ffffrrrr", labels, 2)))
+    with pytest.raises(MethodError, match="no image is unseen") as raised:
+        unlearn(Lotus(epochs=1), problem)
+    assert "calibration" in raised.value.nearest
+    assert torch.equal(problem.model.head.weight, problem.original.head.weight)
+    assert len(unlearn(Lotus(epochs=1, class_unlearning=True), problem)) == 1
+    nothing = make_problem(Linear(12, 2), make_dataset(pixels, make_roles("rrrrrruu", labels, 2)))
+    with pytest.raises(MethodError, match="no image to forget"):
+        unlearn(Lotus(epochs=1), nothing)
 
 
 def _classifier_of_two(pixels: Tensor) -> nn.Module:

@@ -1,0 +1,40 @@
+"""A run that keeps every checkpoint, and one that goes on from one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lotus_ray.unlearning.checkpoint import Checkpoint
+
+
+@dataclass
+class Kept:
+    """Keeps every checkpoint of a run, as a file would."""
+
+    contents: list[bytes] = field(default_factory=list)
+
+    def load(self) -> None:
+        """Start at the beginning."""
+
+    def restored(self) -> None:
+        raise AssertionError
+
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        self.contents.append(checkpoint().to_bytes())
+
+
+@dataclass
+class Resumed:
+    """Goes on from a checkpoint, and keeps none."""
+
+    content: bytes
+
+    def load(self) -> Checkpoint:
+        return Checkpoint.from_bytes(self.content)
+
+    def restored(self) -> None:
+        """Go on."""
+
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        """Keep nothing."""
