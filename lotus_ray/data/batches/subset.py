@@ -5,23 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import numpy as np
 from torch import Tensor
 
+from lotus_ray.data.batches.order import Order
 from lotus_ray.data.batches.parts import first_of_each, stratified
-from lotus_ray.unlearning.contract import Batch
+from lotus_ray.unlearning.contract import Batch, Workers
 
-if TYPE_CHECKING:
-    from lotus_ray.data.batches.dataset import ImageDataset
+
+class Batches(Protocol):
+    """What a subset needs of the `ImageDataset` that it belongs to."""
+
+    labels: Tensor  # int64 [N], by row
+    order: Order
+    workers: Workers
+
+    @property
+    def evaluation_rows(self) -> int:
+        """How many images a worker evaluates together."""
+
+    def batches(
+        self,
+        shares: Sequence[np.ndarray],
+        totals: Sequence[int],
+        windows: Sequence[np.ndarray] | None,
+    ) -> Iterator[Batch]:
+        """Yield a batch for each share of rows."""
 
 
 @dataclass(frozen=True)
 class ImageSubset:
     """Rows of the image dataset as a `contract.SampleSet`; all of a cell share the dataset."""
 
-    dataset: ImageDataset
+    dataset: Batches
     rows: np.ndarray  # [n], int64, ascending; a row that is drawn k times stands k times
 
     def __len__(self) -> int:
