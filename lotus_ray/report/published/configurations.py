@@ -28,7 +28,7 @@ NAMES = {  # by label in tables
 }
 CALIBRATED = "calibrated"
 _MODELS = {
-    "ResNet18": "resnet18_cifar",
+    "ResNet18": "resnet18_lotus",
     "ViT": "vit_base_patch16_224.orig_in21k_ft_in1k",
     "ViT-B/16": "torchvision/vit_b_16",
 }
