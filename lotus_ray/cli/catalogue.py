@@ -16,9 +16,11 @@ def _methods() -> Items:
 def _models() -> Items:
     """List the networks of timm and torchvision. Only this list imports torch."""
     from lotus_ray.models import names
-    from lotus_ray.models.pretrained import CIFAR_RESNET18
 
-    about = {CIFAR_RESNET18: "the paper's ResNet-18 for small images; options: width"}
+    about = {
+        "resnet18_cifar": "the usual ResNet-18 for small images; options: width",
+        "resnet18_lotus": "the LoTUS paper's ResNet-18: max-pool, bare shortcuts; options: width",
+    }
     return [{"name": name, "about": about.get(name, "")} for name in names()]
 
 

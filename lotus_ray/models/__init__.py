@@ -1,4 +1,4 @@
-"""Image classifiers by name: the paper's CIFAR ResNet-18, any timm name, any torchvision name."""
+"""Image classifiers by name: two ResNet-18s of our own, timm's and torchvision's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import JobError, nearest
-from lotus_ray.models import pretrained
+from lotus_ray.models import pretrained, resnet_cifar
 from lotus_ray.models.create import create
-from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
+from lotus_ray.models.pretrained import TORCHVISION
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _builds_untrained(spec: ModelSpec) -> bool:
 
 def check_name(name: str, where: str) -> None:
     """Raise JobError if no factory has this name."""
-    if name == CIFAR_RESNET18:
+    if name in resnet_cifar.BUILDERS:
         return  # it needs no timm, whose import takes seconds
     import timm
 
@@ -107,7 +107,7 @@ def names() -> list[str]:
     import torchvision
 
     return [
-        CIFAR_RESNET18,
+        *resnet_cifar.BUILDERS,
         *(TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)),
         *timm.list_models(),
     ]

@@ -21,10 +21,16 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [N, C, H, W]; in eval mode exactly BatchNorm2d."""
+        """Normalise [N, C, H, W]; in eval mode exactly BatchNorm2d.
+
+        Raises:
+            ValueError: the global batch has one value a channel, as for torch's own norm.
+        """
         if not self.training:
             return super().forward(x)
         answer, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps)
+        if count == 1:  # on every worker, in the words of torch
+            raise ValueError("Expected more than 1 value per channel when training, got one image")
         self._follow(mean, variance * count / (count - 1))
         normalised: Tensor = answer
         return normalised

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lotus_ray.base.errors import JobError
+from lotus_ray.models import resnet_cifar
 from lotus_ray.models.layout import head_of
-from lotus_ray.models.pretrained import CIFAR_RESNET18, TORCHVISION
-from lotus_ray.models.resnet_cifar import resnet18_cifar
+from lotus_ray.models.pretrained import TORCHVISION
 
 # Where networks of torchvision keep auxiliary classifiers, which answer in training mode alone.
 _AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -29,8 +29,8 @@ def create(
         JobError: the options ask for auxiliary classifiers.
         Exception: whatever the factory raises.
     """
-    if name == CIFAR_RESNET18:
-        return resnet18_cifar(num_classes=num_classes, **options)
+    if name in resnet_cifar.BUILDERS:
+        return resnet_cifar.BUILDERS[name](num_classes=num_classes, **options)
     if name.startswith(TORCHVISION):
         return _create_torchvision(
             name.removeprefix(TORCHVISION), num_classes, pretrained, dict(options)

@@ -12,8 +12,8 @@ from urllib.parse import urlparse
 import torch
 
 from lotus_ray.base.errors import JobError, nearest
+from lotus_ray.models import resnet_cifar
 
-CIFAR_RESNET18 = "resnet18_cifar"
 TORCHVISION = "torchvision/"
 # What timm loads from a Hugging Face repository that names no file, the first one found.
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -135,7 +135,7 @@ def _has_weights(name: str) -> bool:
         return True
     import timm
 
-    return name != CIFAR_RESNET18 and bool(timm.models.is_model_pretrained(name))
+    return name not in resnet_cifar.BUILDERS and bool(timm.models.is_model_pretrained(name))
 
 
 def _torchvision_weights(name: str, pretrained: bool | str) -> Any:

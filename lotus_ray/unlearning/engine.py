@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,11 +12,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lotus_ray.base import seeds
-from lotus_ray.base.errors import Diverged
+from lotus_ray.base.errors import Diverged, JobError
 from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.problem import Problem
+
+ONE_VALUE = "Expected more than 1 value per channel"  # how torch's normalisations begin
 
 
 def unlearn(
@@ -32,6 +36,7 @@ def unlearn(
 
     Raises:
         Diverged: a loss, or a weight at the end, is NaN or infinite.
+        JobError: a batch of one image, from which a normalisation can learn no variance.
     """
     records: list[PhaseRecord] = []
     optimizers: list[Optimizer] = []
@@ -74,7 +79,8 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
     shares = []
     for batch in phase.batches:
         phase.optimizer.zero_grad(set_to_none=True)
-        share = phase.loss(replica, batch)
+        with _explaining_one_image(index):
+            share = phase.loss(replica, batch)
         # A replica averages gradients over workers; a share is already divided by the global batch.
         (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
         phase.edit_gradients(problem.model)
@@ -83,6 +89,23 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
     losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
     _check_losses(losses, index)
     return PhaseRecord(losses=losses, notes=dict(phase.notes))
+
+
+@contextmanager
+def _explaining_one_image(index: int) -> Iterator[None]:
+    """Say what to do where torch refuses to normalise a single value a channel."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise JobError(
+            "a batch holds one image, and its features have shrunk to one pixel where the network "
+            "normalises them over the batch: one value has no variance",
+            where=f"phase {index}",
+            next_command="train on two images or more with a batch_size of at least 2, take a "
+            "larger img_size, or a network without batch normalisation",
+        ) from error
 
 
 def _check_losses(losses: list[float], index: int) -> None:

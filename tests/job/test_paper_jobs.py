@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 from click.testing import CliRunner, Result
 
 from lotus_ray.base.roles import FORGET
@@ -200,3 +201,25 @@ def test_a_job_runs_on_a_stand_in(
         assert roles.num_classes == loaded.job.grid.datasets[0].num_classes
         forgotten = set(roles.labels[roles.indices(FORGET)].tolist())
         assert len(forgotten) == 1 if "class" in name else len(forgotten) > 3
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "-vit" in name and "digits" not in name]
+)
+def test_the_papers_vit_is_fine_tuned_on_imagenet_1k(name: str) -> None:
+    """The published code loads google/vit-base-patch16-224, whose head has 1,000 classes."""
+    (model,) = load_job(JOBS / f"{name}.yaml").job.grid.models
+    assert model.pretrained is True
+    assert timm.get_pretrained_cfg(model.name).tag == "orig_in21k_ft_in1k"
+    assert timm.get_pretrained_cfg(model.name).num_classes == 1000
+
+
+def test_the_papers_resnet18_is_that_of_its_code() -> None:
+    """Every job of the paper takes it and says so; the digits keep the usual network."""
+    resnets = [name for name in NAMES if "-resnet18" in name]
+    assert len(resnets) >= 8
+    for name in resnets:
+        (model,) = load_job(JOBS / f"{name}.yaml").job.grid.models
+        assert model.name == "resnet18_lotus"
+        assert model.name in (JOBS / f"{name}.yaml").read_text()
+    assert load_job(JOBS / "digits.yaml").job.grid.models[0].name == "resnet18_cifar"

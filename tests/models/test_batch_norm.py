@@ -107,3 +107,14 @@ def test_a_norm_that_cannot_be_shared_is_refused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 3), BatchNormAct2d(2))
     with pytest.raises(JobError, match="BatchNormAct2d"):
         synchronise_batch_norm(network, torch.device("cpu"))
+
+
+def test_one_value_a_channel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all workers together: a share of one is fine where another worker has one too."""
+    norm = CpuSyncBatchNorm2d(3)
+    monkeypatch.setattr("lotus_ray.models.batch_norm._gathered", lambda values: values[None])
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        norm(torch.rand(1, 3, 1, 1))
+    assert norm.running_var.isfinite().all()
+    monkeypatch.setattr("lotus_ray.models.batch_norm._gathered", lambda v: torch.stack([v, v]))
+    assert norm(torch.rand(1, 3, 1, 1)).shape == (1, 3, 1, 1)

@@ -28,8 +28,8 @@ NAMES = {  # by label in tables
 }
 CALIBRATED = "calibrated"
 _MODELS = {
-    "ResNet18": "resnet18_cifar",
-    "ViT": "vit_base_patch16_224.augreg_in21k",
+    "ResNet18": "resnet18_lotus",
+    "ViT": "vit_base_patch16_224.orig_in21k_ft_in1k",
     "ViT-B/16": "torchvision/vit_b_16",
 }
 _DEFAULT = "default"  # of a model's options
