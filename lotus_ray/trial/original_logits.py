@@ -47,7 +47,7 @@ class LogitsFiles:
         return f"logits/{digest.hexdigest()[:32]}"
 
     def read(self) -> Tensor | None:
-        """Return logits [n, C] in the order of the samples; None if any is missing."""
+        """Return logits [n, C] in the order of the samples; None if any is missing or damaged."""
         try:
             content = self.store.find(f"{self.folder}/{_MARKER}")
             if content is None:
