@@ -80,7 +80,7 @@ class ArtifactDamaged(StoreError):
 
 
 class ClusterError(LotusRayError):
-    """Ray cannot be reached, or can never run what the job asks for."""
+    """Ray cannot be reached, or is too small for the job."""
 
     exit_code = 6
 

@@ -1,4 +1,4 @@
-"""What the data path is compared with: a DataLoader, and a loop that only decodes."""
+"""Baselines of the data path: a DataLoader, and a loop that only decodes."""
 
 from __future__ import annotations
 

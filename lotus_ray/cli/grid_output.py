@@ -19,7 +19,13 @@ from lotus_ray.store.results import Store
 
 
 def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
-    """Print one line per cell, and how many are missing."""
+    """Print one line per cell, and how many are missing.
+
+    Args:
+        loaded: the job.
+        store: of the rows. It may not exist.
+        options: of the command.
+    """
     previewed = preview(loaded, options.limit)
     resources = loaded.job.resources
     work_orders = missing(previewed.planned, store, options, resources)
@@ -38,7 +44,13 @@ def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
 
 
 def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
-    """Print the report of a grid, write its page, and record how the grid ended."""
+    """Print the report of a grid, write its page, and record how the grid ended.
+
+    Args:
+        outcome: of the grid.
+        store: of the rows.
+        form: a name in FORMATS.
+    """
     stages = Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):

@@ -34,7 +34,13 @@ def workers_on(node: Mapping[str, float], need: Mapping[str, float]) -> int:
 def max_workers(
     resources: Resources, nodes: Iterable[Mapping[str, float]], types: Sequence[NodeType] = ()
 ) -> int:
-    """Return how many workers fit on the nodes, or on all node types at their limits, if more."""
+    """Return how many workers fit on the nodes, or on all node types at their limits, if more.
+
+    Args:
+        resources: of one trial.
+        nodes: the resources of each node.
+        types: nodes that the autoscaler may add.
+    """
     need = needs(resources)
     here = sum(workers_on(node, need) for node in nodes)
     grown = sum(workers_on(kind.resources, need) * kind.max_nodes for kind in types)

@@ -52,7 +52,7 @@ class Context:
 
     @property
     def group(self) -> CellGroup:
-        """The cells that run here, and what they share."""
+        """The group of cells that run here."""
         return self.work_order.group
 
     @property

@@ -47,7 +47,7 @@ class LogitsFiles:
         return f"logits/{digest.hexdigest()[:32]}"
 
     def read(self) -> Tensor | None:
-        """Return logits [n, C] in the order of the samples; None if any is missing."""
+        """Return logits [n, C] in the order of the samples; None if any is missing or damaged."""
         try:
             content = self.store.find(f"{self.folder}/{_MARKER}")
             if content is None:
@@ -64,24 +64,24 @@ class LogitsFiles:
         return logits
 
     def write(self, logits: Tensor) -> None:
-        """Keep logits [n, C]; the marker comes last. A store that refuses them loses nothing."""
+        """Write logits [n, C], the marker last. An error of the store is only logged."""
         shards = []
         try:
             for part in torch.split(logits, _ROWS_A_SHARD):
                 content = save({"logits": part.contiguous().cpu()})
                 digest = hashlib.sha256(content).hexdigest()
-                name = f"{digest[:32]}.safetensors"  # so that no two writers mix theirs
+                name = f"{digest[:32]}.safetensors"  # two writers never mix their shards
                 self.store.replace(f"{self.folder}/{name}", content)
                 shards.append({"name": name, "sha256": digest})
             marker = {"rows": len(logits), "key": dict(self.key), "shards": shards}
             self.store.replace(f"{self.folder}/{_MARKER}", json.dumps(marker, indent=1).encode())
         except StoreError as error:
-            _log.warning("the original's logits are not kept: %s", error)
+            _log.warning("the original's logits are not stored: %s", error)
 
     def _shard(self, name: str, sha256: str) -> Tensor:
         content = self.store.find(f"{self.folder}/{name}")
         if content is None or hashlib.sha256(content).hexdigest() != sha256:
-            raise ValueError(f"{name} is missing, or not what was written")
+            raise ValueError(f"{name} is missing or damaged")
         logits: Tensor = load(content)["logits"]
         return logits
 

@@ -562,7 +562,7 @@ def test_a_misspelt_key_is_explained_in_four_parts(folder: Path) -> None:
         ({"grid.methods.10.alfa": "8"}, "unknown hyper-parameter 'alfa' of lotus"),
         ({"grid.models.0.name": "resnet18_cifra"}, "unknown model 'resnet18_cifra'"),
         ({"grid.datasets.0.source": "digit"}, "unknown source 'digit'"),
-        ({"grid.seeds.9": "1"}, "'grid.seeds.9' leads nowhere in "),
+        ({"grid.seeds.9": "1"}, "'grid.seeds.9' does not exist in "),
     ],
 )
 def test_a_bad_job_exits_with_2(settings: dict[str, str], what: str, folder: Path) -> None:

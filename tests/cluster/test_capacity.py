@@ -201,7 +201,7 @@ def test_what_no_node_could_ever_hold_is_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("resources.gpus_per_worker=1.5", "above 1 is a whole number"),
+        ("resources.gpus_per_worker=1.5", "above 1 must be an integer"),
         ("resources={workers: 2, gpus_per_worker: 0.5}", "cannot share a GPU"),
     ],
 )

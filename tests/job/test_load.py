@@ -464,7 +464,7 @@ def test_a_shorthand_for_entries_that_are_not_there_leads_nowhere(
     text: str, assignment: str
 ) -> None:
     error = refused(text, assignment)
-    assert error.what == f"'{assignment.split('=')[0]}' leads nowhere in job.yaml"
+    assert error.what == f"'{assignment.split('=')[0]}' does not exist in job.yaml"
     assert error.where == f"--set {assignment}"
 
 
@@ -499,7 +499,7 @@ def test_a_value_that_set_got_wrong_is_found_there(assignment: str) -> None:
 )
 def test_an_override_that_leads_nowhere_is_refused(assignment: str) -> None:
     error = refused(GOOD, assignment)
-    assert error.what == f"'{assignment.split('=')[0]}' leads nowhere in job.yaml"
+    assert error.what == f"'{assignment.split('=')[0]}' does not exist in job.yaml"
     assert error.where == f"--set {assignment}"
 
 

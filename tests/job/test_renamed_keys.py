@@ -82,7 +82,7 @@ def test_a_removed_key_is_refused_with_what_to_write(old: Path_, instead: str) -
     with pytest.raises(JobError) as raised:
         replace_old_keys(Document("job.yaml", nested(old, True)))
     error = raised.value
-    assert (error.what, error.nearest) == (f"{dotted(old)} is gone", instead)
+    assert (error.what, error.nearest) == (f"{dotted(old)} was removed", instead)
     assert error.where == f"job.yaml:1 {dotted(old)}"
     assert not schema_has(old)
 

@@ -70,7 +70,13 @@ def without_token(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def wants_token(address: str, environment: Mapping[str, str], ask: Probe = probe) -> bool | None:
-    """Return True if a cluster rejects clients without a token; None if it does not answer."""
+    """Return True if a cluster rejects clients without a token; None if it does not answer.
+
+    Args:
+        address: host:port of the cluster.
+        environment: of the question; its token is removed.
+        ask: reads facts about a cluster.
+    """
     answer = ask(address, without_token(environment))
     if "error" not in answer:
         return False

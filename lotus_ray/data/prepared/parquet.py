@@ -31,7 +31,15 @@ def open_parquet(uri: str) -> pq.ParquetFile:
 
 @contextmanager
 def reading(uri: str, what: str = "the Parquet file cannot be read") -> Iterator[None]:
-    """Turn an error of Arrow or of the file system into a DataError of one line."""
+    """Turn an error of Arrow or of the file system into a DataError of one line.
+
+    Args:
+        uri: address of the file, for the error.
+        what: went wrong, for the error.
+
+    Raises:
+        DataError: the block raised such an error.
+    """
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:

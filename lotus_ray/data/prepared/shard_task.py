@@ -123,7 +123,11 @@ def _identity(index: pa.Table) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the disk into a DataError."""
+    """Turn an error of the disk into a DataError.
+
+    Raises:
+        DataError: the block raised an OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -65,7 +65,7 @@ def _classes(folder: Path) -> list[str]:
     loose = [path.name for path in shown if not path.is_dir()]
     empty = [name for name in names if not image_files(folder / name)]
     if not names or loose or empty:
-        what = f"{loose[0]} lies outside" if loose else f"{(empty or ['it'])[0]} holds no image of"
+        what = f"{loose[0]} is outside" if loose else f"{(empty or ['it'])[0]} holds no image of"
         raise DataError(
             f"{what} the folder of a class",
             where=str(folder),

@@ -85,7 +85,13 @@ def index_of(items: Iterable[Item]) -> pa.Table:
 
 
 def read_bytes(file: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes of a file from `offset` on; all that follow if `size` is negative."""
+    """Read bytes of a file.
+
+    Args:
+        file: its path.
+        offset: of the first byte.
+        size: number of bytes; if negative, up to the end of the file.
+    """
     with Path(file).open("rb") as opened:
         opened.seek(offset)
         return opened.read(size)

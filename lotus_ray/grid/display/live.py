@@ -45,7 +45,7 @@ class LiveTable:
             self._console.print(Text(clean(lasting), "" if lasting.startswith("note:") else "red"))
 
     def draw(self, grid_state: GridState) -> None:
-        """Draw the table anew, as the terminal is now."""
+        """Draw the table again, in the terminal's present size."""
         width, height = self._console.size
         self._live.update(grid_table(grid_state, width, height), refresh=True)
 

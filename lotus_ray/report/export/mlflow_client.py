@@ -79,6 +79,9 @@ def explained(what: str, uri: str) -> Iterator[None]:
     Args:
         what: went wrong, for the error.
         uri: the tracking URI, for the error.
+
+    Raises:
+        TrackerError: the block raised such an error.
     """
     from mlflow.exceptions import MlflowException
 

@@ -63,7 +63,13 @@ def put_rows(figure: Figure, rows: Rows, left: float, width: float, top: float) 
 
 
 def put_dots(axes: Axes, group: Group, metric: str) -> list[float]:
-    """Draw each seed's value as a dot and the mean as a line; return the values."""
+    """Draw each seed's value as a dot and the mean as a line; return the values.
+
+    Args:
+        axes: from `put_rows`.
+        group: the table.
+        metric: a key of METRICS.
+    """
     shown = looks(group)
     drawn: list[float] = []
     for row, entry in enumerate(group.entries):

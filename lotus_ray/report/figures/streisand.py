@@ -69,7 +69,13 @@ def draw(group: Group, store: Store) -> Drawing:
 
 
 def entropies(entry: Entry, seed: int, store: Store) -> Entropies | None:
-    """Return log10 of the output entropies of one cell in nats, by role; None if not stored."""
+    """Return log10 of the output entropies of one cell in nats, by role; None if not stored.
+
+    Args:
+        entry: the method.
+        seed: of the cell.
+        store: with the cell's artifacts.
+    """
     row = entry.rows.get(seed)
     if row is None or not row.is_ok or SAMPLES not in row.artifacts:
         return None

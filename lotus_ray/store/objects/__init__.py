@@ -17,7 +17,7 @@ class Objects(Protocol):
     def create(self, name: str, content: bytes) -> bool:
         """Create a small object in one step, only if none exists. Return True if this call did.
 
-        If the reply was lost, and the object is known to be from this call, return True as well.
+        If a reply was lost, but the object is certainly from this call, this also returns True.
         """
 
     def replace(self, name: str, content: bytes) -> None:

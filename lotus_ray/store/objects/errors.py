@@ -73,7 +73,14 @@ class Fault:
         )
 
     def end(self, address: Address, name: str, tries: int, seconds: float) -> StoreUnreachable:
-        """Return the error for a request that failed after all retries."""
+        """Return the error for a request that failed after all retries.
+
+        Args:
+            address: of the store.
+            name: of the object.
+            tries: number of requests.
+            seconds: from the first to the last.
+        """
         return StoreUnreachable(
             f"the store does not answer as it should: {self.summary}, {tries} times in "
             f"{seconds:.0f} seconds",

@@ -225,7 +225,7 @@ def test_a_table_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
 def test_imagenet_with_a_flat_val_is_refused(tmp_path: Path) -> None:
     standins.imagenet(tmp_path, 2, 1, 1)
     standins.write_jpeg(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0, (8, 8))
-    with pytest.raises(DataError, match=r"val_00000001\.JPEG lies outside the folder of a class"):
+    with pytest.raises(DataError, match=r"val_00000001\.JPEG is outside the folder of a class"):
         SOURCES["image_folder"].open(tmp_path)
 
 
