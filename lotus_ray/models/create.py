@@ -94,7 +94,8 @@ def _without(network: nn.Module, auxiliary: tuple[str, ...]) -> nn.Module:
     network.aux_logits = False  # type: ignore[assignment] # what torchvision's forward asks
     for name in auxiliary:
         setattr(network, name, None)
-    network.register_load_state_dict_pre_hook(partial(_drop_weights, auxiliary))
+    drop = partial(_drop_weights, auxiliary)
+    network.register_load_state_dict_pre_hook(drop)  # type: ignore[no-untyped-call]
     return network
 
 
