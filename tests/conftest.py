@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Markers of what takes minutes: left out unless -m names them.
-ASKED_FOR = ("memory", "faults", "cluster", "bench")
+ASKED_FOR = ("memory", "faults", "cluster", "bench", "models")
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 HOUR = 3600  # seconds
 RAY = "tests/cluster/"

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lotus_ray.base.errors import JobError
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.models import ModelSpec, build, pretrained
+from lotus_ray.models.image_size import smallest_images, why_not_trained
+from lotus_ray.models.layout import head_of
 from lotus_ray.models.weights import load_into, read_weights
 
 # Parameters × pixels: an upper bound on a forward's products. Below it, the CPU is quick.
@@ -30,8 +32,9 @@ class Network:
         """Build the network, and run it on blank images.
 
         Raises:
-            JobError: the network cannot be built, or does not accept the images or the weights
-                file; or its pretrained weights are not cached, and the job is offline.
+            JobError: the network cannot be built, does not accept the images or the weights file,
+                or cannot be trained; or its pretrained weights are not cached, and the job is
+                offline.
         """
         model = self.model
         if model.offline and model.pretrained:
@@ -40,6 +43,16 @@ class Network:
         logits = self._show_images(network, device)
         if logits.shape != (2, model.num_classes):
             raise JobError(f"model {model.name} answers with shape {tuple(logits.shape)}")
+        head_of(network)
+        reason = why_not_trained(network, self.img_size, model.num_classes)
+        if reason:
+            raise JobError(
+                f"model {model.name} cannot be trained with images of {self.img_size} pixels: "
+                f"{reason}",
+                where="grid.models",
+                nearest=self._size(),
+                next_command="lotus-ray list models",
+            )
         if self.checkpoint:
             load_into(network, read_weights(Path(self.checkpoint)), where=self.checkpoint)
 
@@ -49,7 +62,7 @@ class Network:
 
         with FlopCounterMode(display=False) as counter:
             self.check()
-        return float(counter.get_total_flops()) / 2
+        return float(counter.get_total_flops()) / 4  # two images, in eval and in training mode
 
     def _build(self) -> tuple[nn.Module, str]:
         """Build the network; return it and its device: the CPU, or the meta device if it is large.
@@ -74,9 +87,20 @@ class Network:
                 f"model {self.model.name} does not take images of {size} pixels: "
                 f"{str(error).splitlines()[0]}",
                 where="grid.datasets[].img_size",
+                nearest=self._size(),
                 next_command="give the model options: {img_size: …}, or change img_size",
             ) from error
         return logits
+
+    def _size(self) -> str:
+        """Say which images the network takes, or nothing where it cannot be said."""
+        try:
+            with torch.device("meta"):
+                network = build(self.model.untrained, "check")
+            size = smallest_images(self.model.name, network, self.model.num_classes)
+        except JobError:
+            return ""
+        return f"images of {size}"
 
 
 def networks(groups: Iterable[CellGroup]) -> list[Network]:

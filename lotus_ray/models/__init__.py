@@ -10,7 +10,7 @@ from torch import nn
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import JobError, nearest
-from lotus_ray.models import pretrained, resnet_cifar
+from lotus_ray.models import pretrained, refused, resnet_cifar
 from lotus_ray.models.create import create
 from lotus_ray.models.pretrained import TORCHVISION
 
@@ -86,10 +86,12 @@ def _builds_untrained(spec: ModelSpec) -> bool:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise JobError if no factory has this name."""
+    """Raise JobError if no factory has this name, or it stands for no image classifier."""
     if name in resnet_cifar.BUILDERS:
         return  # it needs no timm, whose import takes seconds
     import timm
+
+    refused.check_classifier(name, where)
 
     known = [*names(), *timm.list_pretrained()]  # the latter with the tags of their weights
     if name not in known:
@@ -106,11 +108,12 @@ def names() -> list[str]:
     import timm
     import torchvision
 
-    return [
+    known = [
         *resnet_cifar.BUILDERS,
         *(TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)),
         *timm.list_models(),
     ]
+    return refused.classifiers(known)
 
 
 def _create(spec: ModelSpec) -> nn.Module:

@@ -98,7 +98,11 @@ def _timm_blocks(model: nn.Module) -> list[Block]:
         return []
     from timm.models import group_parameters
 
-    groups = group_parameters(model, group_matcher(coarse=True))
+    try:
+        matcher = group_matcher(coarse=True)
+    except AssertionError:  # rdnet has one kind of blocks alone
+        matcher = group_matcher(coarse=False)
+    groups = group_parameters(model, matcher)
     return [tuple(groups[key]) for key in sorted(groups)]
 
 

@@ -36,7 +36,8 @@ def unlearn(
 
     Raises:
         Diverged: a loss, or a weight at the end, is NaN or infinite.
-        JobError: a batch of one image, from which a normalisation can learn no variance.
+        JobError: a batch of one image, from which a normalisation can learn no variance; or
+            several workers, and a parameter that takes no part in the loss.
     """
     records: list[PhaseRecord] = []
     optimizers: list[Optimizer] = []
@@ -83,6 +84,8 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
             share = phase.loss(replica, batch)
         # A replica averages gradients over workers; a share is already divided by the global batch.
         (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
+        if not shares and problem.workers.size > 1:
+            _check_gradients(problem.model)
         phase.edit_gradients(problem.model)
         phase.optimizer.step()
         shares.append(share.detach())
@@ -106,6 +109,20 @@ def _explaining_one_image(index: int) -> Iterator[None]:
             next_command="train on two images or more with a batch_size of at least 2, take a "
             "larger img_size, or a network without batch normalisation",
         ) from error
+
+
+def _check_gradients(model: nn.Module) -> None:
+    """Raise JobError if a parameter took no part: replicas wait for the gradient of each."""
+    unused = [
+        n for n, value in model.named_parameters() if value.requires_grad and value.grad is None
+    ]
+    if unused:
+        raise JobError(
+            f"several workers cannot train a network in which parameters take no part: {unused[0]}"
+            + (f" and {len(unused) - 1} others" if len(unused) > 1 else ""),
+            where="resources.workers",
+            next_command="lotus-ray grid JOB.yaml --set resources.workers=1",
+        )
 
 
 def _check_losses(losses: list[float], index: int) -> None:

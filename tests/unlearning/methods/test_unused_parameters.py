@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from lotus_ray.base.errors import JobError
+from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.salun import saliency_masks
 from lotus_ray.unlearning.methods.ssd import Ssd
 from lotus_ray.unlearning.problem import Problem
@@ -51,3 +56,13 @@ def test_salun_selects_what_takes_part_first() -> None:
     )
     assert masks["head.weight"].all()
     assert not masks["spare"].any()
+
+
+def test_several_workers_refuse_what_takes_no_part_by_name() -> None:
+    """A replica waits for the gradient of every parameter; one worker needs none."""
+    alone = problem()
+    unlearn(Finetune(epochs=1), alone)
+    assert not torch.equal(alone.model.head.weight, alone.original.head.weight)
+    several = replace(problem(), workers=Workers(rank=0, size=2))
+    with pytest.raises(JobError, match="parameters take no part: spare$"):
+        unlearn(Finetune(epochs=1), several)
