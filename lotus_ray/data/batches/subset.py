@@ -5,23 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import numpy as np
 from torch import Tensor
 
+from lotus_ray.data.batches.order import Order
 from lotus_ray.data.batches.parts import first_of_each, stratified
-from lotus_ray.unlearning.contract import Batch
+from lotus_ray.unlearning.contract import Batch, Workers
 
-if TYPE_CHECKING:
-    from lotus_ray.data.batches.dataset import ImageDataset
+
+class Dataset(Protocol):
+    """What a subset asks of the image dataset that it is a part of."""
+
+    order: Order
+    labels: Tensor  # int64 [N], by row of the table of roles
+    workers: Workers
+
+    @property
+    def evaluation_rows(self) -> int:
+        """Return how many images a worker evaluates together."""
+
+    def batches(
+        self,
+        shares: Sequence[np.ndarray],
+        totals: Sequence[int],
+        windows: Sequence[np.ndarray] | None,
+    ) -> Iterator[Batch]:
+        """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
 
 
 @dataclass(frozen=True)
 class ImageSubset:
     """Rows of the image dataset as a `contract.SampleSet`; all of a cell share the dataset."""
 
-    dataset: ImageDataset
+    dataset: Dataset
     rows: np.ndarray  # [n], int64, ascending; a row that is drawn k times stands k times
 
     def __len__(self) -> int:
