@@ -140,7 +140,7 @@ GOLDEN: dict[str, tuple[Method, list[list[float]]]] = {
         Relabel(epochs=1, lr=0.01),
         [[1.1245304427531384], [1.1726670873291047, 1.095800027137249]],
     ),
-    "bad_teacher": (BadTeacher(epochs=1, lr=0.001), [[0.6470010238961142, 0.5087197346826459]]),
+    "bad_teacher": (BadTeacher(epochs=1, lr=0.001), [[0.7296443570785665, 0.37836795725728617]]),
     "scrub": (
         Scrub(epochs=1, msteps=1, lr=0.001),
         [[-0.05435422243844634], [1.2593868169588336, 1.2201071592675672]],
@@ -155,23 +155,24 @@ GOLDEN: dict[str, tuple[Method, list[list[float]]]] = {
     ),
     "lotus": (
         Lotus(epochs=2, lr=0.001),
-        [[1.0959066248916023, 0.9189922484493432], [1.1446214384607722, 1.2997989919214867]],
+        [[1.080172557836046, 1.0954364652744604], [1.3601706841752046, 1.03711843638157]],
     ),
 }
 
 
 # The same methods in float32, on a network whose rounding errors do not grow (the ResNet's do).
-# They were computed before any speed-up.
+# They were computed before any speed-up; those of LoTUS and Bad Teacher anew when their part of the
+# retain set became 8 of 27 instead of 3 of each 9.
 GOLDEN_IN_FLOAT32: dict[str, list[list[float]]] = {
     "original": [[1.076003, 0.9778869, 0.6954295], [0.4486978, 0.3759427, 0.3328127]],
     "finetune": [[1.134891, 1.005658], [0.9645115, 0.9360167]],
     "neggrad_plus": [[0.8965138, 1.013481]],
     "relabel": [[1.061062], [1.11608, 1.083339]],
-    "bad_teacher": [[0.1811143, 0.1772597]],
+    "bad_teacher": [[0.2334019, 0.1611467]],
     "scrub": [[-0.02281782], [1.099108, 1.143596]],
     "unsir": [[2.211271], [1.056434, 0.9631605]],
     "salun": [[1.061062], [1.11279, 1.08234]],
-    "lotus": [[1.146035, 1.09382], [1.052834, 1.128173]],
+    "lotus": [[1.107965, 1.113127], [1.082599, 1.139376]],
 }
 
 

@@ -15,16 +15,16 @@ from lotus_ray.data.batches.parts import first_of_each, stratified
 from lotus_ray.unlearning.contract import Batch, Workers
 
 
-class Batches(Protocol):
-    """What a subset needs of the `ImageDataset` that it belongs to."""
+class Dataset(Protocol):
+    """What a subset asks of the image dataset that it is a part of."""
 
-    labels: Tensor  # int64 [N], by row
     order: Order
+    labels: Tensor  # int64 [N], by row of the table of roles
     workers: Workers
 
     @property
     def evaluation_rows(self) -> int:
-        """How many images a worker evaluates together."""
+        """Return how many images a worker evaluates together."""
 
     def batches(
         self,
@@ -32,14 +32,14 @@ class Batches(Protocol):
         totals: Sequence[int],
         windows: Sequence[np.ndarray] | None,
     ) -> Iterator[Batch]:
-        """Yield a batch for each share of rows."""
+        """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
 
 
 @dataclass(frozen=True)
 class ImageSubset:
     """Rows of the image dataset as a `contract.SampleSet`; all of a cell share the dataset."""
 
-    dataset: Batches
+    dataset: Dataset
     rows: np.ndarray  # [n], int64, ascending; a row that is drawn k times stands k times
 
     def __len__(self) -> int:

@@ -26,8 +26,8 @@ class Scrub(Method):
 
     In the first max step student and teacher agree, so the gradient is 0, but for what batch
     normalisation over the batch makes of it. What is left is the weight decay, whatever its size:
-    Adam divides it by its own magnitude and moves each weight by −lr·sign(θ) (98.6 % of the weights
-    of a ResNet-18 in a test). `max_weight_decay: 0` takes that step away.
+    Adam divides it by its own magnitude and moves nearly each weight by −lr·sign(θ), 98.6 % of them
+    where it was measured. `max_weight_decay: 0` takes that step away.
 
     Args:
         epochs: number of epochs.

@@ -288,7 +288,7 @@ def test_a_draw_takes_every_sample_as_often_as_any_or_once_more(samples: int, co
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_repeated_samples_do_not_share_a_batch(size: int) -> None:
-    """1,000 of 400 samples in batches of 125; a shuffle of all copies left 102 distinct of them."""
+    """1,000 of 400 samples in batches of 125; a shuffle of all copies left some 50 distinct."""
     workers = [split.draw(1000, "a") for split in splits(table("r" * 400), size, RETAIN)]
     batches = epoch(workers, 125, "partner")
     assert [len(set(rows(shares))) for shares in batches] == [125] * 8

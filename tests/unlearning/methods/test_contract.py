@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "relabel": {"epochs": 2, "lr": 0.003},
     "bad_teacher": {"epochs": 4, "lr": 0.001},
     "scrub": {"epochs": 2, "msteps": 2, "lr": 0.005},
-    "ssd": {"alpha": 1.5},
+    "ssd": {"alpha": 2.4},
     "unsir": {"epochs": 2, "lr": 0.01},
     "salun": {"density": 0.5},
     "lotus": {"epochs": 3, "lr": 0.002},
