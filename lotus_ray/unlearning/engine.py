@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotus_ray.base import seeds
@@ -77,7 +77,7 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
     names = ("stochastic layers", problem.workers.rank, index)
     torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
-    shares = []
+    shares: list[Tensor] = []
     for batch in phase.batches:
         phase.optimizer.zero_grad(set_to_none=True)
         with _explaining_one_image(index):
