@@ -127,7 +127,7 @@ class _Epoch:
         parameters = [value for value in model.parameters() if value.requires_grad]
         retain = torch.cat([_gradient(value) for value in parameters])
         forget = self._forget_gradient(model, self.forgotten, parameters)
-        products = [_dot(retain, retain), _dot(retain, forget), _dot(forget, forget)]
+        products = retain.dot(retain), retain.dot(forget), forget.dot(forget)
         weights = bargain(*torch.stack(products).tolist())
         self.notes["failed_bargains"] += weights is None
         own, other = weights or FALLBACK
@@ -153,10 +153,6 @@ class _Epoch:
 def _gradient(value: nn.Parameter) -> Tensor:
     gradient = value.grad if value.grad is not None else torch.zeros_like(value)
     return gradient.flatten()
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return (one * other).sum(dtype=torch.float64)
 
 
 def _split(vector: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor, ...]:
