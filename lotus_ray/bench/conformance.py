@@ -58,7 +58,7 @@ class Conformance:
 
     @property
     def is_met(self) -> bool:
-        """True if the method takes no more passes than it needs, and changes weights as it should."""
+        """True if passes are those needed, and weights those of the formula, and changed."""
         is_lean = self.forwards <= self.forwards_needed and self.backwards <= self.backwards_needed
         agrees = self.agreement is not None and self.agreement <= MOST_APART
         return is_lean and agrees and self.weights_moved > 0

@@ -12,11 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from lotus_ray.bench.formulas.edits import ssd
-from lotus_ray.bench.formulas.images import unsir
-from lotus_ray.bench.formulas.labels import finetune, neggrad_plus, relabel, salun
+from lotus_ray.bench.formulas.adversarial import amun
+from lotus_ray.bench.formulas.bargains import fcs, munba, sfron
+from lotus_ray.bench.formulas.convolutions import ct, msg
+from lotus_ray.bench.formulas.edits import certified_noise, ssd
+from lotus_ray.bench.formulas.images import boundary_shrink, jit, unsir
+from lotus_ray.bench.formulas.labels import finetune, l1_sparse, neggrad_plus, relabel, salun
 from lotus_ray.bench.formulas.stages import convolutional_stage, linear_stage
-from lotus_ray.bench.formulas.teachers import bad_teacher, lotus, scrub
+from lotus_ray.bench.formulas.teachers import bad_teacher, delete, lotus, scrub
 from lotus_ray.bench.generated import Stage
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import ForwardCounter
@@ -34,11 +37,26 @@ FORMULAS: dict[str, Callable[[Any, Problem], list[Tensor]]] = {
     "unsir": unsir,
     "salun": salun,
     "lotus": lotus,
+    "l1_sparse": l1_sparse,
+    "msg": msg,
+    "ct": ct,
+    "fcs": fcs,
+    "delete": delete,
+    "boundary_shrink": boundary_shrink,
+    "sfron": sfron,
+    "munba": munba,
+    "jit": jit,
+    "amun": amun,
+    "certified_noise": certified_noise,
 }
-CONVOLUTIONAL: set[str] = set()  # names of methods that need a convolution
+CONVOLUTIONAL = {"msg", "ct"}  # names of methods that need a convolution
 SETTINGS: dict[str, dict[str, Any]] = {  # that make a formula show, beside a method's own
     "lotus": {"class_unlearning": False},
     "ssd": {"alpha": 1.0},  # a third of the samples are forgotten, so 3 and more select nothing
+    "fcs": {"contrast_batch_size": 16},
+    "unsir": {"retain_per_class": 8},
+    "amun": {"attack_steps": 10, "radius": 0.04},
+    "certified_noise": {"gradient_clip": 0.5, "noise_steps": 3, "renyi": 10.0},
 }
 
 
