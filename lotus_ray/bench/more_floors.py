@@ -1,4 +1,4 @@
-"""The floors of SFRon, MUNBa, JiT, AMUN and certified noise: see `floors`."""
+"""The floors of SFRon, MUNBa, JiT, AMUN, certified noise, CF-k and EU-k: see `floors`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
+from lotus_ray.unlearning.methods.cf_k import CfK
+from lotus_ray.unlearning.methods.eu_k import EuK
 from lotus_ray.unlearning.methods.jit import Jit
 from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.methods.sfron import Sfron
@@ -59,10 +61,20 @@ def _certified_noise(method: CertifiedNoise, samples: Samples) -> list[Pass]:
     return [Pass(TRAIN, noisy), *[retain] * method.epochs]
 
 
+def _last_blocks(method: CfK | EuK, samples: Samples) -> list[Pass]:
+    """D_r goes forward; the backward ends before the frozen blocks.
+
+    Of the head alone, k = 1, it is next to nothing. For a larger k this is too low a floor.
+    """
+    return [samples.train(samples.retain, FORWARD)] * method.epochs
+
+
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
     Sfron: _sfron,
     Munba: _munba,
     Jit: _jit,
     Amun: _amun,
     CertifiedNoise: _certified_noise,
+    CfK: _last_blocks,
+    EuK: _last_blocks,
 }

@@ -54,7 +54,8 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original
     settings["sfron"] = {"steps": 9}
     settings["jit"] = {}
-    settings["amun"] |= {"attack_steps": 1, "radius": 100.0}  # one step, and the radius is spent
+    # One step spends the radius. More epochs, as the floor guesses how many images are attacked.
+    settings["amun"] = {"epochs": 2 * epochs, "attack_steps": 1, "radius": 100.0}
     settings["certified_noise"] |= {"gradient_clip": 0.1, "noise_steps": 1, "renyi": 1e6}
     return {name: METHODS[name](**chosen) for name, chosen in settings.items()}
 

@@ -44,6 +44,8 @@ def method(name: str, **settings: object) -> Method:
         (method("jit"), 140),
         (method("amun", epochs=3), 495.015),
         (method("certified_noise", epochs=3), 405.768),
+        (method("cf_k", epochs=3), 135),
+        (method("eu_k", epochs=3), 135),
     ],
 )
 def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
@@ -60,6 +62,7 @@ def test_units_of_the_headline(chosen: Method, thousands: int) -> None:
     DELETE 3·5·3. Boundary Shrink: 2·5 + 5 for the attack, and 45. SFRon: Fisher 3·50, 10 batches of D_r with 256 rows,
     2 of D_f with 250. MUNBa 3·50·3. JiT 5·(3 + 25). AMUN: 3·(45 + 2·5)·3, and 5 images that a
     guess gets right, 2 + 1 U each. Certified noise 405, and a noisy step of 256 rows.
+    CF-k and EU-k, the head alone: 45·3.
     """
     assert units(needed(chosen, HEADLINE)) == 1000 * thousands
 

@@ -5,8 +5,10 @@ from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.boundary_shrink import BoundaryShrink
 from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
+from lotus_ray.unlearning.methods.cf_k import CfK
 from lotus_ray.unlearning.methods.ct import Ct
 from lotus_ray.unlearning.methods.delete import Delete
+from lotus_ray.unlearning.methods.eu_k import EuK
 from lotus_ray.unlearning.methods.fcs import Fcs
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.gold import Gold
@@ -49,6 +51,8 @@ METHODS: dict[str, type[Method]] = {
         Jit,
         Amun,
         CertifiedNoise,
+        CfK,
+        EuK,
     )
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other

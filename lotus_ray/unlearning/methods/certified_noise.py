@@ -32,7 +32,8 @@ class CertifiedNoise(Method):
     weights that started from any two clipped originals, the Rényi divergence of order α is at most
     α·ε_R: see `sigma`. So the result is (ε, δ)-indistinguishable from the same run on a model that
     never saw D_f; the notes state ε and δ. Fine-tuning on D_r without noise loses nothing of that.
-    Batch statistics start anew after the last noisy step: those of before are not noised.
+    Batch statistics start anew after the last noisy step, as those of before are not noised: give
+    fine-tuning some dozens of steps to find them.
 
     The proof takes the noise as unknown. It follows from the job's seed: keep that to yourself.
 

@@ -71,7 +71,7 @@ def test_the_radius_doubles_until_the_original_errs(transform: Transform) -> Non
     first = torch.tensor([0.6 - moved] * 6 + [0.4 + moved] * 6, dtype=torch.float64)
     assert torch.allclose(pixels[0], first, atol=1e-9)
     assert torch.allclose(pixels[1], 1 - first, atol=1e-9)
-    assert torch.equal(found.keys, problem.forget.dataset.keys[:4])
+    assert torch.equal(found.keys, problem.forget.dataset.keys[:4])  # type: ignore[attr-defined]
 
 
 def test_every_worker_gets_the_examples_of_all() -> None:
@@ -82,7 +82,7 @@ def test_every_worker_gets_the_examples_of_all() -> None:
 
     def summing(rank: int) -> Callable[[Tensor], Tensor]:
         def add(value: Tensor) -> Tensor:
-            shared[rank].append(value)
+            shared[rank].append(value.clone())  # the caller goes on to change it
             barrier.wait(60)
             call = len(shared[rank]) - 1
             return shared[0][call] + shared[1][call]

@@ -43,7 +43,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "munba": {"epochs": 3, "lr": 0.02},
     "jit": {"lr": 0.003, "sigma": 0.3, "copies": 3, "passes": 2},
     "amun": {"epochs": 3, "lr": 0.01, "decay_every": 3},
-    "certified_noise": {"epochs": 3, "lr": 0.02, "renyi": 1e7, **CLIPS},
+    "certified_noise": {"epochs": 12, "lr": 0.02, "renyi": 1e7, **CLIPS},
+    "cf_k": {"k": 2, "epochs": 2},
+    "eu_k": {"k": 2, "epochs": 8, "lr": 0.05},
 }
 RAISES_FORGET_LOSS = (
     *("neggrad_plus", "relabel", "bad_teacher", "scrub", "lotus"),

@@ -1,0 +1,96 @@
+"""Training of the last k blocks on the retain set, which CF-k and EU-k share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from lotus_ray.base.errors import MethodError
+from lotus_ray.unlearning.contract import Batch, Phase
+from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.problem import Problem
+
+
+@dataclass(frozen=True)
+class LastBlocks(Method):
+    """Minimise CE(f(x), y) over D_r with the parameters of the last k blocks alone.
+
+    The other blocks are frozen: no gradient, no weight decay, and they stay in eval mode, so that
+    their batch statistics are those of the original and their dropout is off. `Problem.blocks` says
+    what a block is: the last one holds the head.
+
+    Args:
+        k: number of blocks that train, at most all of them.
+        epochs: passes over the retain set.
+        lr: learning rate of SGD; the authors search it from .0001 to .1.
+        momentum: of SGD.
+        weight_decay: of SGD.
+    """
+
+    k: int = 1
+    epochs: int = 10
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1:
+            raise MethodError(f"{self.name}: k must be at least 1", where="k")
+
+    def last_names(self, problem: Problem) -> set[str]:
+        """Return the names of the parameters of the last k blocks.
+
+        Raises:
+            MethodError: the network has fewer blocks.
+        """
+        count = len(problem.blocks)
+        if self.k > count:
+            what = f"{self.name}: k is {self.k}, and this network has {count} blocks"
+            raise MethodError(what, where="k", nearest=f"k: {count}")
+        return {name for block in problem.blocks[-self.k :] for name in block}
+
+    def train(self, problem: Problem) -> Iterator[Phase[Batch]]:
+        """Freeze the other blocks, and yield one phase per epoch."""
+        names = self.last_names(problem)
+        for name, value in problem.model.named_parameters():
+            value.requires_grad_(name in names)
+        optimizer = SGD(
+            (value for value in problem.model.parameters() if value.requires_grad),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+        for epoch in range(self.epochs):
+            yield Phase(
+                batches=problem.retain.shuffled(problem.batch_size, self.name, epoch),
+                loss=_loss(problem),
+                optimizer=optimizer,
+            )
+
+
+def _loss(problem: Problem) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return the loss of one phase; its first step puts the frozen modules in eval mode."""
+    is_first = True
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        nonlocal is_first
+        if is_first:  # workers may have replaced modules since the last phase
+            for module in problem.model.modules():
+                if is_frozen(module):
+                    module.eval()
+            is_first = False
+        return batch.mean(cross_entropy(model(batch.images), batch.labels))
+
+    return loss
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """True if a module has parameters, and none of them trains."""
+    trains = [value.requires_grad for value in module.parameters()]
+    return bool(trains) and not any(trains)
