@@ -1,4 +1,4 @@
-"""Whether each method does what its definition says: passes, steps, and how far weights move."""
+"""Whether each method does what its definition says: passes, steps, formula, and moved weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from lotus_ray.bench.floors import needed
+from lotus_ray.bench.formulas import agreement
 from lotus_ray.bench.generated import Sizes, Stage, build
 from lotus_ray.bench.passes import TO_IMAGE, TRAIN, Pass, Samples, forwards
 from lotus_ray.bench.unlearning import methods, samples_of
@@ -25,6 +26,7 @@ from lotus_ray.unlearning.forward_counter import (
 from lotus_ray.unlearning.method import Method
 
 EPOCHS = 2
+MOST_APART = 1e-9  # of a method and its formula, whose numbers are rounded otherwise
 SIZES = Sizes(
     model="resnet18_cifar",
     options={"width": 4},
@@ -51,13 +53,15 @@ class Conformance:
     backwards_needed: int
     relative_distance: float  # ‖θ − θ_original‖ / ‖θ_original‖
     weights_moved: float  # share of weights that are not the original's
+    agreement: float | None  # max |θ − θ_formula| / max |θ_formula|; None: no formula is written
     deviation: str  # from the source, as the method's docstring says it
 
     @property
     def is_met(self) -> bool:
-        """True if the method takes no more passes than it needs, and changes weights."""
+        """True if passes are those needed, and weights those of the formula, and changed."""
         is_lean = self.forwards <= self.forwards_needed and self.backwards <= self.backwards_needed
-        return is_lean and self.weights_moved > 0
+        agrees = self.agreement is not None and self.agreement <= MOST_APART
+        return is_lean and agrees and self.weights_moved > 0
 
 
 def check() -> Iterator[Conformance]:
@@ -85,6 +89,7 @@ def _line(name: str, method: Method, stage: Stage, samples: Samples) -> Conforma
         backwards_needed=_backwards(passes),
         relative_distance=change["relative_distance"],
         weights_moved=change["weights_moved"],
+        agreement=agreement(method),
         deviation=deviation_of(type(method)),
     )
 
@@ -99,7 +104,7 @@ def deviation_of(method: type[Method]) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
-HEADINGS = ("Method", "Steps", "Forwards", "Backwards", "Distance", "Moved")
+HEADINGS = ("Method", "Steps", "Forwards", "Backwards", "Distance", "Moved", "Formula")
 
 
 def to_text(lines: Sequence[Conformance]) -> str:
@@ -111,7 +116,11 @@ def to_text(lines: Sequence[Conformance]) -> str:
         for cells in rows
     ]
     deviations = [f"{line.name}: {line.deviation}" for line in lines]
-    legend = "Images that went forward and backward, of those that the definition needs."
+    legend = (
+        "Images that went forward and backward, of those that the definition needs. "
+        "Formula: how far weights are\nfrom those of an independent calculation, as a part of the "
+        "largest of these; - where there is none."
+    )
     return "\n".join(
         [table[0], "-" * len(table[0]), *table[1:], legend, "", "Deviations", *deviations]
     )
@@ -125,4 +134,5 @@ def _cells(line: Conformance) -> tuple[str, ...]:
         f"{line.backwards} of {line.backwards_needed}",
         f"{line.relative_distance:.1e}",
         f"{line.weights_moved:.3f}",
+        "-" if line.agreement is None else f"{line.agreement:.1e}",
     )

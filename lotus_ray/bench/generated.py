@@ -113,21 +113,41 @@ def build(
         seed: of images, weights and orders.
     """
     use_precision(precision, device)
-    transform = Transform(sizes.img_size)
-    dataset = ImageDataset(
-        _pixels(sizes, seed),
+    original, random = (
+        prepare(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
+        for name in ("initial weights", "random weights")
+    )
+    dataset = generate(sizes, device, workers, precision, seed)
+    return Stage(sizes, dataset, original, random)
+
+
+def generate(
+    sizes: Sizes,
+    device: torch.device,
+    workers: Workers | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    noise: int = NOISE,
+) -> ImageDataset:
+    """Generate the samples of a stage.
+
+    Args:
+        sizes: of the problem.
+        device: as the next three, see `build`.
+        workers: share the samples.
+        precision: of images.
+        seed: of images and orders.
+        noise: levels of 255 by which images differ from that of their class; at most 127.
+    """
+    return ImageDataset(
+        _pixels(sizes, seed, noise),
         _roles(sizes),
-        transform,
+        Transform(sizes.img_size),
         seed,
         device,
         PRECISIONS[precision].dtype,
         workers or Workers(),
     )
-    original, random = (
-        prepare(models.build(sizes.spec, seed, name), precision, device).requires_grad_(False)
-        for name in ("initial weights", "random weights")
-    )
-    return Stage(sizes, dataset, original, random)
 
 
 def _roles(sizes: Sizes) -> Roles:
@@ -143,16 +163,16 @@ def _roles(sizes: Sizes) -> Roles:
     )
 
 
-def _pixels(sizes: Sizes, seed: int) -> Pixels:
+def _pixels(sizes: Sizes, seed: int, noise: int) -> Pixels:
     """Return the images: random pixels for each class, plus noise for each image."""
     random = np.random.default_rng(seed)
     shape = (3, sizes.img_size, sizes.img_size)
     unique = min(sizes.unique or sizes.samples, sizes.samples)
     unique -= unique % sizes.classes  # so that the image of a sample is of its class
     images = np.empty((unique, *shape), np.uint8)
-    centres = random.integers(NOISE, 256 - NOISE, (sizes.classes, *shape), np.uint8)
+    centres = random.integers(noise, 256 - noise, (sizes.classes, *shape), np.uint8)
     for row, image in enumerate(images):
-        noise = random.integers(0, 2 * NOISE, shape, np.uint8)
-        np.add(centres[row % sizes.classes] - NOISE, noise, out=image)
+        levels = random.integers(0, 2 * noise, shape, np.uint8)
+        np.add(centres[row % sizes.classes] - noise, levels, out=image)
     rows = np.arange(sizes.samples)
     return Pixels([images], np.zeros_like(rows), rows % unique, shape)

@@ -1,0 +1,86 @@
+"""Formulas of the methods that treat convolutions: K, its bias, W and b of the network of a stage.
+
+Gradients come from autograd; edits and steps are written out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from lotus_ray.base import seeds
+from lotus_ray.bench.formulas.linear import Weights, normal, plus, start
+from lotus_ray.bench.formulas.optimizers import Sgd
+from lotus_ray.unlearning.contract import Batch, SampleSet
+from lotus_ray.unlearning.problem import Problem
+
+KERNEL = "0.weight"  # its name in the network
+
+
+def _gradient(weights: Weights, batch: Batch) -> Weights:
+    """Return the gradient of the mean cross-entropy."""
+    leaves = [value.clone().requires_grad_() for value in weights]
+    hidden = conv2d(batch.images, leaves[0], leaves[1], padding=1).clamp(min=0)
+    z = hidden.flatten(1) @ leaves[2].T + leaves[3]
+    losses = torch.logsumexp(z, dim=1) - z[torch.arange(len(z)), batch.labels]
+    return list(torch.autograd.grad(losses.mean(), leaves))
+
+
+def _train(
+    method: Any,
+    problem: Problem,
+    weights: Weights,
+    rate: Callable[[int], float],
+    factor: Tensor | float = 1.0,
+) -> Weights:
+    """Train on D_r, at a rate by epoch, with a factor on the kernel's gradient."""
+    sgd = Sgd.of(method)
+    for epoch in range(method.epochs):
+        sgd.lr = method.lr * rate(epoch)
+        for batch in problem.retain.shuffled(problem.batch_size, method.name, epoch):
+            kernel, *others = _gradient(weights, batch)
+            weights = sgd.step(weights, [kernel * factor, *others])
+    return weights
+
+
+def ct(method: Any, problem: Problem) -> Weights:
+    """Swap the sides of each kernel, then train on D_r, at a half cosine."""
+    kernel, *others = start(problem)
+    swapped = torch.einsum("oihw->oiwh", kernel)
+    return _train(
+        method,
+        problem,
+        [swapped, *others],
+        lambda epoch: 0.5 + 0.5 * math.cos(math.pi * epoch / method.epochs),
+    )
+
+
+def msg(method: Any, problem: Problem) -> Weights:
+    """Draw the kernel's entries of smallest |g| anew, then train on D_r, the others slowly."""
+    kernel, *others = start(problem)
+    partners = problem.retain.draw(len(problem.forget), "msg")
+    g = plus((1.0, _sum(problem, partners)), (-1.0, _sum(problem, problem.forget)))[0]
+    order = g.abs().flatten().argsort()
+    drawn = order[: round(method.redrawn_fraction * len(order))]
+    fan_out = kernel.shape[0] * kernel.shape[2] * kernel.shape[3]
+    draws = normal(seeds.uniform(drawn, 1, problem.seed, "msg", KERNEL)[:, 0])
+    kernel.view(-1)[drawn] = draws * math.sqrt(2 / fan_out)
+    factor = torch.full_like(kernel, method.gradient_scale)
+    factor.view(-1)[drawn] = 1
+    top = math.ceil(method.epochs / 2)  # the epoch of the highest rate, counted from 1
+    rates = [*(epoch / top for epoch in range(1, top + 1))]
+    falling = method.epochs - top
+    rates += [1 - step / (falling + 1) for step in range(1, falling + 1)]
+    return _train(method, problem, [kernel, *others], rates.__getitem__, factor)
+
+
+def _sum(problem: Problem, samples: SampleSet) -> Weights:
+    """Return Σ_batches ∇CE at the original."""
+    weights = start(problem)
+    batches = samples.shuffled(problem.batch_size, "msg gradient")
+    return plus(*((1.0, _gradient(weights, batch)) for batch in batches))
