@@ -11,11 +11,11 @@ class Convolution(nn.Module):
 
     def __init__(self, classes: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, classes, 2, bias=False)
-        nn.init.zeros_(self.conv.weight)
+        self.head = nn.Conv2d(3, classes, 2, bias=False)
+        nn.init.zeros_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.conv(images).flatten(1)
+        logits: Tensor = self.head(images).flatten(1)
         return logits
 
 

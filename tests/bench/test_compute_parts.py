@@ -35,7 +35,9 @@ def test_no_method_goes_forward_more_than_its_definition_asks(name: str) -> None
     """Counted where images go forward, beside the floor that is derived without running it."""
     bench = unlearning.Bench(build(TINY, CPU).compute_logits())
     assert bench.ratio(name, unlearning.methods()[name]) > 0
-    assert bench.forward_ratios == {name: 1.0}
+    (ratio,) = bench.forward_ratios.values()
+    # How many images AMUN attacks depends on what the original gets right.
+    assert 0.8 < ratio <= 1 if name == "amun" else ratio == 1
 
 
 def test_scores_of_unlearning_have_an_upper_limit() -> None:
@@ -125,7 +127,7 @@ def test_the_gpu_benchmark_runs_anywhere_and_gives_no_ratio_to_an_unknown_peak()
         "evaluation_seconds",
         "lotus_seconds",
     ]
-    assert "the peak of a CPU is not known" in measured.notes[0]
+    assert "the peak of a CPU is unknown" in measured.notes[0]
     assert measured.rates["training, TFLOP/s"] > 0
 
 

@@ -158,7 +158,7 @@ def test_a_node_that_sees_another_store_runs_nothing(home: Path, uri: str, tmp_p
     with pytest.raises(StoreError, match="cannot use the store: there is none"):
         ensure_access(work_order)
     theirs.check_writable()
-    with pytest.raises(StoreError, match="cannot use the store: another one") as caught:
+    with pytest.raises(StoreError, match="cannot use the store: it is another store") as caught:
         ensure_access(work_order)
     assert caught.value.where == theirs.location
     assert caught.value.nearest.startswith("a folder that every node mounts")

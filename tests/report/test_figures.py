@@ -172,7 +172,7 @@ def test_the_caption_has_the_correlations_of_what_is_drawn(full: Store) -> None:
 def test_without_three_methods_the_caption_says_why_there_is_no_correlation(store: Store) -> None:
     for method in ("original", "gold", "lotus", "scrub"):
         commit(store, method)
-    assert "takes 3 methods, and 2 have" in draw("agreement", group_of(store), store).caption
+    assert "needs 3 methods, and 2 have" in draw("agreement", group_of(store), store).caption
 
 
 def test_without_a_gold_standard_there_is_no_such_figure(store: Store) -> None:

@@ -174,7 +174,10 @@ def test_jobs_have_the_names_and_configurations_of_what_is_published(path: Path)
 def test_a_hyper_parameter_that_no_configuration_tells_is_known_here() -> None:
     """A new one is to be told in `configuration`, or variants that differ in it look published."""
     (methods,) = load_job(JOBS / "cifar10-resnet18.yaml").methods
+    published = {label_of(row["method"]) for row in rows("paper")}
     for method in methods:
+        if method.label not in published:
+            continue
         spec = {"method": describe(method), "model": {"name": ""}}
         told = configuration(method.label, *CIFAR10)
         untold = set(settings_of(spec)) - set(told) - UNTOLD - {CALIBRATED}

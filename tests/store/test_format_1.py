@@ -77,9 +77,13 @@ def test_a_half_finished_store_is_resumed(folder: Path) -> None:
     whole = Store.open("store-format-1").rows()
     assert len(half) == 6
     assert [row.resumed_at_phase for row in half.values() if row.resumed_at_phase] == [2]
-    for cell_id, row in half.items():
-        assert row.metrics == whole[cell_id].metrics
-        assert row.status == whole[cell_id].status
+    # SSD and LoTUS have another version since then, and so other cells.
+    alike = half.keys() & whole.keys()
+    assert {half[cell_id].method for cell_id in alike} == {"Original", "Gold Std", "Finetuning"}
+    assert len(alike) == 4
+    for cell_id in alike:
+        assert half[cell_id].metrics == whole[cell_id].metrics
+        assert half[cell_id].status == whole[cell_id].status
 
 
 def test_a_row_of_a_newer_format_is_refused(folder: Path) -> None:

@@ -74,8 +74,14 @@ def test_mlflow_gets_its_uri(
         (("--to", "wandb"), "is not one of 'mlflow', 'tensorboard'"),
         (("--to", "mlflow"), "--to mlflow needs --uri sqlite:///runs.db"),
         (("--to", "tensorboard"), "--to tensorboard needs --output FOLDER"),
-        (("--to", "mlflow", "--uri", "sqlite:///x", "--output", "x"), "--output does not belong"),
-        (("--to", "tensorboard", "--output", "x", "--uri", "y"), "--uri does not belong"),
+        (
+            ("--to", "mlflow", "--uri", "sqlite:///x", "--output", "x"),
+            "--to mlflow takes --uri, not --output",
+        ),
+        (
+            ("--to", "tensorboard", "--output", "x", "--uri", "y"),
+            "--to tensorboard takes --output, not --uri",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_wrong_usage(

@@ -32,15 +32,15 @@ def test_one_step_by_hand() -> None:
     image[0, 0, 1] = 255
     model = Convolution().double()
     with torch.no_grad():
-        model.conv.weight[0, 0, 0, 1], model.conv.weight[0, 0, 1, 0] = 5.0, math.log(3)
+        model.head.weight[0, 0, 0, 1], model.head.weight[0, 0, 1, 0] = 5.0, math.log(3)
     stage = problem(model, image)
     records = unlearn(Ct(epochs=1, lr=0.1, momentum=0, weight_decay=0), stage)
     expected = torch.zeros(2, 3, 2, 2, dtype=torch.float64)
     expected[0, 0, 0, 1], expected[0, 0, 1, 0] = math.log(3) + 0.025, 5.0
     expected[1, 0, 0, 1] = -0.025
-    assert torch.allclose(stage.model.conv.weight, expected, atol=1e-15)
+    assert torch.allclose(stage.model.head.weight, expected, atol=1e-15)
     assert records[0].losses == [pytest.approx(-math.log(0.75), abs=1e-15)]
-    assert torch.equal(stage.original.conv.weight, model.conv.weight)
+    assert torch.equal(stage.original.head.weight, model.head.weight)
 
 
 def test_the_rate_follows_a_half_cosine_over_epochs() -> None:

@@ -38,7 +38,7 @@ def test_the_weights_of_smallest_gradient_are_drawn_anew() -> None:
     """
     stage = problem(Convolution())
     phase = next(Msg(redrawn_fraction=0.25).phases(stage))
-    mask = changed(stage)["conv.weight"]
+    mask = changed(stage)["head.weight"]
     assert mask.reshape(2, 12).tolist() == [[True] * 3 + [False] * 9] * 2
     assert phase.notes["redrawn_weights"] == 6
 
@@ -48,7 +48,7 @@ def test_one_step_by_hand() -> None:
     method = Msg(epochs=1, lr=0.2, momentum=0, weight_decay=0, redrawn_fraction=0.25)
     stage = problem(Convolution())
     next(method.phases(stage))
-    start = stage.model.conv.weight.detach().reshape(2, 12).clone()
+    start = stage.model.head.weight.detach().reshape(2, 12).clone()
     stage = problem(Convolution())
     unlearn(method, stage)
     x = RAMP.reshape(12).double() / 255
@@ -57,7 +57,7 @@ def test_one_step_by_hand() -> None:
     gradient = torch.stack([-p * x, p * x])
     factor = torch.tensor([1.0] * 3 + [0.1] * 9, dtype=torch.float64)
     expected = start - 0.2 * factor * gradient
-    assert torch.allclose(stage.model.conv.weight.reshape(2, 12), expected, atol=1e-15)
+    assert torch.allclose(stage.model.head.weight.reshape(2, 12), expected, atol=1e-15)
 
 
 def test_new_weights_are_normal_with_variance_two_over_fan_out() -> None:
@@ -84,7 +84,7 @@ def test_the_seed_decides_what_is_drawn() -> None:
         dataset = make_dataset(torch.stack([RAMP, RAMP]), make_roles("fr", [1, 0], 2), seed=seed)
         stage = make_problem(Convolution(), dataset)
         next(Msg().phases(stage))
-        weights.append(stage.model.conv.weight)
+        weights.append(stage.model.head.weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
