@@ -54,7 +54,7 @@ FORMULAS: dict[str, Callable[[Any, Problem], list[Tensor]]] = {
 CONVOLUTIONAL = {"msg", "ct", "cf_k", "eu_k"}  # need a convolution, or more than one block
 SETTINGS: dict[str, dict[str, Any]] = {  # by which each setting of a method shows in its weights
     "lotus": {"class_unlearning": False},
-    "ssd": {"alpha": 1.0},  # a third of the samples are forgotten, so 3 and more select nothing
+    "ssd": {"alpha": 2.0},  # a third is forgotten: from 3 on, nothing is selected
     "fcs": {"contrast_batch_size": 16},
     "unsir": {"retain_per_class": 8},
     "boundary_shrink": {"epsilon": 0.2},
