@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass
 
 
 @dataclass
@@ -24,6 +24,7 @@ class BareNetwork:
     def run(self, passes: Iterable[Pass]) -> None:
         """Run only the passes. On a GPU, wait until they are done."""
         work = {TRAIN: self._train, TO_IMAGE: self._to_image, FORWARD: self._forward}
+        work[TRAIN_LAST] = self._forward
         for each in passes:
             self.model.train(each.kind == TRAIN)
             for count in each.batches:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any
 
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
+from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
@@ -66,7 +66,7 @@ def _last_blocks(method: CfK | EuK, samples: Samples) -> list[Pass]:
 
     Of the head alone, k = 1, it is next to nothing. For a larger k this is too low a floor.
     """
-    return [samples.train(samples.retain, FORWARD)] * method.epochs
+    return [samples.train(samples.retain, TRAIN_LAST)] * method.epochs
 
 
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {

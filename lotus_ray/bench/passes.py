@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
-UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1}  # U per image
+TRAIN_LAST = "train the last blocks"  # the backward of a head alone is next to nothing
+UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1, TRAIN_LAST: 1}  # U per image
 
 
 @dataclass(frozen=True)
 class Pass:
     """Batches that go through the network in the same way."""
 
-    kind: str  # TRAIN, TO_IMAGE or FORWARD
+    kind: str  # a key of UNITS
     batches: tuple[int, ...]  # images of each batch
 
     @property

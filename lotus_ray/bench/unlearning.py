@@ -48,7 +48,7 @@ def methods(epochs: int = EPOCHS) -> dict[str, Method]:
     settings: dict[str, dict[str, object]] = {
         name: {"epochs": epochs} for name in METHODS if name not in ("original", "gold")
     }
-    settings["ssd"] = {}
+    settings["ssd"] = {"alpha": 2.0}  # a third is forgotten: from 3 on, nothing is selected
     settings["scrub"]["msteps"] = 1
     settings["salun"] = {"inner": METHODS["relabel"](epochs=epochs)}  # type: ignore[call-arg]
     settings["lotus"]["class_unlearning"] = True  # LoTUS would stop early on an untrained original

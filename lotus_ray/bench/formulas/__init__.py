@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lotus_ray.bench.formulas.adversarial import amun
 from lotus_ray.bench.formulas.bargains import fcs, munba, sfron
-from lotus_ray.bench.formulas.convolutions import ct, msg
+from lotus_ray.bench.formulas.convolutions import cf_k, ct, eu_k, msg
 from lotus_ray.bench.formulas.edits import certified_noise, ssd
 from lotus_ray.bench.formulas.images import boundary_shrink, jit, unsir
 from lotus_ray.bench.formulas.labels import finetune, l1_sparse, neggrad_plus, relabel, salun
@@ -48,13 +48,16 @@ FORMULAS: dict[str, Callable[[Any, Problem], list[Tensor]]] = {
     "jit": jit,
     "amun": amun,
     "certified_noise": certified_noise,
+    "cf_k": cf_k,
+    "eu_k": eu_k,
 }
-CONVOLUTIONAL = {"msg", "ct"}  # names of methods that need a convolution
-SETTINGS: dict[str, dict[str, Any]] = {  # that make a formula show, beside a method's own
+CONVOLUTIONAL = {"msg", "ct", "cf_k", "eu_k"}  # need a convolution, or more than one block
+SETTINGS: dict[str, dict[str, Any]] = {  # by which each setting of a method shows in its weights
     "lotus": {"class_unlearning": False},
-    "ssd": {"alpha": 1.0},  # a third of the samples are forgotten, so 3 and more select nothing
+    "ssd": {"alpha": 2.0},  # a third is forgotten: from 3 on, nothing is selected
     "fcs": {"contrast_batch_size": 16},
     "unsir": {"retain_per_class": 8},
+    "boundary_shrink": {"epsilon": 0.2},
     "amun": {"attack_steps": 10, "radius": 0.04},
     "certified_noise": {"gradient_clip": 0.5, "noise_steps": 3, "renyi": 10.0},
 }
@@ -69,11 +72,15 @@ def agreement(method: Method) -> float | None:
     Returns:
         max |θ − θ_formula| / max |θ_formula| over all weights; None without a formula.
     """
-    formula = FORMULAS.get(method.name)
-    if formula is None:
+    if method.name not in FORMULAS:
         return None
     method = replace(method, **SETTINGS.get(method.name, {}))
-    return distance(formula(method, _problem(method)), trained(method))
+    return distance(expected(method), trained(method))
+
+
+def expected(method: Method) -> list[Tensor]:
+    """Return the weights of a method's formula on its stage."""
+    return FORMULAS[method.name](method, _problem(method))
 
 
 def trained(method: Method) -> list[Tensor]:

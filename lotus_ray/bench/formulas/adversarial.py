@@ -67,7 +67,8 @@ class _Search:
         self, method: Any, problem: Problem, weights: Weights, image: Tensor, label: int
     ) -> None:
         self.method, self.weights, self.label = method, weights, label
-        self.low, self.range = problem.pixel_range[0], -torch.sub(*problem.pixel_range)
+        self.low, high = problem.pixel_range
+        self.range = high - self.low
         self.start = (image - self.low) / self.range
 
     def run(self) -> tuple[Tensor, int]:
@@ -93,4 +94,5 @@ class _Search:
         uphill = (slopes @ self.weights[0]).view_as(pixels) * self.range
         shift = pixels + radius / 10 * uphill / uphill.norm() - self.start
         shift = shift * min(1.0, radius / float(shift.norm()))
-        return (self.start + shift).clamp(0, 1)
+        moved: Tensor = (self.start + shift).clamp(0, 1)
+        return moved

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from lotus_ray.base import seeds
-from lotus_ray.bench.formulas.linear import Weights, normal, plus, start
+from lotus_ray.bench.formulas.linear import Weights, normal, plus, start, weights_of
 from lotus_ray.bench.formulas.optimizers import Sgd
 from lotus_ray.unlearning.contract import Batch, SampleSet
 from lotus_ray.unlearning.problem import Problem
@@ -58,6 +58,32 @@ def ct(method: Any, problem: Problem) -> Weights:
         [swapped, *others],
         lambda epoch: 0.5 + 0.5 * math.cos(math.pi * epoch / method.epochs),
     )
+
+
+def cf_k(method: Any, problem: Problem) -> Weights:
+    """Train the last k blocks on D_r: one is W and b, two are all weights."""
+    return _train_last(method, problem, start(problem))
+
+
+def eu_k(method: Any, problem: Problem) -> Weights:
+    """Give the last k blocks the random network's weights, then train them on D_r."""
+    first = _first_last(method)
+    weights = start(problem)[:first] + weights_of(problem.random_model())[first:]
+    return _train_last(method, problem, weights)
+
+
+def _train_last(method: Any, problem: Problem, weights: Weights) -> Weights:
+    first, sgd = _first_last(method), Sgd.of(method)
+    frozen, last = weights[:first], weights[first:]
+    for epoch in range(method.epochs):
+        for batch in problem.retain.shuffled(problem.batch_size, method.name, epoch):
+            last = sgd.step(last, _gradient(frozen + last, batch)[first:])
+    return frozen + last
+
+
+def _first_last(method: Any) -> int:
+    """Return the index of the first weight of the last k blocks."""
+    return {1: 2, 2: 0}[method.k]
 
 
 def msg(method: Any, problem: Problem) -> Weights:

@@ -46,7 +46,7 @@ def softmax(z: Tensor) -> Tensor:
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Return Y, float64 [N, C]: 1 at each row's label."""
-    return (labels[:, None] == torch.arange(classes)).double()
+    return torch.eye(classes, dtype=torch.float64)[labels]
 
 
 def gradient(slopes: Tensor, images: Tensor) -> Weights:
@@ -74,7 +74,8 @@ def accuracy(weights: Weights, samples: SampleSet) -> float:
 
 def normal(uniform: Tensor) -> Tensor:
     """Turn uniform numbers in (0, 1) into normal ones: Φ⁻¹(u)."""
-    return torch.special.ndtri(uniform)
+    result: Tensor = torch.special.ndtri(uniform)
+    return result
 
 
 def plus(*terms: tuple[float, Weights]) -> Weights:

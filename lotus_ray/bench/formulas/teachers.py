@@ -51,7 +51,8 @@ def bad_teacher(method: Any, problem: Problem) -> Weights:
 def scrub(method: Any, problem: Problem) -> Weights:
     """Max steps: ∂L/∂z = −T·(p_s − p_t)/N. Min steps: γ·(p − Y)/N + α·T·(p_s − p_t)/N."""
     weights, adam = start(problem), Adam(method.lr, method.weight_decay)
-    teacher, size, t = start(problem), problem.batch_size, method.temperature
+    teacher, size = start(problem), problem.batch_size
+    t: float = method.temperature
 
     def distance(batch: Batch) -> Tensor:
         cold = [softmax(logits(each, batch.images) / t) for each in (weights, teacher)]
