@@ -82,7 +82,7 @@ def test_every_worker_gets_the_examples_of_all() -> None:
 
     def summing(rank: int) -> Callable[[Tensor], Tensor]:
         def add(value: Tensor) -> Tensor:
-            shared[rank].append(value)
+            shared[rank].append(value.clone())  # its owner may change it
             barrier.wait(60)
             call = len(shared[rank]) - 1
             return shared[0][call] + shared[1][call]
