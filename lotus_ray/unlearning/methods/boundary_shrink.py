@@ -80,7 +80,8 @@ def nearest_labels(problem: Problem, epsilon: float) -> Tensor:
     labels = torch.zeros(problem.num_rows, dtype=torch.int64, device=problem.device)
     rows_at_a_time = max(problem.batch_size // problem.workers.size, 1)  # as much as a step holds
     for batch in problem.forget:
-        for part in torch.arange(len(batch.rows), device=problem.device).split(rows_at_a_time):
+        for start in range(0, len(batch.rows), rows_at_a_time):
+            part = slice(start, start + rows_at_a_time)
             images, own = batch.images[part], batch.labels[part]
             attacked = images + epsilon * (white - black) * _uphill(problem.original, images, own)
             with torch.inference_mode():
