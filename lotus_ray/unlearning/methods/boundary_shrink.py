@@ -32,7 +32,7 @@ class BoundaryShrink(Method):
 
     Source: Chen et al. 2023 (Boundary Unlearning, CVPR), the Shrink variant. Deviation: where the
     attack fails the authors train x on its own label; the runner-up takes its place. Attacked
-    images are not rounded to 256 levels. The batch size is the job's, theirs is 64.
+    images are not rounded to 256 levels. The batch size is the job's.
     """
 
     name: ClassVar[str] = "boundary_shrink"
