@@ -32,7 +32,7 @@ class BoundaryShrink(Method):
 
     Source: Chen et al. 2023 (Boundary Unlearning, CVPR), the Shrink variant. Deviation: where the
     attack fails the authors train x on its own label; the runner-up takes its place. Attacked
-    images are not rounded to 256 levels. The batch size is the job's, theirs is 64.
+    images are not rounded to 256 levels. The batch size is the job's.
     """
 
     name: ClassVar[str] = "boundary_shrink"
@@ -80,8 +80,8 @@ def nearest_labels(problem: Problem, epsilon: float) -> Tensor:
     labels = torch.zeros(problem.num_rows, dtype=torch.int64, device=problem.device)
     rows_at_a_time = max(problem.batch_size // problem.workers.size, 1)  # as much as a step holds
     for batch in problem.forget:
-        indices = torch.arange(len(batch.rows), device=problem.device)
-        for part in torch.split(indices, rows_at_a_time):
+        for start in range(0, len(batch.rows), rows_at_a_time):
+            part = slice(start, start + rows_at_a_time)
             images, own = batch.images[part], batch.labels[part]
             attacked = images + epsilon * (white - black) * _uphill(problem.original, images, own)
             with torch.inference_mode():
