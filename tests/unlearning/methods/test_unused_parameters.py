@@ -64,5 +64,5 @@ def test_several_workers_refuse_what_takes_no_part_by_name() -> None:
     unlearn(Finetune(epochs=1), alone)
     assert not torch.equal(alone.model.head.weight, alone.original.head.weight)
     several = replace(problem(), workers=Workers(rank=0, size=2))
-    with pytest.raises(JobError, match="parameters take no part: spare$"):
+    with pytest.raises(JobError, match=r"parameters take no part: spare$"):
         unlearn(Finetune(epochs=1), several)
