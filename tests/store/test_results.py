@@ -627,7 +627,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert {cell: self.store.attempts(cell) for cell in self.begun} == self.begun
 
 
-@pytest.mark.parametrize("steps", [2_000, pytest.param(10_000, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("steps", [1_000, pytest.param(10_000, marks=pytest.mark.faults)])
 def test_the_store_keeps_its_promise_over_many_steps(
     steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
