@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from lotus_ray.base.errors import Diverged, MethodError, OriginalAccuracyError, StoreError
 from lotus_ray.base.memory import device_memory, release_memory, reset_peak_memory
 from lotus_ray.base.roles import ROLES
-from lotus_ray.data.batches.problem import make_problem
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.method_spec import build_method
 from lotus_ray.metrics.change import outputs_changed, weight_change
@@ -24,11 +22,11 @@ from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.row import OK, Resources, Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.context import Context, Original
-from lotus_ray.trial.original import check_accuracy, load_original, new_original
+from lotus_ray.trial.original import check_accuracy, new_original
+from lotus_ray.trial.problem import cell_problem
 from lotus_ray.trial.row import failure, new_row, phase, resources_of
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 from lotus_ray.unlearning.clock import Clock
-from lotus_ray.unlearning.compile import compiling
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.problem import Problem
@@ -140,7 +138,7 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
     clock = Clock(context.device)
     row_version = context.work_order.row_versions[cell.cell_id]
     with clock.measure("prepare"):
-        problem = _problem(context, cell, forwards)
+        problem = cell_problem(context, cell, forwards)
         method = build_method(cell.spec["method"])
     checkpoints = StoredCheckpoints(
         store=context.store,
@@ -180,27 +178,4 @@ def _evaluate(context: Context, problem: Problem) -> Outputs:
         num_classes=problem.num_classes,
         device=context.device,
         workers=context.workers,
-    )
-
-
-def _problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Problem:
-    """Return the problem of a cell's method. Cells other than the original need the original."""
-    if cell == context.group.original:
-        model = context.initial_model(context.group.seed)
-        original, logits = copy.deepcopy(model).requires_grad_(False), None
-    else:
-        teacher = context.original = context.original or load_original(context, forwards)
-        model = copy.deepcopy(teacher.model).requires_grad_(True)
-        original, logits = teacher.model, teacher.logits
-    workers = context.workers
-    return make_problem(
-        context.dataset,
-        model,
-        original,
-        batch_size=cell.spec.get("batch_size", context.group.batch_size),
-        forwards=forwards,
-        initial_model=context.initial_model,
-        random_model=context.random_model,
-        workers=compiling(workers) if context.work_order.compile else workers,
-        cached_logits=logits,
     )

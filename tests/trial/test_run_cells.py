@@ -493,7 +493,7 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
         return teacher
 
     monkeypatch.setattr(Store, "commit", late)
-    monkeypatch.setattr("lotus_ray.trial.cell.load_original", loaded)
+    monkeypatch.setattr("lotus_ray.trial.problem.load_original", loaded)
     run_work_order(work_order)
     rows = store.rows()
     assert rows[group.original.cell_id] == theirs[0]
