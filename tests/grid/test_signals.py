@@ -16,7 +16,7 @@ from tests.forkserver import FORKSERVER
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 IN_JOB = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}  # as Ray's source has it, in and out of quotes
-PATIENCE = 120  # seconds
+TIMEOUT = 120  # seconds
 
 
 def _grid(environment: dict[str, str], folder: str) -> None:
@@ -46,14 +46,14 @@ def test_a_signal_ends_the_command_and_its_outcome_says_so(
     driver = FORKSERVER.Process(target=_grid, args=(environment, str(tmp_path)))
     driver.start()
     try:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not list(tmp_path.glob("store/attempts/*/*/begun.json")):
             assert driver.is_alive(), "it ended too early"
             assert time.monotonic() < end, "nothing happened"
             time.sleep(0.05)
         assert driver.pid is not None
         os.kill(driver.pid, number)
-        driver.join(PATIENCE)
+        driver.join(TIMEOUT)
     finally:
         driver.kill()
     stderr = (tmp_path / "stderr").read_text()
@@ -82,7 +82,7 @@ def test_a_command_that_was_started_with_sigint_ignored_keeps_ignoring_it(tmp_pa
         [sys.executable, "-c", IGNORING, *arguments, "--set", "grid.methods=[original]"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert ended.returncode == 4, ended.stderr
     outcome = json.loads((tmp_path / "outcome.json").read_text())

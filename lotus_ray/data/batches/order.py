@@ -94,9 +94,9 @@ class Order:
 
 
 def passes(rows: np.ndarray) -> list[np.ndarray]:
-    """Part rising rows [n] into passes of distinct rows; the shorter passes come first.
+    """Split ascending rows [n] into passes of distinct rows. Shorter passes come first.
 
-    A full pass at each border between two passes leaves a choice of what to put beside it.
+    Where two passes meet, at least one is full. So a batch across both can avoid copies.
     """
     if not (rows[1:] == rows[:-1]).any():
         return [rows]

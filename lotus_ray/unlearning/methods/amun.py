@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import MethodError
@@ -17,6 +16,7 @@ from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.adversarial import Examples, nearest_examples
+from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -63,13 +63,7 @@ class Amun(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Mixed]]:
         """Yield one phase per epoch."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         examples = nearest_examples(problem, self.radius, self.attack_steps)
         missed = float(len(problem.forget) - len(examples))
         for epoch in range(self.epochs):

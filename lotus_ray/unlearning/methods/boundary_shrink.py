@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy, without_label
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -47,13 +47,7 @@ class BoundaryShrink(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Compute the labels, then yield one phase per epoch."""
         labels = nearest_labels(problem, self.epsilon)
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.forget.shuffled(problem.batch_size, self.name, epoch),

@@ -15,10 +15,10 @@ from torch.optim import SGD
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
-from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.noise import clip_weights, normal_like
 from lotus_ray.unlearning.methods.one_cycle import one_cycle
+from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
 
 POSITIVE = ("model_clip", "gradient_clip", "noise_lr", "renyi")
@@ -185,7 +185,7 @@ class _Noisy:
 
 def _cross_entropy(model: nn.Module, numbered: Numbered) -> Tensor:
     _, batch = numbered
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))
+    return label_loss(model, batch)
 
 
 def _numbered(batches: Iterable[Batch], start: int) -> Iterator[Numbered]:

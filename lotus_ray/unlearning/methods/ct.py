@@ -8,12 +8,11 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.optim import SGD
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods.supervised import label_loss
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 from lotus_ray.unlearning.schedule import cosine, set_learning_rate
 
@@ -58,13 +57,7 @@ class Ct(Method):
                 nearest="finetune, which ct would equal",
                 next_command="lotus-ray list methods",
             )
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             rate = cosine(epoch, self.epochs, self.lr)
             set_learning_rate(optimizer, rate)

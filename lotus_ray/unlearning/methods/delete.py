@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import kl_divergence, without_label
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -45,13 +45,7 @@ class Delete(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""
         problem.original_logits.compute_missing(problem.forget)
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.forget.shuffled(problem.batch_size, self.name, epoch),

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
-from torch.optim import SGD
-
 from lotus_ray.unlearning.contract import Batch, Phase
-from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -42,20 +39,10 @@ class Finetune(Method):
         """Yield one phase per epoch."""
         if self.head_only:
             problem.model.requires_grad_(False).get_submodule(problem.head).requires_grad_(True)
-        optimizer = SGD(
-            (value for value in problem.model.parameters() if value.requires_grad),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.retain.shuffled(problem.batch_size, "finetune", epoch),
-                loss=_loss,
+                loss=label_loss,
                 optimizer=optimizer,
             )
-
-
-def _loss(model: nn.Module, batch: Batch) -> Tensor:
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))

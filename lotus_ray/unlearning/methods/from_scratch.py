@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.augment import Augmented
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
-from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -111,7 +111,7 @@ class FromScratch(Method):
                 group["lr"] = rate
             yield Phase(
                 batches=self._epoch(problem, samples, seed, epoch),
-                loss=_loss,
+                loss=label_loss,
                 optimizer=optimizer,
                 notes={"lr": rate},
             )
@@ -146,7 +146,3 @@ class FromScratch(Method):
             weight_decay=self.weight_decay,
             fused=True,
         )
-
-
-def _loss(model: nn.Module, batch: Batch) -> Tensor:
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))

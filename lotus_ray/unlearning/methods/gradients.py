@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lotus_ray.unlearning.contract import Batch, SampleSet
-from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
-
-
-def loss_share(model: nn.Module, batch: Batch) -> Tensor:
-    """Compute this worker's share of the mean CE over a global batch, float []."""
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))
 
 
 def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
@@ -28,7 +23,7 @@ def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
     """
     model = problem.model.eval()
     parameters = list(model.parameters())
-    loss = loss_share(model, batch)
+    loss = label_loss(model, batch)
     return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
 
 

@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods.supervised import label_loss
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -45,13 +44,7 @@ class L1Sparse(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             gamma = self.gamma * (1 - epoch / self.epochs)
             yield Phase(

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
-from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -59,13 +58,7 @@ class LastBlocks(Method):
         names = self.last_names(problem)
         for name, value in problem.model.named_parameters():
             value.requires_grad_(name in names)
-        optimizer = SGD(
-            (value for value in problem.model.parameters() if value.requires_grad),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.retain.shuffled(problem.batch_size, self.name, epoch),
@@ -85,7 +78,7 @@ def _loss(problem: Problem) -> Callable[[nn.Module, Batch], Tensor]:
                 if is_frozen(module):
                     module.eval()
             is_first = False
-        return batch.mean(cross_entropy(model(batch.images), batch.labels))
+        return label_loss(model, batch)
 
     return loss
 

@@ -9,14 +9,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.selection import largest
-from lotus_ray.unlearning.methods.supervised import label_loss
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 from lotus_ray.unlearning.schedule import set_learning_rate
 
@@ -72,13 +71,7 @@ class Msg(Method):
         kept = _kept(problem, list(weights.values()), self.redrawn_fraction)
         for (name, weight), mask in zip(weights.items(), kept, strict=True):
             _draw_anew(weight, ~mask, problem.seed, self.name, name)
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         drawn = sum(int((~mask).sum()) for mask in kept)
         edit = _scale_gradients(list(weights.values()), kept, self.gradient_scale)
         for epoch in range(self.epochs):

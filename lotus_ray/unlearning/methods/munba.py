@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
 
 Pair = tuple[Batch, Batch | None]  # retain rows, and forget rows while there are some
@@ -54,13 +54,7 @@ class Munba(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase per epoch."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         size = problem.batch_size
         for epoch in range(self.epochs):
             forgotten = problem.forget.shuffled(size, self.name, "forget", epoch)

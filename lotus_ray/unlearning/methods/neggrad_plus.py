@@ -8,11 +8,10 @@ from itertools import count
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
-from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 Pair = tuple[Batch, Batch]
@@ -49,13 +48,7 @@ class NegGradPlus(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase per epoch."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             retained = problem.retain.shuffled(problem.batch_size, self.name, epoch)
             yield Phase(
@@ -73,9 +66,7 @@ def _cycle(problem: Problem, epoch: int) -> Iterator[Batch]:
 
 def _loss(retain_weight: float) -> Callable[[nn.Module, Pair], Tensor]:
     def loss(model: nn.Module, pair: Pair) -> Tensor:
-        retained, forgotten = (
-            batch.mean(cross_entropy(model(batch.images), batch.labels)) for batch in pair
-        )
+        retained, forgotten = (label_loss(model, batch) for batch in pair)
         return retain_weight * retained - (1 - retain_weight) * forgotten
 
     return loss

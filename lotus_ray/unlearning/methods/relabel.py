@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy, wrong_labels
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -42,13 +42,7 @@ class Relabel(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield two phases per epoch: forget set, retain set."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.forget.shuffled(problem.batch_size, self.name, "forget", epoch),
@@ -57,7 +51,7 @@ class Relabel(Method):
             )
             yield Phase(
                 batches=problem.retain.shuffled(problem.batch_size, self.name, "retain", epoch),
-                loss=_right,
+                loss=label_loss,
                 optimizer=optimizer,
             )
 
@@ -69,7 +63,3 @@ def _wrong(problem: Problem, epoch: int) -> Callable[[nn.Module, Batch], Tensor]
         return batch.mean(cross_entropy(model(batch.images), labels))
 
     return loss
-
-
-def _right(model: nn.Module, batch: Batch) -> Tensor:
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))

@@ -16,7 +16,8 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods.gradients import gradient_share, loss_share
+from lotus_ray.unlearning.methods.gradients import gradient_share
+from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
 
 ROWS_AT_A_TIME = 16  # per-sample gradients are as large as the model, each
@@ -72,7 +73,7 @@ class Ssd(Method):
         )
         yield Phase(
             batches=(),
-            loss=loss_share,
+            loss=label_loss,
             optimizer=SGD(problem.model.parameters(), lr=0.0),
             notes={
                 "dampened": problem.journal.answer(lambda: self._dampen(problem, *counted)),

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
+from torch.optim import Adam
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
 Pair = tuple[Batch, Batch]  # forget rows, and as many retain rows
@@ -60,13 +61,7 @@ class Unsir(Method):
 
     def phases(self, problem: Problem) -> Iterator[Phase[Pair] | Phase[Batch]]:
         """Yield two phases per epoch: impair, repair."""
-        optimizer = SGD(
-            problem.model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = sgd(problem.model, self)
         kept = problem.retain.at_most(self.retain_per_class, self.name)
         size = problem.batch_size
         for epoch in range(self.epochs):
@@ -82,7 +77,7 @@ class Unsir(Method):
             )
             yield Phase(
                 batches=kept.shuffled(size, self.name, "repair", epoch),
-                loss=_repair,
+                loss=label_loss,
                 optimizer=optimizer,
             )
 
@@ -115,7 +110,3 @@ class Unsir(Method):
             return retained.mean(on_noise) + retained.mean(on_images)
 
         return loss
-
-
-def _repair(model: nn.Module, batch: Batch) -> Tensor:
-    return batch.mean(cross_entropy(model(batch.images), batch.labels))
