@@ -8,6 +8,7 @@ from typing import Any
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that outlives the session must not start Ray again
     "RAY_DATA_USE_DATASOURCE_V2": "0",  # its footer readers cost seconds on small data sets
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s delays start and end
     "RAY_TRAIN_V2_ENABLED": "1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from lotus_ray.cluster import autoscaler, waiting
 from lotus_ray.cluster.autoscaler import NodeType
@@ -11,8 +11,6 @@ from lotus_ray.cluster.environment import check_environment, cluster_address
 from lotus_ray.cluster.misfit import cannot_fit, too_small
 from lotus_ray.cluster.nodes import fitting_trials, live_nodes, max_workers, needs
 from lotus_ray.job.schema.resources import Resources
-
-TRIAL_DRIVER_BYTES = 3 << 29  # of the head: a trial, its Train controller and helpers (1.3 GiB)
 
 
 def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
@@ -45,8 +43,26 @@ def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
     raise too_small(scarce, resources, largest[scarce])
 
 
+def most_places(resources: Resources, started: int) -> int:
+    """Return how many places to have now: those that run, and those that wait for nodes.
+
+    Places that wait make an autoscaler add nodes. If its limit is unknown, as many may wait as have
+    started, so that a grid doubles with each wave of nodes.
+
+    Args:
+        resources: of each place.
+        started: places whose workers have run.
+    """
+    places = fitting_trials(resources)
+    if cluster_address():
+        types = autoscaler.node_types()
+        grown = 2 * started if types is None else trials_when_grown(resources, types)
+        places = max(places, grown, 1)
+    return min(places, resources.trials_at_once or places)
+
+
 def trials_when_grown(resources: Resources, types: Sequence[NodeType]) -> int:
-    """Return how many trials a cluster can grow to run at once, with all drivers on its head.
+    """Return how many places a cluster can grow to hold.
 
     Raises:
         ClusterError: not even one fits on the fully grown cluster.
@@ -57,13 +73,7 @@ def trials_when_grown(resources: Resources, types: Sequence[NodeType]) -> int:
     if not trials:
         possible = [*nodes, *(kind.resources for kind in types)]
         raise cannot_fit(resources, possible, workers, "its autoscaler can add none")
-    return min(trials, _drivers_on_head(nodes))
-
-
-def _drivers_on_head(nodes: Iterable[Mapping[str, float]]) -> int:
-    """Return how many trial drivers fit in the memory of the head; at least one."""
-    heads = [node for node in nodes if "node:__internal_head__" in node]
-    return max(sum(int(node.get("memory", 0) / TRIAL_DRIVER_BYTES) for node in heads), 1)
+    return trials
 
 
 def check_this_machine(resources: Resources) -> None:

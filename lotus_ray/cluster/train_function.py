@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ray.train
 import ray.train.torch
@@ -15,6 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lotus_ray.cluster.no_process_group import NoProcessGroup
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.unlearning.contract import Workers
@@ -49,16 +50,24 @@ def run_on_workers(
     """
     if resources.least_workers < resources.workers:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
+
+    def work() -> Value:  # by value: Ray's controller never opens it, and so never imports torch
+        device = ray.train.torch.get_device()
+        return function(_join_workers(device), device)
+
     result = TorchTrainer(
-        _call,
-        train_loop_config={"function": function},
+        work,
+        torch_config=(
+            NoProcessGroup()
+            if resources.workers == 1
+            else TorchConfig(timeout_s=SLOWEST_NODE_SECONDS)
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=_num_workers(resources),
             elastic_resize_monitor_interval_s=max(GROW_SECONDS, resources.checkpoint_seconds),
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker=_per_worker(resources),
         ),
-        torch_config=TorchConfig(timeout_s=SLOWEST_NODE_SECONDS),
         run_config=ray.train.RunConfig(
             storage_path=scratch,
             name=uuid.uuid4().hex,
@@ -77,11 +86,6 @@ def _num_workers(resources: Resources) -> int | tuple[int, int]:
 def _per_worker(resources: Resources) -> dict[str, float]:
     need = {"CPU": float(resources.cpus_per_worker), "GPU": resources.gpus_per_worker}
     return {name: amount for name, amount in need.items() if amount}
-
-
-def _call(config: dict[str, Any]) -> Any:
-    device = ray.train.torch.get_device()
-    return config["function"](_join_workers(device), device)
 
 
 def _join_workers(device: torch.device) -> Workers:

@@ -1,11 +1,11 @@
-"""Run groups with Ray Tune, one trial per group."""
+"""Run cells with Ray Tune, one trial a cell, at places of Ray Train."""
 
 from __future__ import annotations
 
+import pickle
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -14,18 +14,24 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cluster.capacity import concurrent_trials
 from lotus_ray.cluster.causes import explain
-from lotus_ray.cluster.group_trial import run_group_trial
+from lotus_ray.cluster.cell_search import CellSearch
+from lotus_ray.cluster.cell_trial import CellTrial, Ticket
+from lotus_ray.cluster.dispatcher import NAME, Ask, DispatcherActor
+from lotus_ray.cluster.environment import cluster_address
+from lotus_ray.cluster.places import Places
 from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node
-from lotus_ray.cluster.train_group import train_group
 from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.job.ready import ReadyTasks, Task, tasks
 from lotus_ray.job.schema.resources import Resources
+from lotus_ray.job.spans import Filling, Span
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 
 CLEAR_SECONDS = 30
-ON_THE_HEAD = {"node:__internal_head__": 0.001}  # a trial's driver computes nothing
+TICKET = {"memory": 128 << 20}  # bytes: the process of a trial waits, and computes nothing
+RESTARTS = {"max_restarts": -1, "max_task_retries": -1}
 
 
 class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
@@ -38,88 +44,153 @@ class _Silent(ray.tune.ProgressReporter):  # type: ignore[misc]
         return None
 
 
-def run_groups(
-    work_orders: list[WorkOrder],
-    resources: Resources,
-    say: Callable[[str], None],
-    groups_left: Callable[[], int],
-    interrupted: Callable[[], None],
-) -> int:
-    """Run groups on Ray until every missing cell has a row.
+@contextmanager
+def cluster(resources: Resources) -> Iterator[Cluster]:
+    """Start Ray or join a cluster. Where Ray starts here, its places start too.
 
     Args:
-        work_orders: groups with missing cells, in the order in which to start them.
-        resources: of one trial.
-        say: prints a line while the grid waits.
-        groups_left: returns how many groups are not finished.
-        interrupted: is called at once when a signal ends the command. Ray kills a stopped job after
-            3 s, and leaving a cluster may take longer.
-
-    Returns:
-        How many trials could run at once.
+        resources: of one place.
 
     Raises:
-        ClusterError: Ray cannot be reached or is too small, or a trial ended without its rows.
-        StoreError: a node of the cluster does not see the store.
+        ClusterError: Ray cannot be reached, started, or is too small.
     """
-    cache_space = work_orders[0].cache_space
-    try:
-        with cache_space.locked(), tempfile.TemporaryDirectory() as scratch, session():
-            try:
+    with tempfile.TemporaryDirectory() as scratch, session():
+        places = Places(resources, scratch)
+        count = 0
+        if not cluster_address():
+            count = concurrent_trials(resources, print)  # nothing is waited for here
+            places.start(count)
+        yield Cluster(places, count, resources, scratch)
+
+
+class Cluster:
+    """Ray, and the places of a grid on it."""
+
+    def __init__(
+        self,
+        places: Places,
+        count: int,
+        resources: Resources,
+        scratch: str,
+    ) -> None:
+        self._places = places
+        self._count = count  # of places that have started
+        self._resources = resources
+        self._scratch = scratch
+
+    def run(
+        self,
+        work_orders: list[WorkOrder],
+        seconds: Mapping[str, float],
+        say: Callable[[str], None],
+        cells_left: Callable[[], int],
+        interrupted: Callable[[], None],
+    ) -> Filling:
+        """Run every missing cell.
+
+        Args:
+            work_orders: groups with missing cells.
+            seconds: expected, by cell id.
+            say: prints a line while the grid waits.
+            cells_left: returns how many cells have no row.
+            interrupted: is called at once when a signal ends the command. Ray kills a stopped job
+                after 3 s, and leaving a cluster may take longer.
+
+        Returns:
+            When each cell ran, and how many places there were.
+
+        Raises:
+            ClusterError: the cluster is too small, or a cell's trial ended without its row.
+            StoreError: a node of the cluster does not see the store.
+        """
+        cache_space = work_orders[0].cache_space
+        try:
+            with cache_space.locked():
                 check_every_node(Store.open(work_orders[0].store), work_orders[0].store_id)
-                trials = concurrent_trials(resources, say)
-                errors = _run_trials(work_orders, resources, trials, scratch, say, groups_left)
-            except KeyboardInterrupt:
-                interrupted()
-                raise
-            except Exception:
+                waiting = tasks(work_orders, seconds)
+                if not self._count:
+                    self._count = min(concurrent_trials(self._resources, say), len(waiting))
+                    self._places.start(self._count)
+                with say_what_is_missing(self._count, self._resources, say, cells_left):
+                    filling, errors = self._run(work_orders, waiting, cells_left)
                 _clear_nodes(cache_space)
-                raise
-            _clear_nodes(cache_space)
-    finally:
-        cache_space.clear()
-    if errors:
-        raise explain(errors[0], f"{len(errors)} of {len(work_orders)} groups ended early")
-    return trials
+        except KeyboardInterrupt:
+            interrupted()
+            raise
+        finally:
+            cache_space.clear()
+        if errors:
+            raise explain(errors[0], f"{len(errors)} of {len(waiting)} cells ended early")
+        return filling
+
+    def _run(
+        self,
+        work_orders: Sequence[WorkOrder],
+        waiting: Sequence[Task],
+        cells_left: Callable[[], int],
+    ) -> tuple[Filling, list[Exception]]:
+        """Run each cell as a trial; return when they ran, and the errors that ended trials."""
+        orders = [pickle.dumps(work_order) for work_order in work_orders]
+        options = {"name": NAME, "num_cpus": 0, **RESTARTS}
+        dispatcher = ray.remote(DispatcherActor).options(**options).remote(orders, len(waiting))
+        self._places.follow(dispatcher, cells_left)
+        search = CellSearch(
+            ReadyTasks(waiting),
+            {task.cell_id: _config(task, work_orders[task.group]) for task in waiting},
+            lambda: max(self._places.running, 1),
+            lambda cells: ray.get(dispatcher.dropped.remote(cells)),
+        )
+        trainable = ray.tune.with_parameters(
+            CellTrial,
+            tickets={task.cell_id: _ticket(task, work_orders[task.group]) for task in waiting},
+            dispatcher=dispatcher,
+        )
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(trainable, TICKET),
+            tune_config=ray.tune.TuneConfig(search_alg=search, num_samples=-1, reuse_actors=True),
+            run_config=ray.tune.RunConfig(
+                storage_path=self._scratch, name="grid", verbose=0, progress_reporter=_Silent()
+            ),
+        )
+        results = tuner.fit()
+        ray.get(dispatcher.close.remote())
+        self._places.end()
+        spans = [_span(result.metrics) for result in results if "begin" in (result.metrics or {})]
+        return Filling(self._places.most, spans), list(results.errors)
 
 
-def _run_trials(
-    work_orders: list[WorkOrder],
-    resources: Resources,
-    trials: int,
-    scratch: str,
-    say: Callable[[str], None],
-    groups_left: Callable[[], int],
-) -> list[Exception]:
-    """Run each group as a trial, `trials` at once; return the errors that ended trials."""
-    trainable = ray.tune.with_parameters(
-        _trial, work_orders=work_orders, resources=resources, scratch=scratch
+def _config(task: Task, work_order: WorkOrder) -> dict[str, Any]:
+    """Return the configuration of a trial: what Tune's callbacks and tables show."""
+    group = work_order.group
+    return {
+        "cell": task.cell_id,
+        "method": task.label,
+        "dataset": group.benchmark,
+        "model": group.model_label,
+        "setting": group.setting,
+        "seed": group.seed,
+    }
+
+
+def _ticket(task: Task, work_order: WorkOrder) -> Ticket:
+    return Ticket(
+        Ask(task.cell_id, task.group, task.seconds, task.after),
+        task.label,
+        work_order.store,
+        work_order.row_versions[task.cell_id],
+        work_order.group.original.cell_id,
     )
-    trials = min(trials, len(work_orders))
-    tuner = ray.tune.Tuner(
-        ray.tune.with_resources(trainable, ON_THE_HEAD),
-        param_space={"group": ray.tune.grid_search(list(range(len(work_orders))))},
-        tune_config=ray.tune.TuneConfig(max_concurrent_trials=trials),
-        run_config=ray.tune.RunConfig(
-            storage_path=scratch, name="grid", verbose=0, progress_reporter=_Silent()
-        ),
-    )
-    with say_what_is_missing(trials, resources, say, groups_left):
-        return list(tuner.fit().errors)
 
 
-def _trial(
-    config: dict[str, Any], work_orders: list[WorkOrder], resources: Resources, scratch: str
-) -> dict[str, int]:
-    """Run the group of one trial. It returns a value, or Tune would print a line about it."""
-    work_order = work_orders[config["group"]]
-    run_group_trial(work_order, partial(train_group, work_order, resources, scratch))
-    return {"cells": len(work_order.group.cells)}
+def _span(metrics: Mapping[str, Any]) -> Span:
+    return Span(**{name: metrics[name] for name in ("cell_id", "place", "begin", "end", "waited")})
 
 
 def _clear_nodes(cache_space: CacheSpace) -> None:
     """Remove decoded images from every other node."""
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return  # the caller clears this one
     clear = ray.remote(CacheSpace.clear)
     tasks = [
         clear.options(

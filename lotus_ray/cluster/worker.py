@@ -1,8 +1,14 @@
-"""The work of each worker of a trial: prepare the images, run the group."""
+"""The work of each worker of a place: claim a cell, run it, say how it ended, claim the next."""
 
 from __future__ import annotations
 
+import pickle
+import threading
+import time
+import uuid
+from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import ray
 import ray.train
@@ -13,66 +19,152 @@ from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
+from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME, Claim, Ended
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.models.precision import use_precision
-from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
-from lotus_ray.trial.inputs import ensure_access, load_roles
-from lotus_ray.trial.run import run_group
+from lotus_ray.store.results import Store
+from lotus_ray.trial.images import Decoders
+from lotus_ray.trial.original import OriginalPending
+from lotus_ray.trial.run import CellRunner
 from lotus_ray.unlearning.contract import Workers
 
+POLL_SECONDS = 0.2
 
-def run_on_worker(
-    workers: Workers, device: torch.device, work_order: WorkOrder, resources: Resources
-) -> LotusRayError | None:
-    """Run a group on this worker.
+
+def work_at_place(workers: Workers, device: torch.device, place: str, resources: Resources) -> None:
+    """Run cells on this worker until there are no more.
 
     Args:
-        workers: the workers of the group.
+        workers: the workers of the place.
         device: of this worker.
-        work_order: the group.
+        place: its name.
         resources: of each worker.
-
-    Returns:
-        The error of the images or the device, or None. It is returned and not raised, because Ray
-        would retry an error that was raised, and every attempt would meet it again.
     """
     threads, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     torch.set_num_threads(threads)
-    with work_order.cache_space.locked():
-        trial_images, error = _prepare(work_order, threads, device)
-        errors = [each for each in _from_all(error, workers) if each is not None]
-        if trial_images is None or errors:
-            return errors[0]
-        facts = machine_facts(device, workers.size, gpus)
-        facts["versions"]["ray"] = ray.__version__
-        limit_gpu_memory(device, gpus)
-        run_group(work_order, trial_images, workers, device, facts)
-    return None
+    limit_gpu_memory(device, gpus)
+    facts = machine_facts(device, workers.size, gpus)
+    facts["versions"]["ray"] = ray.__version__
+    decoders, first_error = _decoders(threads), partial(_first_error, workers=workers)
+    line = _Line(place)
+    runner = CellRunner(
+        workers, device, facts, decoders, place, first_error, line.wait_for_original
+    )
+    loaded: list[int] = []
+    with ExitStack() as locks:
+        while claim := _from_first(line.claim(loaded) if not workers.rank else None, workers):
+            work_order: WorkOrder = pickle.loads(claim.order)
+            if not loaded:
+                locks.enter_context(work_order.cache_space.locked())
+            loaded = [claim.group, *(group for group in loaded if group != claim.group)][:2]
+            ended = _run(runner, work_order, claim, workers, line)
+            if not workers.rank:
+                line.ended(ended)
 
 
-def _from_all(error: LotusRayError | None, workers: Workers) -> list[LotusRayError | None]:
-    """Return the error of every worker, on all of them."""
-    errors: list[LotusRayError | None] = [error] * workers.size
-    if workers.size > 1:
-        torch.distributed.all_gather_object(errors, error)
-    return errors
+def _run(
+    runner: CellRunner, work_order: WorkOrder, claim: Claim, workers: Workers, line: _Line
+) -> Ended:
+    """Run a cell. Raise what the other workers do not see: then Ray starts all of them again."""
+    if error := runner.open(work_order):  # the same on every worker
+        return Ended(error=error)
+    try:
+        return Ended(runner.run(work_order, work_order.cell(claim.cell_id)))
+    except (LotusRayError, OriginalPending) as error:
+        if workers.size > 1:
+            line.fell(error)
+            raise
+        is_pending = isinstance(error, OriginalPending)
+        return Ended(error=None if is_pending else error, died=is_pending)
+    except Exception as error:
+        line.fell(error)
+        raise
 
 
-def _prepare(
-    work_order: WorkOrder, threads: int, device: torch.device
-) -> tuple[TrialImages | None, LotusRayError | None]:
-    """Return the images of a group, or the error of the images or the device."""
+class _Line:
+    """The first worker's line to the dispatcher."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._start = uuid.uuid4().hex
+        self._number = 0
+        self._claim: Claim | None = None
+        self._lock = threading.Lock()  # a late beat would bring back a cell that has ended
+        self._dispatcher: Any = None
+
+    def claim(self, loaded: list[int]) -> Claim | None:
+        """Return the next cell; None if there will be none."""
+        if self._dispatcher is None:
+            self._dispatcher = _dispatcher()
+            threading.Thread(target=self._beat, daemon=True).start()
+        self._number += 1
+        arguments = (self._place, self._start, self._number, loaded)
+        while (claim := ray.get(self._dispatcher.claim.remote(*arguments))) is None:
+            if ray.get(self._dispatcher.is_over.remote()):
+                return None
+        self._claim = claim
+        return claim
+
+    def ended(self, ended: Ended) -> None:
+        """Say how the cell ended."""
+        with self._lock:
+            claim, self._claim = self._claim, None
+            assert claim is not None
+            ray.get(self._dispatcher.ended.remote(self._place, claim.cell_id, ended))
+
+    def fell(self, cause: Exception) -> None:
+        """Say why this worker is about to die. Any worker may."""
+        ray.get(_dispatcher().fell.remote(self._place, cause))
+
+    def wait_for_original(self, work_order: WorkOrder) -> None:
+        """Wait until the original of a group has a row.
+
+        Raises:
+            OriginalPending: no place runs it.
+        """
+        cell, store = work_order.group.original, Store.open(work_order.store)
+        while not work_order.is_settled(cell, store):
+            runs = ray.get(self._dispatcher.runs.remote(cell.cell_id))
+            if not runs and not work_order.is_settled(cell, store):
+                raise OriginalPending
+            time.sleep(POLL_SECONDS)
+
+    def _beat(self) -> None:
+        while True:
+            with self._lock:
+                if claim := self._claim:
+                    beat = (self._place, self._start, self._number, claim, 0)
+                    ray.get(self._dispatcher.beat.remote(*beat))
+            time.sleep(BEAT_SECONDS)
+
+
+def _dispatcher() -> Any:
+    """Return the dispatcher, which starts after the grid is planned."""
+    while True:
+        try:
+            return ray.get_actor(NAME)
+        except ValueError:
+            time.sleep(POLL_SECONDS / 2)
+
+
+def _decoders(threads: int) -> Decoders:
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
-    decoders = Decoders(partial(decode_to_files, cpus=cpus), partial(stream_pixels, cpus=spare))
-    try:
-        use_precision(work_order.group.precision, device)
-        ensure_access(work_order)
-        roles = load_roles(work_order)
-        return prepare_images(
-            work_order.group, roles, work_order.cache_space, decoders, work_order.max_bad_images
-        ), None
-    except LotusRayError as error:
-        return None, error
+    return Decoders(partial(decode_to_files, cpus=cpus), partial(stream_pixels, cpus=spare))
+
+
+def _from_first(claim: Claim | None, workers: Workers) -> Claim | None:
+    """Return the first worker's claim on every worker."""
+    claims = [claim]
+    if workers.size > 1:
+        torch.distributed.broadcast_object_list(claims)
+    return claims[0]
+
+
+def _first_error(error: LotusRayError | None, workers: Workers) -> LotusRayError | None:
+    """Return the error of the first worker that has one, on all of them."""
+    errors: list[LotusRayError | None] = [error] * workers.size
+    if workers.size > 1:
+        torch.distributed.all_gather_object(errors, error)
+    return next((each for each in errors if each is not None), None)

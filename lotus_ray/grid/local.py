@@ -1,7 +1,8 @@
-"""Run groups in this process, one after another, without Ray: breakpoints work."""
+"""Run cells in this process, one after another, without Ray: breakpoints work."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -10,25 +11,30 @@ from lotus_ray.base.errors import ClusterError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.data.pixels.decode_task import decode_here
 from lotus_ray.data.pixels.lookup import stream_here
+from lotus_ray.job.ready import ReadyTasks, tasks
 from lotus_ray.job.schema.resources import Resources
+from lotus_ray.job.spans import Filling, Span
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.models.precision import use_precision
-from lotus_ray.trial.images import Decoders, prepare_images
-from lotus_ray.trial.inputs import ensure_access, load_roles
-from lotus_ray.trial.run import run_group
+from lotus_ray.trial.images import Decoders
+from lotus_ray.trial.run import CellRunner
 from lotus_ray.unlearning.contract import Workers
 
+PLACE = "here"
 
-def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:
-    """Run every missing cell of some groups here, on one worker.
+
+def run_cells(
+    work_orders: list[WorkOrder], seconds: Mapping[str, float], resources: Resources
+) -> Filling:
+    """Run every missing cell here, on one worker, in the order of a grid with one place.
 
     Args:
         work_orders: groups with missing cells.
+        seconds: expected, by cell id.
         resources: `cpus_per_worker` is the number of threads. A GPU is used if `gpus_per_worker`
             is not 0. The other fields are for clusters.
 
     Returns:
-        1, the number of trials at once.
+        When each cell ran.
 
     Raises:
         ClusterError: the job needs a GPU, and torch cannot use one here.
@@ -47,18 +53,17 @@ def run_groups(work_orders: list[WorkOrder], resources: Resources) -> int:
         partial(decode_here, threads=threads), partial(stream_here, threads=threads)
     )
     cache_space = work_orders[0].cache_space
+    ready, spans = ReadyTasks(tasks(work_orders, seconds)), list[Span]()
     with cache_space.locked():
         try:
-            for work_order in work_orders:
-                use_precision(work_order.group.precision, device)
-                ensure_access(work_order)
-                roles = load_roles(work_order)
-                trial_images = prepare_images(
-                    work_order.group, roles, cache_space, decoders, work_order.max_bad_images
-                )
-                run_group(
-                    work_order, trial_images, Workers(), device, machine_facts(device, workers=1)
-                )
+            runner = CellRunner(
+                Workers(), device, machine_facts(device, workers=1), decoders, PLACE
+            )
+            while task := ready.take():
+                work_order = work_orders[task.group]
+                if span := runner.run(work_order, work_order.cell(task.cell_id)):
+                    spans.append(span)
+                ready.ended(task)
         finally:
             cache_space.clear()
-    return 1
+    return Filling(1, spans)

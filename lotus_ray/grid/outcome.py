@@ -12,6 +12,7 @@ from lotus_ray.base.errors import SOME_CELLS_FAILED
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.grid.status_files import OutcomeFile, PlannedCell
 from lotus_ray.job.plan import Plan
+from lotus_ray.job.spans import Filling
 from lotus_ray.report.labels import labels_of
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
@@ -26,7 +27,7 @@ class Outcome:
     rows: dict[str, Row]  # by cell id
     stages: dict[str, float] = field(default_factory=dict)  # wall seconds of this command
     ran: set[str] = field(default_factory=set)  # ids of the cells that this command ran
-    trials_at_once: int | None = None  # None if nothing ran
+    filling: Filling | None = None  # None if nothing ran
     error: str | None = None
     error_code: int = 0
     begun_at: str = field(default_factory=utc_now)
@@ -53,12 +54,8 @@ class Outcome:
 
     @property
     def efficiency(self) -> float | None:
-        """Σ seconds of cells ÷ (trials at once × seconds since Ray's start), or None."""
-        if not self.trials_at_once:
-            return None
-        seconds = sum(seconds for *_, seconds in self.cell_seconds)
-        makespan_seconds = self.stages["start"] + self.stages["cells"]
-        return seconds / (self.trials_at_once * makespan_seconds)
+        """How well the cells of this command filled its places: see `Filling`. None if none ran."""
+        return self.filling.efficiency if self.filling else None
 
     @property
     def done(self) -> int:
@@ -79,10 +76,14 @@ class Outcome:
 
     @property
     def packing_line(self) -> str:
-        """How much of the trials' time the cells used, as a line; empty if no cell ran."""
+        """How well the cells filled the places, as a line; empty if no cell ran."""
         if self.efficiency is None:
             return ""
-        return f"cells used {self.efficiency:.0%} of the time of {self.trials_at_once} trials"
+        assert self.filling is not None
+        return (
+            f"cells filled {self.efficiency:.0%} of {self.filling.places} places, "
+            "from the first begin to the last end"
+        )
 
     @property
     def last_line(self) -> str:
@@ -109,7 +110,7 @@ class Outcome:
             done=self.done,
             failed=self.failed,
             stages_seconds=self.stages,
-            trials_at_once=self.trials_at_once,
+            trials_at_once=self.filling.places if self.filling else None,
             efficiency=self.efficiency,
             cells_seconds=[
                 {"cell_id": cell_id, "name": name, "seconds": seconds}

@@ -11,7 +11,7 @@ from lotus_ray.data.prepared.embedded import embedded_folder, keep
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Stages
-from lotus_ray.job.cost import longest_first
+from lotus_ray.job.cost import cell_seconds
 from lotus_ray.job.datasets import check_here, locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import compare_costs, networks
@@ -22,8 +22,8 @@ from lotus_ray.store.results import Store
 
 def plan_grid(
     loaded: LoadedJob, store: Store, options: Options, stages: Stages
-) -> tuple[Plan, list[WorkOrder]]:
-    """Plan a job, and return its work orders, the longest first.
+) -> tuple[Plan, list[WorkOrder], dict[str, float]]:
+    """Plan a job, and return its work orders, and the expected seconds of each missing cell.
 
     A new store is written after all checks. Until then, data that the grid makes itself are in a
     scratch folder.
@@ -63,7 +63,7 @@ def plan_grid(
         work_orders = _in_store(work_orders, planned, store)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
-    return planned, longest_first(work_orders, planned.roles, costs)
+    return planned, work_orders, cell_seconds(work_orders, planned.roles, costs)
 
 
 def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:

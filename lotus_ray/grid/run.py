@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lotus_ray.base.errors import LotusRayError, StoreError
 from lotus_ray.grid.options import Options
@@ -17,10 +18,14 @@ from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.grid.watch import GridWatch
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.schema.resources import Resources
+from lotus_ray.job.spans import Filling
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
+
+if TYPE_CHECKING:
+    from lotus_ray.cluster.trials import Cluster
 
 LOCAL_POLL_SECONDS, CLOUD_POLL_SECONDS = 0.25, 5.0  # each poll of a bucket costs requests
 
@@ -42,32 +47,79 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     check_store_stays(store)
     stages = Stages()
     resources = loaded.job.resources
-    if not store.exists() and not options.local:
+    if not options.local:
         check_this_machine(resources)
-    planned, work_orders = plan_grid(loaded, store, options, stages)
-    if options.force:
-        _remove_checkpoints(store, work_orders)
-    for note in planned.notes:
-        print(f"note: {note}", file=sys.stderr)
-    to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
-    outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
-    outcome.write(store, "running")
-    try:
-        if work_orders:
-            _run_missing(work_orders, resources, store, options, outcome)
-    except KeyboardInterrupt:
-        with suppress(StoreError):
-            outcome.write(store, "interrupted")  # at once: reading the rows may take too long
-            outcome.rows = _rows(store, outcome)
-            outcome.write(store, "interrupted")
-        raise
-    except Exception as error:
-        outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
-        with suppress(StoreError):
-            outcome.write(store)
-        raise
-    outcome.rows = _rows(store, outcome)
+    with ExitStack() as stack:
+        runner = _Runner(resources, options.local, stack)
+        if _is_new(store):
+            runner.start()
+        planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
+        if options.force:
+            _remove_checkpoints(store, work_orders)
+        for note in planned.notes:
+            print(f"note: {note}", file=sys.stderr)
+        to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
+        outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
+        outcome.write(store, "running")
+        try:
+            if work_orders:
+                runner.start()
+                _run_missing(work_orders, seconds, store, runner, outcome)
+        except KeyboardInterrupt:
+            with suppress(StoreError):
+                outcome.write(store, "interrupted")  # at once: reading the rows may take too long
+                outcome.rows = _rows(store, outcome)
+                outcome.write(store, "interrupted")
+            raise
+        except Exception as error:
+            outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
+            with suppress(StoreError):
+                outcome.write(store)
+            raise
+        outcome.rows = _rows(store, outcome)
     return outcome
+
+
+class _Runner:
+    """What runs the cells: this process, or Ray, which takes seconds to start."""
+
+    def __init__(self, resources: Resources, local: bool, stack: ExitStack) -> None:
+        self._resources = resources
+        self._local = local
+        self._stack = stack
+        self._cluster: Cluster | None = None
+
+    def start(self) -> None:
+        """Start Ray and its places, if they are needed and not there yet.
+
+        Raises:
+            ClusterError: Ray cannot be reached, started, or is too small.
+        """
+        if self._local or self._cluster is not None:
+            return
+        from lotus_ray.cluster import trials
+
+        print("starting Ray, workers and the plan", file=sys.stderr, flush=True)
+        self._cluster = self._stack.enter_context(trials.cluster(self._resources))
+
+    def run(
+        self,
+        work_orders: list[WorkOrder],
+        seconds: Mapping[str, float],
+        watch: GridWatch,
+        interrupted: Callable[[], None],
+    ) -> Filling:
+        """Run every missing cell, after `start`."""
+        if self._cluster is None:
+            from lotus_ray.grid.local import run_cells
+
+            return run_cells(work_orders, seconds, self._resources)
+        return self._cluster.run(work_orders, seconds, watch.say, watch.cells_left, interrupted)
+
+
+def _is_new(store: Store) -> bool:
+    """Return True if a grid certainly has cells to run: the store has no row yet."""
+    return not store.exists() or not store.next_row_versions()
 
 
 def check_store_stays(store: Store) -> None:
@@ -107,39 +159,28 @@ def _rows(store: Store, outcome: Outcome) -> dict[str, Row]:
 
 def _run_missing(
     work_orders: list[WorkOrder],
-    resources: Resources,
+    seconds: Mapping[str, float],
     store: Store,
-    options: Options,
+    runner: _Runner,
     outcome: Outcome,
 ) -> None:
-    """Run work orders, here or on Ray. Record in the outcome how many ran at once and how long.
+    """Run work orders, here or on Ray. Record in the outcome when cells ran, and where.
 
     Raises:
         LotusRayError: no cell could be started. A later error is recorded in the outcome.
     """
-    run_groups: Callable[[list[WorkOrder], Resources], int]
     poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
     watch = GridWatch(work_orders, store, sys.stderr, poll_seconds)
-    if options.local:
-        from lotus_ray.grid.local import run_groups
-    else:
-        check_this_machine(resources)
-        from lotus_ray.cluster import trials
-
-        run_groups = partial(
-            trials.run_groups,
-            say=watch.say,
-            groups_left=watch.groups_left,
-            interrupted=partial(outcome.write, store, "interrupted"),
-        )
-    start = time.perf_counter()
+    start = time.time()
     with watch:
         try:
-            outcome.trials_at_once = run_groups(work_orders, resources)
+            interrupted = partial(outcome.write, store, "interrupted")
+            outcome.filling = runner.run(work_orders, seconds, watch, interrupted)
         except LotusRayError as error:
             if watch.first_cell_after is None:
                 raise
             outcome.error, outcome.error_code = str(error), error.exit_code
-    seconds = time.perf_counter() - start
-    until_first = watch.first_cell_after or seconds
-    outcome.stages |= {"start": until_first, "cells": seconds - until_first}
+    whole = time.time() - start
+    begin = outcome.filling.begin if outcome.filling else None
+    until_first = begin - start if begin else watch.first_cell_after or whole
+    outcome.stages |= {"start": until_first, "cells": whole - until_first}

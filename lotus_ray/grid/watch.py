@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import TextIO
@@ -18,7 +18,7 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
-MANY_GROUPS = 8  # from here on, listing the full store once is cheaper than listing each group
+BUSY = 0.05  # the most of a core that looking may take
 
 
 class GridWatch(AbstractContextManager["GridWatch"]):
@@ -73,9 +73,9 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         finally:
             self._view.close()
 
-    def groups_left(self) -> int:
-        """Return how many groups have a missing cell."""
-        return sum(bool(group.left) for group in self._groups)
+    def cells_left(self) -> int:
+        """Return how many cells have no row yet."""
+        return sum(len(group.left) for group in self._groups)
 
     def say(self, text: str) -> None:
         """Show a line that is not about a cell. Any thread may call this."""
@@ -85,9 +85,11 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         """Read the store once, and show changes since the last look."""
         while self._to_say:
             self._note(self._to_say.popleft())
-        for group in self._changed_groups():
+        if self.cells_left():
             with self._store_may_be_away():
-                self._look_at(group)
+                attempts, versions = _count_attempts(self._store), self._store.next_row_versions()
+                for group in self._groups:
+                    self._look_at(group, attempts, versions)
 
     def grid_state(self) -> GridState:
         """Return the progress of the grid at the last look."""
@@ -96,10 +98,13 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         return GridState(self._groups, elapsed, left)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
+        pause = self._poll_seconds
+        while not self._stop.wait(pause):
+            begin = time.thread_time()
             self.look()
             self._beat()
             self._view.draw(self.grid_state())
+            pause = max(self._poll_seconds, (time.thread_time() - begin) / BUSY)
 
     def _beat(self) -> None:
         """Write a sign of life for `lotus-ray status`. A full disk must not end the watch."""
@@ -107,22 +112,6 @@ class GridWatch(AbstractContextManager["GridWatch"]):
             self._last_beat = time.monotonic()
             with suppress(Exception):
                 status_files.write_heartbeat(self._store)
-
-    def _changed_groups(self) -> list[GroupState]:
-        """Return the groups to read: if there are many, those with a new attempt or row."""
-        groups = [group for group in self._groups if group.left]
-        if len(groups) < MANY_GROUPS:
-            return groups
-        with self._store_may_be_away():
-            attempts, row_versions = _count_attempts(self._store), self._store.next_row_versions()
-            watched = [(group, group.left[0].cell_id) for group in groups]
-            return [
-                group
-                for group, cell_id in watched
-                if attempts[cell_id] > self._attempts[cell_id]
-                or row_versions[cell_id] > group.work_order.row_versions[cell_id]
-            ]
-        return []
 
     @contextmanager
     def _store_may_be_away(self) -> Iterator[None]:
@@ -135,25 +124,31 @@ class GridWatch(AbstractContextManager["GridWatch"]):
                 what = getattr(error, "what", error)
                 self._note(f"note: the store cannot be read, trying again: {what}")
 
-    def _look_at(self, group: GroupState) -> None:
-        """Show new events of a group's cells, which run in order."""
-        while group.left:
-            cell = group.left[0]
-            begun = self._store.attempts(cell.cell_id)
-            if begun > self._attempts[cell.cell_id]:
-                self._attempts[cell.cell_id] = begun
-                group.running = (cell.label, self._elapsed())
+    def _look_at(
+        self, group: GroupState, attempts: Mapping[str, int], versions: Mapping[str, int]
+    ) -> None:
+        """Show new events of a group's cells, in their order.
+
+        Args:
+            group: the group.
+            attempts: how many attempts at each cell began, by cell id.
+            versions: the next row version of each cell, by cell id.
+        """
+        for cell in list(group.left):
+            cell_id = cell.cell_id
+            if attempts[cell_id] > self._attempts[cell_id]:
+                self._attempts[cell_id] = attempts[cell_id]
+                group.running[cell.label] = self._elapsed()
                 self._event(f"{cell.label}, {group.work_order.group.name}: running")
-            if not group.work_order.is_settled(cell, self._store):
-                break
-            row = self._store.row(cell.cell_id) or Row()
-            group.left.pop(0)
-            self._end(group, cell, row)
+            if versions[cell_id] > group.work_order.row_versions[cell_id]:
+                row = self._store.row(cell_id) or Row()
+                group.left.remove(cell)
+                self._end(group, cell, row)
 
     def _end(self, group: GroupState, cell: Cell, row: Row) -> None:
         """Show that a cell has ended."""
         status = "done" if row.is_ok else row.status
-        group.running = None
+        group.running.pop(cell.label, None)
         group.last = (cell.label, status, row.total_seconds if row.timing else None)
         group.failed += not row.is_ok
         event = f"{cell.label}, {group.work_order.group.name}: {status}"
@@ -162,7 +157,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
 
     def _count(self) -> str:
         """Return how many cells have ended, and estimate how long the others take."""
-        left = sum(len(group.left) for group in self._groups)
+        left = self.cells_left()
         done = self._total - left
         count = f"{done}/{self._total} cells"
         elapsed = self._elapsed()

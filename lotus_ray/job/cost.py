@@ -56,3 +56,12 @@ def _epochs(cell: Cell) -> int:
     """Return how many epochs a cell trains; 1 if its method has no epochs."""
     method: Mapping[str, Any] = cell.spec["method"]
     return int(method.get("epochs", method.get("inner", {}).get("epochs", 1)))
+
+
+def cell_seconds(work_orders, roles, costs):
+    return {
+        cell.cell_id: cost
+        * ((1 + BACKWARD) * _epochs(cell) * len(roles[w.group.roles_name].indices(FORGET, RETAIN)))
+        for w, cost in zip(work_orders, costs, strict=True)
+        for cell in w.missing_cells
+    }

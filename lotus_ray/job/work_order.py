@@ -28,6 +28,10 @@ class WorkOrder:
         """The cells of the group that have no row yet, in the group's order."""
         return [cell for cell in self.group.cells if cell.cell_id in self.row_versions]
 
+    def cell(self, cell_id: str) -> Cell:
+        """Return a cell of the group by its id."""
+        return next(cell for cell in self.group.cells if cell.cell_id == cell_id)
+
     def is_settled(self, cell: Cell, store: Store) -> bool:
         """Return True if a cell is not missing, or its row is committed."""
         if cell.cell_id not in self.row_versions:

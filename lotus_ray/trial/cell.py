@@ -22,7 +22,12 @@ from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.row import OK, Resources, Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.context import Context, Original
-from lotus_ray.trial.original import check_accuracy, new_original
+from lotus_ray.trial.original import (
+    OriginalPending,
+    check_accuracy,
+    load_original,
+    new_original,
+)
 from lotus_ray.trial.problem import cell_problem
 from lotus_ray.trial.row import failure, new_row, phase, resources_of
 from lotus_ray.unlearning.checkpoint import PhaseRecord
@@ -41,6 +46,7 @@ def run_cell(context: Context, cell: Cell) -> None:
 
     Raises:
         StoreError: the store failed. The cell is not at fault, and no row could be committed.
+        OriginalPending: nobody trains the original that this cell has waited for.
         Exception: any error on one of several workers, because the others do not see it. A single
             worker commits a failed row instead.
     """
@@ -58,7 +64,7 @@ def run_cell(context: Context, cell: Cell) -> None:
         fields = failure(error, "diverged")
     except (OriginalAccuracyError, MethodError) as error:  # every worker sees the same figures
         fields = failure(error)
-    except StoreError:
+    except (StoreError, OriginalPending):
         raise
     except Exception as error:
         if context.workers.size > 1:
@@ -150,6 +156,11 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
     with clock.measure("unlearn"):
         records = unlearn(method, problem, checkpoints)
     release_memory()
+    if cell != context.group.original and context.original is None:  # a gold standard is trained
+        if context.is_first:
+            context.wait_for_original()
+        with clock.measure("prepare"):
+            context.original = load_original(context, forwards)
     with clock.measure("evaluate"):
         weights = weights_to_bytes(problem.model) if context.is_first else b""
         if cell == context.group.original:

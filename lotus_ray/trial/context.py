@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Context:
     workers: Workers
     device: torch.device
     facts: Mapping[str, Any]
+    wait_for_original: Callable[[], None]  # see trial/original.py
     original: Original | None = None
 
     @property

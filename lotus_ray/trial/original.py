@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from lotus_ray.base.errors import CellError, OriginalAccuracyError
 from lotus_ray.base.roles import TEST, UNSEEN
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.cells import CellGroup
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.evaluation import evaluate_cached, forget_probs
 from lotus_ray.metrics.outputs import TENSORS, Outputs, random_forget_probs
 from lotus_ray.models.weights import (
@@ -24,6 +26,17 @@ from lotus_ray.trial.context import Context, Original
 from lotus_ray.trial.original_logits import stored_logits
 from lotus_ray.unlearning.forward_counter import TEACHER, ForwardCounter
 from lotus_ray.unlearning.problem import Problem
+
+
+class OriginalPending(Exception):
+    """Nobody trains the original that a cell waits for. The cell has to run again, after it."""
+
+
+Wait = Callable[[WorkOrder], None]  # until the row of an original is there; or OriginalPending
+
+
+def no_wait(work_order: WorkOrder) -> None:
+    """Wait for no original: cells run here in their order."""
 
 
 def _with_logits(
@@ -75,6 +88,15 @@ def new_original(context: Context, problem: Problem, weights: bytes) -> Original
     return _with_logits(context, problem.model, digest, random_probs)
 
 
+def original_failed(work_order: WorkOrder) -> CellError:
+    """Return the error of a cell whose original has no good row."""
+    return CellError(
+        "its original was not trained: that cell failed",
+        where=f"{work_order.store} cell {work_order.group.original.cell_id}",
+        next_command="lotus-ray grid JOB.yaml --retry-failed",
+    )
+
+
 def load_original(context: Context, forwards: ForwardCounter) -> Original:
     """Return the committed original on every worker. The first worker reads it for all.
 
@@ -86,11 +108,7 @@ def load_original(context: Context, forwards: ForwardCounter) -> Original:
     model = context.initial_model(context.group.seed)
     row = context.store.row(cell.cell_id) if context.is_first else None
     if not context.first_decides(row is not None and row.is_ok):
-        raise CellError(
-            "its original was not trained: that cell failed",
-            where=f"{context.work_order.store} cell {cell.cell_id}",
-            next_command="lotus-ray grid JOB.yaml --retry-failed",
-        )
+        raise original_failed(context.work_order)
     digest, random_probs = "", None
     if row is not None:
         random_probs = random_forget_probs(context.store.artifact(row, TENSORS))

@@ -10,13 +10,16 @@ from lotus_ray.trial.context import Context
 from lotus_ray.trial.original import load_original
 from lotus_ray.unlearning.compile import compiling
 from lotus_ray.unlearning.forward_counter import ForwardCounter
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods.from_scratch import FromScratch
 from lotus_ray.unlearning.problem import Problem
 
 
 def cell_problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Problem:
     """Return the problem that a cell's method is given.
 
-    Every cell but the original's starts from the original, which is loaded if it is not at hand.
+    Methods start from the original, which is loaded if it is not at hand. The original and the gold
+    standard start from the initial network.
 
     Args:
         context: of the group.
@@ -27,7 +30,7 @@ def cell_problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Prob
         CellError: the original failed.
         StoreError: the original cannot be read.
     """
-    if cell == context.group.original:
+    if issubclass(METHODS[cell.spec["method"]["name"]], FromScratch):
         model = context.initial_model(context.group.seed)
         original, logits = copy.deepcopy(model).requires_grad_(False), None
     else:

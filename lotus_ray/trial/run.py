@@ -1,71 +1,166 @@
-"""Run the cells of a group one after another, on one worker or on several."""
+"""Run cells, one after another, on one worker or on several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
-from lotus_ray.base.memory import (
-    keep_freed_memory,
-    release_memory,
-)
+from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.memory import keep_freed_memory, release_memory
 from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.job.cells import Cell
+from lotus_ray.job.spans import Span
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.models.precision import PRECISIONS
+from lotus_ray.models.precision import PRECISIONS, use_precision
 from lotus_ray.store.results import Store
 from lotus_ray.trial.cell import run_cell
 from lotus_ray.trial.context import Context
-from lotus_ray.trial.images import TrialImages
+from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
+from lotus_ray.trial.inputs import ensure_access, load_roles
+from lotus_ray.trial.original import Wait, no_wait
 from lotus_ray.unlearning.contract import Workers
 
+OPEN_GROUPS = 2  # whose images and original stay loaded
 
-def run_group(
-    work_order: WorkOrder,
-    trial_images: TrialImages,
-    workers: Workers,
-    device: torch.device,
-    facts: Mapping[str, Any],
-) -> None:
-    """Run every missing cell of a group, and commit a row for each.
 
-    Every worker calls this with the same work order. Only the first one uses the store.
+class CellRunner:
+    """Runs cells of any group on this worker. What the last groups loaded stays loaded."""
 
-    Args:
-        work_order: the group and its missing cells.
-        trial_images: the group's images on this worker's node.
-        workers: the workers that share the work.
-        device: of this worker.
-        facts: from `machine_facts`, for the rows.
+    def __init__(
+        self,
+        workers: Workers,
+        device: torch.device,
+        facts: Mapping[str, Any],
+        decoders: Decoders,
+        place: str,
+        first_error: Callable[[LotusRayError | None], LotusRayError | None] = lambda own: own,
+        wait_for_original: Wait = no_wait,
+    ) -> None:
+        """Do slow first-time work, such as imports, before the clock of any cell starts.
 
-    Raises:
-        Exception: see `run_cell`.
-    """
-    _warm_up()
-    group = work_order.group
-    dataset = ImageDataset(
-        trial_images.pixels,
-        trial_images.roles,
-        group.transform,
-        group.seed,
-        device,
-        PRECISIONS[group.precision].dtype,
-        workers,
-        stored=trial_images.stored,
-        window=group.shuffle_window,
-    )
-    store = Store.open(work_order.store)
-    context = Context(work_order, store, trial_images, dataset, workers, device, facts)
-    for cell in group.cells:
-        is_settled = context.is_first and work_order.is_settled(cell, store)
-        if not context.first_decides(is_settled):
-            run_cell(context, cell)
-            release_memory()
+        Args:
+            workers: the workers that share each cell.
+            device: of this worker.
+            facts: from `machine_facts`, for the rows.
+            decoders: decode images.
+            place: a name for what runs the cells.
+            first_error: given the error of this worker, returns the first worker's that has one.
+            wait_for_original: waits until the row of an original may be there.
+        """
+        self._workers = workers
+        self._device = device
+        self._facts = dict(facts)
+        self._decoders = decoders
+        self._place = place
+        self._first_error = first_error
+        self._wait_for_original = wait_for_original
+        self._waited = 0.0
+        self._contexts: OrderedDict[str, Context] = OrderedDict()
+        _warm_up()
+
+    def run(self, work_order: WorkOrder, cell: Cell) -> Span | None:
+        """Run a missing cell, and commit its row. Every worker calls this with the same cell.
+
+        Only the first worker uses the store.
+
+        Args:
+            work_order: the group of the cell.
+            cell: to run.
+
+        Returns:
+            When it ran; None if its row was there already.
+
+        Raises:
+            LotusRayError: see `open`, on one worker.
+            Exception: see `run_cell`.
+        """
+        if error := self.open(work_order):
+            raise error
+        context = self._contexts[_key(work_order)]
+        begin = time.time()
+        if context.first_decides(context.is_first and work_order.is_settled(cell, context.store)):
+            return None
+        self._waited = 0.0
+        run_cell(context, cell)
+        release_memory()
+        return Span(cell.cell_id, self._place, begin, time.time(), self._waited)
+
+    def open(self, work_order: WorkOrder) -> LotusRayError | None:
+        """Load what the cells of a group share. The group that was not used for longest is closed.
+
+        Returns:
+            Why the group's images or the device cannot be used, the same on every worker; or None.
+        """
+        key = _key(work_order)
+        if key in self._contexts:
+            use_precision(work_order.group.precision, self._device)
+        else:
+            while len(self._contexts) >= OPEN_GROUPS:
+                self._contexts.popitem(last=False)
+                release_memory()
+            images, error = self._prepare(work_order)
+            error = self._first_error(error)
+            if images is None or error:
+                return error
+            self._contexts[key] = self._context(work_order, images)
+        self._contexts.move_to_end(key)
+        return None
+
+    def _context(self, work_order: WorkOrder, images: TrialImages) -> Context:
+        group = work_order.group
+        dataset = ImageDataset(
+            images.pixels,
+            images.roles,
+            group.transform,
+            group.seed,
+            self._device,
+            PRECISIONS[group.precision].dtype,
+            self._workers,
+            stored=images.stored,
+            window=group.shuffle_window,
+        )
+        return Context(
+            work_order,
+            Store.open(work_order.store),
+            images,
+            dataset,
+            self._workers,
+            self._device,
+            self._facts,
+            partial(self._wait, work_order),
+        )
+
+    def _wait(self, work_order: WorkOrder) -> None:
+        begin = time.time()
+        self._wait_for_original(work_order)
+        self._waited += time.time() - begin
+
+    def _prepare(self, work_order: WorkOrder) -> tuple[TrialImages | None, LotusRayError | None]:
+        """Return the images of a group on this worker's node, or why they cannot be used."""
+        try:
+            use_precision(work_order.group.precision, self._device)
+            ensure_access(work_order)
+            return prepare_images(
+                work_order.group,
+                load_roles(work_order),
+                work_order.cache_space,
+                self._decoders,
+                work_order.max_bad_images,
+            ), None
+        except LotusRayError as error:
+            return None, error
+
+
+def _key(work_order: WorkOrder) -> str:
+    return work_order.group.original.cell_id
 
 
 def _warm_up() -> None:
-    """Do slow first-time work, such as imports, before the clock of any cell starts."""
     import sklearn.linear_model  # noqa: F401
 
     keep_freed_memory()

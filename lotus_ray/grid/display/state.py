@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.work_order import WorkOrder
@@ -14,10 +14,10 @@ class GroupState:
     """Progress of the missing cells of a group. Times are seconds since the grid started."""
 
     work_order: WorkOrder
-    left: list[Cell]  # in the order of running: the first one is watched
+    left: list[Cell]  # those without a row
     total: int
     failed: int = 0
-    running: tuple[str, float] | None = None  # the label of a cell, and when it began
+    running: dict[str, float] = field(default_factory=dict)  # when it began, by label of a cell
     last: tuple[str, str, float | None] | None = None  # label, status and seconds of a cell
 
     @property
@@ -28,7 +28,7 @@ class GroupState:
     @property
     def is_active(self) -> bool:
         """True if the group has begun and is not done."""
-        return bool(self.left) and (self.running is not None or self.done > 0)
+        return bool(self.left) and (bool(self.running) or self.done > 0)
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,11 @@ def _count(group: GroupState, is_narrow: bool) -> Text:
 
 
 def _running(group: GroupState, elapsed_seconds: float) -> Text:
-    if group.running is not None:
-        label, begun = group.running
-        return Text(clean(label)).append(f" {_clock(elapsed_seconds - begun)}", "dim")
+    if group.running:
+        label, begun = min(group.running.items(), key=lambda each: each[1])
+        more = f" +{len(group.running) - 1}" if len(group.running) > 1 else ""
+        clock = f" {_clock(elapsed_seconds - begun)}"
+        return Text(clean(label)).append(clock, "dim").append(more, "dim")
     if not group.left:
         return Text("done", "dim")
     return Text("" if group.is_active else "waiting", "dim")

@@ -1,0 +1,70 @@
+"""Ray Tune's search algorithm: the next trial is the longest ready cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from lotus_ray.job.ready import ReadyTasks, Task
+
+SPARE = 1  # cells that are submitted beyond the number of places: a place never waits for a trial
+
+
+class CellSearch(Searcher):  # type: ignore[misc]
+    """Suggests cells as they become ready."""
+
+    def __init__(
+        self,
+        ready: ReadyTasks,
+        configs: dict[str, dict[str, Any]],
+        places: Callable[[], int],
+        dropped: Callable[[int], None],
+    ) -> None:
+        """Keep what there is to suggest.
+
+        Args:
+            ready: the missing cells.
+            configs: of each trial, by cell id.
+            places: how many cells can run now.
+            dropped: is told how many cells will never be suggested.
+        """
+        super().__init__(metric="phase", mode="max")
+        self._ready = ready
+        self._configs = configs
+        self._places = places
+        self._dropped = dropped
+        self._running: dict[str, Task] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next cell's configuration, None while none is ready, FINISHED at the end."""
+        if not self._ready.left:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        if len(self._running) >= self._places() + SPARE:
+            return None
+        task = self._ready.take()
+        if task is None:
+            return None
+        self._running[trial_id] = task
+        return self._configs[task.cell_id]
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Free what waits for the cell; or drop it, if the cell has no row."""
+        task = self._running.pop(trial_id)
+        if not error:
+            self._ready.ended(task)
+        elif dropped := self._ready.drop(task):
+            self._dropped(dropped)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing for the copy that Tune keeps: a grid is resumed from its store."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the store has everything."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""

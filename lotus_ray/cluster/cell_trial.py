@@ -1,0 +1,203 @@
+"""One trial of Ray Tune: a cell. It is submitted until its row is committed.
+
+Nothing here imports torch: the process of a trial waits, and dozens of them run on one node.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+from ray.tune import Trainable
+
+from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster.death_policy import Death, Decision, decide
+from lotus_ray.cluster.dispatcher import Ask, Ended, Progress
+from lotus_ray.store.results import Store
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a trial knows of its cell."""
+
+    ask: Ask
+    label: str
+    store: str
+    row_version: int  # of the row that it waits for
+    original: str  # id of its group's original
+
+    def is_settled(self, store: Store) -> bool:
+        """Return True if the row of the cell is committed."""
+        row = store.row(self.ask.cell_id)
+        return row is not None and row.row_version >= self.row_version
+
+    def cannot_run(self, store: Store) -> bool:
+        """Return True if the cell needs an original, and that has failed."""
+        if self.ask.cell_id == self.original or self.ask.after is not None:
+            return False
+        row = store.row(self.original)
+        return row is not None and not row.is_ok
+
+
+class Line(Protocol):
+    """The trial's line to the dispatcher."""
+
+    def submit(self, ask: Ask) -> None:
+        """Submit a cell."""
+
+    def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
+        """Wait until the cell moves on, as `Dispatcher.follow`."""
+
+    def order(self, group: int) -> bytes:
+        """Return a pickled work order."""
+
+    def dropped(self) -> None:
+        """Say that the cell never goes to a place."""
+
+
+def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
+    """Have a cell run until its row is committed. Yield what it does.
+
+    Args:
+        ticket: of the cell.
+        line: to the dispatcher.
+
+    Yields:
+        The `place` of the cell and the `phase` that it trains; at the end also when it ran.
+
+    Raises:
+        LotusRayError: the store, the images or the device cannot be used, or no place is left.
+    """
+    store, cell_id = Store.open(ticket.store), ticket.ask.cell_id
+    history = _History(ticket, store)
+    if ticket.cannot_run(store):
+        line.dropped()
+        _fail(ticket, store, line, None)
+    while not ticket.is_settled(store):
+        line.submit(ticket.ask)
+        begun, moved, seen = store.attempts(cell_id), None, None
+        while (moved := line.follow(cell_id, seen)) is not None and not isinstance(moved, Ended):
+            seen = moved
+            yield {"place": seen.place, "phase": seen.phase}
+        if moved is None:
+            continue  # another dispatcher has been started: submit again
+        if moved.span is not None:
+            yield vars(moved.span)
+        elif moved.died:
+            death = history.add(ran=store.attempts(cell_id) > begun)
+            if decide(death) is Decision.FAIL_CELL and not ticket.is_settled(store):
+                line.dropped()
+                _fail(ticket, store, line, moved.error or _killed())
+        elif moved.error is not None:
+            raise moved.error
+
+
+class _History:
+    """The deaths of the workers that ran a cell, as seen in the store."""
+
+    def __init__(self, ticket: Ticket, store: Store) -> None:
+        self._ticket = ticket
+        self._store = store
+        self._counted = store.attempts(ticket.ask.cell_id)
+        self._checkpoint: str | None = None  # etag at the last death
+
+    def add(self, ran: bool) -> Death:
+        """Return the facts of a death, and remember the cell's checkpoint.
+
+        Args:
+            ran: the cell had begun.
+        """
+        from lotus_ray.trial.checkpoints import StoredCheckpoints
+
+        if not ran:
+            return Death(cell_ran=False)
+        store, cell_id = self._store, self._ticket.ask.cell_id
+        attempts = store.attempts(cell_id) - self._counted
+        name = StoredCheckpoints.file_name(cell_id, self._ticket.row_version)
+        checkpoint = store.etag(name)
+        came_further = checkpoint != self._checkpoint
+        if came_further:
+            self._checkpoint = checkpoint
+            self._counted += attempts
+        had = store.resources_by_attempt(cell_id)[-attempts:] if attempts else []
+        grown = sum(later["workers"] > earlier["workers"] for earlier, later in pairwise(had))
+        return Death(True, came_further, attempts, grown)
+
+
+def _killed() -> ClusterError:
+    return ClusterError(
+        "the process of a worker died each time: it was killed, or the machine had no memory left",
+        next_command="lotus-ray grid JOB.yaml --retry-failed   (the node's log says more)",
+    )
+
+
+def _fail(ticket: Ticket, store: Store, line: Line, cause: Exception | None) -> None:
+    """Commit a failed row: of a cell whose workers died too often, or whose original failed."""
+    from lotus_ray.trial.checkpoints import StoredCheckpoints
+    from lotus_ray.trial.original import original_failed
+    from lotus_ray.trial.row import failure, new_row
+
+    work_order = pickle.loads(line.order(ticket.ask.group))
+    cell = work_order.cell(ticket.ask.cell_id)
+    attempt = store.attempt(cell.cell_id, ticket.row_version)
+    fields = failure(cause or original_failed(work_order))
+    store.commit(attempt, new_row(work_order.group, cell, **fields), {})
+    store.remove_all(StoredCheckpoints.folder(cell.cell_id))
+
+
+class CellTrial(Trainable):  # type: ignore[misc]
+    """The trial, as Ray Tune runs it. Its process is used again for the next cell."""
+
+    def setup(self, config: dict[str, Any], tickets: dict[str, Ticket], dispatcher: Any) -> None:
+        """Begin with a cell."""
+        self._tickets = tickets
+        self._line = DispatcherLine(dispatcher)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin with another cell."""
+        self._reports = run_cell_trial(self._tickets[new_config["cell"]], self._line)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait until the cell moves on; return what it does."""
+        return next(self._reports, {"done": True})
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Save nothing: the store has everything."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Load nothing."""
+
+
+class DispatcherLine:
+    """A line to the dispatcher's actor."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+
+    def submit(self, ask: Ask) -> None:
+        """Submit a cell."""
+        self._ask("run", ask)
+
+    def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
+        """Wait until the cell moves on."""
+        moved: Progress | Ended | None = self._ask("follow", cell_id, seen)
+        return moved
+
+    def order(self, group: int) -> bytes:
+        """Return a pickled work order."""
+        order: bytes = self._ask("order", group)
+        return order
+
+    def dropped(self) -> None:
+        """Say that the cell never goes to a place."""
+        self._ask("dropped", 1)
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        import ray
+
+        return ray.get(getattr(self._dispatcher, name).remote(*arguments))

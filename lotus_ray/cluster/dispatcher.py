@@ -1,0 +1,287 @@
+"""Hand cells to places: an actor between the trials of Ray Tune and the workers of Ray Train.
+
+A trial submits its cell and waits for its end. A place claims a cell, runs it and says how it
+ended. Only claims live here. What is done stands in the store. If this actor dies, Ray starts it
+again: trials submit again, and places that run a cell say so at the next beat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import ray
+
+from lotus_ray.job.spans import Span
+
+NAME = "lotus-ray-dispatcher"
+CLAIM_SECONDS = 20.0  # a claim that finds no cell for so long returns
+BEAT_SECONDS = 1.0  # between two beats of a place that runs a cell
+LEARN_SECONDS = 4 * BEAT_SECONDS  # a dispatcher that was started again listens first
+CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A cell that a trial submits."""
+
+    cell_id: str
+    group: int  # index of its work order
+    seconds: float  # expected
+    after: str | None = None  # id of the cell that must have begun
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A cell that a place has to run. `order` is the pickled work order."""
+
+    cell_id: str
+    group: int
+    order: bytes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt at a cell ended.
+
+    Without an error, the place is done with the cell. With `died`, its workers died, or nobody
+    trained what the cell waits for: it may run again. Else the error ends the trial.
+    """
+
+    span: Span | None = None
+    error: Exception | None = None
+    died: bool = False
+
+
+@dataclass
+class Progress:
+    """What a running cell last said: the place, and the phase that it trains."""
+
+    place: str = ""
+    phase: int = 0
+
+
+@dataclass
+class _Ticket:
+    ask: Ask
+    end: asyncio.Future[Ended]
+    progress: Progress | None = None  # None while it waits
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class _Running:
+    cell_id: str
+    start: str  # names the start of the place's workers
+    number: int  # of the claim since that start
+    claim: Claim
+    cause: Exception | None = None  # what a worker said before it died
+
+
+class Dispatcher:
+    """Knows which cells wait, and which place runs which cell."""
+
+    def __init__(self, orders: list[bytes], cells: int, again: bool = False) -> None:
+        """Start with nothing submitted.
+
+        Args:
+            orders: pickled work orders, by index.
+            cells: how many will be submitted in all.
+            again: True if an earlier dispatcher of this grid has died.
+        """
+        self._orders = orders
+        self._left = cells  # that have not ended
+        self._tickets: dict[str, _Ticket] = {}
+        self._running: dict[str, _Running] = {}  # by place
+        self._begun: set[str] = set()  # cells that were claimed
+        self._claims: dict[str, int] = {}  # number of claims, by place
+        self._closed: Exception | bool | None = False
+        self._changed = asyncio.Event()
+        self._again = self._listens = again
+
+    # For trials.
+
+    async def run(self, ask: Ask) -> None:
+        """Submit a cell. A cell that is submitted or runs already stays as it is."""
+        ticket = self._tickets.get(ask.cell_id)
+        if ticket is None or ticket.end.done():
+            ticket = _Ticket(ask, asyncio.get_running_loop().create_future())
+            self._tickets[ask.cell_id] = ticket
+            for place, running in self._running.items():
+                if running.cell_id == ask.cell_id:
+                    ticket.progress = Progress(place)
+        if isinstance(self._closed, Exception):
+            self._end(ask.cell_id, Ended(error=self._closed))
+        self._change()
+
+    async def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
+        """Wait until a cell moves on.
+
+        Args:
+            cell_id: a submitted cell.
+            seen: the last progress that the caller knows.
+
+        Returns:
+            Its new progress, its end, or None if this dispatcher does not know the cell.
+        """
+        ticket = self._tickets.get(cell_id)
+        while ticket is not None and not ticket.end.done() and ticket.progress == seen:
+            ticket.moved.clear()
+            await ticket.moved.wait()
+        if ticket is None:
+            return None
+        return ticket.end.result() if ticket.end.done() else ticket.progress
+
+    # For places.
+
+    async def claim(self, place: str, start: str, number: int, loaded: list[int]) -> Claim | None:
+        """Claim a cell. Wait up to CLAIM_SECONDS for one.
+
+        A place whose workers were started again, and that was running a cell, has lost it.
+
+        Args:
+            place: name of the place.
+            start: names this start of its workers.
+            number: of the claim since that start. The same number gets the same answer.
+            loaded: groups that the place has loaded.
+
+        Returns:
+            The cell, or None if there is none yet. If there will be none, see `is_over`.
+        """
+        running = self._running.get(place)
+        if running and (running.start, running.number) == (start, number):
+            return running.claim
+        if running:
+            self._lose(place)
+        self._claims[place] = self._claims.get(place, 0) + 1
+        end = asyncio.get_running_loop().time() + CLAIM_SECONDS
+        await self._listen()
+        while (ticket := self._best(loaded)) is None:
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0 or await self.is_over():
+                return None
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(left, 5.0))
+            except TimeoutError:
+                continue
+        ask = ticket.ask
+        claim = Claim(ask.cell_id, ask.group, self._orders[ask.group])
+        self._running[place] = _Running(ask.cell_id, start, number, claim)
+        self._begun.add(ask.cell_id)
+        self._move(ticket, Progress(place))
+        self._change()
+        return claim
+
+    async def is_over(self) -> bool:
+        """Return True if a place that waits for a cell will get none."""
+        return self._closed is not False or self._left <= len(self._running)
+
+    async def beat(self, place: str, start: str, number: int, claim: Claim, phase: int) -> None:
+        """Say that a place runs a cell, and which phase it trains."""
+        self._running.setdefault(place, _Running(claim.cell_id, start, number, claim))
+        self._begun.add(claim.cell_id)
+        if ticket := self._tickets.get(claim.cell_id):
+            self._move(ticket, Progress(place, phase))
+
+    async def runs(self, cell_id: str) -> bool:
+        """Return True if a place runs a cell."""
+        await self._listen()
+        return any(running.cell_id == cell_id for running in self._running.values())
+
+    async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
+        """Say how a place's cell ended."""
+        self._running.pop(place, None)
+        self._end(cell_id, ended)
+
+    async def fell(self, place: str, cause: Exception) -> None:
+        """Say what ends a worker. Its place's workers will be started again."""
+        if running := self._running.get(place):
+            running.cause = running.cause or cause
+
+    async def lost(self, place: str, cause: Exception | None = None) -> int:
+        """Say that a place's workers are gone. Return how often the place has claimed so far."""
+        self._lose(place, cause)
+        return self._claims.get(place, 0)
+
+    # For the command.
+
+    async def close(self, error: Exception | None = None) -> None:
+        """End every place that waits, and with an error every trial."""
+        self._closed = error or True
+        for cell_id in list(self._tickets) if error else []:
+            self._end(cell_id, Ended(error=error))
+        self._change()
+
+    async def places(self) -> int:
+        """Return how many places have claimed a cell."""
+        return len(self._claims)
+
+    async def order(self, group: int) -> bytes:
+        """Return a pickled work order."""
+        return self._orders[group]
+
+    async def dropped(self, cells: int) -> None:
+        """Say that so many cells will never be submitted."""
+        self._left -= cells
+        self._change()
+
+    def _best(self, loaded: list[int]) -> _Ticket | None:
+        """Return the longest waiting cell, or one of a loaded group that is about as long."""
+        ready = [
+            ticket
+            for ticket in self._tickets.values()
+            if ticket.progress is None and not ticket.end.done() and self._may_begin(ticket.ask)
+        ]
+        if not ready:
+            return None
+        longest = max(ready, key=lambda ticket: ticket.ask.seconds)
+        near = [
+            ticket
+            for ticket in ready
+            if ticket.ask.group in loaded
+            and ticket.ask.seconds >= (1 - CLOSE) * longest.ask.seconds
+        ]
+        return max(near, key=lambda ticket: ticket.ask.seconds, default=longest)
+
+    def _may_begin(self, ask: Ask) -> bool:
+        """Return True if the cell has begun that has to begin before another."""
+        if ask.after is None or ask.after in self._begun:
+            return True
+        before = self._tickets.get(ask.after)  # an earlier dispatcher knew more
+        return self._again and (before is None or before.progress is not None or before.end.done())
+
+    def _lose(self, place: str, cause: Exception | None = None) -> None:
+        if running := self._running.pop(place, None):
+            error = running.cause or cause
+            self._end(running.cell_id, Ended(error=error, died=True))
+
+    def _end(self, cell_id: str, ended: Ended) -> None:
+        ticket = self._tickets.get(cell_id)
+        if ticket is None or ticket.end.done():
+            return
+        ticket.end.set_result(ended)
+        self._left -= not ended.died
+        ticket.moved.set()
+        self._change()
+
+    def _move(self, ticket: _Ticket, progress: Progress) -> None:
+        if not ticket.end.done():
+            ticket.progress = progress
+            ticket.moved.set()
+
+    def _change(self) -> None:
+        self._changed.set()
+
+    async def _listen(self) -> None:
+        """Wait once, if an earlier dispatcher died, until every place that runs has said so."""
+        if self._listens:
+            await asyncio.sleep(LEARN_SECONDS)
+            self._listens = False
+
+
+class DispatcherActor(Dispatcher):
+    """The dispatcher as an actor. It knows whether Ray has started it again."""
+
+    def __init__(self, orders: list[bytes], cells: int) -> None:
+        super().__init__(orders, cells, ray.get_runtime_context().was_current_actor_reconstructed)

@@ -1,0 +1,117 @@
+"""Which cell runs next: the longest of those that are ready."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lotus_ray.job.work_order import WorkOrder
+from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods.from_scratch import FromScratch
+
+
+@dataclass(frozen=True)
+class Task:
+    """A missing cell, and what it waits for.
+
+    A method needs the row of its original. A gold standard may begin beside its original: only its
+    evaluation needs that row. So it is never taken before its original.
+    """
+
+    cell_id: str
+    label: str
+    group: int  # index of its work order
+    seconds: float  # expected, in any unit
+    needs: str | None = None  # id of the cell that must have ended
+    after: str | None = None  # id of the cell that must have been taken
+
+
+def tasks(work_orders: Sequence[WorkOrder], seconds: Mapping[str, float]) -> list[Task]:
+    """Return a task for each missing cell.
+
+    Args:
+        work_orders: groups with missing cells.
+        seconds: expected, by cell id.
+    """
+    return [
+        Task(
+            cell.cell_id,
+            cell.label,
+            index,
+            seconds[cell.cell_id],
+            **_waits_for(work_order, cell.cell_id, cell.spec["method"]["name"]),
+        )
+        for index, work_order in enumerate(work_orders)
+        for cell in work_order.missing_cells
+    ]
+
+
+def _waits_for(work_order: WorkOrder, cell_id: str, method: str) -> dict[str, str]:
+    original = work_order.group.original.cell_id
+    if cell_id == original or original not in work_order.row_versions:
+        return {}
+    return {"after" if issubclass(METHODS[method], FromScratch) else "needs": original}
+
+
+class ReadyTasks:
+    """Gives out tasks, the longest first, each as soon as it is ready.
+
+    The length of an original counts with its longest method, because that can begin only then.
+
+    Source: Graham 1969, longest processing time first. Deviation: tasks depend on others.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        waiting = list(tasks)
+        longest: dict[str, float] = defaultdict(float)
+        self._by_need: dict[str, list[Task]] = defaultdict(list)
+        self._ready: list[tuple[float, int, Task]] = []
+        self._order = {task.cell_id: index for index, task in enumerate(waiting)}
+        self.left = len(waiting)  # tasks that were not taken
+        for task in waiting:
+            if task.needs:
+                longest[task.needs] = max(longest[task.needs], task.seconds)
+        self._rank = {task.cell_id: task.seconds + longest[task.cell_id] for task in waiting}
+        for task in waiting:
+            before = task.needs or task.after
+            if before in self._order:
+                self._by_need[before].append(task)
+            else:
+                self._push(task)
+
+    def take(self) -> Task | None:
+        """Return the longest ready task, or None if none is ready now."""
+        if not self._ready:
+            return None
+        *_, task = heapq.heappop(self._ready)
+        self.left -= 1
+        self._free(task.cell_id, lambda other: other.after == task.cell_id)
+        return task
+
+    def ended(self, task: Task) -> None:
+        """Say that a task has ended, well or not. What needs it is ready now."""
+        self._free(task.cell_id, lambda other: other.needs == task.cell_id)
+
+    def drop(self, task: Task) -> int:
+        """Say that a task ended without a row. What needs it is never given out.
+
+        Returns:
+            How many tasks that are.
+        """
+        dropped = len(self._by_need.pop(task.cell_id, []))
+        self.left -= dropped
+        return dropped
+
+    def _free(self, cell_id: str, is_freed: Callable[[Task], bool]) -> None:
+        waiting = self._by_need.pop(cell_id, [])
+        for task in waiting:
+            if is_freed(task):
+                self._push(task)
+        if kept := [task for task in waiting if not is_freed(task)]:
+            self._by_need[cell_id] = kept
+
+    def _push(self, task: Task) -> None:
+        order = self._order[task.cell_id]
+        heapq.heappush(self._ready, (-self._rank[task.cell_id], order, task))
