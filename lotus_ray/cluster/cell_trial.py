@@ -160,11 +160,13 @@ class CellTrial(Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin with another cell."""
         self._reports = run_cell_trial(self._tickets[new_config["cell"]], self._line)
+        self._known: dict[str, Any] = {"phase": 0}
         return True
 
     def step(self) -> dict[str, Any]:
-        """Wait until the cell moves on; return what it does."""
-        return next(self._reports, {"done": True})
+        """Wait until the cell moves on; return all that is known of it."""
+        self._known |= next(self._reports, {"done": True})
+        return dict(self._known)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save nothing: the store has everything."""

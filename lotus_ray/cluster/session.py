@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RayError
@@ -18,6 +19,15 @@ from lotus_ray.cluster.environment import ANOTHER_TOKEN, check_environment, clus
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}
+
+
+def _there() -> dict[str, Any]:
+    """Return the options for a cluster, whose processes do not have this one's environment.
+
+    Processes that start here have it. They need no runtime environment of their own, for which Ray
+    would start other processes than those that wait for work already.
+    """
+    return {"runtime_env": {"env_vars": environment_of_workers()}}
 
 
 @contextmanager
@@ -44,8 +54,7 @@ def session() -> Iterator[None]:
         ray.init(
             log_to_driver=False,
             logging_level=logging.CRITICAL,
-            runtime_env={"env_vars": environment_of_workers()},
-            **({} if cluster_address() else _HERE),
+            **(_there() if cluster_address() else _HERE),
         )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
         if callable(on_sigterm):
