@@ -99,11 +99,11 @@ class _Line:
             threading.Thread(target=self._beat, daemon=True).start()
         self._number += 1
         arguments = (self._place, self._start, self._number, loaded)
-        while (claim := ray.get(self._dispatcher.claim.remote(*arguments))) is None:
-            if ray.get(self._dispatcher.is_over.remote()):
-                return None
-        self._claim = claim
-        return claim
+        while self._claim is None:
+            self._claim = ray.get(self._dispatcher.claim.remote(*arguments))
+            if self._claim is None and ray.get(self._dispatcher.is_over.remote()):
+                break
+        return self._claim
 
     def ended(self, ended: Ended) -> None:
         """Say how the cell ended."""

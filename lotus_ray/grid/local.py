@@ -23,15 +23,17 @@ PLACE = "here"
 
 
 def run_cells(
-    work_orders: list[WorkOrder], seconds: Mapping[str, float], resources: Resources
+    work_orders: list[WorkOrder],
+    resources: Resources,
+    seconds: Mapping[str, float] | None = None,
 ) -> Filling:
     """Run every missing cell here, on one worker, in the order of a grid with one place.
 
     Args:
         work_orders: groups with missing cells.
-        seconds: expected, by cell id.
         resources: `cpus_per_worker` is the number of threads. A GPU is used if `gpus_per_worker`
             is not 0. The other fields are for clusters.
+        seconds: expected, by cell id; default: cells take equally long.
 
     Returns:
         When each cell ran.
@@ -53,7 +55,7 @@ def run_cells(
         partial(decode_here, threads=threads), partial(stream_here, threads=threads)
     )
     cache_space = work_orders[0].cache_space
-    ready, spans = ReadyTasks(tasks(work_orders, seconds)), list[Span]()
+    ready, spans = ReadyTasks(tasks(work_orders, seconds or {})), list[Span]()
     with cache_space.locked():
         try:
             runner = CellRunner(

@@ -85,10 +85,12 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         """Read the store once, and show changes since the last look."""
         while self._to_say:
             self._note(self._to_say.popleft())
-        if self.cells_left():
-            with self._store_may_be_away():
-                attempts, versions = _count_attempts(self._store), self._store.next_row_versions()
-                for group in self._groups:
+        if not self.cells_left():
+            return
+        with self._store_may_be_away():
+            attempts, versions = _count_attempts(self._store), self._store.next_row_versions()
+            for group in self._groups:
+                with self._store_may_be_away():
                     self._look_at(group, attempts, versions)
 
     def grid_state(self) -> GridState:

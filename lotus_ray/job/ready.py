@@ -33,14 +33,14 @@ def tasks(work_orders: Sequence[WorkOrder], seconds: Mapping[str, float]) -> lis
 
     Args:
         work_orders: groups with missing cells.
-        seconds: expected, by cell id.
+        seconds: expected, by cell id. Cells that are not in it take one second.
     """
     return [
         Task(
             cell.cell_id,
             cell.label,
             index,
-            seconds[cell.cell_id],
+            seconds.get(cell.cell_id, 1.0),
             **_waits_for(work_order, cell.cell_id, cell.spec["method"]["name"]),
         )
         for index, work_order in enumerate(work_orders)

@@ -710,12 +710,12 @@ def test_a_command_that_ends_early_says_so_in_its_outcome(
     recorded: int | None,
     exits: int,
 ) -> None:
-    def run_groups(work_orders: object, resources: object) -> None:
+    def run_cells(work_orders: object, resources: object, seconds: object) -> None:
         outcome = json.loads((tmp_path / "outcome.json").read_text())
         assert (outcome["state"], outcome["exit_code"]) == ("running", None)
         raise raised
 
-    monkeypatch.setattr("lotus_ray.grid.local.run_groups", run_groups)
+    monkeypatch.setattr("lotus_ray.grid.local.run_cells", run_cells)
     result = run("grid", DIGITS, "--local", "--store", tmp_path, *options(QUICK))
     assert result.exit_code == exits
     outcome = json.loads((tmp_path / "outcome.json").read_text())

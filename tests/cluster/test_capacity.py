@@ -13,7 +13,12 @@ pytest.importorskip("ray")
 from lotus_ray.base.errors import ClusterError, JobError
 from lotus_ray.cluster import autoscaler, waiting
 from lotus_ray.cluster.autoscaler import NodeType
-from lotus_ray.cluster.capacity import check_this_machine, concurrent_trials, trials_when_grown
+from lotus_ray.cluster.capacity import (
+    check_this_machine,
+    concurrent_trials,
+    most_places,
+    trials_when_grown,
+)
 from lotus_ray.cluster.nodes import max_workers
 from lotus_ray.job.load import load_job
 from lotus_ray.job.schema.resources import Resources
@@ -129,7 +134,7 @@ def test_types_count_beside_the_nodes_that_are_there() -> None:
 def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
     nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 trials fit, 20 drivers of trials fit a head of 30 GiB; 6 one of 10."""
+    """16 places fit."""
     waited: list[Resources] = []
     monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
     monkeypatch.setattr(waiting, "wait_for_first_trial", lambda need, say: waited.append(need))
@@ -138,8 +143,7 @@ def test_a_grid_asks_for_as_many_trials_as_its_autoscaler_can_place(
     nodes(HEAD, dict(ONE_GPU.resources))
     assert concurrent_trials(GPU, print) == 16
     assert concurrent_trials(GPU.model_copy(update={"workers": 8}), print) == 2
-    nodes({**HEAD, "memory": 10 * GIB})
-    assert trials_when_grown(GPU, [ONE_GPU, FOUR_GPUS]) == 6
+    assert trials_when_grown(GPU, [ONE_GPU, FOUR_GPUS]) == 16
     assert concurrent_trials(GPU.model_copy(update={"trials_at_once": 3}), print) == 3
     assert waited == []  # the trials wait themselves, and what they wait for is told
 
@@ -213,3 +217,25 @@ def test_parts_of_gpus_that_ray_or_nccl_would_refuse_are_job_errors(
     assert words in str(raised.value)
     load_job(JOB, ["resources={workers: 2, gpus_per_worker: 2}"])
     load_job(JOB, ["resources.gpus_per_worker=0.25", "resources.workers=1"])
+
+
+def test_places_follow_the_nodes(
+    nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is unknown: as many places wait for nodes as have started, at least one.
+
+    Four fit on the node with four GPUs. Where the limit is known, all that can be there wait.
+    """
+    monkeypatch.setattr(autoscaler, "node_types", lambda: None)
+    nodes(HEAD)
+    assert [most_places(GPU, started) for started in (0, 1, 3)] == [1, 2, 6]
+    nodes(HEAD, dict(FOUR_GPUS.resources))
+    assert [most_places(GPU, started) for started in (0, 1, 3)] == [4, 4, 6]
+    assert most_places(GPU.model_copy(update={"trials_at_once": 2}), 4) == 2
+    monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    assert most_places(GPU, 1) == 16
+
+
+def test_places_of_this_machine_are_those_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ray(monkeypatch, FOUR_CPUS)
+    assert most_places(Resources(), 0) == 4

@@ -7,33 +7,22 @@ import pytest
 from lotus_ray.cluster.death_policy import MAX_RESTARTS, Death, Decision, decide
 
 CASES = {
-    "a first death in a cell": (Death(True, False, attempts=1), Decision.RESTART),
-    "the last death that a cell may have": (Death(True, False, attempts=2), Decision.RESTART),
-    "one more": (Death(True, False, attempts=3), Decision.FAIL_CELL),
+    "a first death in a cell": (Death(True, attempts=1), Decision.RUN_AGAIN),
+    "the last death that a cell may have": (Death(True, attempts=2), Decision.RUN_AGAIN),
+    "one more": (Death(True, attempts=3), Decision.FAIL_CELL),
     "one more, but it came further": (
-        Death(True, False, came_further=True, attempts=3),
-        Decision.RESTART,
+        Death(True, came_further=True, attempts=3),
+        Decision.RUN_AGAIN,
     ),
     "one more, but one attempt began to grow": (
-        Death(True, False, attempts=3, attempts_to_grow=1),
-        Decision.RESTART,
+        Death(True, attempts=3, attempts_to_grow=1),
+        Decision.RUN_AGAIN,
     ),
     "growth hides no further deaths": (
-        Death(True, False, attempts=4, attempts_to_grow=1),
+        Death(True, attempts=4, attempts_to_grow=1),
         Decision.FAIL_CELL,
     ),
-    "a cell was committed, and the next one had not begun": (Death(False, True), Decision.RESTART),
-    "a cell was committed, and the next one died too often": (
-        Death(True, True, attempts=3),
-        Decision.FAIL_CELL,
-    ),
-    "no cell began": (Death(False, False, idle_deaths=0), Decision.RESTART),
-    "no cell began, again": (Death(False, False, idle_deaths=1), Decision.RESTART),
-    "no cell began, three times": (Death(False, False, idle_deaths=2), Decision.FAIL_GROUP),
-    "earlier idle deaths are no fault of a cell": (
-        Death(True, False, attempts=1, idle_deaths=9),
-        Decision.RESTART,
-    ),
+    "the cell was claimed, and had not begun": (Death(False, attempts=9), Decision.RUN_AGAIN),
 }
 
 

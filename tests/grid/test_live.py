@@ -171,7 +171,7 @@ def test_a_grid_on_a_terminal(tmp_path: Path) -> None:
 
 def test_a_signal_leaves_the_terminal_in_order(tmp_path: Path) -> None:
     waiting = (
-        "import time, lotus_ray.grid.local as local; local.run_groups = lambda *_: time.sleep(60);"
+        "import time, lotus_ray.grid.local as local; local.run_cells = lambda *_: time.sleep(60);"
         + CLI
     )
     runs = {

@@ -70,7 +70,8 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 from lotus_ray.cli.main import main
 from lotus_ray.grid import local
-local.run_groups = lambda *_: signal.raise_signal(signal.SIGINT) or 1
+from lotus_ray.job.spans import Filling
+local.run_cells = lambda *_: signal.raise_signal(signal.SIGINT) or Filling(1, [])
 main(sys.argv[1:])
 """
 

@@ -19,7 +19,7 @@ def group(
     benchmark: str = "CIFAR-10",
     seed: int = 1,
     done: int = 0,
-    running: tuple[str, float] | None = None,
+    running: dict[str, float] | None = None,
     last: tuple[str, str, float | None] | None = None,
     failed: int = 0,
 ) -> GroupState:
@@ -30,7 +30,7 @@ def group(
     )
     work_order: Any = SimpleNamespace(group=of)
     left: Any = cells[done:]
-    return GroupState(work_order, left, len(cells), failed, running, last)
+    return GroupState(work_order, left, len(cells), failed, running or {}, last)
 
 
 def drawn(
@@ -49,9 +49,14 @@ def drawn(
 
 
 BUSY = group(
-    done=2, running=("SalUn", 10.0), last=("Gold Std", "diverged", None), failed=1, seed=3407
+    done=2, running={"SalUn": 10.0}, last=("Gold Std", "diverged", None), failed=1, seed=3407
 )
 THROUGH = group(done=4, last=("LoTUS", "done", 3.21))
+
+
+def test_of_several_running_cells_the_first_to_begin_is_shown() -> None:
+    lines = drawn([group(running={"SalUn": 30.0, "LoTUS": 20.0, "Gold Std": 40.0})])
+    assert re.split(r"  +", lines[1])[3] == "LoTUS 0:55 +2"
 
 
 def test_a_group_is_a_line() -> None:
@@ -74,7 +79,7 @@ def test_what_is_left_is_not_said_where_nobody_knows() -> None:
 
 def test_narrow_terminals_show_less() -> None:
     """At 70 columns the names lose what all groups share; at 40 the last cell goes too."""
-    groups = [BUSY, group("[red]x", running=("Original", 15.0))]
+    groups = [BUSY, group("[red]x", running={"Original": 15.0})]
     assert [re.split(r"  +", line) for line in drawn(groups, width=70)[1:3]] == [
         ["CIFAR-10", "3407", "2/4, 1 failed", "SalUn 1:05", "Gold Std diverged"],
         ["[red]x", "1", "0/4", "Original 1:00"],
@@ -97,7 +102,7 @@ def many() -> list[GroupState]:
     """300 groups: 30 done, two of them with failures; 6 run; 264 wait."""
     done = [group(seed=seed, done=4, failed=int(seed < 2)) for seed in range(30)]
     waiting = [group(seed=seed) for seed in range(36, 300)]
-    return [*done, *(group(seed=seed, running=("LoTUS", 1.0)) for seed in range(30, 36)), *waiting]
+    return [*done, *(group(seed=seed, running={"LoTUS": 1.0}) for seed in range(30, 36)), *waiting]
 
 
 def test_groups_that_run_come_first_and_the_others_are_counted() -> None:

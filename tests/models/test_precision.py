@@ -147,7 +147,7 @@ def rows_in(name: str, folder: Path) -> dict[str, Row]:
     for place, roles in planned.roles.items():
         store.put(place, roles.to_parquet())
     (group,) = planned.groups
-    local.run_groups(
+    local.run_cells(
         [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, store.location)], Resources()
     )
     return {row.method: row for row in store.rows().values()}

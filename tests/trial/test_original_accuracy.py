@@ -66,7 +66,7 @@ def run(folder: Path, manifest: Path, *overrides: str, limit: int | None = None)
     for name, roles in planned.roles.items():
         store.put(name, roles.to_parquet())
     (group,) = planned.groups
-    local.run_groups(
+    local.run_cells(
         [WorkOrder(group, {c.cell_id: 0 for c in group.cells}, str(folder))], Resources()
     )
     return {row.method: row for row in store.rows().values()}

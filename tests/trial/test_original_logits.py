@@ -214,7 +214,7 @@ def rows_of(store: Path, *overrides: str) -> dict[str, Row]:
         for group in planned.groups
     ]
     cache_space = work_orders[0].cache_space
-    local.run_groups(
+    local.run_cells(
         [replace(work_order, cache_space=cache_space) for work_order in work_orders], Resources()
     )
     found = opened.rows().values()

@@ -74,7 +74,7 @@ def is_weight(name: str) -> bool:
 
 def run_work_order(work_order: WorkOrder) -> None:
     """Run what is missing in this process."""
-    local.run_groups([work_order], Resources())
+    local.run_cells([work_order], Resources())
 
 
 def test_rows_hold_what_an_audit_needs(data: Manifest, tmp_path: Path) -> None:

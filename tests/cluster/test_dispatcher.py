@@ -1,0 +1,172 @@
+"""Who gets which cell, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from lotus_ray.cluster import dispatcher as module
+from lotus_ray.cluster.dispatcher import Ask, Claim, Dispatcher, Ended, Progress
+from lotus_ray.job.spans import Span
+
+ORDERS = [b"first group", b"second group"]
+DONE = Ended(Span("a", "1", 0.0, 1.0))
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+async def soon(waiting: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Begin to wait for something."""
+    task = asyncio.ensure_future(waiting)
+    await asyncio.sleep(0.01)
+    return task
+
+
+def name(claim: Claim | None) -> str | None:
+    return claim.cell_id if claim else None
+
+
+def test_the_longest_goes_first_and_a_loaded_group_before_what_is_about_as_long() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 4)
+        for ask in (Ask("a", 0, 5), Ask("b", 1, 10), Ask("c", 0, 9.5), Ask("d", 0, 1)):
+            await there.run(ask)
+        claim = await there.claim("1", "s", 1, [0])
+        assert claim == Claim("c", 0, b"first group")  # 9.5 is within a tenth of 10
+        assert name(await there.claim("2", "s", 1, [0])) == "b"  # 5 is not
+
+    run(story())
+
+
+def test_a_claim_waits_for_a_cell_and_a_trial_for_its_end() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        claim = await soon(there.claim("1", "s", 1, []))
+        assert not claim.done()
+        await there.run(Ask("a", 0, 1))
+        assert name(await claim) == "a"
+        assert await there.follow("a", None) == Progress("1")
+        moved = await soon(there.follow("a", Progress("1")))
+        await there.beat("1", "s", 1, await claim, 3)
+        assert await moved == Progress("1", 3)
+        moved = await soon(there.follow("a", Progress("1", 3)))
+        await there.ended("1", "a", DONE)
+        assert await moved == DONE
+        assert await there.follow("unknown", None) is None
+
+    run(story())
+
+
+def test_an_answer_that_was_lost_is_given_again() -> None:
+    """Ray repeats a call whose reply did not come: it must not look like a death."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("a", 0, 2))
+        await there.run(Ask("a", 0, 2))  # submitted twice: one cell
+        await there.run(Ask("b", 0, 1))
+        assert name(await there.claim("1", "s", 1, [])) == "a"
+        assert name(await there.claim("1", "s", 1, [])) == "a"
+        assert name(await there.claim("2", "s", 1, [])) == "b"
+
+    run(story())
+
+
+def test_workers_that_start_again_have_lost_their_cell() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("a", 0, 1))
+        await there.claim("1", "first start", 1, [])
+        await there.fell("1", MemoryError("full"))
+        again = await soon(there.claim("1", "second start", 1, []))
+        ended = await there.follow("a", Progress("1"))
+        assert isinstance(ended, Ended)
+        assert ended.died
+        assert isinstance(ended.error, MemoryError)
+        await there.run(Ask("a", 0, 1))  # its trial submits it again
+        assert name(await again) == "a"
+        assert await there.lost("1") == 2  # claims
+        assert isinstance(await there.follow("a", Progress("1")), Ended)
+
+    run(story())
+
+
+def test_a_gold_standard_is_claimed_after_its_original() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("gold", 0, 9, after="original"))
+        claim = await soon(there.claim("1", "s", 1, []))
+        assert not claim.done()
+        await there.run(Ask("original", 0, 1))
+        assert name(await claim) == "original"
+        assert name(await there.claim("2", "s", 1, [])) == "gold"
+        assert await there.runs("original")
+        assert not await there.runs("another")
+
+    run(story())
+
+
+def test_places_end_if_all_cells_that_are_left_run_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CLAIM_SECONDS", 0.05)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3)
+        for cell in "ab":
+            await there.run(Ask(cell, 0, 1))
+        await there.claim("1", "s", 1, [])
+        await there.claim("2", "s", 1, [])
+        assert await there.claim("3", "s", 1, []) is None
+        assert not await there.is_over()  # a third cell will be submitted
+        await there.dropped(1)  # it will not
+        assert await there.is_over()
+        assert await there.claim("3", "s", 1, []) is None
+
+    run(story())
+
+
+def test_a_grid_without_places_ends_every_trial() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("a", 0, 1))
+        moved = await soon(there.follow("a", None))
+        error = RuntimeError("no place is left")
+        await there.close(error)
+        assert (await moved).error is error
+        await there.run(Ask("late", 0, 1))
+        late = await there.follow("late", None)
+        assert isinstance(late, Ended)
+        assert late.error is error
+
+    run(story())
+
+
+def test_a_dispatcher_that_was_started_again_learns_what_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Place 1 runs the original: its beat comes before anybody may claim. The other cell is free.
+
+    The gold standard's original had begun under the earlier dispatcher.
+    """
+    monkeypatch.setattr(module, "LEARN_SECONDS", 0.05)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3, again=True)
+        await there.run(Ask("a", 0, 9))
+        await there.run(Ask("gold", 0, 1, after="long ago"))
+        claim = await soon(there.claim("2", "s", 7, []))
+        await there.beat("1", "s", 4, Claim("a", 0, b""), 2)
+        assert name(await claim) == "gold"
+        assert await there.follow("a", None) == Progress("1", 2)
+        await there.ended("1", "a", DONE)
+        assert await there.follow("a", Progress("1", 2)) == DONE
+
+    run(story())
