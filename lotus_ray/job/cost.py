@@ -19,6 +19,7 @@ TIMED = ("prepare_seconds", "unlearn_seconds", "evaluate_seconds")  # of a row
 LEARNED = "learned"  # from rows of this method on this device
 SCALED = "scaled"  # from the table, at the speed of rows of other methods on this device
 TABLED = "tabled"  # from the table
+SOURCES = (LEARNED, SCALED, TABLED)
 
 
 @dataclass(frozen=True)

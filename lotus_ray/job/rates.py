@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import torch
+
+from lotus_ray.store.row import Row
 
 # The published run, fp32: Finetuning trains 3 · 45,000 images on ViT-B/16 in 16.24 minutes. An
 # image takes 3 forwards of 35.1 GFLOP. Source: Spartalis et al. 2025, minutes of Finetuning.
@@ -31,3 +36,19 @@ def flop_rate(device: Device, precision: str) -> float:
         return CPU
     is_hopper = any(part in (device.name or "") for part in ("H100", "H200"))
     return HOPPER_BF16 if is_hopper and precision == "bf16" else PUBLISHED
+
+
+def likely_device(kind: str, rows: Iterable[Row]) -> Device:
+    """Return the device that will run cells: that of the newest row, else this machine's GPU.
+
+    Args:
+        kind: cpu or cuda.
+        rows: of the store.
+    """
+    here = [row for row in rows if row.is_ok and row.resources.device_type == kind]
+    if here:
+        newest = max(here, key=lambda row: row.committed_at or "")
+        return Device(kind, newest.resources.device)
+    if kind == "cuda" and torch.cuda.is_available():
+        return Device(kind, torch.cuda.get_device_name())
+    return Device(kind)
