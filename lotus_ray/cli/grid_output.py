@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
@@ -38,7 +39,10 @@ def print_dry_run(loaded: LoadedJob, store: Store, options: Options, as_json: bo
     rows = store.rows()
     priced = price(previewed, work_orders, rows, resources)
     if as_json:
-        cells = previewed.to_json(work_orders, rows)
+        costs = {cell_id: asdict(cost) for cell_id, cost in priced.costs.items()}
+        cells = [
+            cell | costs.get(cell["cell_id"], {}) for cell in previewed.to_json(work_orders, rows)
+        ]
         click.echo(json.dumps({"cells": cells, "price": priced.to_json()}, indent=1))
     else:
         for line in previewed.lines(work_orders, rows):

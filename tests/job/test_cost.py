@@ -164,7 +164,7 @@ def named(cell: Cell, model: str) -> Cell:
 @pytest.mark.parametrize(
     ("device", "precision", "rate"),
     [
-        (CPU, "fp32", 20e9),
+        (CPU, "fp32", 15e9),
         (Device("cuda"), "fp32", 14.59e12),
         (Device("cuda", "NVIDIA RTX A6000"), "bf16", 14.59e12),
         (Device("cuda", "NVIDIA H200"), "bf16", 296.85e12),
