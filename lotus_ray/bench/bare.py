@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass
+from lotus_ray.job.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass
 
 
 @dataclass

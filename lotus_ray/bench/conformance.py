@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from lotus_ray.bench.floors import needed
 from lotus_ray.bench.formulas import agreement
 from lotus_ray.bench.generated import Sizes, Stage, build
-from lotus_ray.bench.passes import FORWARD, Pass, Samples, forwards
 from lotus_ray.bench.unlearning import methods, samples_of
+from lotus_ray.job.floors import needed
+from lotus_ray.job.passes import FORWARD, Pass, Samples, forwards
 from lotus_ray.metrics.change import weight_change
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import (

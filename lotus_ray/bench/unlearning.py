@@ -12,11 +12,11 @@ import torch
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED
 from lotus_ray.bench.bare import BareNetwork
-from lotus_ray.bench.floors import needed
 from lotus_ray.bench.generated import Sizes, Stage, build
-from lotus_ray.bench.passes import Samples, forwards
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.timing import medians, seconds_of
+from lotus_ray.job.floors import needed
+from lotus_ray.job.passes import Samples, forwards
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise

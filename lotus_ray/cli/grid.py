@@ -15,7 +15,7 @@ from lotus_ray.cli.signals import stop_on_sigterm
 @click.command("grid")
 @job_options
 @store_option
-@click.option("--dry-run", is_flag=True, help="List the cells and run none.")
+@click.option("--dry-run", is_flag=True, help="List the cells and their price, and run none.")
 @click.option(
     "--limit", type=click.IntRange(1), help="Smoke test: use at most so many samples of each role."
 )
@@ -53,7 +53,7 @@ def command(
     store = Store.open(store_uri or loaded.job.store)
     options = Options(local, limit, retry_failed, force)
     if dry_run:
-        return print_dry_run(loaded, store, options)
+        return print_dry_run(loaded, store, options, as_json)
     outcome = run_grid(loaded, store, options)
     print_outcome(outcome, store, "json" if as_json else "table")
     sys.exit(outcome.exit_code)

@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
 from lotus_ray.cli.notes import print_notes
+from lotus_ray.cli.price_lines import price_lines
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
 from lotus_ray.job.load import LoadedJob
-from lotus_ray.job.preview import preview
+from lotus_ray.job.preview import Preview, preview
+from lotus_ray.job.price import price
+from lotus_ray.job.schema.resources import Resources
+from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import FORMATS
 from lotus_ray.store.results import Store
 
 
-def print_dry_run(loaded: LoadedJob, store: Store, options: Options) -> None:
-    """Print one line per cell, and how many are missing.
+def print_dry_run(loaded: LoadedJob, store: Store, options: Options, as_json: bool) -> None:
+    """Print one line per cell, how many are missing, and their price. Write nothing.
 
     Args:
         loaded: the job.
         store: of the rows. It may not exist.
         options: of the command.
+        as_json: print one JSON object.
     """
     previewed = preview(loaded, options.limit)
     resources = loaded.job.resources
     work_orders = missing(previewed.planned, store, options, resources)
-    for line in previewed.lines(work_orders, store.rows()):
-        click.echo(line)
+    rows = store.rows()
+    priced = price(previewed, work_orders, rows, resources)
+    if as_json:
+        costs = {cell_id: asdict(cost) for cell_id, cost in priced.costs.items()}
+        cells = [
+            cell | costs.get(cell["cell_id"], {}) for cell in previewed.to_json(work_orders, rows)
+        ]
+        click.echo(json.dumps({"cells": cells, "price": priced.to_json()}, indent=1))
+    else:
+        for line in previewed.lines(work_orders, rows):
+            click.echo(line)
+        click.echo(_summary(previewed, work_orders, resources, store))
+        for line in price_lines(priced):
+            click.echo(line)
+    print_notes([*previewed.planned.notes, *previewed.absent_notes])
+
+
+def _summary(
+    previewed: Preview, work_orders: Sequence[WorkOrder], resources: Resources, store: Store
+) -> str:
     left = sum(len(work_order.row_versions) for work_order in work_orders)
     absent = len(previewed.absent_cells)
-    click.echo(
+    return (
         f"{len(previewed.planned.cells) + absent} cells, "
         + (f"{absent} without data, " if absent else "")
         + f"{left} missing in {len(work_orders)} groups; a trial needs "
         f"{resources.workers_text} × {resources.cpus_per_worker} CPUs, "
         f"{resources.gpus_per_worker:g} GPUs; store {store.uri}"
     )
-    print_notes([*previewed.planned.notes, *previewed.absent_notes])
 
 
 def print_outcome(outcome: Outcome, store: Store, form: str) -> None:

@@ -16,6 +16,7 @@ from lotus_ray.job.datasets import check_here, locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import compare_costs, networks
 from lotus_ray.job.plan import Plan, plan
+from lotus_ray.job.rates import likely_device
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 
@@ -63,7 +64,12 @@ def plan_grid(
         work_orders = _in_store(work_orders, planned, store)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
-    return planned, work_orders, cell_seconds(work_orders, planned.roles, costs)
+        rows = {} if is_new else store.rows()
+        device = likely_device(
+            "cuda" if loaded.job.resources.gpus_per_worker else "cpu", rows.values()
+        )
+        seconds = cell_seconds(work_orders, planned.roles, costs, rows, device)
+    return planned, work_orders, seconds
 
 
 def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:

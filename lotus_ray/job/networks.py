@@ -64,6 +64,15 @@ class Network:
             self.check()
         return float(counter.get_total_flops()) / 4  # two images, in eval and in training mode
 
+    def bytes_to_download(self) -> int:
+        """Return about how many bytes of pretrained weights this machine lacks: 4 a weight."""
+        model = self.model
+        if not model.pretrained or pretrained.missing(model.name, model.pretrained) is None:
+            return 0
+        with torch.device("meta"):
+            network = build(model.untrained, "check")
+        return 4 * sum(weight.numel() for weight in network.state_dict().values())
+
     def _build(self) -> tuple[nn.Module, str]:
         """Build the network; return it and its device: the CPU, or the meta device if it is large.
 
@@ -114,7 +123,7 @@ def check_networks(wanted: Iterable[Network]) -> None:
     Raises:
         JobError: see `Network.check`.
     """
-    for network in _distinct(wanted):
+    for network in distinct_networks(wanted):
         network.check()
 
 
@@ -127,15 +136,25 @@ def compare_costs(wanted: Sequence[Network]) -> list[float]:
     Raises:
         JobError: see `Network.check`.
     """
-    distinct = _distinct(wanted)
+    distinct = distinct_networks(wanted)
     if len(distinct) < 2:
         check_networks(distinct)
         return [1.0] * len(wanted)
+    return flops_of(wanted)
+
+
+def flops_of(wanted: Sequence[Network]) -> list[float]:
+    """Check networks, and return the FLOP of the forward of one image for each.
+
+    Raises:
+        JobError: see `Network.check`.
+    """
+    distinct = distinct_networks(wanted)
     flops = [network.flops() for network in distinct]
     return [flops[distinct.index(network)] for network in wanted]
 
 
-def _distinct(wanted: Iterable[Network]) -> list[Network]:
+def distinct_networks(wanted: Iterable[Network]) -> list[Network]:
     """Return each network once. Options are dicts, so a network has no hash."""
     distinct: list[Network] = []
     for network in wanted:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.job.datasets import absent_folder, check_here, locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import Network, check_networks, networks
@@ -23,6 +26,7 @@ class Preview:
 
     planned: Plan
     absent: LoadedJob
+    manifests: Mapping[Path, Manifest]  # of the data sets that are here, by folder
 
     @property
     def absent_cells(self) -> list[str]:
@@ -55,15 +59,31 @@ class Preview:
             work_orders: with the missing cells.
             rows: of the store, by cell id.
         """
-        missing = {cell.cell_id for work_order in work_orders for cell in work_order.missing_cells}
         planned = [
-            f"{cell.cell_id}  "
-            f"{'missing' if cell.cell_id in missing else rows[cell.cell_id].status:9}"
-            f"{cell.label:13} {group.name}, {group.setting}"
-            for group in self.planned.groups
-            for cell in group.cells
+            f"{cell.cell_id}  {status:9}{cell.label:13} {group.name}, {group.setting}"
+            for group, cell, status in self._statuses(work_orders, rows)
         ]
         return planned + [f"{'?':20}  {'no data':9}{cell}" for cell in self.absent_cells]
+
+    def to_json(
+        self, work_orders: Sequence[WorkOrder], rows: Mapping[str, Row]
+    ) -> list[dict[str, Any]]:
+        """Return id, status and names of each cell that has an id; arguments as for `lines`."""
+        return [
+            {"cell_id": cell.cell_id, "status": status, "method": cell.label, "seed": group.seed}
+            | group.labels
+            for group, cell, status in self._statuses(work_orders, rows)
+        ]
+
+    def _statuses(
+        self, work_orders: Sequence[WorkOrder], rows: Mapping[str, Row]
+    ) -> Iterator[tuple[CellGroup, Cell, str]]:
+        """Yield each cell with its group and its status: missing, or that of its row."""
+        missing = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
+        for group in self.planned.groups:
+            for cell in group.cells:
+                is_missing = cell.cell_id in missing
+                yield group, cell, "missing" if is_missing else rows[cell.cell_id].status
 
 
 def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
@@ -82,7 +102,8 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
     here = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is None])
     absent = _with_datasets(loaded, [d for d in datasets if absent_folder(d) is not None])
     with tempfile.TemporaryDirectory() as scratch:
-        planned = plan(here, locate_data(here, Path(scratch)), limit)
+        manifests = locate_data(here, Path(scratch))
+        planned = plan(here, manifests, limit)
     check_networks(networks(planned.groups))
     check_networks(
         Network(
@@ -93,7 +114,8 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
         for dataset in absent.job.grid.datasets
         for model in absent.job.grid.models
     )
-    return Preview(planned, absent)
+    folders = {manifest.directory.absolute(): manifest for manifest in manifests}
+    return Preview(planned, absent, folders)
 
 
 def _with_datasets(loaded: LoadedJob, datasets: list[DatasetJob]) -> LoadedJob:

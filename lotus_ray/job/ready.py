@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lotus_ray.job.makespan import ways_to_end
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
@@ -56,24 +57,21 @@ def _waits_for(work_order: WorkOrder, cell_id: str, method: str) -> dict[str, st
 
 
 class ReadyTasks:
-    """Gives out tasks, the longest first, each as soon as it is ready.
+    """Gives out tasks, each as soon as it is ready, those with the longest way to the end first.
 
-    The length of an original counts with its longest method, because that can begin only then.
-
-    Source: Graham 1969, longest processing time first. Deviation: tasks depend on others.
+    Source: Graham 1969, list schedules; Hu 1961, the longest way first. Deviation: none.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         waiting = list(tasks)
-        longest: dict[str, float] = defaultdict(float)
         self._by_need: dict[str, list[Task]] = defaultdict(list)
         self._ready: list[tuple[float, int, Task]] = []
         self._order = {task.cell_id: index for index, task in enumerate(waiting)}
         self.left = len(waiting)  # tasks that were not taken
-        for task in waiting:
-            if task.needs:
-                longest[task.needs] = max(longest[task.needs], task.seconds)
-        self._rank = {task.cell_id: task.seconds + longest[task.cell_id] for task in waiting}
+        self._ways = ways_to_end(
+            {task.cell_id: task.seconds for task in waiting},
+            {task.cell_id: [task.needs] for task in waiting if task.needs},
+        )
         for task in waiting:
             before = task.needs or task.after
             if before in self._order:
@@ -114,4 +112,4 @@ class ReadyTasks:
 
     def _push(self, task: Task) -> None:
         order = self._order[task.cell_id]
-        heapq.heappush(self._ready, (-self._rank[task.cell_id], order, task))
+        heapq.heappush(self._ready, (-self._ways[task.cell_id], order, task))

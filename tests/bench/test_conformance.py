@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from torch import Tensor
 
-from lotus_ray.bench import conformance, floors
+from lotus_ray.bench import conformance
 from lotus_ray.bench.conformance import MOST_APART, Conformance, check, deviation_of
 from lotus_ray.bench.formulas import FORMULAS, SETTINGS, agreement, distance, expected, trained
 from lotus_ray.bench.unlearning import methods
 from lotus_ray.cli.main import main
+from lotus_ray.job import floors
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.methods import (
     METHODS,

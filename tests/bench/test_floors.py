@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.bench.bare import BareNetwork
-from lotus_ray.bench.floors import needed
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples, forwards, units
+from lotus_ray.job.floors import needed
+from lotus_ray.job.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples, forwards, units
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 

@@ -350,7 +350,27 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(folder: Path) -> None:
     assert lines[4] == (
         "4 cells, 4 missing in 1 groups; a trial needs 1 × 1 CPUs, 0 GPUs; store runs/digits"
     )
+    assert lines[5].startswith("to run: 4 cells, about ")
+    assert lines[6] == "costs on a CPU: 4 tabled at a rough speed: no row on this device yet"
+    assert lines[9].startswith("to decode: 1,797 images to 345 kB of pixels, from about ")
+    assert len(lines) == 10
     assert files(folder) == []
+
+
+def test_a_dry_run_learns_costs_from_rows(done: Path) -> None:
+    """A second seed costs what the first took. LoTUS of three epochs has no row yet."""
+    more = QUICK["grid.methods"].removesuffix("]") + ", {name: lotus, alpha: 8, epochs: 3}]"
+    changes = options({**QUICK, "grid.seeds": "[3407, 1]", "grid.methods": more})
+    arguments = ("--limit", "20", "--store", done, *changes, "--json")
+    read = json.loads(run("grid", DIGITS, "--dry-run", *arguments).stdout)
+    first, second = read["cells"][:5], read["cells"][5:]
+    assert [cell["status"] for cell in first] == ["ok"] * 4 + ["missing"]
+    assert [cell["source"] for cell in second] == ["learned"] * 4 + ["scaled"]
+    parts = ("prepare_seconds", "unlearn_seconds", "evaluate_seconds")
+    for before, after in zip(first[:4], second[:4], strict=True):
+        timing = Store.open(str(done)).rows()[before["cell_id"]].timing
+        assert after["seconds"] == pytest.approx(sum(timing[part] for part in parts))
+    assert read["price"]["cells_by_source"] == {"learned": 4, "scaled": 2, "tabled": 0}
 
 
 def test_a_dry_run_knows_what_is_done(done: Path) -> None:

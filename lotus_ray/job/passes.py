@@ -37,6 +37,7 @@ class Samples:
     retain: int  # samples, over all classes
     batch_size: int
     evaluation_rows: int  # rows of a batch of evaluation
+    other_train: int = 0  # samples that only the original and the gold standard train on
 
     def part(self, fraction: float) -> int:
         """Return the number of samples in a fraction of the retain set."""

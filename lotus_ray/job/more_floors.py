@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any
 
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass, Samples
+from lotus_ray.job.passes import FORWARD, TO_IMAGE, TRAIN, TRAIN_LAST, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.amun import Amun
 from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise

@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
-from lotus_ray.bench.more_floors import MORE
-from lotus_ray.bench.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
+from lotus_ray.job.more_floors import MORE
+from lotus_ray.job.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.bad_teacher import BadTeacher
 from lotus_ray.unlearning.methods.boundary_shrink import BoundaryShrink
@@ -19,10 +19,12 @@ from lotus_ray.unlearning.methods.ct import Ct
 from lotus_ray.unlearning.methods.delete import Delete
 from lotus_ray.unlearning.methods.fcs import Fcs
 from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.gold import Gold
 from lotus_ray.unlearning.methods.l1_sparse import L1Sparse
 from lotus_ray.unlearning.methods.lotus import Lotus
 from lotus_ray.unlearning.methods.msg import Msg
 from lotus_ray.unlearning.methods.neggrad_plus import NegGradPlus
+from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.relabel import Relabel
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.scrub import Scrub
@@ -37,6 +39,17 @@ def needed(method: Method, samples: Samples) -> list[Pass]:
         KeyError: the passes of this method are not derived here.
     """
     return NEEDED[type(method)](method, samples)
+
+
+def _original(method: Original, samples: Samples) -> list[Pass]:
+    """All epochs. Looks at unseen images, for `patience`, are left out."""
+    count = samples.forget + samples.retain + samples.other_train
+    return [replace(samples, batch_size=method.batch_size).train(count)] * method.epochs
+
+
+def _gold(method: Gold, samples: Samples) -> list[Pass]:
+    count = samples.retain + samples.other_train
+    return [replace(samples, batch_size=method.batch_size).train(count)] * method.epochs
 
 
 def _finetune(method: Finetune | L1Sparse | Ct, samples: Samples) -> list[Pass]:
@@ -119,6 +132,8 @@ def _boundary_shrink(method: BoundaryShrink, samples: Samples) -> list[Pass]:
 
 
 NEEDED: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {
+    Original: _original,
+    Gold: _gold,
     Finetune: _finetune,
     NegGradPlus: _neggrad_plus,
     Relabel: _relabel,
