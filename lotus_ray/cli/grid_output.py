@@ -43,7 +43,9 @@ def print_dry_run(loaded: LoadedJob, store: Store, options: Options, as_json: bo
         cells = [
             cell | costs.get(cell["cell_id"], {}) for cell in previewed.to_json(work_orders, rows)
         ]
-        click.echo(json.dumps({"cells": cells, "price": priced.to_json()}, indent=1))
+        absent = len(previewed.absent_cells)
+        content = {"cells": cells, "cells_without_data": absent, "price": priced.to_json()}
+        click.echo(json.dumps(content, indent=1))
     else:
         for line in previewed.lines(work_orders, rows):
             click.echo(line)

@@ -22,7 +22,7 @@ def price_lines(price: Price) -> list[str]:
     times = [f"{duration(price.seconds_on(places))} on {places}" for places in PLACES]
     return [
         f"to run: {len(price.costs)} cells, about {hours(price.hours, price.unit)}; "
-        f"already done: {price.done}",
+        f"{price.committed} others have a row",
         f"costs on {price.device.name or 'a ' + price.unit}: " + "; ".join(sources),
         f"time on places that are never idle: about {', '.join(times)}; "
         f"the longest chain of cells takes {duration(price.longest_chain)}",

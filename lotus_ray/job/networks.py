@@ -71,7 +71,8 @@ class Network:
             return 0
         with torch.device("meta"):
             network = build(model.untrained, "check")
-        return 4 * sum(weight.numel() for weight in network.state_dict().values())
+        weights: int = sum(weight.numel() for weight in network.state_dict().values())
+        return 4 * weights
 
     def _build(self) -> tuple[nn.Module, str]:
         """Build the network; return it and its device: the CPU, or the meta device if it is large.

@@ -29,7 +29,7 @@ class Price:
 
     costs: Mapping[str, CellCost]  # by cell id
     needs: Mapping[str, Sequence[str]]  # the original that a cell starts from, by cell id
-    done: int  # cells that will not run
+    committed: int  # cells that have a row and will not run
     resources: Resources
     device: Device
     traffic: Traffic
@@ -73,7 +73,7 @@ class Price:
         sources = self.cells_by_source
         return {
             "cells": len(self.costs),
-            "done": self.done,
+            "committed": self.committed,
             f"{self.unit.lower()}_hours": self.hours,
             "device": self.device.name,
             "cells_by_source": {source: sources[source] for source in SOURCES},
@@ -108,7 +108,7 @@ def price(
     return Price(
         costs=costs,
         needs={c.cell_id: [c.spec["weights"]] for c in missing if "weights" in c.spec},
-        done=len(previewed.planned.cells) - len(costs),
+        committed=len(previewed.planned.cells) - len(costs),
         resources=resources,
         device=device,
         traffic=traffic(work_orders, roles, previewed.manifests),

@@ -24,7 +24,7 @@ PRICE = Price(
         "d": CellCost(7200, TABLED),
     },
     needs={"a": ["o1"], "b": ["o1"], "c": ["o1"], "d": ["o2"]},
-    done=5,
+    committed=5,
     resources=Resources(gpus_per_worker=1),
     device=Device("cuda", "NVIDIA H200"),
     traffic=Traffic(
@@ -36,7 +36,7 @@ PRICE = Price(
 def test_the_price_says_hours_places_and_bytes() -> None:
     """10 GPU-hours. On 8 places: an hour, then two."""
     assert price_lines(PRICE) == [
-        "to run: 6 cells, about 10 GPU-hours; already done: 5",
+        "to run: 6 cells, about 10 GPU-hours; 5 others have a row",
         "costs on NVIDIA H200: 3 learned from rows; 1 tabled at the speed of rows of other "
         "methods: no row of these on this device yet; 2 tabled at a rough "
         "speed: no row on this device yet",
@@ -50,7 +50,7 @@ def test_the_price_says_hours_places_and_bytes() -> None:
 def test_the_json_is_not_rounded() -> None:
     assert PRICE.to_json() == {
         "cells": 6,
-        "done": 5,
+        "committed": 5,
         "gpu_hours": 10.0,
         "device": "NVIDIA H200",
         "cells_by_source": {"learned": 3, "scaled": 1, "tabled": 2},

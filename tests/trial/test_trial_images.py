@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,13 +156,13 @@ def test_a_grid_gives_the_same_weights_whether_its_images_stream_or_are_here(
 
 
 def test_an_order_in_windows_is_another_cell(tmp_path: Path) -> None:
+    command = ("grid", JOB, "--dry-run", "--json", "--store", tmp_path / "none")
     one, two = (
-        run("grid", JOB, "--dry-run", "--store", tmp_path / "none", *options).stdout
+        {cell["cell_id"] for cell in json.loads(run(*command, *options).stdout)["cells"]}
         for options in ((), ("--set", "dataset.shuffle_window=128"))
     )
-    assert {line.split()[0] for line in one.splitlines()[:-1]}.isdisjoint(
-        line.split()[0] for line in two.splitlines()[:-1]
-    )
+    assert one.isdisjoint(two)
+    assert len(one) == len(two) > 0
 
 
 def test_without_cache_space_the_command_says_what_to_do(tmp_path: Path) -> None:
