@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,14 +37,21 @@ class CellSearch(Searcher):  # type: ignore[misc]
         self._places = places
         self._dropped = dropped
         self._running: dict[str, Task] = {}
+        self._ahead: deque[Task] = deque()
+
+    def ahead(self, count: int) -> list[Task]:
+        """Return up to `count` ready cells, which are suggested next. They may be submitted now."""
+        while len(self._ahead) < count and (task := self._ready.take()):
+            self._ahead.append(task)
+        return list(self._ahead)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next cell's configuration, None while none is ready, FINISHED at the end."""
-        if not self._ready.left:
+        if not self._ready.left and not self._ahead:
             return Searcher.FINISHED  # type: ignore[no-any-return]
         if len(self._running) >= self._places() + SPARE:
             return None
-        task = self._ready.take()
+        task = self._ahead.popleft() if self._ahead else self._ready.take()
         if task is None:
             return None
         self._running[trial_id] = task

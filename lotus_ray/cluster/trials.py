@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -30,6 +31,7 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 
 CLEAR_SECONDS = 30
+FIRST_SECONDS = 60.0  # for the first place to begin before trials start
 TICKET = {"memory": 128 << 20}  # bytes: the process of a trial waits, and computes nothing
 RESTARTS = {"max_restarts": -1, "max_task_retries": -1}
 
@@ -112,7 +114,7 @@ class Cluster:
                     self._count = min(concurrent_trials(self._resources, say), len(waiting))
                     self._places.start(self._count)
                 with say_what_is_missing(self._count, self._resources, say, cells_left):
-                    filling, errors = self._run(work_orders, waiting, cells_left)
+                    filling, errors = self._run(work_orders, waiting, say, cells_left)
                 _clear_nodes(cache_space)
         except KeyboardInterrupt:
             interrupted()
@@ -127,6 +129,7 @@ class Cluster:
         self,
         work_orders: Sequence[WorkOrder],
         waiting: Sequence[Task],
+        say: Callable[[str], None],
         cells_left: Callable[[], int],
     ) -> tuple[Filling, list[Exception]]:
         """Run each cell as a trial; return when they ran, and the errors that ended trials."""
@@ -140,11 +143,12 @@ class Cluster:
             lambda: max(self._places.running, 1),
             lambda cells: ray.get(dispatcher.dropped.remote(cells)),
         )
-        trainable = ray.tune.with_parameters(
-            CellTrial,
-            tickets={task.cell_id: _ticket(task, work_orders[task.group]) for task in waiting},
-            dispatcher=dispatcher,
-        )
+        tickets = {task.cell_id: _ticket(task, work_orders[task.group]) for task in waiting}
+        # Processes of trials take seconds to start. Places may begin before them.
+        for task in search.ahead(self._places.running):
+            ray.get(dispatcher.run.remote(tickets[task.cell_id].ask))
+        self._wait_for_place(dispatcher, say)
+        trainable = ray.tune.with_parameters(CellTrial, tickets=tickets, dispatcher=dispatcher)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, TICKET),
             tune_config=ray.tune.TuneConfig(search_alg=search, num_samples=-1, reuse_actors=True),
@@ -157,6 +161,14 @@ class Cluster:
         self._places.end()
         spans = [_span(result.metrics) for result in results if "begin" in (result.metrics or {})]
         return Filling(self._places.most, spans), list(results.errors)
+
+    def _wait_for_place(self, dispatcher: Any, say: Callable[[str], None]) -> None:
+        """Wait until a place has begun, at most FIRST_SECONDS: it and trials start at each
+        other's cost."""
+        say(f"starting the workers of {self._places.running} places")
+        end = time.monotonic() + FIRST_SECONDS
+        while not ray.get(dispatcher.places.remote()) and time.monotonic() < end:
+            time.sleep(0.1)
 
 
 def _config(task: Task, work_order: WorkOrder) -> dict[str, Any]:

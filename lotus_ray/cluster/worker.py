@@ -6,6 +6,7 @@ import pickle
 import threading
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME, Claim, Ended
+from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
@@ -29,6 +31,7 @@ from lotus_ray.trial.run import CellRunner
 from lotus_ray.unlearning.contract import Workers
 
 POLL_SECONDS = 0.2
+FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
 
 
 def work_at_place(workers: Workers, device: torch.device, place: str, resources: Resources) -> None:
@@ -151,7 +154,17 @@ def _decoders(threads: int) -> Decoders:
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
-    return Decoders(partial(decode_to_files, cpus=cpus), partial(stream_pixels, cpus=spare))
+    return Decoders(
+        partial(_decode, cpus=cpus, threads=threads), partial(stream_pixels, cpus=spare)
+    )
+
+
+def _decode(tasks: Sequence[DecodeTask], cpus: int, threads: int) -> Iterable[int]:
+    """Decode images into files: few of them here, because processes take seconds to start."""
+    pixels = sum(len(task.row_group) * task.transform.image_bytes for task in tasks)
+    if pixels <= FEW_BYTES:
+        return decode_here(tasks, threads)
+    return decode_to_files(tasks, cpus)
 
 
 def _from_first(claim: Claim | None, workers: Workers) -> Claim | None:

@@ -99,7 +99,7 @@ class _Runner:
             return
         from lotus_ray.cluster import trials
 
-        print("starting Ray, workers and the plan", file=sys.stderr, flush=True)
+        print("starting Ray", file=sys.stderr, flush=True)
         self._cluster = self._stack.enter_context(trials.cluster(self._resources))
 
     def run(
