@@ -59,7 +59,7 @@ def drain_nodes(
         machine: address of the nodes in the cluster.
         message: why.
         deadline_ms: when they go, in milliseconds since 1970.
-        timeout_seconds: of the request for the nodes.
+        timeout_seconds: of each request.
 
     Returns:
         Their ids; empty if no node has the address.
@@ -76,7 +76,9 @@ def drain_nodes(
     ]
     reason = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
     for node in nodes:
-        accepted, why = client.drain_node(node, reason, message, deadline_ms)
+        accepted, why = client.drain_node(
+            node, reason, message, deadline_ms, timeout=timeout_seconds
+        )
         if not accepted:
             raise ConnectionError(f"node {node} refuses: {why}")
     return nodes

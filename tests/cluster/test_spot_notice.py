@@ -200,7 +200,7 @@ def test_only_the_live_nodes_of_the_machine_are_drained(monkeypatch: pytest.Monk
             }
             return {Id(name): node for name, node in machines.items()}
 
-        def drain_node(self, *about: Any) -> tuple[bool, str]:
+        def drain_node(self, *about: Any, timeout: float) -> tuple[bool, str]:
             calls.append(about)
             return True, ""
 
@@ -230,9 +230,7 @@ def test_a_cell_keeps_a_checkpoint_when_the_cloud_gives_notice(
         *("--metadata-url", url, "--address"),
     ]
     with head("--num-cpus", "2") as cluster:
-        watcher = cluster.start(
-            *agent, cluster.address, "--node-address", "127.0.0.1", log=tmp_path / "agent"
-        )
+        watcher = cluster.start(*agent, cluster.address, log=tmp_path / "agent")
         driver = cluster.start(*grid, log=log)
         with ended(watcher), ended(driver):
             wait_until(lambda: list(store.glob("attempts/*/*/begun.json")), driver, log)
@@ -241,5 +239,5 @@ def test_a_cell_keeps_a_checkpoint_when_the_cloud_gives_notice(
             assert watcher.poll() is None
             end = datetime.now(UTC) + timedelta(seconds=120)
             cloud.notice = json.dumps({"action": "terminate", "time": end.isoformat()})
+            assert watcher.wait(60) == 0, (tmp_path / "agent").read_text()
             wait_until(lambda: list(store.glob("borders/*/*.pt")), driver, log)
-            assert watcher.wait(30) == 0, (tmp_path / "agent").read_text()
