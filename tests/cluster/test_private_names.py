@@ -25,7 +25,7 @@ import lotus_ray.cluster
 from lotus_ray.cluster import ray_private
 
 ROOT = Path(__file__).parents[2]
-PRIVATE = re.compile(r"ray(\.\w+)*\.(_\w+|generated)(\.\w+)*")
+PRIVATE = re.compile(r"ray(\.\w+)*\.(_(?!_)\w+|generated)(\.\w+)*")
 # All that lotus_ray/cluster/ray_private.py names.
 NAMES = {
     "ray._private.ray_constants.KV_NAMESPACE_CLUSTER",

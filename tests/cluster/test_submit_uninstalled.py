@@ -32,9 +32,7 @@ SMALL = (
 def documented(tool: str, file: str = "docs/cluster.md") -> list[str]:
     """Return the words of the command that a document gives for pip or uv."""
     text = (ROOT / file).read_text()
-    commands = re.findall(
-        r"^ray job submit --working-dir [^\n]*(?:\\\n[^\n]*)*", text, re.MULTILINE
-    )
+    commands = re.findall(r"^ray job submit --working-dir (?:.*\\\n)*.*", text, re.MULTILINE)
     (command,) = (each for each in commands if f'"{tool}"' in each)
     return shlex.split(command.replace("\\\n", " "))
 
