@@ -3,7 +3,7 @@
 Ray polls no cloud itself. Once its node is drained, `ray.train.get_preemption_info` says so to each
 worker there, and the cell writes a checkpoint.
 
-Source: the instance metadata services of Amazon EC2 (version 2) and Google Compute Engine.
+Source: the documented instance metadata services of Amazon EC2 (version 2) and Google Compute Engine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
+
+import ray.util
 
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster import ray_private
 
 REPLY_SECONDS = 3
 TOKEN_SECONDS = 21600  # how long a token of EC2 is asked for
@@ -45,22 +49,23 @@ class Amazon:
 
     def deadline(self) -> float | None:
         """Return when the machine goes, in seconds since 1970; None if it stays."""
-        text = self._notice() if self._token else None
-        if text is None:  # no token yet, or it is too old
+        status, text = self._notice() if self._token else (HTTPStatus.UNAUTHORIZED, "")
+        if status == HTTPStatus.UNAUTHORIZED:  # no token yet, or it is too old
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)}
-            self._token = _ask("PUT", f"{self.url}/latest/api/token", headers) or ""
-            text = self._notice()
-        if not text:
+            self._token = _ask("PUT", f"{self.url}/latest/api/token", headers)[1]
+            status, text = self._notice()
+        if status == HTTPStatus.NOT_FOUND:
             return None
         try:
             return datetime.fromisoformat(json.loads(text)["time"]).timestamp()
         except (ValueError, KeyError, TypeError):
             return time.time()  # it goes, and does not say when
 
-    def _notice(self) -> str | None:
-        """Return the notice; an empty text if there is none, None if the token is refused."""
+    def _notice(self) -> tuple[int, str]:
+        """Return status and text; without a notice the page is not found."""
         path = f"{self.url}/latest/meta-data/spot/instance-action"
-        return _ask("GET", path, {"X-aws-ec2-metadata-token": self._token})
+        headers = {"X-aws-ec2-metadata-token": self._token}
+        return _ask("GET", path, headers, HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED)
 
 
 @dataclass
@@ -73,8 +78,8 @@ class Google:
     def deadline(self) -> float | None:
         """Return when the machine goes, in seconds since 1970; None if it stays."""
         path = f"{self.url}/computeMetadata/v1/instance/preempted"
-        text = _ask("GET", path, {"Metadata-Flavor": "Google"})
-        return time.time() + GOOGLE_SECONDS if text and text.strip() == "TRUE" else None
+        _, text = _ask("GET", path, {"Metadata-Flavor": "Google"})
+        return time.time() + GOOGLE_SECONDS if text.strip() == "TRUE" else None
 
 
 Provider = Amazon | Google
@@ -102,12 +107,16 @@ def drain_on_notice(
     """
     deadline = _next_deadline(provider, sleep)
     _log.warning("this machine goes in %.0f s: draining its Ray node", deadline - time.time())
+    said = ""
     while True:
         try:
             drain(round(deadline * 1000))
-        except ClusterError:
+        except ClusterError as error:
             if time.time() >= deadline:
                 raise
+            if error.what != said:
+                _log.warning("%s", error.what)
+            said = error.what
             sleep(AGAIN_SECONDS)
         else:
             return deadline
@@ -124,10 +133,6 @@ def drain_this_machine(cluster: str, machine: str, deadline_ms: int) -> None:
     Raises:
         ClusterError: there is no such node, the cluster does not answer, or it refuses.
     """
-    import ray.util
-
-    from lotus_ray.cluster import ray_private
-
     machine = machine or ray.util.get_node_ip_address()
     message = "the cloud takes this machine away"
     try:
@@ -157,18 +162,16 @@ def _next_deadline(provider: Provider, sleep: Callable[[float], object]) -> floa
         sleep(provider.every_seconds)
 
 
-def _ask(method: str, url: str, headers: dict[str, str]) -> str | None:
-    """Return the answer; an empty text if there is no such page, None if it wants a token."""
+def _ask(method: str, url: str, headers: dict[str, str], *expected: int) -> tuple[int, str]:
+    """Return status and text of an answer. Errors that are not expected raise _NoAnswer."""
     request = urllib.request.Request(url, method=method, headers=headers)
     try:
         with _opener.open(request, timeout=REPLY_SECONDS) as reply:
-            return str(reply.read().decode())
+            return HTTPStatus.OK, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == http.client.NOT_FOUND:
-                return ""
-            if error.code == http.client.UNAUTHORIZED:
-                return None
+            if error.code in expected:
+                return error.code, ""
             raise _NoAnswer(f"HTTP {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _NoAnswer(str(error) or type(error).__name__) from error

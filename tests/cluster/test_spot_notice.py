@@ -134,6 +134,22 @@ def test_a_notice_without_a_time_means_now(cloud: Cloud, url: str, notice: str) 
     assert drain_on_notice(Amazon(url), lambda end: None) == pytest.approx(time.time(), abs=5)
 
 
+@pytest.mark.parametrize("kind", [Amazon, Google])
+def test_a_service_of_another_kind_gives_no_notice_and_is_named(
+    cloud: Cloud, url: str, caplog: pytest.LogCaptureFixture, kind: type[Amazon] | type[Google]
+) -> None:
+    """A web server that knows none of the pages; later it is the right one."""
+    elsewhere = kind(f"{url}/else")
+    cloud.preempted, cloud.notice = "TRUE", "{}"
+    drained: list[int] = []
+    with caplog.at_level(logging.WARNING):
+        drain_on_notice(
+            elsewhere, drained.append, at_pause(2, lambda: setattr(elsewhere, "url", url))
+        )
+    assert len(drained) == 1
+    assert "HTTP 404" in caplog.records[0].getMessage()
+
+
 def test_a_service_that_is_away_is_asked_again_and_named_once(
     cloud: Cloud, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,7 +166,9 @@ def test_a_service_that_is_away_is_asked_again_and_named_once(
     ]
 
 
-def test_ray_is_asked_again_until_it_drains(cloud: Cloud, url: str) -> None:
+def test_ray_is_asked_again_until_it_drains(
+    cloud: Cloud, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cloud.preempted = "TRUE"
     tries: list[int] = []
 
@@ -162,6 +180,7 @@ def test_ray_is_asked_again_until_it_drains(cloud: Cloud, url: str) -> None:
     drain_on_notice(Google(url), drain, lambda seconds: None)
     assert len(tries) == 3
     assert len(set(tries)) == 1
+    assert [record.getMessage() for record in caplog.records].count("not yet") == 1
 
 
 def test_a_ray_that_never_drains_is_an_error_at_the_end(cloud: Cloud, url: str) -> None:
