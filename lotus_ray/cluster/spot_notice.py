@@ -3,7 +3,7 @@
 Ray polls no cloud itself. Once its node is drained, `ray.train.get_preemption_info` says so to each
 worker there, and the cell writes a checkpoint.
 
-Source: the documented instance metadata services of Amazon EC2 (version 2) and Google Compute Engine.
+Source: the instance metadata services of Amazon EC2 (version 2) and Google Compute Engine.
 """
 
 from __future__ import annotations
