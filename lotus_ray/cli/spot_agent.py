@@ -22,6 +22,7 @@ def command(provider: str, metadata_url: str | None, address: str, node_address:
     from lotus_ray.cluster.spot_notice import PROVIDERS, drain_on_notice, drain_this_machine
 
     logging.basicConfig(format="%(asctime)s  %(message)s")
-    asked = PROVIDERS[provider](**({"url": metadata_url.rstrip("/")} if metadata_url else {}))
+    asked = PROVIDERS[provider]()
+    asked.url = (metadata_url or asked.url).rstrip("/")
     drain_on_notice(asked, partial(drain_this_machine, address, node_address))
     click.echo("drained", err=True)

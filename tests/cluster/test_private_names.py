@@ -84,7 +84,7 @@ def test_a_private_name_is_there(name: str) -> None:
 )
 def test_rays_client_takes_what_we_give_it(method: str, arguments: tuple[str, ...]) -> None:
     """GcsClient hands every call on to InnerGcsClient."""
-    from ray._raylet import InnerGcsClient
+    from ray._raylet import InnerGcsClient  # type: ignore[attr-defined]
 
     taken = list(inspect.signature(getattr(InnerGcsClient, method)).parameters)[1:]
     assert tuple(taken[: len(arguments)]) == arguments
@@ -92,28 +92,33 @@ def test_rays_client_takes_what_we_give_it(method: str, arguments: tuple[str, ..
 
 def test_fields_of_answers_are_there() -> None:
     """A node of the cluster, the state and the types of node of an autoscaler."""
+    from ray.core.generated import autoscaler_pb2
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
     fields = {
         GcsNodeInfo: {"state", "node_manager_address", "resources_total"},
-        ray_private.AutoscalingState: {
+        autoscaler_pb2.AutoscalingState: {
             *("autoscaler_state_version", "failed_instance_requests"),
             "infeasible_gang_resource_requests",
         },
-        ray_private.GetClusterStatusReply: {"autoscaling_state"},
-        ray_private.NodeGroupConfig: {"name", "resources", "max_count"},
+        autoscaler_pb2.GetClusterStatusReply: {"autoscaling_state"},
+        autoscaler_pb2.NodeGroupConfig: {"name", "resources", "max_count"},
     }
     for message, wanted in fields.items():
         assert wanted <= set(message.DESCRIPTOR.fields_by_name)
     assert GcsNodeInfo.GcsNodeState.Value("ALIVE") == ray_private.ALIVE
-    assert "DRAIN_NODE_REASON_PREEMPTION" in ray_private.DrainNodeReason.keys()  # noqa: SIM118
+    assert "DRAIN_NODE_REASON_PREEMPTION" in autoscaler_pb2.DrainNodeReason.keys()  # noqa: SIM118
 
 
 def test_functions_take_what_we_give_them() -> None:
-    canonicalize = ray_private.services.canonicalize_bootstrap_address
+    from ray._private import services
+    from ray._private.state import state
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    canonicalize = services.canonicalize_bootstrap_address
     assert next(iter(inspect.signature(canonicalize).parameters)) == "addr"
-    assert callable(ray_private.state.get_cluster_config)
-    assert callable(ray_private.Config.initialize)
+    assert callable(state.get_cluster_config)
+    assert callable(Config.initialize)
 
 
 def test_variables_that_we_set_are_ones_that_ray_reads() -> None:

@@ -18,6 +18,8 @@ import pytest
 
 pytest.importorskip("ray")
 
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import spot_notice
 from lotus_ray.cluster.spot_notice import GOOGLE_SECONDS, Amazon, Google, drain_on_notice
@@ -225,7 +227,7 @@ def test_only_the_live_nodes_of_the_machine_are_drained(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ray_private, "GcsClient", Client)
     spot_notice.drain_this_machine("10.0.0.1:6379", "10.0.0.7", 1234)
-    preemption = ray_private.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    preemption = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
     words = "the cloud takes this machine away"
     assert calls == [("client", "10.0.0.1:6379"), ("id1", preemption, words, 1234)]
     with pytest.raises(ClusterError, match=r"no node of Ray has the address 10\.0\.0\.9"):
