@@ -21,11 +21,16 @@ COMMANDS = (
     "list",
     "prepare",
     "report",
+    "spot-agent",
     "status",
     "unlearn",
     "validate",
 )
-MODULES = {"doctor": "doctor.command", "list": "list_names"}  # files with another name
+MODULES = {  # files with another name
+    "doctor": "doctor.command",
+    "list": "list_names",
+    "spot-agent": "spot_agent",
+}
 
 
 class Commands(click.Group):

@@ -16,6 +16,7 @@ from ray._private.state import state
 from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.autoscaler_pb2 import (
     AutoscalingState,
+    DrainNodeReason,
     GetClusterStatusReply,
     NodeGroupConfig,
 )
@@ -38,15 +39,56 @@ def read_cluster(address: str, timeout_seconds: float) -> tuple[dict[str, Any], 
         ConnectionError: auto, and no Ray runs here.
         ray.exceptions.AuthenticationError: the cluster demands another token.
     """
-    host_and_port = services.canonicalize_bootstrap_address(address)
-    if host_and_port is None:
-        raise ConnectionError("there is no Ray running here")
-    client = GcsClient(address=host_and_port)
+    client = _client(address)
     versions = client.internal_kv_get(
         b"CLUSTER_METADATA", KV_NAMESPACE_CLUSTER, timeout=timeout_seconds
     )
     nodes = client.get_all_node_info(timeout=timeout_seconds).values()
     return json.loads(versions or b"{}"), [node for node in nodes if node.state == ALIVE]
+
+
+def drain_nodes(
+    address: str, machine: str, message: str, deadline_ms: int, timeout_seconds: float
+) -> list[str]:
+    """Say that the live nodes at an address are about to be preempted. Does not join the cluster.
+
+    `ray drain-node` does the same for one node, whose id it wants or finds by joining.
+
+    Args:
+        address: host:port of the cluster's GCS, or auto.
+        machine: address of the nodes in the cluster.
+        message: why.
+        deadline_ms: when they go, in milliseconds since 1970.
+        timeout_seconds: of each request.
+
+    Returns:
+        Their ids; empty if no node has the address.
+
+    Raises:
+        ConnectionError: auto, and no Ray runs here; or a node refuses.
+    """
+    client = _client(address)
+    found = client.get_all_node_info(timeout=timeout_seconds).items()
+    nodes = [
+        node_id.hex()
+        for node_id, node in found
+        if node.state == ALIVE and node.node_manager_address == machine
+    ]
+    reason = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    for node in nodes:
+        accepted, why = client.drain_node(
+            node, reason, message, deadline_ms, timeout=timeout_seconds
+        )
+        if not accepted:
+            raise ConnectionError(f"node {node} refuses: {why}")
+    return nodes
+
+
+def _client(address: str) -> GcsClient:
+    host_and_port = services.canonicalize_bootstrap_address(address)
+    if host_and_port is None:
+        raise ConnectionError("there is no Ray running here")
+    return GcsClient(address=host_and_port)
 
 
 def autoscaling_state(timeout_seconds: float) -> AutoscalingState:

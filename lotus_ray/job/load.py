@@ -86,6 +86,7 @@ def _check_is_a_job(document: Document) -> None:
     for keys, what, command in (
         (("cluster_name", "provider"), "a cluster for Ray's launcher", "ray up"),
         (("apiVersion", "kind"), "a Kubernetes manifest", "kubectl create -f"),
+        (("num_nodes", "run"), "a task for SkyPilot", "sky jobs launch"),
     ):
         if all(document.has((key,)) for key in keys):
             raise JobError(

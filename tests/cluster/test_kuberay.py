@@ -18,6 +18,7 @@ import yaml
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.job.load import load_job
+from lotus_ray.job.schema.resources import Resources
 from tests.rules import ANY, Must, leaves, wrong
 
 ROOT = Path(__file__).parents[2]
@@ -54,12 +55,14 @@ POD = {
     "volumes": [
         {
             "name": NAME,
-            "emptyDir": Must(medium={"Memory"}, sizeLimit=MEMORY),
+            "emptyDir": {"medium": {"Memory"}, "sizeLimit": MEMORY},
             "persistentVolumeClaim": Must(claimName=NAME, readOnly={True}),
         }
     ],
 }
-START = {"num-cpus": {"0"}, "num-gpus": {"0"}}  # KubeRay takes texts
+BYTES = re.compile(r"\d+")
+# KubeRay takes texts.
+START = {"num-cpus": {"0"}, "num-gpus": {"0"}, "object-store-memory": BYTES}
 HEAD = Must(
     serviceType={"ClusterIP"}, enableIngress={False}, rayStartParams=START, template=Must(spec=POD)
 )
@@ -68,7 +71,7 @@ WORKERS = Must(
     replicas=int,
     minReplicas=int,
     maxReplicas=int,
-    rayStartParams={},
+    rayStartParams={"object-store-memory": BYTES},
     template=Must(spec=POD),
 )
 CLUSTER = Must(
@@ -133,12 +136,46 @@ def weak(manifest: Manifest) -> Iterator[str]:
             yield f"{place}: open, or a secret"
 
 
+def gib(amount: str) -> int:
+    return int(amount.removesuffix("Gi"))
+
+
+def unfit_memory(manifest: Manifest) -> Iterator[str]:
+    """Yield where /dev/shm does not hold Ray's objects, decoded images and 1 GiB to spare."""
+    cluster = manifest["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        name = group.get("groupName", "head")
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        volumes = {volume["name"]: volume.get("emptyDir", {}) for volume in pod["volumes"]}
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        shared = volumes.get(mounts.get("/dev/shm", ""), {})
+        store = int(group["rayStartParams"].get("object-store-memory", 0)) / (1 << 30)
+        if shared.get("medium") != "Memory":
+            yield f"{name}: no /dev/shm of its own"
+            continue
+        size = gib(shared["sizeLimit"])
+        if store < 2:
+            yield f"{name}: no object store to speak of"
+        if size - store - 1 < (0 if name == "head" else Resources().decoded_memory_gb):
+            yield f"{name}: /dev/shm has no space beside the object store"
+        if size > 0.6 * gib(container["resources"]["limits"]["memory"]):
+            yield f"{name}: /dev/shm leaves too little to processes"
+        if (
+            volumes.get(mounts.get("/scratch", ""), {}).get("medium", "")
+            or "/scratch" not in mounts
+        ):
+            yield f"{name}: no scratch on a disk"
+
+
 def unfit(manifest: Manifest) -> Iterator[str]:
     """Yield what makes the cluster cost more, or compute less, than it says."""
     spec = manifest["spec"]
     cluster = spec["rayClusterSpec"]
     if cluster["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
         yield "the head computes"
+    if not any("tolerations" not in g["template"]["spec"] for g in cluster["workerGroupSpecs"]):
+        yield "no workers without a GPU"
     for group in cluster["workerGroupSpecs"]:
         if (group["minReplicas"], group["replicas"]) != (0, 0) or group["maxReplicas"] < 1:
             yield "workers are not from none to some"
@@ -172,6 +209,7 @@ def test_the_manifest_is_of_known_fields_safe_and_fit(manifest: Manifest) -> Non
     assert list(wrong(manifest, RAY_JOB)) == []
     assert list(weak(manifest)) == []
     assert list(unfit(manifest)) == []
+    assert list(unfit_memory(manifest)) == []
 
 
 def test_its_command_is_one_that_the_job_accepts(manifest: Manifest) -> None:
@@ -181,7 +219,9 @@ def test_its_command_is_one_that_the_job_accepts(manifest: Manifest) -> None:
     assert words[2].startswith(prefix)
     overrides = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     need = load_job(ROOT / words[2].removeprefix(prefix), overrides).job.resources
-    (group,) = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    group, cpus = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert "nvidia.com/gpu" not in cpus["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert need.scratch == "/scratch"
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert need.workers * need.cpus_per_worker < int(limits["cpu"])  # one is left for reading
     assert need.gpus_per_worker == limits["nvidia.com/gpu"]
@@ -290,6 +330,29 @@ def test_what_makes_the_cluster_another_one_is_found(
     manifest: Manifest, keys: tuple[Any, ...], words: str
 ) -> None:
     assert any(words in line for line in unfit(changed(manifest, *keys)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ((*WORKER_AT, "rayStartParams", {}), "no object store"),
+        ((*WORKER_AT, "rayStartParams", "object-store-memory", str(9 << 30)), "no space beside"),
+        ((*HEAD_AT, "rayStartParams", "object-store-memory", str(4 << 30)), "head: /dev/shm has"),
+        ((*WORKER_POD, "volumes", 0, "emptyDir", "sizeLimit", "12Gi"), "no space beside"),
+        ((*WORKER_POD, "volumes", 0, "emptyDir", "sizeLimit", "24Gi"), "too little"),
+        ((*WORKER_POD, "volumes", 0, "emptyDir", "medium", None), "no /dev/shm"),
+        ((*WORKER_POD, "volumes", 1, "emptyDir", "medium", "Memory"), "no scratch"),
+    ],
+)
+def test_memory_that_does_not_fit_is_found(
+    manifest: Manifest, keys: tuple[Any, ...], words: str
+) -> None:
+    assert any(words in line for line in unfit_memory(changed(manifest, *keys)))
+
+
+def test_a_cluster_without_cpu_workers_is_found(manifest: Manifest) -> None:
+    del manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][1]
+    assert "no workers without a GPU" in list(unfit(manifest))
 
 
 def test_a_container_without_limits_is_found(manifest: Manifest) -> None:

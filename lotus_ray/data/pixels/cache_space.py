@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.base.free_memory import available_memory, shared_memory_left
 
 GIB = 1 << 30
 IN_MEMORY = Path("/dev/shm")
@@ -53,8 +54,13 @@ class CacheSpace:
         return self._folder(Path(self.scratch), "disk")
 
     def memory_left(self) -> int:
-        """Return how many bytes may still go to the folder in memory."""
-        free = min(_free_bytes(self.memory.parent), _available_memory() // 2)
+        """Return how many bytes may still go to the folder in memory.
+
+        Ray's object store and half of the free memory stay free.
+        """
+        parent = self.memory.parent
+        shared = shared_memory_left(_free_bytes(parent), parent)
+        free = min(shared, available_memory() // 2)
         return max(min(self.memory_bytes - _bytes_in(self.memory), free), 0)
 
     def disk_left(self) -> int:
@@ -162,17 +168,6 @@ def _sweep(parent: Path) -> None:
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
-
-
-def _available_memory() -> int:
-    """Return how many bytes of memory are available; a huge number if the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration):
-        return 1 << 60
 
 
 def _bytes_in(folder: Path) -> int:

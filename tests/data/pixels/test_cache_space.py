@@ -47,9 +47,27 @@ def test_without_a_budget_the_disk_gives_what_it_has(tmp_path: Path) -> None:
 def test_no_more_than_half_of_the_free_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lotus_ray.data.pixels.cache_space._available_memory", lambda: 60)
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space.available_memory", lambda: 60)
     with (made := cache_space(tmp_path)).locked():
         assert made.memory_left() == 30
+
+
+def test_what_rays_object_store_may_still_take_is_left_to_it(
+    tmp_path: Path, in_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 GiB are free, a store of 2 GiB has taken none of them, and 1 GiB is spare."""
+    gib = 1 << 30
+    (tmp_path / "proc" / "7" / "fd").mkdir(parents=True)
+    store = in_memory / "plasma1"
+    with store.open("wb") as file:
+        file.truncate(2 * gib)
+    (tmp_path / "proc" / "7" / "fd" / "5").symlink_to(store)
+    monkeypatch.setattr("lotus_ray.base.free_memory.PROC", tmp_path / "proc")
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space._free_bytes", lambda folder: 3 * gib)
+    with (made := cache_space(tmp_path, memory=8 * gib)).locked():
+        assert made.memory_left() == 0
+        store.unlink()
+        assert made.memory_left() == 2 * gib
 
 
 def test_cleared_cache_space_leaves_nothing(tmp_path: Path, in_memory: Path) -> None:
