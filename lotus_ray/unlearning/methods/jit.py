@@ -61,6 +61,7 @@ class Jit(Method):
                 batches=problem.forget.shuffled(problem.batch_size, self.name, turn),
                 loss=self._loss(problem, turn),
                 optimizer=optimizer,
+                set_mode=nn.Module.eval,
             )
 
     def noisy(self, problem: Problem, batch: Batch, *names: object) -> Tensor:
@@ -72,7 +73,6 @@ class Jit(Method):
 
     def _loss(self, problem: Problem, turn: int) -> Callable[[nn.Module, Batch], Tensor]:
         def loss(model: nn.Module, batch: Batch) -> Tensor:
-            model.eval()
             answer = model(batch.images)
             total = torch.zeros_like(answer[:, 0])
             for copy in range(self.copies):

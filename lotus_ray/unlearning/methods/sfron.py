@@ -71,6 +71,16 @@ class Sfron(Method):
         if self.ascend_every < 1:
             raise MethodError("sfron: ascend_every must be at least 1", where="ascend_every")
 
+    @property
+    def mixes_images(self) -> bool:
+        """Return True: the weights of an ascent step add up to 1 over its batch."""
+        return True
+
+    @property
+    def weight_copies(self) -> float:
+        """Return 3: two Fisher matrices and a gradient, which is more than the steps need."""
+        return 3.0
+
     def scale(self, step: int) -> float:
         """Return s_t, from 1 at the first step towards 0."""
         return (1 + math.cos(math.pi * step / self.steps)) / 2
