@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob
@@ -21,11 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 class StepFits:
-    """Estimates networks, each once."""
+    """Estimates networks, each once in a process."""
+
+    _known: ClassVar[list[tuple[Network, str, StepMemory | None]]] = []
 
     def __init__(self, resources: Resources, precision: str) -> None:
         self._resources, self._precision = resources, precision
-        self._known: list[tuple[Network, StepMemory | None]] = []
 
     def steps(self, network: Network, methods: Iterable[tuple[Method, int]]) -> list[Step]:
         """Return the steps of methods, with the batch size of each, on a network.
@@ -41,15 +43,15 @@ class StepFits:
 
     def _memory(self, network: Network) -> StepMemory | None:
         """Estimate a network once."""
-        for known, memory in self._known:
-            if known == network:
+        for known, precision, memory in self._known:
+            if (known, precision) == (network, self._precision):
                 return memory
         try:
             memory = step_memory(network, self._precision)
         except Exception as error:  # networks of other packages can raise any error
             _log.warning("no memory estimate for %s: %s", network.model.name, error)
             memory = None
-        self._known.append((network, memory))
+        self._known.append((network, self._precision, memory))
         return memory
 
     def part_of(self, group: CellGroup) -> int | None:
