@@ -51,6 +51,11 @@ class Step:
         """Return the most images of a part that fit in `limit` bytes; 0 if none does."""
         return self.memory.most_images(limit, self.method.weight_copies, self.images)
 
+    def largest_batch(self, limit: int) -> int:
+        """Return the most rows of a global batch whose whole step fits in `limit` bytes."""
+        images = self.memory.most_images(limit, self.method.weight_copies)
+        return images // self.method.batches_held * self.workers
+
 
 def usable_bytes(resources: Resources) -> int | None:
     """Return the bytes of a GPU that the tensors of a worker can take; None if it is unknown."""
@@ -111,7 +116,7 @@ def _does_not_fit(
     command = f"lotus-ray validate JOB.yaml --set resources.micro_batch={fitting}"
     why = ""
     if fitting is None:
-        rows = step.largest_part(limit) // step.method.batches_held * resources.workers
+        rows = step.largest_batch(limit)
         where, nearest = "resources.gpu_memory_gb", "a GPU with more memory"
         command = "lotus-ray validate JOB.yaml --set resources.gpu_memory_gb=…"
         if not step.can_split and rows:

@@ -46,10 +46,17 @@ class StepMemory:
         weights = (HELD_WEIGHTS + weight_copies) * self.weights
         return int(FRAGMENTS * (weights + activations + self.image * batch))
 
-    def most_images(self, limit: int, weight_copies: float, batch: int) -> int:
-        """Return how many images fit together in `limit` bytes; 0 if not one does."""
-        free = limit - self.bytes(0, weight_copies, batch)
-        return max(int(free / FRAGMENTS / (self.per_image + self.temporary)), 0)
+    def most_images(self, limit: int, weight_copies: float, batch: int | None = None) -> int:
+        """Return how many images fit together in `limit` bytes; 0 if not one does.
+
+        Args:
+            limit: bytes of the GPU.
+            weight_copies: see `Method.weight_copies`.
+            batch: images of the step on one worker; None if these are all.
+        """
+        free = limit - self.bytes(0, weight_copies, batch or 0)
+        each = self.per_image + self.temporary + (self.image if batch is None else 0)
+        return max(int(free / FRAGMENTS / each), 0)
 
 
 def step_memory(network: Network, precision: str) -> StepMemory:
@@ -69,10 +76,10 @@ def step_memory(network: Network, precision: str) -> StepMemory:
 
     dtype = PRECISIONS[precision].dtype
     with torch.device("meta"):
-        model = build(network.model.untrained, "memory")
+        model = prepare(build(network.model.untrained, "memory"), precision, torch.device("meta"))
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
         model = model._apply(lambda value: torch.empty(value.shape, dtype=value.dtype))
-        prepare(model, precision, torch.device("cpu")).train()
+        model.train()
         random = _RandomNumbers()
         with random:
             two, four = (_saved(model, images, network.img_size, dtype) for images in (2, 4))

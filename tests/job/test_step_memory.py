@@ -178,7 +178,7 @@ def test_a_work_order_holds_the_part(tmp_path: Path) -> None:
         (Resources(), (None, True)),
         (Resources(micro_batch=16), (16, False)),
         (Resources(gpus_per_worker=1, gpu_memory_gb=24), (None, True)),
-        (Resources(gpus_per_worker=1, gpu_memory_gb=0.68), (8, True)),
+        (Resources(gpus_per_worker=1, gpu_memory_gb=0.68), (32, True)),
     ):
         [work_order] = missing(planned, store, Options(), resources)
         assert (work_order.micro_batch, work_order.micro_batch_is_auto) == expected

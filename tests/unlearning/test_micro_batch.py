@@ -5,18 +5,14 @@ from __future__ import annotations
 import weakref
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.base.errors import JobError, LotusRayError, MethodError
-from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
@@ -26,8 +22,6 @@ from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.methods.sfron import Sfron
 from lotus_ray.unlearning.micro_batch import MicroBatch
 from lotus_ray.unlearning.problem import Problem
-from tests.forkserver import run_two
-from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS
 from tests.unlearning.problems import Small
 from tests.unlearning.problems import problem as problem_of
@@ -47,7 +41,8 @@ class Plain(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to logits [N, 3]."""
-        x = torch.tanh(self.conv2(functional.gelu(self.conv1(images))))
+        x = self.dropout(functional.gelu(self.conv1(images)))
+        x = torch.tanh(self.conv2(x))
         logits: Tensor = self.fc(self.dropout(x).mean(dim=(2, 3)))
         return logits
 
@@ -233,38 +228,6 @@ def test_batch_normalisation_that_is_frozen_can_split() -> None:
         check_equal(found, weights_after(method, MicroBatch(), network=Small))
 
 
-TWO = ("finetune", "lotus", "neggrad_plus", "fcs", "munba", "amun", "unsir", "l1_sparse")
-
-
-def _rank(rank: int, folder: str) -> None:
-    """Unlearn in parts as one of two workers; the first one keeps the weights."""
-    join_two(rank, folder)
-
-    def sum_(tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    def replicate(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model, broadcast_buffers=False)
-
-    workers = Workers(rank, 2, sum_, replicate)
-    for name in TWO:
-        parts = MicroBatch(3, is_auto=False)  # 8 rows a worker: parts of 3, 3 and 2
-        weights = weights_after(short(name), parts, workers=workers)
-        if rank == 0:
-            torch.save((weights, parts.smallest), Path(folder, f"{name}.pt"))
-    torch.distributed.destroy_process_group()
-
-
-def test_two_workers_in_parts_give_the_weights_of_one_in_whole(tmp_path: Path) -> None:
-    run_two(_rank, str(tmp_path))
-    for name in TWO:
-        found, smallest = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        assert smallest == 3
-        check_equal(found, whole(name))
-
-
 class Box:
     """A tensor that autograd keeps for a backward."""
 
@@ -279,6 +242,8 @@ def peak_saved_bytes(most: int | None) -> int:
     def pack(value: Tensor) -> Box:
         nonlocal live, peak
         box, size = Box(value), value.numel() * value.itemsize
+        if value.untyped_storage().data_ptr() in weights:
+            return box
         live += size
         peak = max(peak, live)
 
@@ -291,14 +256,15 @@ def peak_saved_bytes(most: int | None) -> int:
 
     stage = problem_of(network=Plain)
     stage.micro_batch = MicroBatch(most)
+    weights = {value.untyped_storage().data_ptr() for value in stage.model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.value):
         unlearn(Lotus(epochs=1), stage)
     return peak
 
 
 def test_parts_need_less_memory() -> None:
-    """Weights that are saved too do not shrink, and are small here."""
+    """Two parts hold half of what the whole holds, and four a quarter."""
     in_one, in_two, in_four = (peak_saved_bytes(most) for most in (None, 8, 4))
     print(f"saved bytes at the peak of a step: {in_one}, in 2 parts {in_two}, in 4 {in_four}")
-    assert in_two < 0.6 * in_one
-    assert in_four < 0.4 * in_one
+    assert in_two <= 0.55 * in_one
+    assert in_four <= 0.3 * in_one

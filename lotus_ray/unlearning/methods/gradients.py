@@ -44,8 +44,8 @@ def label_gradient(problem: Problem, batch: Batch, parameters: Sequence[Tensor])
         total: list[Tensor] = []
         for part in parts:
             loss = label_loss(problem.model, part)
-            shares = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            total = [a.add_(b) for a, b in zip(total, shares, strict=True)] or list(shares)
+            shares = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+            total = [a + b for a, b in zip(total, shares, strict=True)] if total else shares
         return total
 
     return problem.in_parts(batch, Batch.split, attempt)

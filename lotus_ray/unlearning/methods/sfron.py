@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import ClassVar
 
@@ -97,6 +97,7 @@ class Sfron(Method):
                 loss=run.loss,
                 optimizer=run.optimizer,
                 edit_gradients=run.mask_and_clip,
+                split=_split,
                 notes={"selected": selected},
             )
 
@@ -129,6 +130,11 @@ class Step:
     batch: Batch
     index: int  # t
     ascent: bool  # True on the forget set
+
+
+def _split(step: Step, most: int) -> list[Step]:
+    """Split a step into parts, to see whether it would have any: see `Sfron.mixes_images`."""
+    return [replace(step, batch=part) for part in step.batch.split(most)]
 
 
 @dataclass
