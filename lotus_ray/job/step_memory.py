@@ -78,9 +78,9 @@ def step_memory(network: Network, precision: str) -> StepMemory:
     with torch.device("meta"):
         model = prepare(build(network.model.untrained, "memory"), precision, torch.device("meta"))
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
-        model = model._apply(lambda value: torch.empty(value.shape, dtype=value.dtype))
+        model._apply(_imitated)  # type: ignore[no-untyped-call]
         model.train()
-        random = _RandomNumbers()
+        random = _RandomNumbers()  # type: ignore[no-untyped-call]
         with random:
             two, four = (_saved(model, images, network.img_size, dtype) for images in (2, 4))
     state = [*model.parameters(), *model.buffers()]
@@ -94,6 +94,11 @@ def step_memory(network: Network, precision: str) -> StepMemory:
         norm=batch_statistics_layer(model),
         is_random=random.drawn,
     )
+
+
+def _imitated(value: Tensor) -> Tensor:
+    """Return a tensor of the CPU in its place: a fake one, in the mode that makes such."""
+    return torch.empty(value.shape, dtype=value.dtype)
 
 
 def _saved(model: nn.Module, images: int, size: int, dtype: torch.dtype) -> list[int]:
@@ -127,7 +132,7 @@ def saved_bytes(without: list[Tensor]) -> Iterator[dict[int, int]]:
         yield saved
 
 
-class _RandomNumbers(TorchDispatchMode):
+class _RandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notices operations that draw random numbers."""
 
     drawn = False

@@ -125,7 +125,7 @@ def _add_gradients(
             with _explaining_one_image(index):
                 share = phase.loss(replica, part)
             # A replica averages gradients; a share is already divided by the global batch.
-            (share * workers).backward()
+            (share * workers).backward()  # type: ignore[no-untyped-call]
         shares.append(share.detach())
     return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 

@@ -138,7 +138,7 @@ class MicroBatch:
 def _random_state() -> list[Tensor]:
     """Return the state of the generators that layers draw from: the CPU's, and the GPU's."""
     state = [torch.get_rng_state()]
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state.append(torch.cuda.get_rng_state())
     return state
 
@@ -146,7 +146,7 @@ def _random_state() -> list[Tensor]:
 def _start_again(state: Sequence[Tensor]) -> None:
     """Give freed memory back, and set the generators back to a state."""
     release_memory()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     for value, restore in zip(state, (torch.set_rng_state, torch.cuda.set_rng_state), strict=False):
         restore(value)

@@ -43,6 +43,7 @@ def batch_statistics_layer(model: nn.Module) -> str | None:
 
     That is batch normalisation in training mode, and any layer that keeps a running variance.
     """
+    name: str
     for name, module in model.named_modules():
         keeps = getattr(module, "running_var", None) is not None
         if module.training and (keeps or isinstance(module, _BatchNorm)):

@@ -267,4 +267,5 @@ def test_parts_need_less_memory() -> None:
     in_one, in_two, in_four = (peak_saved_bytes(most) for most in (None, 8, 4))
     print(f"saved bytes at the peak of a step: {in_one}, in 2 parts {in_two}, in 4 {in_four}")
     assert in_two <= 0.55 * in_one
-    assert in_four <= 0.3 * in_one
+    assert in_four <= 0.32 * in_one
+    assert in_one - in_two == 2 * (in_two - in_four)  # but for what does not depend on images

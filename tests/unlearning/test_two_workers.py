@@ -21,7 +21,7 @@ from tests.unlearning.problems import problem
 from tests.unlearning.test_micro_batch import check_equal, short, weights_after, whole
 from tests.unlearning.test_restart import few_epochs
 
-# Both kinds of images in one step, compared ones, pairs, and a penalty, without batch normalisation.
+# Steps of one batch, of pairs and of compared images, and a penalty; without batch norm.
 IN_PARTS = ("finetune", "neggrad_plus", "fcs", "munba", "amun", "unsir", "l1_sparse")
 MOST = 1e-6  # difference of weights, relative to the largest of their tensor
 

@@ -61,7 +61,7 @@ class Jit(Method):
                 batches=problem.forget.shuffled(problem.batch_size, self.name, turn),
                 loss=self._loss(problem, turn),
                 optimizer=optimizer,
-                set_mode=nn.Module.eval,
+                set_mode=_use_eval_mode,
             )
 
     def noisy(self, problem: Problem, batch: Batch, *names: object) -> Tensor:
@@ -86,3 +86,7 @@ class Jit(Method):
             return batch.mean(total) / self.copies
 
         return loss
+
+
+def _use_eval_mode(model: nn.Module) -> None:
+    model.eval()
