@@ -29,16 +29,23 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     callback=_print_schema,
     help="Print the JSON Schema of job files instead.",
 )
-def command(job: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--memory", is_flag=True, help="Estimate the memory of steps on CPUs too.")
+def command(job: Path, overrides: tuple[str, ...], memory: bool) -> None:
     """Check a job as far as possible without running it."""
+    from lotus_ray.job.job_fit import fit_lines
     from lotus_ray.job.load import load_job
     from lotus_ray.job.preview import preview
 
     loaded = load_job(job, overrides)
     print_notes(loaded.notes)
     previewed = preview(loaded)
+    resources = loaded.job.resources
+    estimated = memory or resources.gpus_per_worker > 0 or resources.micro_batch != "auto"
+    lines = list(fit_lines(loaded)) if estimated else []
     cells = len(previewed.planned.cells) + len(previewed.absent_cells)
     click.echo(f"{job}: valid, {cells} cells")
+    for line in lines:
+        click.echo(line)
     print_notes(previewed.planned.notes)
     for note in previewed.absent_notes:
         click.echo(f"not checked: {note}", err=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from lotus_ray.base.errors import ArtifactDamaged
 from lotus_ray.data.pixels.cache_space import GIB, CacheSpace
 from lotus_ray.grid.options import Options
+from lotus_ray.job.job_fit import StepFits
 from lotus_ray.job.plan import Plan
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
@@ -42,9 +43,12 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
 
     Raises:
         StoreError: the store cannot be read.
+        JobError: a step does not fit in the memory that the job gives its GPUs.
     """
     rows, next_row_versions = store.rows(), store.next_row_versions()
     cache_space = cache_space_for(resources)
+    precision = planned.groups[0].precision if planned.groups else ""  # the job's
+    fits = StepFits(resources, precision)
     store_id = store.store_id() or ""
     work_orders = []
     for group in planned.groups:
@@ -67,6 +71,8 @@ def missing(planned: Plan, store: Store, options: Options, resources: Resources)
                     resources.max_bad_images,
                     store_id,
                     resources.compile,
+                    fits.part_of(group),
+                    resources.micro_batch == "auto",
                 )
             )
     return work_orders

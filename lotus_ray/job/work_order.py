@@ -22,6 +22,8 @@ class WorkOrder:
     max_bad_images: int = 0  # most images that may be left out because they cannot be decoded
     store_id: str = ""  # unique id of the store; empty is not checked
     compile: bool = False  # compile networks that train
+    micro_batch: int | None = None  # images of a part of a step on one worker; None: no parts
+    micro_batch_is_auto: bool = True  # parts may be halved where memory runs out
 
     @property
     def missing_cells(self) -> list[Cell]:

@@ -71,6 +71,7 @@ class Resources(_Record):
     peak_device_bytes: int | None = None
     device_bytes: int | None = None
     compiled: bool | None = None
+    micro_batch: int | None = None  # most images of the smallest part of a step; None: all whole
 
     @property
     def shares_gpu(self) -> bool:

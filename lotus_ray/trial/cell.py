@@ -34,6 +34,7 @@ from lotus_ray.unlearning.checkpoint import PhaseRecord
 from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, ForwardCounter
+from lotus_ray.unlearning.micro_batch import MicroBatch
 from lotus_ray.unlearning.problem import Problem
 
 
@@ -56,9 +57,11 @@ def run_cell(context: Context, cell: Cell) -> None:
         row_version = context.work_order.row_versions[cell.cell_id]
         attempt = context.store.begin(cell.cell_id, row_version, context.facts)
     measured = None
+    work_order = context.work_order
+    micro_batch = MicroBatch(work_order.micro_batch, work_order.micro_batch_is_auto)
     try:
         with ForwardCounter().counting() as forwards:
-            measured = _measure(context, cell, forwards)
+            measured = _measure(context, cell, forwards, micro_batch)
         fields = measured.row_fields() | {"counters": _counters(context, forwards)}
     except Diverged as error:  # every worker sees the same summed loss and the same weights
         fields = failure(error, "diverged")
@@ -74,7 +77,8 @@ def run_cell(context: Context, cell: Cell) -> None:
     row_is_ours = False
     if attempt is not None:
         artifacts = good.artifacts(context) if good else {}
-        row = context.store.commit(attempt, _row(context, cell, attempt, fields), artifacts)
+        made = _row(context, cell, attempt, fields, micro_batch)
+        row = context.store.commit(attempt, made, artifacts)
         row_is_ours = row.attempt_id == attempt.attempt_id
         context.store.remove_all(StoredCheckpoints.folder(cell.cell_id))
     # If another driver's row came first, the other cells start from its weights, not from ours.
@@ -82,13 +86,20 @@ def run_cell(context: Context, cell: Cell) -> None:
         context.original = good.original
 
 
-def _row(context: Context, cell: Cell, attempt: Attempt, fields: dict[str, Any]) -> Row:
+def _row(
+    context: Context,
+    cell: Cell,
+    attempt: Attempt,
+    fields: dict[str, Any],
+    micro_batch: MicroBatch,
+) -> Row:
     """Return the row of a cell from the fields that were measured, and where it ran."""
     resources = resources_of(
         context.facts,
         context.store.resources_by_attempt(cell.cell_id, attempt.row_version),
         **device_memory(context.device),
         compiled=context.work_order.compile,
+        micro_batch=micro_batch.smallest,
     )
     return new_row(
         context.group,
@@ -139,12 +150,15 @@ class _Measured:
         return {WEIGHTS: self.weights, **files}
 
 
-def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measured:
+def _measure(
+    context: Context, cell: Cell, forwards: ForwardCounter, micro_batch: MicroBatch
+) -> _Measured:
     """Unlearn and evaluate one cell."""
     clock = Clock(context.device)
     row_version = context.work_order.row_versions[cell.cell_id]
     with clock.measure("prepare"):
         problem = cell_problem(context, cell, forwards)
+        problem.micro_batch = micro_batch
         method = build_method(cell.spec["method"])
     checkpoints = StoredCheckpoints(
         store=context.store,

@@ -5,8 +5,9 @@ Nothing here knows of storage, clocks or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
@@ -31,6 +32,30 @@ class Batch:
         The sum of the shares over all workers is the mean.
         """
         return values.sum() / self.total
+
+    def split(self, most: int) -> list[Batch]:
+        """Return parts of at most `most` rows over all workers; means stay over the whole batch.
+
+        Every worker gets as many parts as the others, whose sizes differ by at most 1.
+        """
+        count = -(-self.total // most)
+        return self.pieces(count) if count > 1 else [self]
+
+    def pieces(self, count: int) -> list[Batch]:
+        """Return `count` parts of this worker's rows; their means are over the whole batch."""
+        places = [len(self.rows) * each // count for each in range(count + 1)]
+        return [self.part(slice(*pair)) for pair in pairwise(places)]
+
+    def part(self, rows: slice) -> Batch:
+        """Return some of this worker's rows; their mean is a share of that over the whole batch."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            rows=self.rows[rows],
+            keys=self.keys[rows],
+            forget=self.forget[rows],
+        )
 
 
 class SampleSet(Protocol):
@@ -111,7 +136,36 @@ Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of ba
 
 
 def leave_unchanged(model: nn.Module) -> None:
-    """Do nothing to the gradients."""
+    """Do nothing to the gradients, or to the mode of the modules."""
+
+
+def split_step(step: Step, most: int) -> Sequence[Step]:
+    """Split a batch, or the batches of a tuple, into parts; what else is in a tuple is repeated.
+
+    Args:
+        step: a batch, or a tuple with one batch or several. Row i of one stays with row i of
+            another as large as it.
+        most: rows of a part over all workers, of all batches together; at least a row of each.
+
+    Raises:
+        TypeError: it is of another kind. Its phase must say how to split it.
+    """
+    if isinstance(step, Batch):
+        return step.split(most)  # type: ignore[return-value]
+    batches = [each for each in step if isinstance(each, Batch)] if isinstance(step, tuple) else []
+    if not batches:
+        raise TypeError(f"a step of type {type(step).__name__} needs a split of its own")
+    assert isinstance(step, tuple)
+    largest = max(batch.total for batch in batches)
+    sizes = range(1, largest + 1)
+    count = next(
+        (n for n in sizes if sum(-(-batch.total // n) for batch in batches) <= most), largest
+    )
+    parts = zip(
+        *(each.pieces(count) if isinstance(each, Batch) else [each] * count for each in step),
+        strict=True,
+    )
+    return list(parts) if count > 1 else [step]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -119,8 +173,13 @@ class Phase(Generic[Step]):
     """One pass over some batches, with one optimizer step for each of them."""
 
     batches: Iterable[Step]
-    # loss(model, step) returns this worker's share of the global mean: see `Batch.mean`.
+    # loss(model, step) returns this worker's share of the global mean: see `Batch.mean`. The shares
+    # of the parts of a step must add up to that of the step: see `Method.mixes_images`.
     loss: Callable[[nn.Module, Step], Tensor]
     optimizer: Optimizer
     edit_gradients: Callable[[nn.Module], None] = leave_unchanged  # after backward, before the step
+    # split(step, most) returns parts of at most `most` images over all workers.
+    split: Callable[[Step, int], Sequence[Step]] = split_step
+    # Called once, after all modules were put in training mode, to put some in eval mode.
+    set_mode: Callable[[nn.Module], None] = leave_unchanged
     notes: Mapping[str, float] = field(default_factory=dict)  # kept in the row, such as LoTUS's τ_d

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from lotus_ray.base.errors import Diverged, JobError
 from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.obstacle import batch_statistics_layer, obstacle_to_parts
 from lotus_ray.unlearning.problem import Problem
 
 ONE_VALUE = "Expected more than 1 value per channel"  # how torch's normalisations begin
@@ -36,8 +37,9 @@ def unlearn(
 
     Raises:
         Diverged: a loss, or a weight at the end, is NaN or infinite.
-        JobError: a batch of one image, from which a normalisation can learn no variance; or
-            several workers, and a parameter that takes no part in the loss.
+        JobError: a batch of one image, from which a normalisation can learn no variance;
+            several workers, and a parameter that takes no part in the loss; or a job that asks
+            for micro-batches, and a method or a network that cannot run in parts.
     """
     records: list[PhaseRecord] = []
     optimizers: list[Optimizer] = []
@@ -57,17 +59,23 @@ def unlearn(
             continue
         if replica is None:
             replica = problem.workers.replicate(problem.model)
-        records.append(_train(phase, replica, problem, index))
+        records.append(_train(method, phase, replica, problem, index))
         checkpoints.save_if_due(lambda: Checkpoint.of(problem, optimizers, records))
     problem.model.eval()
     _check_weights(problem.model)
     return records
 
 
-def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
+def _train(
+    method: Method, phase: Phase[Any], replica: nn.Module, problem: Problem, index: int
+) -> PhaseRecord:
     """Train one phase: one optimizer step for each of its batches.
 
+    A step runs in parts where `problem.micro_batch` says so; the gradient is that of the whole
+    step, but dropout and stochastic depth draw other numbers than for the whole.
+
     Args:
+        method: whose phase it is.
         phase: what to train.
         replica: calls `problem.model` and averages its gradients over workers.
         problem: model, seed and workers.
@@ -77,21 +85,49 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
     names = ("stochastic layers", problem.workers.rank, index)
     torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
+    phase.set_mode(problem.model)
+    problem.micro_batch.obstacle = obstacle_to_parts(method, batch_statistics_layer(problem.model))
     shares: list[Tensor] = []
-    for batch in phase.batches:
-        phase.optimizer.zero_grad(set_to_none=True)
-        with _explaining_one_image(index):
-            share = phase.loss(replica, batch)
-        # A replica averages gradients over workers; a share is already divided by the global batch.
-        (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
+    for step in phase.batches:
+        share = problem.in_parts(
+            step,
+            phase.split,
+            lambda parts: _add_gradients(phase, replica, parts, problem.workers.size, index),
+        )
         if not shares and problem.workers.size > 1:
             _check_gradients(problem.model)
         phase.edit_gradients(problem.model)
         phase.optimizer.step()
-        shares.append(share.detach())
+        shares.append(share)
+    problem.micro_batch.obstacle = None  # between phases, gradients are taken in eval mode
     losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
     _check_losses(losses, index)
     return PhaseRecord(losses=losses, notes=dict(phase.notes))
+
+
+def _add_gradients(
+    phase: Phase[Any], replica: nn.Module, parts: Sequence[Any], workers: int, index: int
+) -> Tensor:
+    """Put the gradients of a step into the parameters; return this worker's share of the loss.
+
+    Args:
+        phase: of the step.
+        replica: calls the model. With several workers it has `no_sync`, as DDP has.
+        parts: of the step. Gradients go over to other workers after the last one.
+        workers: number of workers.
+        index: of the phase, for errors.
+    """
+    phase.optimizer.zero_grad(set_to_none=True)
+    shares = []
+    for place, part in enumerate(parts, 1):
+        is_apart = workers > 1 and place < len(parts)
+        with replica.no_sync() if is_apart else nullcontext():  # type: ignore[operator]
+            with _explaining_one_image(index):
+                share = phase.loss(replica, part)
+            # A replica averages gradients; a share is already divided by the global batch.
+            (share * workers).backward()  # type: ignore[no-untyped-call]
+        shares.append(share.detach())
+    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 @contextmanager

@@ -48,6 +48,27 @@ class Method(ABC):
         """Return what reports call this method, with what it is built around."""
         return self.label
 
+    @property
+    def mixes_images(self) -> bool:
+        """Return True if the term of an image in the loss depends on other images of its step.
+
+        The loss of the parts of such a step do not add up, so its steps always run whole.
+        """
+        return False
+
+    @property
+    def batches_held(self) -> int:
+        """Return how many batches a step holds the activations of at once, where it runs whole."""
+        return 1
+
+    @property
+    def weight_copies(self) -> float:
+        """Return the most memory that is held beside model, original and gradients.
+
+        In units of the weights: 1 for the momentum of SGD, 2 for Adam. Used for estimates alone.
+        """
+        return 1.0
+
     @abstractmethod
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
         """Yield the phases to train, in order. Code between two yields may edit `problem.model`."""

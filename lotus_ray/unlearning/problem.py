@@ -6,7 +6,7 @@ storage, clocks or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ from lotus_ray.unlearning.contract import Batch, SampleSet, Workers
 from lotus_ray.unlearning.journal import Journal
 from lotus_ray.unlearning.logits_cache import LogitsCache, constant_logits
 from lotus_ray.unlearning.losses import cross_entropy
+from lotus_ray.unlearning.micro_batch import Answer, MicroBatch, Whole
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Problem:
     random_model: Callable[[], nn.Module]  # never pretrained; frozen, in eval mode
     workers: Workers = field(default_factory=Workers)
     journal: Journal = field(default_factory=Journal)
+    micro_batch: MicroBatch = field(default_factory=MicroBatch)
     kept: dict[str, Tensor] | None = None  # the copy of `keep_weights`
     cached_logits: LogitsCache | None = None  # of the original, where some are computed already
     original_logits: LogitsCache = field(init=False)
@@ -71,6 +73,18 @@ class Problem:
     def uniform(self, batch: Batch, columns: int, *names: object) -> Tensor:
         """Draw uniform numbers [N, columns] keyed by (seed, *names, sample id)."""
         return seeds.uniform(batch.keys, columns, self.seed, *names)
+
+    def in_parts(
+        self,
+        whole: Whole,
+        split: Callable[[Whole, int], Sequence[Whole]],
+        attempt: Callable[[Sequence[Whole]], Answer],
+    ) -> Answer:
+        """Call `attempt` with a step, or with parts of it that fit in memory.
+
+        Every worker must call this. See `MicroBatch.run`.
+        """
+        return self.micro_batch.run(whole, split, attempt, workers=self.workers.size)
 
     def accuracy(self, model: nn.Module, samples: SampleSet) -> float:
         """Return the unrounded share of samples that `model` classifies correctly, in eval mode.

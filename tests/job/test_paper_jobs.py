@@ -117,7 +117,8 @@ def test_every_job_is_valid_and_lists_its_cells(
     groups = len(grid.datasets) * len(grid.seeds)
     cells = sum(len(methods) for methods in loaded.methods) * groups
     valid = run("validate", job(name))
-    assert (valid.exit_code, valid.stdout) == (0, f"{job(name)}: valid, {cells} cells\n")
+    assert valid.exit_code == 0
+    assert valid.stdout.splitlines()[0] == f"{job(name)}: valid, {cells} cells"
     dry = run("grid", job(name), "--dry-run")
     assert dry.exit_code == 0
     assert dry.stdout.splitlines()[cells].startswith(f"{cells} cells, ")

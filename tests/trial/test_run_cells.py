@@ -127,6 +127,38 @@ def test_an_original_from_the_store_serves_as_well_as_one_just_trained(
         assert parts.rows()[cell_id].metrics == row.metrics
 
 
+def test_a_row_says_in_which_parts_its_steps_ran(data: Manifest, tmp_path: Path) -> None:
+    settings = ["grid.methods=[original, finetune]", "epochs=1", "batch_size=16"]
+    recipe = "grid.models.0.train={epochs: 1, batch_size: 16}"
+    loaded = load_job(JOB.with_name("digits-vit.yaml"), [*settings, recipe])
+    planned = plan(loaded, [data], limit=40)
+    group, weights = planned.groups[0], []
+    for most in (None, 4):
+        store = Store.open(str(tmp_path / str(most)))
+        for name, roles in planned.roles.items():
+            store.put(name, roles.to_parquet())
+        versions = {cell.cell_id: 0 for cell in group.cells}
+        run_work_order(
+            WorkOrder(
+                group,
+                versions,
+                store.location,
+                micro_batch=most,
+                micro_batch_is_auto=most is None,
+            )
+        )
+        rows = store.rows()
+        assert rows.keys() == versions.keys()
+        for row in rows.values():
+            assert row.status == "ok"
+            assert row.resources.micro_batch == most
+            assert ("micro_batch" in row.to_json()["resources"]) == (most is not None)
+        finetuned = rows[group.cells[1].cell_id]
+        weights.append(weights_from_bytes(store.artifact(finetuned, WEIGHTS)))
+    for name, value in weights[0].items():
+        assert torch.allclose(weights[1][name], value, atol=1e-4), name
+
+
 def test_the_original_keeps_what_a_random_network_answers_to_the_forget_set(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

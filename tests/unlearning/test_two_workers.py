@@ -14,11 +14,15 @@ from lotus_ray.models.batch_norm import synchronise_batch_norm
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.micro_batch import MicroBatch
 from tests.forkserver import run_two
 from tests.gloo import join_two
 from tests.unlearning.problems import problem
+from tests.unlearning.test_micro_batch import check_equal, short, weights_after, whole
 from tests.unlearning.test_restart import few_epochs
 
+# Steps of one batch, of pairs and of compared images, and a penalty; without batch norm.
+IN_PARTS = ("finetune", "neggrad_plus", "fcs", "munba", "amun", "unsir", "l1_sparse")
 MOST = 1e-6  # difference of weights, relative to the largest of their tensor
 
 
@@ -41,6 +45,11 @@ def _rank(rank: int, folder: str) -> None:
         if rank == 0:
             losses = [record.losses for record in records]
             torch.save((stage.model.state_dict(), losses), Path(folder, f"{name}.pt"))
+    for name in IN_PARTS:
+        parts = MicroBatch(3, is_auto=False)  # 8 rows a worker: parts of 2, 3 and 3
+        weights = weights_after(short(name), parts, workers=Workers(rank, 2, sum_, replicate))
+        if rank == 0:
+            torch.save((weights, parts.smallest), Path(folder, f"{name} in parts.pt"))
     torch.distributed.destroy_process_group()
 
 
@@ -62,3 +71,10 @@ def test_two_workers_give_the_weights_and_losses_of_one(name: str, of_two: Path)
     for key, value in stage.model.state_dict().items():
         apart = (found[key] - value).abs().max()
         assert float(apart) <= MOST * float(value.abs().max()), key
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_two_workers_in_parts_give_the_weights_of_one_in_whole(name: str, of_two: Path) -> None:
+    found, smallest = torch.load(of_two / f"{name} in parts.pt", weights_only=True)
+    assert smallest == 3
+    check_equal(found, whole(name))

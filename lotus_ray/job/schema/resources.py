@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,20 @@ class Resources(Strict):
     gpus_per_worker: Annotated[
         float, Field(ge=0, description="0.25 puts four groups on one GPU; above 1, an integer")
     ] = 0
+    gpu_memory_gb: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="memory of one GPU (GiB), to check before a GPU is at hand that steps fit",
+        ),
+    ] = None
+    micro_batch: Annotated[
+        Literal["auto"] | Positive,
+        Field(
+            description="most images that a worker takes through forward and backward together; "
+            "auto: the whole batch, and halves of it where memory runs out"
+        ),
+    ] = "auto"
     trials_at_once: Annotated[
         Positive | None,
         Field(
@@ -70,6 +84,16 @@ class Resources(Strict):
             "min_workers",
             "min_workers is an integer from 1 to workers, which is {most}",
             {"most": most, "nearest": nearest},
+        )
+
+    @field_validator("micro_batch", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        """Refuse everything else, with one error instead of one for each kind of value."""
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise PydanticCustomError(
+            "micro_batch", "micro_batch is auto or an integer of at least 1", {"nearest": "auto"}
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.contract import Batch, Workers
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.problem import Problem
 
@@ -47,14 +47,21 @@ def nearest_examples(problem: Problem, radius: float, steps: int) -> Examples:
     Source: Ebrahimpour-Boroojeny et al. 2025 (AMUN), their code. Deviation: the search has an end.
     """
     problem.original_logits.compute_missing(problem.forget)
-    size = max(problem.batch_size // problem.workers.size, 1)  # what training has memory for
+    size = max(problem.batch_size // problem.workers.size, 1)  # of a step
     parts = []
     for batch in problem.forget:
         labels = problem.original_logits(batch).argmax(dim=1)
         images = batch.images.clone()
-        for right in torch.split((labels == batch.labels).nonzero()[:, 0], size):
-            attack = _Attack(problem.original, problem.pixel_range, images[right], labels[right])
-            images[right], labels[right] = attack.run(radius, steps)
+
+        def attack(
+            right: Tensor, batch: Batch = batch, images: Tensor = images, labels: Tensor = labels
+        ) -> None:
+            search = _Attack(
+                problem.original, problem.pixel_range, batch.images[right], batch.labels[right]
+            )
+            images[right], labels[right] = search.run(radius, steps)
+
+        problem.micro_batch.each((labels == batch.labels).nonzero()[:, 0], size, attack)
         wrong = labels != batch.labels
         parts.append((batch.rows[wrong], images[wrong], labels[wrong], batch.keys[wrong]))
     empty = torch.zeros(0, dtype=torch.int64, device=problem.device)

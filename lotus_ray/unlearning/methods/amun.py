@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -74,6 +75,7 @@ class Amun(Method):
                 batches=_mixed(problem, examples, epoch),
                 loss=_loss(examples),
                 optimizer=optimizer,
+                split=_split,
                 notes={"lr": rate, "without_example": missed},
             )
 
@@ -100,6 +102,21 @@ def _mixed(problem: Problem, examples: Examples, epoch: int) -> Iterator[Mixed]:
         start, end = (len(order) * each // steps for each in (step, step + 1))
         rows = count // steps + (step < count % steps)
         yield Mixed(batch, rows, order[start:end][rank::workers], end - start)
+
+
+def _split(mixed: Mixed, most: int) -> list[Mixed]:
+    """Split both kinds of images into as many parts, which may have none of one kind."""
+    count = -(-(mixed.rows + mixed.examples) // most)
+    rows, chosen = len(mixed.batch.rows), len(mixed.chosen)
+    places = [(rows + chosen) * part // count for part in range(count + 1)]
+    return [
+        replace(
+            mixed,
+            batch=mixed.batch.part(slice(min(start, rows), min(end, rows))),
+            chosen=mixed.chosen[max(start - rows, 0) : max(end - rows, 0)],
+        )
+        for start, end in pairwise(places)
+    ]
 
 
 def _loss(examples: Examples) -> Callable[[nn.Module, Mixed], Tensor]:

@@ -48,6 +48,11 @@ class BadTeacher(Method):
     weight_decay: float = 0.0
     retain_fraction: float = 0.3
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 3: both averages of Adam, and the random network."""
+        return 3.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""
         optimizer = Adam(

@@ -74,13 +74,16 @@ def nearest_labels(problem: Problem, epsilon: float) -> Tensor:
     labels = torch.zeros(problem.num_rows, dtype=torch.int64, device=problem.device)
     rows_at_a_time = max(problem.batch_size // problem.workers.size, 1)  # as much as a step holds
     for batch in problem.forget:
-        for start in range(0, len(batch.rows), rows_at_a_time):
-            part = slice(start, start + rows_at_a_time)
+
+        def attack(part: Tensor, batch: Batch = batch) -> None:
             images, own = batch.images[part], batch.labels[part]
             attacked = images + epsilon * (white - black) * _uphill(problem.original, images, own)
             with torch.inference_mode():
                 answer = problem.original(attacked.clamp(black, white))
             labels[batch.rows[part]] = without_label(answer, own).argmax(dim=1)
+
+        everyone = torch.arange(len(batch.rows), device=problem.device)
+        problem.micro_batch.each(everyone, rows_at_a_time, attack)
     return problem.workers.sum(labels)
 
 

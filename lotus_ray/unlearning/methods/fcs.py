@@ -72,6 +72,11 @@ class Fcs(Method):
                 "fcs: contrast_batch_size must be at least 1", where="contrast_batch_size"
             )
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 3: the momentum of three optimizers."""
+        return 3.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Batch] | Phase[Pair]]:
         """Yield the pass that flattens, then two phases per epoch: forget, retain."""
         size = problem.batch_size
@@ -95,6 +100,7 @@ class Fcs(Method):
                 batches=Scheduled(pairs, forget_optimizer, self._forget_rate(steps), epoch * steps),
                 loss=_contrast(problem.workers, self.temperature),
                 optimizer=forget_optimizer,
+                split=_split_forgotten,
             )
             yield Phase(
                 batches=problem.retain.shuffled(size, self.name, "retain", epoch),
@@ -116,6 +122,12 @@ def _cycle(problem: Problem, size: int, epoch: int) -> Iterator[Batch]:
     """Yield batches of the retain set without end, each pass in a new order."""
     for turn in count():
         yield from problem.retain.shuffled(size, "fcs contrast", epoch, turn)
+
+
+def _split_forgotten(pair: Pair, most: int) -> list[Pair]:
+    """Split the forget rows of a step; each is compared with all its retain rows."""
+    forgotten, retained = pair
+    return [(part, retained) for part in forgotten.split(most)]
 
 
 def _flatten(model: nn.Module, batch: Batch) -> Tensor:

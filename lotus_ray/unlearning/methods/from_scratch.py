@@ -70,6 +70,11 @@ class FromScratch(Method):
         if self.warmup_epochs > self.epochs:
             raise MethodError(f"warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 1 for momentum or 2 for AdamW, and 1 for the weights that patience keeps."""
+        return (2.0 if self.optimizer == "adamw" else 1.0) + bool(self.patience)
+
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
         if epoch < self.warmup_epochs:

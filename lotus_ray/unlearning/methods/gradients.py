@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,8 +25,30 @@ def gradient_share(problem: Problem, batch: Batch) -> list[Tensor]:
     """
     model = problem.model.eval()
     parameters = list(model.parameters())
-    loss = label_loss(model, batch)
-    return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+    return label_gradient(problem, batch, parameters)
+
+
+def label_gradient(problem: Problem, batch: Batch, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Compute this worker's share of ∇CE as its model is, in parts where memory is short.
+
+    Args:
+        problem: its model is in the mode that the gradient is wanted in.
+        batch: this worker's rows.
+        parameters: to which the gradient is taken.
+
+    Returns:
+        One tensor per parameter; 0 for one that takes no part in the output.
+    """
+
+    def attempt(parts: Sequence[Batch]) -> list[Tensor]:
+        total: list[Tensor] = []
+        for part in parts:
+            loss = label_loss(problem.model, part)
+            shares = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+            total = [a + b for a, b in zip(total, shares, strict=True)] if total else shares
+        return total
+
+    return problem.in_parts(batch, Batch.split, attempt)
 
 
 def batch_fisher(problem: Problem, samples: SampleSet, *names: object) -> list[Tensor]:

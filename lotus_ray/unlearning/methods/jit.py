@@ -61,6 +61,7 @@ class Jit(Method):
                 batches=problem.forget.shuffled(problem.batch_size, self.name, turn),
                 loss=self._loss(problem, turn),
                 optimizer=optimizer,
+                set_mode=_use_eval_mode,
             )
 
     def noisy(self, problem: Problem, batch: Batch, *names: object) -> Tensor:
@@ -72,7 +73,6 @@ class Jit(Method):
 
     def _loss(self, problem: Problem, turn: int) -> Callable[[nn.Module, Batch], Tensor]:
         def loss(model: nn.Module, batch: Batch) -> Tensor:
-            model.eval()
             answer = model(batch.images)
             total = torch.zeros_like(answer[:, 0])
             for copy in range(self.copies):
@@ -86,3 +86,7 @@ class Jit(Method):
             return batch.mean(total) / self.copies
 
         return loss
+
+
+def _use_eval_mode(model: nn.Module) -> None:
+    model.eval()

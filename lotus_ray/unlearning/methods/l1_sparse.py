@@ -49,17 +49,18 @@ class L1Sparse(Method):
             gamma = self.gamma * (1 - epoch / self.epochs)
             yield Phase(
                 batches=problem.retain.shuffled(problem.batch_size, self.name, epoch),
-                loss=_loss(gamma, problem.workers.size),
+                loss=_loss(gamma),
                 optimizer=optimizer,
                 notes={"gamma": gamma},
             )
 
 
-def _loss(gamma: float, workers: int) -> Callable[[nn.Module, Batch], Tensor]:
-    """Return the loss, in which each worker has an equal share of the penalty."""
+def _loss(gamma: float) -> Callable[[nn.Module, Batch], Tensor]:
+    """Return the loss, in which rows have a share of the penalty each: so workers and parts do."""
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         norms = torch.stack([value.abs().sum() for value in model.parameters()])
-        return label_loss(model, batch) + gamma / workers * norms.sum()
+        share = len(batch.rows) / batch.total
+        return label_loss(model, batch) + gamma * share * norms.sum()
 
     return loss

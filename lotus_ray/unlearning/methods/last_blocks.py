@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
@@ -62,25 +62,17 @@ class LastBlocks(Method):
         for epoch in range(self.epochs):
             yield Phase(
                 batches=problem.retain.shuffled(problem.batch_size, self.name, epoch),
-                loss=_loss(problem),
+                loss=label_loss,
                 optimizer=optimizer,
+                set_mode=_freeze,
             )
 
 
-def _loss(problem: Problem) -> Callable[[nn.Module, Batch], Tensor]:
-    """Return the loss of one phase; its first step puts the frozen modules in eval mode."""
-    is_first = True
-
-    def loss(model: nn.Module, batch: Batch) -> Tensor:
-        nonlocal is_first
-        if is_first:  # workers may have replaced modules since the last phase
-            for module in problem.model.modules():
-                if is_frozen(module):
-                    module.eval()
-            is_first = False
-        return label_loss(model, batch)
-
-    return loss
+def _freeze(model: nn.Module) -> None:
+    """Put frozen modules in eval mode, in each phase: workers may have replaced modules."""
+    for module in model.modules():
+        if is_frozen(module):
+            module.eval()
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -78,6 +78,11 @@ class Lotus(Method):
             )
         return math.exp(exponent)
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 2: both averages of AdamW."""
+        return 2.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch, until forgotten images are answered worse than unseen ones.
 

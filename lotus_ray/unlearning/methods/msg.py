@@ -14,6 +14,7 @@ from lotus_ray.base import seeds
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.gradients import label_gradient
 from lotus_ray.unlearning.methods.selection import largest
 from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
@@ -54,6 +55,11 @@ class Msg(Method):
     redrawn_fraction: float = 0.3
     gradient_scale: float = 0.1
     linear: bool = False
+
+    @property
+    def weight_copies(self) -> float:
+        """Return 2: momentum, and the factors of gradients."""
+        return 2.0
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0: lr·⅓, ⅔, 1, ⅔, ⅓ of five."""
@@ -117,11 +123,10 @@ def _kept(problem: Problem, weights: Sequence[Tensor], fraction: float) -> list[
 
 def _gradient(problem: Problem, weights: Sequence[Tensor], samples: SampleSet) -> list[Tensor]:
     """Return this worker's share of Σ_batches ∇CE, in eval mode, for each weight."""
-    model = problem.model.eval()
+    problem.model.eval()
     total = [torch.zeros_like(weight) for weight in weights]
     for batch in samples.shuffled(problem.batch_size, "msg gradient"):
-        shares = torch.autograd.grad(label_loss(model, batch), weights, materialize_grads=True)
-        for sum_, share in zip(total, shares, strict=True):
+        for sum_, share in zip(total, label_gradient(problem, batch, weights), strict=True):
             sum_ += share
     return total
 

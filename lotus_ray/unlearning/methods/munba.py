@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.gradients import label_gradient
 from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
 
@@ -52,6 +53,11 @@ class Munba(Method):
     weight_decay: float = 5e-4
     max_norm: float = 1.0
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 4: momentum, both gradients as vectors, and the parts of one."""
+        return 4.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase per epoch."""
         optimizer = sgd(problem.model, self)
@@ -64,6 +70,7 @@ class Munba(Method):
                 loss=run.loss,
                 optimizer=optimizer,
                 edit_gradients=run.combine,
+                split=_split_retained,
                 notes=run.notes,
             )
 
@@ -99,6 +106,12 @@ def _pairs(retained: Iterable[Batch], forgotten: Iterable[Batch]) -> Iterator[Pa
         yield retain, forget
 
 
+def _split_retained(pair: Pair, most: int) -> list[Pair]:
+    """Split the retain rows of a step; the gradient on the forget rows has parts of its own."""
+    retained, forgotten = pair
+    return [(part, forgotten) for part in retained.split(most)]
+
+
 @dataclass
 class _Epoch:
     """What the steps of one epoch share. `forgotten` is the forget batch of the current one."""
@@ -120,7 +133,7 @@ class _Epoch:
             return
         parameters = [value for value in model.parameters() if value.requires_grad]
         retain = torch.cat([_gradient(value) for value in parameters])
-        forget = self._forget_gradient(model, self.forgotten, parameters)
+        forget = self._forget_gradient(self.forgotten, parameters)
         products = retain.dot(retain), retain.dot(forget), forget.dot(forget)
         weights = bargain(*torch.stack(products).tolist())
         self.notes["failed_bargains"] += weights is None
@@ -130,17 +143,12 @@ class _Epoch:
             value.grad = part.view_as(value)
         torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
 
-    def _forget_gradient(
-        self, model: nn.Module, batch: Batch, parameters: list[nn.Parameter]
-    ) -> Tensor:
+    def _forget_gradient(self, batch: Batch, parameters: list[nn.Parameter]) -> Tensor:
         """Return the gradient of CE to random labels, summed over workers, as one vector."""
         classes = self.problem.num_classes
         uniform = self.problem.uniform(batch, 1, "munba", self.epoch)[:, 0]
         labels = (uniform * classes).long().clamp_max(classes - 1)
-        share = batch.mean(cross_entropy(model(batch.images), labels))
-        gradients = torch.autograd.grad(
-            share, parameters, allow_unused=True, materialize_grads=True
-        )
+        gradients = label_gradient(self.problem, replace(batch, labels=labels), parameters)
         return self.problem.workers.sum(torch.cat([part.flatten() for part in gradients]))
 
 

@@ -14,7 +14,7 @@ from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
-Pair = tuple[Batch, Batch]
+Pair = tuple[Batch | None, Batch | None]  # retain and forget rows; None in another part
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class NegGradPlus(Method):
     weight_decay: float = 5e-4
     retain_weight: float = 0.95
 
+    @property
+    def batches_held(self) -> int:
+        """Return 2: a batch of D_r and one of D_f."""
+        return 2
+
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase per epoch."""
         optimizer = sgd(problem.model, self)
@@ -55,6 +60,7 @@ class NegGradPlus(Method):
                 batches=zip(retained, _cycle(problem, epoch), strict=False),
                 loss=_loss(self.retain_weight),
                 optimizer=optimizer,
+                split=_split,
             )
 
 
@@ -64,9 +70,24 @@ def _cycle(problem: Problem, epoch: int) -> Iterator[Batch]:
         yield from problem.forget.shuffled(problem.batch_size, "neggrad_plus forget", epoch, turn)
 
 
+def _split(pair: Pair, most: int) -> list[Pair]:
+    """Split a pair into parts of one kind of rows, unless both fit in one part."""
+    retained, forgotten = pair
+    assert retained is not None
+    assert forgotten is not None
+    if retained.total + forgotten.total <= most:
+        return [pair]
+    first: list[Pair] = [(part, None) for part in retained.split(most)]
+    return first + [(None, part) for part in forgotten.split(most)]
+
+
 def _loss(retain_weight: float) -> Callable[[nn.Module, Pair], Tensor]:
     def loss(model: nn.Module, pair: Pair) -> Tensor:
-        retained, forgotten = (label_loss(model, batch) for batch in pair)
-        return retain_weight * retained - (1 - retain_weight) * forgotten
+        shares = [
+            weight * label_loss(model, batch)
+            for weight, batch in zip((retain_weight, retain_weight - 1), pair, strict=True)
+            if batch is not None
+        ]
+        return shares[0] if len(shares) == 1 else shares[0] + shares[1]
 
     return loss

@@ -47,6 +47,21 @@ class Salun(Method):
         usual = self.inner.name == Salun.default_inner().name
         return self.label if usual else f"{self.label} + {self.inner.title}"
 
+    @property
+    def mixes_images(self) -> bool:
+        """Return what the inner method says."""
+        return self.inner.mixes_images
+
+    @property
+    def batches_held(self) -> int:
+        """Return what the inner method says."""
+        return self.inner.batches_held
+
+    @property
+    def weight_copies(self) -> float:
+        """Return what the inner method says, and masks."""
+        return self.inner.weight_copies + 0.25
+
     def phases(self, problem: Problem) -> Iterator[Phase[Any]]:
         """Yield the phases of the inner method, with masked optimizers."""
         masks = saliency_masks(problem, self.density)

@@ -70,6 +70,11 @@ class Scrub(Method):
             what = f"scrub: lr_decay is {list(self.lr_decay)}, and epochs are counted from 1"
             raise MethodError(what, where="lr_decay")
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 2: both averages of Adam."""
+        return 2.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield a min phase per epoch, and a max phase before it in the first epochs."""
         problem.original_logits.compute_missing(problem.forget.union(problem.retain))

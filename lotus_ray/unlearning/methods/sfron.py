@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import ClassVar
 
@@ -71,6 +71,16 @@ class Sfron(Method):
         if self.ascend_every < 1:
             raise MethodError("sfron: ascend_every must be at least 1", where="ascend_every")
 
+    @property
+    def mixes_images(self) -> bool:
+        """Return True: the weights of an ascent step add up to 1 over its batch."""
+        return True
+
+    @property
+    def weight_copies(self) -> float:
+        """Return 3: two Fisher matrices and a gradient, which is more than the steps need."""
+        return 3.0
+
     def scale(self, step: int) -> float:
         """Return s_t, from 1 at the first step towards 0."""
         return (1 + math.cos(math.pi * step / self.steps)) / 2
@@ -87,6 +97,7 @@ class Sfron(Method):
                 loss=run.loss,
                 optimizer=run.optimizer,
                 edit_gradients=run.mask_and_clip,
+                split=_split,
                 notes={"selected": selected},
             )
 
@@ -119,6 +130,11 @@ class Step:
     batch: Batch
     index: int  # t
     ascent: bool  # True on the forget set
+
+
+def _split(step: Step, most: int) -> list[Step]:
+    """Split a step into parts, to see whether it would have any: see `Sfron.mixes_images`."""
+    return [replace(step, batch=part) for part in step.batch.split(most)]
 
 
 @dataclass

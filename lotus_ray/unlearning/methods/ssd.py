@@ -59,6 +59,11 @@ class Ssd(Method):
         if self.importance not in ("batch", "sample"):
             raise MethodError(f"importance '{self.importance}' is neither batch nor sample")
 
+    @property
+    def weight_copies(self) -> float:
+        """Return 3: two sums of squares, and a gradient."""
+        return 3.0
+
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Edit the weights, and yield one phase without steps that says what was done.
 

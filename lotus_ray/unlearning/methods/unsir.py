@@ -59,6 +59,11 @@ class Unsir(Method):
     noise_steps: int = 5
     noise_lr: float = 0.01
 
+    @property
+    def batches_held(self) -> int:
+        """Return 2: noise, and retain rows."""
+        return 2
+
     def phases(self, problem: Problem) -> Iterator[Phase[Pair] | Phase[Batch]]:
         """Yield two phases per epoch: impair, repair."""
         optimizer = sgd(problem.model, self)
