@@ -147,7 +147,7 @@ def _measure(context: Context, cell: Cell, forwards: ForwardCounter) -> _Measure
         clock=clock,
         every_seconds=context.work_order.checkpoint_seconds,
     )
-    with clock.measure("unlearn"):
+    with clock.measure("unlearn"), checkpoints:
         records = unlearn(method, problem, checkpoints)
     release_memory()
     with clock.measure("evaluate"):

@@ -124,3 +124,6 @@ class Phase(Generic[Step]):
     optimizer: Optimizer
     edit_gradients: Callable[[nn.Module], None] = leave_unchanged  # after backward, before the step
     notes: Mapping[str, float] = field(default_factory=dict)  # kept in the row, such as LoTUS's τ_d
+    # False where a step leaves something behind besides weights, buffers and optimizer, such as a
+    # sum in `notes`. Then no checkpoint is written within the phase.
+    resumable: bool = True

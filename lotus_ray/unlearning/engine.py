@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from lotus_ray.base import seeds
 from lotus_ray.base.errors import Diverged, JobError
 from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.problem import Problem
+from lotus_ray.unlearning.progress import Progress
 
 ONE_VALUE = "Expected more than 1 value per channel"  # how torch's normalisations begin
 
@@ -48,24 +49,49 @@ def unlearn(
     for index, phase in enumerate(method.phases(problem)):
         if not any(phase.optimizer is other for other in optimizers):
             optimizers.append(phase.optimizer)
+        progress = None
         if checkpoint:
-            records.append(checkpoint.records[index])
-            if len(records) == len(checkpoint.records):
+            records += checkpoint.records[index : index + 1]
+            if checkpoint.is_reached(index):
+                if index == len(records):
+                    progress = checkpoint.progress(phase, problem.workers)
                 checkpoint.restore(problem, optimizers)
                 checkpoint = None  # frees its copy of the weights
                 checkpoints.restored()
-            continue
+            if progress is None:
+                continue
+        progress = progress or Progress(problem.workers, iter(phase.batches))
+        state = partial(Checkpoint.of, problem, optimizers, records)
+        look = partial(_look, checkpoints, phase, progress, partial(state, progress))
         if replica is None:
             replica = problem.workers.replicate(problem.model)
-        records.append(_train(phase, replica, problem, index))
-        checkpoints.save_if_due(lambda: Checkpoint.of(problem, optimizers, records))
+        records.append(_train(phase, replica, problem, index, progress, look))
+        checkpoints.save_if_due(state)
     problem.model.eval()
     _check_weights(problem.model)
     return records
 
 
-def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) -> PhaseRecord:
-    """Train one phase: one optimizer step for each of its batches.
+def _look(
+    checkpoints: CheckpointStore,
+    phase: Phase[Any],
+    progress: Progress,
+    checkpoint: Callable[[], Checkpoint],
+) -> None:
+    """After a step: keep a checkpoint within the phase if it is time for one."""
+    if progress.is_time(checkpoints.wants_to_look) and phase.resumable:
+        checkpoints.save_if_due(checkpoint)
+
+
+def _train(
+    phase: Phase[Any],
+    replica: nn.Module,
+    problem: Problem,
+    index: int,
+    progress: Progress,
+    look: Callable[[], None],
+) -> PhaseRecord:
+    """Train one phase: one optimizer step for each of its batches that are left.
 
     Args:
         phase: what to train.
@@ -73,23 +99,26 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
         problem: model, seed and workers.
         index: of the phase in the run. It seeds dropout and the like, so that a resumed run can
             start at any phase.
+        progress: of the phase; it has the batches.
+        look: called after each step.
     """
-    names = ("stochastic layers", problem.workers.rank, index)
-    torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
-    shares: list[Tensor] = []
-    for batch in phase.batches:
+    unchecked = problem.workers.size > 1
+    for batch in progress.batches:
+        progress.seed_layers(problem, index)
         phase.optimizer.zero_grad(set_to_none=True)
         with _explaining_one_image(index):
             share = phase.loss(replica, batch)
         # A replica averages gradients over workers; a share is already divided by the global batch.
         (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
-        if not shares and problem.workers.size > 1:
+        if unchecked:
             _check_gradients(problem.model)
+            unchecked = False
         phase.edit_gradients(problem.model)
         phase.optimizer.step()
-        shares.append(share.detach())
-    losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
+        progress.add(share)
+        look()
+    losses = progress.losses()
     _check_losses(losses, index)
     return PhaseRecord(losses=losses, notes=dict(phase.notes))
 

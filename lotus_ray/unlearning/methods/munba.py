@@ -65,6 +65,7 @@ class Munba(Method):
                 optimizer=optimizer,
                 edit_gradients=run.combine,
                 notes=run.notes,
+                resumable=False,  # the notes count over the steps
             )
 
 
