@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import http.server
@@ -131,6 +132,8 @@ class Road:
     delayed: float = 0.0
     conflict: float = 0.0  # 409 to a conditional request, which does not arrive
     busy: float = 0.0  # 503, and the request does not arrive
+    damaged: float = 0.0  # a bit of the body flips before it arrives
+    verified: bool = False  # the server refuses a body without the SHA-256 that was sent with it
     delay_seconds: float = 0.05
     seed: int = 0
     ignores_conditions: bool = False  # as a server of long ago
@@ -145,7 +148,7 @@ class Road:
         with self._lock:
             drawn = self._chance.random()
             met = "nothing"
-            for name in ("lost", "cut", "delayed", "conflict", "busy"):
+            for name in ("lost", "cut", "delayed", "conflict", "busy", "damaged"):
                 drawn -= getattr(self, name)
                 if drawn < 0:
                     met = name
@@ -176,6 +179,11 @@ class Proxy(_Server):
             return 409, {}, b"<Error><Code>ConditionalRequestConflict</Code></Error>"
         if met == "delayed":
             time.sleep(self.road.delay_seconds)
+        if met == "damaged" and body and method == "PUT":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        own = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if self.road.verified and sent.get("x-amz-checksum-sha256", own) != own:
+            return 400, {}, b"<Error><Code>BadDigest</Code></Error>"
         if self.road.ignores_conditions:
             sent.pop("if-none-match", None)
         sent["connection"] = "close"
@@ -278,6 +286,7 @@ class Google(_Server):
             return 404, {}, b"<Error><Code>NoSuchUpload</Code></Error>"
         kept = self._keep(name, b"".join(parts[number] for number in sorted(parts)))
         assert kept is not None
+        kept[1]["ETag"] = f'"joined-{kept[1]["x-goog-generation"]}"'  # no MD5, as Google's
         xml = f"<CompleteMultipartUploadResult><ETag>{kept[1]['ETag']}</ETag>"
         return 200, kept[1], f"{xml}</CompleteMultipartUploadResult>".encode()
 

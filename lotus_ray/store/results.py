@@ -7,7 +7,7 @@
     probe-<seconds>-<unique>/        test objects that are removed at once
     roles/, logits/, comparisons/    files that rows share, named after their inputs
 
-First every artifact of a row is written and its digest checked. Then the row's object is created,
+First every artifact of a row is written and proven to be stored. Then the row's object is created,
 which makes the row visible. Only one writer can create it. A row never changes. When the user asks
 for a retry, the next row version supersedes a failed row.
 """
@@ -113,11 +113,8 @@ class Store(Attempts):
         return [name for name in self.objects.names(prefix) if _ROW_NAME.fullmatch(name)]
 
     def _put_artifact(self, name: str, content: bytes) -> Artifact:
-        self.objects.replace(name, content)  # no other attempt writes to this folder
-        digest = hashlib.sha256(content).hexdigest()
-        if hashlib.sha256(self.objects.read(name)).hexdigest() != digest:
-            raise StoreError("an artifact reads back differently", where=self.address(name))
-        return Artifact(name, digest, len(content))
+        self.objects.replace_proven(name, content)  # no other attempt writes to this folder
+        return Artifact(name, hashlib.sha256(content).hexdigest(), len(content))
 
     def _latest(self, names: Iterable[str]) -> Row | None:
         for name in sorted(names, key=_row_version, reverse=True):

@@ -167,7 +167,7 @@ def _measure(
         clock=clock,
         every_seconds=context.work_order.checkpoint_seconds,
     )
-    with clock.measure("unlearn"):
+    with clock.measure("unlearn"), checkpoints:
         records = unlearn(method, problem, checkpoints)
     release_memory()
     if cell != context.group.original and context.original is None:  # a gold standard is trained

@@ -1,4 +1,7 @@
-"""The last checkpoint of a cell, kept in the store: a killed cell goes on from it."""
+"""The last checkpoint of a cell, kept in the store: a killed cell goes on from it.
+
+The run waits only for a copy in memory. A thread hashes and writes it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import StoreError, StoreUnreachable
 from lotus_ray.store.results import Store
+from lotus_ray.trial.background import BackgroundWriter
 from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.contract import Workers
@@ -29,8 +33,11 @@ class StoredCheckpoints:
     """Keeps one checkpoint per cell and row version. The first worker reads and writes for all.
 
     Any attempt at the cell, by any driver, may go on from it: the cell id says all that the weights
-    depend on. Within `every_seconds` at most one checkpoint is written. Once a worker's machine is
-    about to be taken away, every checkpoint is written.
+    depend on. Within `every_seconds` at most one checkpoint is made. Once a worker's machine is
+    about to be taken away, one is made at each look, and written at once. Others are written when
+    the next step has begun, and so none after the last step.
+
+    It is a context: leave it before the cell's row is committed.
     """
 
     # A durable name: stores that an earlier version left half finished are resumed from here.
@@ -40,9 +47,22 @@ class StoredCheckpoints:
     workers: Workers
     clock: Clock
     every_seconds: float
+    look_seconds: float = 1.0  # between two looks within a phase: each is a call to Ray
     resumed_at: int = 0  # phases that an earlier attempt trained
     _last: float = field(default_factory=time.monotonic)
+    _looked: float = field(default_factory=time.monotonic)
     _before: dict[str, float] = field(default_factory=dict)  # seconds of earlier attempts
+
+    def __post_init__(self) -> None:
+        self._writer = BackgroundWriter(self._write)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Wait until the last checkpoint is written; one that nobody needs any more is dropped."""
+        with self.clock.measure("checkpoint"):
+            self._writer.close(write_held=error is not None)
 
     @classmethod
     def folder(cls, cell_id: str) -> str:
@@ -72,26 +92,40 @@ class StoredCheckpoints:
         replay = self.clock.seconds.pop("unlearn", 0.0)
         self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
 
+    def wants_to_look(self) -> bool:
+        """Return True if the last look is old enough, and no checkpoint is being written."""
+        self._writer.start()  # what was made before this step
+        now = time.monotonic()
+        if now - self._looked < self.look_seconds or self._writer.is_busy:
+            return False
+        self._looked = now
+        return True
+
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         """Keep a checkpoint if the last one is old enough or this machine is about to go.
 
-        The clock counts its seconds as "checkpoint". If the store refuses it, the cell goes on
-        without: only the row matters.
+        The clock counts the seconds that the run waits as "checkpoint". If the store refuses it,
+        the cell goes on without: only the row matters.
         """
-        with self.clock.measure("checkpoint"):
-            leaving = self.workers.leaving()
+        leaving = self.workers.leaving()
         due = leaving or time.monotonic() - self._last >= self.every_seconds
         if self.workers.rank or not due:
             return
         with self.clock.measure("checkpoint"):
             spent = dict(self.clock.seconds)
-            content = replace(checkpoint(), seconds=spent).to_bytes()
-            digest = hashlib.sha256(content).digest()
-            try:
-                self.store.replace(self.name, self._head + digest + content)
-            except StoreError as error:
-                _log.warning("a checkpoint is not kept: %s", error)
+            self._writer.hold(replace(checkpoint(), seconds=spent).on_cpu())
+            if leaving:
+                self._writer.start()
         self._last = time.monotonic()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, in the thread."""
+        content = checkpoint.to_bytes()
+        digest = hashlib.sha256(content).digest()
+        try:
+            self.store.replace(self.name, self._head + digest + content)
+        except StoreError as error:
+            _log.warning("a checkpoint is not kept: %s", error)
 
     @property
     def _head(self) -> bytes:

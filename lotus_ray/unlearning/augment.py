@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lotus_ray.base import seeds
 from lotus_ray.unlearning.contract import Batch
+from lotus_ray.unlearning.progress import skip
 
 
 def crop_and_flip(
@@ -74,3 +75,7 @@ class Augmented:
                 batch.images, batch.keys, self.padding, self.flip, self.fill, *self.names
             )
             yield replace(batch, images=images)
+
+    def after(self, count: int) -> Iterator[Batch]:
+        """Return an iterator over the batches without the first `count`."""
+        return iter(replace(self, batches=skip(self.batches, count)))

@@ -183,3 +183,6 @@ class Phase(Generic[Step]):
     # Called once, after all modules were put in training mode, to put some in eval mode.
     set_mode: Callable[[nn.Module], None] = leave_unchanged
     notes: Mapping[str, float] = field(default_factory=dict)  # kept in the row, such as LoTUS's τ_d
+    # False where a step leaves something behind besides weights, buffers and optimizer, such as a
+    # sum in `notes`. Then no checkpoint is written within the phase.
+    resumable: bool = True

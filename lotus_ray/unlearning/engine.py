@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from lotus_ray.base import seeds
 from lotus_ray.base.errors import Diverged, JobError
 from lotus_ray.unlearning.checkpoint import NO_CHECKPOINTS, Checkpoint, CheckpointStore, PhaseRecord
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.obstacle import batch_statistics_layer, obstacle_to_parts
 from lotus_ray.unlearning.problem import Problem
+from lotus_ray.unlearning.progress import Progress
 
 ONE_VALUE = "Expected more than 1 value per channel"  # how torch's normalisations begin
 
@@ -50,26 +51,50 @@ def unlearn(
     for index, phase in enumerate(method.phases(problem)):
         if not any(phase.optimizer is other for other in optimizers):
             optimizers.append(phase.optimizer)
+        progress = None
         if checkpoint:
-            records.append(checkpoint.records[index])
-            if len(records) == len(checkpoint.records):
+            records += checkpoint.records[index : index + 1]
+            if checkpoint.is_reached(index):
+                if index == len(records):
+                    progress = checkpoint.progress(phase, problem.workers)
                 checkpoint.restore(problem, optimizers)
                 checkpoint = None  # frees its copy of the weights
                 checkpoints.restored()
-            continue
+            if progress is None:
+                continue
+        progress = progress or Progress(problem.workers, iter(phase.batches))
+        state = partial(Checkpoint.of, problem, optimizers, records)
+        look = partial(_look, checkpoints, phase, progress, partial(state, progress))
         if replica is None:
             replica = problem.workers.replicate(problem.model)
-        records.append(_train(method, phase, replica, problem, index))
-        checkpoints.save_if_due(lambda: Checkpoint.of(problem, optimizers, records))
+        records.append(_train(method, phase, replica, problem, index, progress, look))
+        checkpoints.save_if_due(state)
     problem.model.eval()
     _check_weights(problem.model)
     return records
 
 
+def _look(
+    checkpoints: CheckpointStore,
+    phase: Phase[Any],
+    progress: Progress,
+    checkpoint: Callable[[], Checkpoint],
+) -> None:
+    """After a step: keep a checkpoint within the phase if it is time for one."""
+    if progress.is_time(checkpoints.wants_to_look) and phase.resumable:
+        checkpoints.save_if_due(checkpoint)
+
+
 def _train(
-    method: Method, phase: Phase[Any], replica: nn.Module, problem: Problem, index: int
+    method: Method,
+    phase: Phase[Any],
+    replica: nn.Module,
+    problem: Problem,
+    index: int,
+    progress: Progress,
+    look: Callable[[], None],
 ) -> PhaseRecord:
-    """Train one phase: one optimizer step for each of its batches.
+    """Train one phase: one optimizer step for each of its batches that are left.
 
     A step runs in parts where `problem.micro_batch` says so; the gradient is that of the whole
     step, but dropout and stochastic depth draw other numbers than for the whole.
@@ -81,26 +106,29 @@ def _train(
         problem: model, seed and workers.
         index: of the phase in the run. It seeds dropout and the like, so that a resumed run can
             start at any phase.
+        progress: of the phase; it has the batches.
+        look: called after each step.
     """
-    names = ("stochastic layers", problem.workers.rank, index)
-    torch.manual_seed(seeds.seed_for(problem.seed, *names))
     replica.train()
     phase.set_mode(problem.model)
     problem.micro_batch.obstacle = obstacle_to_parts(method, batch_statistics_layer(problem.model))
-    shares: list[Tensor] = []
-    for step in phase.batches:
+    unchecked = problem.workers.size > 1
+    for step in progress.batches:
+        progress.seed_layers(problem, index)
         share = problem.in_parts(
             step,
             phase.split,
             lambda parts: _add_gradients(phase, replica, parts, problem.workers.size, index),
         )
-        if not shares and problem.workers.size > 1:
+        if unchecked:
             _check_gradients(problem.model)
+            unchecked = False
         phase.edit_gradients(problem.model)
         phase.optimizer.step()
-        shares.append(share)
+        progress.add(share)
+        look()
     problem.micro_batch.obstacle = None  # between phases, gradients are taken in eval mode
-    losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
+    losses = progress.losses()
     _check_losses(losses, index)
     return PhaseRecord(losses=losses, notes=dict(phase.notes))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from torch.optim import Optimizer
 
 from lotus_ray.unlearning.contract import Step
+from lotus_ray.unlearning.progress import skip
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -45,3 +46,11 @@ class Scheduled(Generic[Step]):
         for step, batch in enumerate(self.batches, self.first_step):
             set_learning_rate(self.optimizer, self.rate(step))
             yield batch
+
+    def after(self, count: int) -> Iterator[Step]:
+        """Return an iterator that leaves out the first `count` batches, and sets no rate for them.
+
+        For a run that goes on from a checkpoint within a phase.
+        """
+        left = skip(self.batches, count)
+        return iter(replace(self, batches=left, first_step=self.first_step + count))

@@ -28,7 +28,7 @@ from lotus_ray.store.objects.errors import Fault
 from lotus_ray.store.objects.retry import RetryPolicy
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import OK, Row
-from tests.cloud import KEY, SECRET, Proxy, Road, log_in, new_bucket
+from tests.cloud import KEY, SECRET, Answer, Google, Proxy, Road, log_in, new_bucket
 
 QUICK = RetryPolicy(first_seconds=0.01, longest_seconds=0.1, total_seconds=20, request_seconds=2)
 HASTY = RetryPolicy(first_seconds=0.01, longest_seconds=0.1, total_seconds=0.5, request_seconds=1)
@@ -49,6 +49,18 @@ class Roads:
     def objects(self, road: Road, retry_policy: RetryPolicy = QUICK) -> CloudObjects:
         """Return the objects at the end of a new road."""
         return CloudObjects(Address.parse(self.uri(road)), retry_policy)
+
+
+class Heard(Google):
+    """Keeps the methods of its requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.methods: list[str] = []
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        self.methods.append(method)
+        return super().answer(method, path, headers, body)
 
 
 @pytest.fixture
@@ -142,6 +154,53 @@ def test_parts_of_a_large_object_are_sent_again(
     assert len(parts) > 6
     assert len(set(parts)) < len(parts)
     assert objects.read("weights") == content
+
+
+@pytest.mark.parametrize("size", [1000, 16 << 20])
+def test_what_a_server_vouches_for_is_not_read_back(roads: Roads, size: int) -> None:
+    """One request for an object, and for one in parts those of its parts; no GET."""
+    objects, content = roads.objects(Road()), os.urandom(size)
+    objects.replace_proven("weights", content)
+    methods = [method for method, _, _ in roads.proxy.requests]
+    assert set(methods) == ({"PUT"} if size == 1000 else {"PUT", "POST"})
+    assert methods.count("PUT") == (1 if size == 1000 else 2)
+    assert objects.read("weights") == content
+
+
+@pytest.mark.parametrize("size", [1000, 16 << 20])
+def test_a_body_damaged_on_its_way_is_refused_by_the_server_and_sent_again(
+    roads: Roads, size: int
+) -> None:
+    """A third of all bodies; by the SHA-256 that is sent with each, also with that of a part."""
+    objects, content = roads.objects(Road(damaged=1 / 3, verified=True, seed=1)), os.urandom(size)
+    for number in range(3):
+        objects.replace_proven(f"weights{number}", content)
+        assert objects.read(f"weights{number}") == content
+    assert roads.proxy.road.met["damaged"] > 0
+
+
+@pytest.mark.parametrize("size", [1000, 16 << 20])
+def test_a_body_damaged_on_its_way_to_a_server_that_checks_nothing_is_found(
+    roads: Roads, size: int
+) -> None:
+    objects, content = roads.objects(Road(damaged=1.0)), os.urandom(size)
+    with pytest.raises(StoreError, match="reads back differently") as caught:
+        objects.replace_proven("weights", content)
+    assert caught.value.where == f"s3://{roads.bucket}/runs/weights"
+
+
+@pytest.mark.parametrize("size", [1000, 16 << 20])
+def test_google_vouches_for_an_object_of_one_request_alone(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The ETag of an object that Google joined from parts is no MD5: this one is read back."""
+    log_in(monkeypatch)
+    server, content = Heard(), os.urandom(size)
+    with server.running() as place:
+        address = Address.parse(f"gs://bucket/runs?scheme=http&endpoint_override={place}")
+        CloudObjects(address, QUICK).replace_proven("weights", content)
+    assert server.objects["runs/weights"][0] == content
+    assert ("GET" in server.methods) == (size > 1000)
 
 
 def test_a_server_that_is_always_busy_is_left_in_time(

@@ -20,6 +20,9 @@ class Kept:
     def restored(self) -> None:
         raise AssertionError
 
+    def wants_to_look(self) -> bool:
+        return False
+
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         self.contents.append(checkpoint().to_bytes())
 
@@ -36,5 +39,20 @@ class Resumed:
     def restored(self) -> None:
         """Go on."""
 
+    def wants_to_look(self) -> bool:
+        return False
+
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         """Keep nothing."""
+
+
+@dataclass
+class KeptWithin(Kept):
+    """Keeps those within phases, one after every step where that can be."""
+
+    def wants_to_look(self) -> bool:
+        return True
+
+    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        if (made := checkpoint()).losses:
+            self.contents.append(made.to_bytes())

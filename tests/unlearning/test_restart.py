@@ -35,6 +35,7 @@ from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS
 from tests.unlearning.problems import Small
 from tests.unlearning.problems import problem as problem_of
+from tests.unlearning.within import go_on_with_two
 
 problem = partial(problem_of, network=Small)
 
@@ -74,6 +75,9 @@ class CutAfter:
     def restored(self) -> None:
         assert self.checkpoint is not None
 
+    def wants_to_look(self) -> bool:
+        return False
+
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         self.offered += 1
         if self.offered == self.phases:
@@ -92,6 +96,9 @@ class KeepAll:
 
     def restored(self) -> None:
         raise AssertionError
+
+    def wants_to_look(self) -> bool:
+        return False
 
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         self.contents.append(checkpoint().to_bytes())
@@ -194,7 +201,7 @@ def cut_off(store: Path, clock: Clock) -> list[object]:
         raise Cut
 
     checkpoints.save_if_due = save_if_due
-    with clock.measure("unlearn"), pytest.raises(Cut):
+    with clock.measure("unlearn"), pytest.raises(Cut), checkpoints:
         unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     return records
 
@@ -226,7 +233,8 @@ def test_a_store_that_refuses_a_checkpoint_does_not_stop_the_run(
 
     checkpoints = stored(tmp_path, Clock(CPU))
     monkeypatch.setattr(Store, "replace", full)
-    assert len(unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)) == 3
+    with checkpoints:
+        assert len(unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)) == 3
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), StoreError("broken")])
@@ -254,23 +262,23 @@ def test_a_torn_checkpoint_is_ignored(tmp_path: Path, place: int) -> None:
 
 
 def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
-    checkpoints = stored(tmp_path, Clock(CPU), every=3600)
-    unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
+    with stored(tmp_path, Clock(CPU), every=3600) as checkpoints:
+        unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     assert not (tmp_path / "borders").exists()
 
 
 def test_every_checkpoint_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
     """It is known at the end of the second phase of three. Both workers ask as often."""
-    asked: list[int] = []
+    asked: list[bool] = []
 
     def leaving() -> bool:
-        asked.append(len(list(tmp_path.rglob("*.pt"))))
+        asked.append((tmp_path / "borders").exists())
         return len(asked) >= 2
 
     workers = Workers(leaving=leaving)
-    checkpoints = stored(tmp_path, Clock(CPU), every=3600, workers=workers)
-    unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
-    assert asked == [0, 0, 1]
+    with stored(tmp_path, Clock(CPU), every=3600, workers=workers) as checkpoints:
+        unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
+    assert (asked[:2], len(asked)) == ([False, False], 3)
     checkpoint = stored(tmp_path, Clock(CPU)).load()
     assert len(checkpoint.records) == 3
     other = stored(tmp_path / "other", Clock(CPU), 3600, replace(workers, rank=1, size=2))
@@ -316,6 +324,7 @@ def _rank(rank: int, folder: str, checkpoints: dict[str, bytes]) -> None:
         if rank == 0:
             assert cut.checkpoint is not None
             Path(folder, f"{name}.pt").write_bytes(cut.checkpoint.to_bytes())
+    go_on_with_two(Workers(rank, 2, sum_, replicate), Path(folder, f"within-{rank}.pt"))
     torch.distributed.destroy_process_group()
 
 
@@ -350,3 +359,13 @@ def test_a_checkpoint_serves_another_number_of_workers(name: str, after_two_phas
     expected, found = weights(whole), weights(stage)
     for key, value in expected.items():
         assert torch.allclose(found[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
+
+
+def test_two_workers_go_on_at_the_same_step(after_two_phases: Path) -> None:
+    """Each has dropout of its own. In the sixteenth step both know what the first one wanted."""
+    first, second = (torch.load(after_two_phases / f"within-{rank}.pt") for rank in range(2))
+    assert first == second
+    steps, same, losses = first
+    assert steps == [16, 24, 16, 24]
+    assert same == [True] * 8
+    assert list(map(len, losses)) == [24, 24]

@@ -105,11 +105,15 @@ class _Epoch:
     names: tuple[object, ...]
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.after(0)
+
+    def after(self, skipped: int) -> Iterator[Batch]:
+        """Yield the batches without the first ones, of which no image is decoded."""
         dataset, count = self.split.dataset, len(self.split)
         batches = np.array_split(np.arange(count), math.ceil(count / self.batch_size) or 1)
         ends = np.cumsum([len(batch) for batch in batches]).tolist()
         rows, window = dataset.order.epoch(self.split.rows, ends, *self.names)
-        shared = [self._share(batch) for batch in batches if len(batch)]
+        shared = [self._share(batch) for batch in batches if len(batch)][skipped:]
         places, totals = [place for place, _ in shared], [total for _, total in shared]
         shares, windows = _at(places, rows, window)
         return dataset.batches(shares, totals, windows)

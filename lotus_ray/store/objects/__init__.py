@@ -23,6 +23,16 @@ class Objects(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Create or replace an object of any size in one step."""
 
+    def replace_proven(self, name: str, content: bytes) -> None:
+        """Create or replace an object, and make sure that exactly these bytes are stored.
+
+        The proof is the checksum that the server computed of what it received. Where it gives
+        none that this process can compute too, the object is read back.
+
+        Raises:
+            StoreError: other bytes are stored.
+        """
+
     def delete_all(self, prefix: str) -> None:
         """Remove all objects under `prefix`. Objects that cannot be removed stay."""
 

@@ -11,29 +11,28 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import GCSStore, S3Store
 
 from lotus_ray.base.errors import StoreError
 from lotus_ray.store.objects.address import Address
-from lotus_ray.store.objects.errors import LOGIN, Fault, no_bucket
+from lotus_ray.store.objects.checksums import md5_etag
+from lotus_ray.store.objects.client import new_client
+from lotus_ray.store.objects.errors import LOGIN, Fault, no_bucket, reads_back_differently
 from lotus_ray.store.objects.retry import PATIENCE, RetryPolicy
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetOptions
-    from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
 PART_BYTES = 8 << 20  # size of one request for a large object
 LOUD_AFTER = 3  # tries before a warning: one retry is normal
 _PARTS_AT_ONCE = 4
-_ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("GOOGLE_BASE_URL",)}
 _END = object()
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,8 +45,8 @@ class CloudObjects:
         self.address = address
         self.retry_policy = retry_policy or PATIENCE
         try:
-            self._once = _client(address, self.retry_policy, retries=0)
-            self._parts = _client(address, self.retry_policy, retries=20)
+            self._once = new_client(address, self.retry_policy, retries=0)
+            self._parts = new_client(address, self.retry_policy, retries=20)
         except (BaseError, OSError, ValueError):  # the text may hold a secret
             raise StoreError(
                 "an environment variable for credentials or servers is invalid",
@@ -84,10 +83,24 @@ class CloudObjects:
 
     def replace(self, name: str, content: bytes) -> None:
         """Write an object. Each part of a large one is retried on its own."""
+        self._replace(name, content)
+
+    def replace_proven(self, name: str, content: bytes) -> None:
+        """Write an object; read it back unless the server's ETag is the MD5 of what it received.
+
+        S3 also refuses a body that does not have the SHA-256 of its request; it is sent again.
+        """
+        etag = self._replace(name, content)
+        if etag != md5_etag(content, PART_BYTES) and self.read(name) != content:
+            raise reads_back_differently(f"{self.address.base}/{name}")
+
+    def _replace(self, name: str, content: bytes) -> str:
+        """Write an object and return its ETag."""
         if len(content) <= PART_BYTES:
-            self._ask(name, lambda: self._put(self._once, name, content, use_multipart=False))
-            return
-        self._ask(
+            return self._ask(
+                name, lambda: self._put(self._once, name, content, use_multipart=False)
+            )
+        return self._ask(
             name,
             lambda: self._put(
                 self._parts,
@@ -132,9 +145,10 @@ class CloudObjects:
 
         return self._ask(prefix, attempt)
 
-    def _put(self, client: Any, name: str, content: bytes, **how: Any) -> None:
+    def _put(self, client: Any, name: str, content: bytes, **how: Any) -> str:
+        """Write an object and return its ETag without quotes; empty if the server gave none."""
         try:
-            obstore.put(client, name, content, **how)
+            return (obstore.put(client, name, content, **how)["e_tag"] or "").strip('"')
         except FileNotFoundError as error:
             fault = Fault.of(error)
             if fault.passes:  # the reply to the last request of a multipart upload was lost
@@ -154,8 +168,9 @@ class CloudObjects:
             return obstore.get(self._once, name, options=how).bytes()
 
         try:
-            starts = range(0, size, PART_BYTES)
-            return b"".join(self._ask(name, partial(part, start)) for start in starts)
+            with ThreadPoolExecutor(_PARTS_AT_ONCE) as readers:
+                parts = [partial(part, start) for start in range(0, size, PART_BYTES)]
+                return b"".join(readers.map(partial(self._ask, name), parts))
         except PreconditionError:
             raise _TryAgain("ReplacedWhileRead") from None
 
@@ -189,50 +204,3 @@ class _TryAgain(Exception):
 
     def __str__(self) -> str:
         return f"status code: 409 <Code>{self.args[0]}</Code>"
-
-
-def _client(address: Address, retry_policy: RetryPolicy, retries: int) -> GCSStore | S3Store:
-    """Return a client that itself retries a request up to `retries` times."""
-    endpoint = address.endpoint or _endpoint_here(address.scheme)
-    options: ClientConfig = {
-        "allow_http": bool(endpoint and endpoint.startswith("http://")),
-        "timeout": timedelta(seconds=retry_policy.request_seconds),
-        "connect_timeout": timedelta(seconds=retry_policy.connect_seconds),
-    }
-    again: RetryConfig = {
-        "max_retries": retries,
-        "retry_timeout": timedelta(seconds=retry_policy.total_seconds),
-        "backoff": {
-            "init_backoff": timedelta(seconds=retry_policy.first_seconds),
-            "max_backoff": timedelta(seconds=retry_policy.longest_seconds),
-            "base": 2,
-        },
-    }
-    prefix = address.prefix or None
-    if address.scheme == "gs":
-        google: GCSConfig = {"base_url": endpoint} if endpoint else {}
-        return GCSStore(
-            address.bucket, prefix=prefix, config=google, client_options=options, retry_config=again
-        )
-    amazon: S3Config = {"conditional_put": "etag"}
-    if endpoint:
-        amazon |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
-    if address.region:
-        amazon["region"] = address.region
-    return S3Store(
-        address.bucket, prefix=prefix, config=amazon, client_options=options, retry_config=again
-    )
-
-
-def _endpoint_here(scheme: str) -> str | None:
-    """Return the server address in the environment, or None.
-
-    Raises:
-        StoreError: the address holds a password.
-    """
-    for name in _ENDPOINTS[scheme]:
-        if endpoint := os.environ.get(name):
-            if "@" in endpoint:
-                raise StoreError("the address of a server holds a password", where=name)
-            return endpoint
-    return None

@@ -11,7 +11,15 @@ from lotus_ray.store.objects.address import Address
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _PASSING = {408, 409, 423, 425, 429}  # client errors after which a retry may succeed
-_PASSING_CODES = {"RequestTimeout", "OperationAborted", "NoSuchUpload"}
+_PASSING_CODES = {
+    "RequestTimeout",
+    "OperationAborted",
+    "NoSuchUpload",
+    # The body that arrived has another checksum than the one that was sent: it was damaged.
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
 _REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
 _LOGIN_CODES = {"ExpiredToken", "InvalidToken"}
 _REGION = "the bucket is in another region"
@@ -95,6 +103,15 @@ def no_bucket(address: Address) -> StoreError:
         "there is no such bucket",
         where=f"{address.scheme}://{address.bucket}",
         next_command="lotus-ray grid JOB.yaml --store s3://BUCKET/PREFIX",
+    )
+
+
+def reads_back_differently(where: str) -> StoreError:
+    """Return the error for an object that holds other bytes than were written."""
+    return StoreError(
+        "an object reads back differently: it was damaged on its way to the store, or there",
+        where=where,
+        next_command="run the same command again: committed cells are kept",
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lotus_ray.base.errors import StoreError
+from lotus_ray.store.objects.errors import reads_back_differently
 
 
 class LocalObjects:
@@ -41,6 +42,12 @@ class LocalObjects:
         path = self.root / name
         with self._finished(path, content) as temporary:
             temporary.replace(path)
+
+    def replace_proven(self, name: str, content: bytes) -> None:
+        """Write an object, then read it back and compare it byte by byte."""
+        self.replace(name, content)
+        if self.read(name) != content:
+            raise reads_back_differently(str(self.root / name))
 
     def delete_all(self, prefix: str) -> None:
         """Remove a folder, and with it temporary files of killed writers."""

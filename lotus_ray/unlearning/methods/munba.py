@@ -72,6 +72,7 @@ class Munba(Method):
                 edit_gradients=run.combine,
                 split=_split_retained,
                 notes=run.notes,
+                resumable=False,  # the notes count over the steps
             )
 
 
