@@ -103,7 +103,7 @@ def test_batches_are_skipped_without_decoding() -> None:
     expected = [(batch.images, optimizer.param_groups[0]["lr"]) for batch in rates][4:]
     optimizer.param_groups[0]["lr"] = 9.0
     decoded: list[int] = []
-    image = dataset.pixels.image
+    image: Any = dataset.pixels.image  # type: ignore[attr-defined]
     object.__setattr__(dataset.pixels, "image", lambda row: decoded.append(row) or image(row))
     left = skip(rates, 4)
     assert optimizer.param_groups[0]["lr"] == 9.0
