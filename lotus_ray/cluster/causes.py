@@ -44,7 +44,7 @@ def raise_store_error(error: ray.train.TrainingFailedError) -> None:
                 raise cause
 
 
-def first_failure(error: ray.train.TrainingFailedError) -> Exception:
+def first_failure(error: Exception) -> Exception:
     """Return the error of the failed worker with the lowest rank, or else the error itself."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     return failures[min(failures)] if failures else error

@@ -62,7 +62,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
     ) -> None:
         """Free what waits for the cell; or drop it, if the cell has no row."""
         task = self._running.pop(trial_id)
-        if not error:
+        if not error and "error" not in (result or {}):
             self._ready.ended(task)
         elif dropped := self._ready.drop(task):
             self._dropped(dropped)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ray.tune import Trainable
 
-from lotus_ray.base.errors import ClusterError
+from lotus_ray.base.errors import ClusterError, LotusRayError
 from lotus_ray.cluster.death_policy import Death, Decision, decide
 from lotus_ray.cluster.dispatcher import Ask, Ended, Progress
 from lotus_ray.store.results import Store
@@ -164,8 +164,15 @@ class CellTrial(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Wait until the cell moves on; return all that is known of it."""
-        self._known |= next(self._reports, {"done": True})
+        """Wait until the cell moves on; return all that is known of it.
+
+        An error of ours is returned. Tune would run the trial again, as after the death of its
+        process, and meet it again.
+        """
+        try:
+            self._known |= next(self._reports, {"done": True})
+        except LotusRayError as error:
+            self._known |= {"error": error, "done": True}
         return dict(self._known)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -120,8 +120,8 @@ def keep_place(place: str, resources: Resources, scratch: str) -> None:
     while True:
         try:
             return run_on_workers(work, resources, scratch, restarts=MAX_RESTARTS)
-        except ray.train.TrainingFailedError as error:
-            cause = first_failure(error)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+            cause = first_failure(error)  # of a worker, or the controller itself is gone
             claims = _lost(place, cause)
             if claims == before:
                 died = f"the workers of place {place} died before they claimed a cell"

@@ -17,6 +17,7 @@ from lotus_ray.cluster.capacity import concurrent_trials
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
+from lotus_ray.cluster.death_policy import MAX_RESTARTS
 from lotus_ray.cluster.dispatcher import NAME, Ask, DispatcherActor
 from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.cluster.places import Places
@@ -153,14 +154,20 @@ class Cluster:
             ray.tune.with_resources(trainable, TICKET),
             tune_config=ray.tune.TuneConfig(search_alg=search, num_samples=-1, reuse_actors=True),
             run_config=ray.tune.RunConfig(
-                storage_path=self._scratch, name="grid", verbose=0, progress_reporter=_Silent()
+                storage_path=self._scratch,
+                name="grid",
+                verbose=0,
+                progress_reporter=_Silent(),
+                failure_config=ray.tune.FailureConfig(max_failures=MAX_RESTARTS),
             ),
         )
         results = tuner.fit()
         ray.get(dispatcher.close.remote())
         self._places.end()
-        spans = [_span(result.metrics) for result in results if "begin" in (result.metrics or {})]
-        return Filling(self._places.most, spans), list(results.errors)
+        ends = [result.metrics or {} for result in results]
+        spans = [_span(end) for end in ends if "begin" in end]
+        errors = [end["error"] for end in ends if "error" in end]
+        return Filling(self._places.most, spans), [*errors, *results.errors]
 
     def _wait_for_place(self, dispatcher: Any, say: Callable[[str], None]) -> None:
         """Wait until a place has begun, at most FIRST_SECONDS: it and trials start at each
