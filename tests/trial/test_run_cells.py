@@ -276,7 +276,7 @@ def test_a_store_that_does_not_answer_fails_no_cell(
 def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C after the seventh checkpoint of the original: the next run trains five phases more."""
+    """Ctrl-C after the seventh phase of the original: the next run trains five phases more."""
     _, whole, work_order = plan_group(data, tmp_path / "whole")
     run_work_order(work_order)
     group, store, work_order = plan_group(data, tmp_path / "cut")
@@ -285,7 +285,8 @@ def test_a_group_cut_off_goes_on_from_the_last_checkpoint(
 
     def cut(self: StoredCheckpoints, checkpoint: Callable[[], Checkpoint]) -> None:
         save_if_due(self, checkpoint)
-        offers.append(1)
+        if not checkpoint().losses:  # at the end of a phase
+            offers.append(1)
         if len(offers) == 7:
             raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.base.roles import RETAIN
+from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.unlearning.augment import Augmented
@@ -97,6 +99,7 @@ def test_a_phase_that_keeps_something_else_is_left_to_its_end() -> None:
 def test_batches_are_skipped_without_decoding() -> None:
     """Of an epoch, of one with random crops, and of one whose steps set a rate."""
     dataset = make_dataset(IMAGES, ROLES, seed=5)
+    assert isinstance(dataset.pixels, Pixels)
     epoch = dataset.split(RETAIN).shuffled(5, "x")
     black = dataset.pixel_range[0]
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=9.0)
@@ -207,3 +210,12 @@ def test_a_copy_does_not_change_as_the_run_goes_on() -> None:
     assert torch.equal(copied.model["fc.weight"], before)
     stage.model.load_state_dict(copied.model)
     assert torch.equal(stage.model.fc.weight, before)
+
+
+def test_a_checkpoint_at_the_end_of_a_phase_has_the_fields_of_earlier_versions() -> None:
+    """They read those of this one, and this one reads theirs."""
+    stage = problem()
+    content = Checkpoint.of(stage, [], []).to_bytes()
+    fields = {"records", "model", "optimizers", "answers", "kept", "seconds"}
+    assert set(torch.load(io.BytesIO(content), weights_only=True)) == fields
+    assert Checkpoint.from_bytes(content).losses == []
