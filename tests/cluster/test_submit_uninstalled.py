@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ pytest.importorskip("ray")
 
 from tests.cluster.clusters import ROOT, Head, head
 
+PACKAGE = "lotus-ray"
 SMALL = (
     *("--limit", "143", "--set", "grid.methods=[original]"),
     *("--set", "grid.models.0.train.epochs=2", "--set", "grid.models.0.train.warmup_epochs=1"),
@@ -41,6 +43,9 @@ def documented(tool: str, file: str = "docs/cluster.md") -> list[str]:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment that has all packages of this one but lotus-ray."""
     folder = tmp_path_factory.mktemp("without")
+    # Its packages are links to those of this one: an upgrade would write through them.
+    versions = [f"{each.name}=={each.version}" for each in distributions() if each.name != PACKAGE]
+    (folder / "constraints.txt").write_text("\n".join(versions))
     venv.create(folder, with_pip=False)
     packages = Path(sysconfig.get_paths()["purelib"])
     target = folder / packages.relative_to(sys.prefix)
@@ -62,7 +67,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(python: Path) -> Iterator[Head]:
     """A head that runs on that Python."""
     path = f"{python.parent}:{os.environ['PATH']}"
-    with head("--num-cpus", "2", PATH=path, PYTHONPATH="", VIRTUAL_ENV="") as started:
+    pinned = str(python.parent.parent / "constraints.txt")
+    pins = dict.fromkeys(("PIP_CONSTRAINT", "UV_CONSTRAINT"), pinned)
+    with head("--num-cpus", "2", PATH=path, PYTHONPATH="", VIRTUAL_ENV="", **pins) as started:
         yield started
 
 

@@ -66,8 +66,14 @@ def test_every_row_is_read(folder: Path) -> None:
     assert all(row.extra == {} for row in rows)
 
 
-def test_a_half_finished_store_is_resumed(folder: Path) -> None:
-    """Committed rows stay as they are; the cell that was cut off goes on from its checkpoint."""
+def test_a_half_finished_store_is_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Committed rows stay as they are; the cell that was cut off goes on from its checkpoint.
+
+    Only the versions that wrote a checkpoint use it. Here this torch passes for the one that did.
+    """
+    (checkpoint,) = folder.glob("store-format-1-half/borders/*/*.pt")
+    versions, _, _ = checkpoint.read_bytes().split(b"\n")[0].decode().rpartition(", ")
+    monkeypatch.setattr("lotus_ray.trial.checkpoints._VERSIONS", versions)
     before = {path: path.read_bytes() for path in folder.glob("store-format-1-half/rows/*/*")}
     options = ("--set", "grid.seeds=[1]", "--store", "store-format-1-half")
     run("grid", "job.yaml", "--local", "--limit", "24", *options)
