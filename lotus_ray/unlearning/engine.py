@@ -86,7 +86,8 @@ def _train(phase: Phase[Any], replica: nn.Module, problem: Problem, index: int) 
         (share * problem.workers.size).backward()  # type: ignore[no-untyped-call]
         if not shares and problem.workers.size > 1:
             _check_gradients(problem.model)
-        phase.edit_gradients(problem.model)
+        with _explaining_one_image(index):  # MUNBa takes another gradient here
+            phase.edit_gradients(problem.model)
         phase.optimizer.step()
         shares.append(share.detach())
     losses = problem.workers.sum(torch.stack(shares)).tolist() if shares else []
