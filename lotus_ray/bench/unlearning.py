@@ -20,6 +20,7 @@ from lotus_ray.job.passes import Samples, forwards
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
+from lotus_ray.models.layout import blocks_of
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.method import Method
@@ -109,7 +110,8 @@ class Bench:
     def __post_init__(self) -> None:
         dataset = self.stage.dataset
         [batch] = dataset.batches([np.arange(len(dataset.roles))], [len(dataset.roles)], None)
-        self.bare = BareNetwork(self.stage.bare(), batch.images, batch.labels)
+        model = self.stage.bare()
+        self.bare = BareNetwork(model, batch.images, batch.labels, blocks_of(model))
 
     @property
     def samples(self) -> Samples:

@@ -101,7 +101,7 @@ def _method(
         inner = params.get("inner", Salun().inner.name)
         check_has_no_batch_size(inner, name, (*path, "inner"), document)
         built, _ = _method(inner, job, recipe, (*path, "inner"), document)
-        if isinstance(built, FromScratch | Salun):
+        if not built.maskable:
             raise JobError(
                 f"{name} cannot wrap {built.name}",
                 where=document.where((*path, "inner")),

@@ -62,11 +62,9 @@ def _certified_noise(method: CertifiedNoise, samples: Samples) -> list[Pass]:
 
 
 def _last_blocks(method: CfK | EuK, samples: Samples) -> list[Pass]:
-    """D_r goes forward; the backward ends before the frozen blocks.
-
-    Of the head alone, k = 1, it is next to nothing. For a larger k this is too low a floor.
-    """
-    return [samples.train(samples.retain, TRAIN_LAST)] * method.epochs
+    """D_r goes forward; the backward ends before the frozen blocks."""
+    batches = samples.train(samples.retain).batches
+    return [Pass(TRAIN_LAST, batches, last=method.k)] * method.epochs
 
 
 MORE: dict[type[Method], Callable[[Any, Samples], list[Pass]]] = {

@@ -1,7 +1,8 @@
 """Passes through a network, and their cost.
 
 The unit is U, one forward of one image. A backward to the weights counts as 2 U and a backward to
-the image alone as 1 U, so training on an image is 3 U.
+the image alone as 1 U, so training on an image is 3 U. Of training the last blocks alone U counts
+the forward: how large the blocks are, and so their backward, depends on the network.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TRAIN, TO_IMAGE, FORWARD = "train", "to image", "forward"
-TRAIN_LAST = "train the last blocks"  # the backward of a head alone is next to nothing
+TRAIN_LAST = "train the last blocks"
 UNITS = {TRAIN: 3, TO_IMAGE: 2, FORWARD: 1, TRAIN_LAST: 1}  # U per image
 
 
@@ -21,6 +22,7 @@ class Pass:
 
     kind: str  # a key of UNITS
     batches: tuple[int, ...]  # images of each batch
+    last: int = 0  # of TRAIN_LAST: how many blocks train
 
     @property
     def images(self) -> int:

@@ -131,6 +131,28 @@ class Workers:
         """Return the first worker's tensor on every worker. Shapes and dtypes must agree."""
         return self.sum(tensor if self.rank == 0 else torch.zeros_like(tensor))
 
+    def gather(self, num_rows: int, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows of all workers, rising, and their values.
+
+        Args:
+            num_rows: of the table of roles.
+            rows: int64 [n], of this worker; each row is on one worker, once.
+            values: [n, ...] each, in the order of `rows`.
+
+        Returns:
+            int64 [m], and [m, ...] for each of `values`; the same on every worker.
+        """
+        index = torch.zeros(num_rows, dtype=torch.int64, device=rows.device)
+        index[rows] = 1
+        found = self.sum(index).nonzero()[:, 0]
+        index[found] = torch.arange(len(found), device=rows.device)
+        shared = [found]
+        for own in values:
+            total = own.new_zeros(len(found), *own.shape[1:])
+            total[index[rows]] = own
+            shared.append(self.sum(total))
+        return tuple(shared)
+
 
 Step = TypeVar("Step")  # what one optimizer step sees: a batch, or a pair of batches
 

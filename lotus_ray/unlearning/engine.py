@@ -123,7 +123,8 @@ def _train(
         if unchecked:
             _check_gradients(problem.model)
             unchecked = False
-        phase.edit_gradients(problem.model)
+        with _explaining_one_image(index):  # MUNBa takes another gradient here
+            phase.edit_gradients(problem.model)
         phase.optimizer.step()
         progress.add(share)
         look()

@@ -48,13 +48,7 @@ class LogitsCache:
         with torch.inference_mode():
             parts += [(batch.rows, self._model(batch.images)) for batch in missing]
         own_rows, own_logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        index = torch.zeros_like(self._position)
-        index[own_rows] = 1
-        rows = self._workers.sum(index).nonzero()[:, 0]
-        index[rows] = torch.arange(len(rows), device=rows.device)
-        logits = own_logits.new_zeros(len(rows), own_logits.shape[1])
-        logits[index[own_rows]] = own_logits
-        self.add(rows, self._workers.sum(logits))
+        self.add(*self._workers.gather(len(self._position), own_rows, own_logits))
 
     def set_default(self, logits: Tensor) -> None:
         """Use logits [C] for every sample that is not cached."""

@@ -30,9 +30,11 @@ class Method(ABC):
     # Rises when the mathematics changes, so that old rows are not taken for new ones.
     version: ClassVar[int] = 1
     least_epochs: ClassVar[int] = 1
+    positive: ClassVar[tuple[str, ...]] = ()  # numbers that must be above 0
+    maskable: ClassVar[bool] = True  # False if SalUn must not stand around it
 
     def __post_init__(self) -> None:
-        """Raise MethodError if a number is negative, not finite, or a share above 1."""
+        """Raise MethodError if a number is not finite, too small, or a share above 1."""
         for name, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
@@ -42,6 +44,9 @@ class Method(ABC):
                 limits = f"{low} … {high:g}" if name in SHARES else f"at least {low}, and finite"
                 what = f"{self.name}: {name} is {value}, and must be {limits}"
                 raise MethodError(what, where=name)
+        for name in self.positive:
+            if not getattr(self, name) > 0:
+                raise MethodError(f"{self.name}: {name} must be above 0", where=name)
 
     @property
     def title(self) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Generic
 
 from torch.optim import Optimizer
 
 from lotus_ray.unlearning.contract import Step
 from lotus_ray.unlearning.progress import skip
+
+# Share of all steps, and of the highest learning rate at that point; linear in between.
+_ONE_CYCLE = ((0.0, 1 / 25), (0.3, 1.0), (0.85, 1 / 25), (1.0, 1 / 25e4))
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -31,6 +35,23 @@ def cosine(step: int, steps: int, highest: float, lowest: float = 0.0) -> float:
     Source: Loshchilov & Hutter 2017, without restarts. Deviation: none.
     """
     return lowest + (highest - lowest) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def one_cycle(step: int, steps: int, highest: float) -> float:
+    """Compute a rate that rises to `highest` at .3 of all steps, and falls until the last one.
+
+    Args:
+        step: counted from 0.
+        steps: number of steps.
+        highest: the highest learning rate.
+
+    Source: Smith 2018, with the corners of the code of certified noise. Deviation: none.
+    """
+    share = step / steps
+    for (start, low), (end, high) in pairwise(_ONE_CYCLE):
+        if share <= end:
+            return highest * (low + (high - low) * (share - start) / (end - start))
+    return highest * _ONE_CYCLE[-1][1]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from lotus_ray.bench import conformance
 from lotus_ray.bench.conformance import MOST_APART, Conformance, check, deviation_of
-from lotus_ray.bench.formulas import FORMULAS, SETTINGS, agreement, distance, expected, trained
+from lotus_ray.bench.formulas import (
+    FORMULAS,
+    SETTINGS,
+    VARIANTS,
+    agreement,
+    distance,
+    expected,
+    trained,
+)
 from lotus_ray.bench.unlearning import methods
 from lotus_ray.cli.main import main
 from lotus_ray.job import floors
@@ -160,6 +168,18 @@ def test_every_number_of_a_method_shows_in_the_comparison_with_its_formula(
     if isinstance(value, int):
         changed = value // 2 if value > 1 else 2
     assert distance(stated[name], trained(replace(method, **{setting: changed}))) > MOST_APART
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"), [(name, each) for name, sets in VARIANTS.items() for each in sets]
+)
+def test_a_variant_is_compared_with_a_formula_of_its_own(
+    name: str, changed: dict[str, Any], stated: dict[str, list[Tensor]]
+) -> None:
+    variant = replace(_shown(name), **changed)
+    weights = trained(variant)
+    assert distance(expected(variant), weights) <= MOST_APART
+    assert distance(stated[name], weights) > MOST_APART
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from lotus_ray.bench.bare import BareNetwork
 from lotus_ray.job.floors import needed
-from lotus_ray.job.passes import FORWARD, TO_IMAGE, TRAIN, Pass, Samples, forwards, units
+from lotus_ray.job.passes import (
+    FORWARD,
+    TO_IMAGE,
+    TRAIN,
+    TRAIN_LAST,
+    Pass,
+    Samples,
+    forwards,
+    units,
+)
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
 
@@ -111,3 +120,20 @@ def test_the_bare_network_does_the_passes_and_nothing_else() -> None:
     assert model.seen == [(3, True, False), (2, True, False), (4, False, True), (5, False, False)]
     assert model.head.weight.grad is not None
     assert torch.equal(model.head.weight, before)
+
+
+def test_training_the_last_blocks_goes_back_as_far_as_these() -> None:
+    """Three linear layers, each a block: a backward through the last two, whose inputs are 12
+    and 3 numbers. The first one stays in eval mode and gets no gradient, until it trains again."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.Linear(12, 3), nn.Linear(3, 3))
+    names = [("1.weight", "1.bias"), ("2.weight", "2.bias"), ("3.weight", "3.bias")]
+    bare = BareNetwork(model, torch.randn(5, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1]), names)
+    [two] = needed(method("cf_k", k=2, epochs=1), SMALL)
+    assert two == Pass(TRAIN_LAST, (4, 3, 3), last=2)
+    bare.run([two])
+    assert [layer.weight.grad is not None for layer in model[1:]] == [False, True, True]
+    assert [layer.training for layer in model[1:]] == [False, True, True]
+    bare.run(needed(method("eu_k", epochs=1), SMALL))
+    assert [layer.weight.requires_grad for layer in model[1:]] == [False, False, True]
+    bare.run([Pass(TRAIN, (3,))])
+    assert all(layer.weight.grad is not None for layer in model[1:])

@@ -9,6 +9,7 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
+from lotus_ray.unlearning.methods.munba import Munba
 from lotus_ray.unlearning.problem import Problem
 from tests.toy import blobs, make_dataset, make_problem, make_roles
 
@@ -27,6 +28,12 @@ def test_a_batch_of_one_image_is_explained(roles: str, batch_size: int) -> None:
         unlearn(Finetune(epochs=1), problem(roles, batch_size))
     assert "batch_size of at least 2" in raised.value.next_command
     assert raised.value.where == "phase 0"
+
+
+def test_a_single_image_to_forget_is_explained_where_it_goes_forward_on_its_own() -> None:
+    """MUNBa takes its gradient after that of three retain images."""
+    with pytest.raises(JobError, match="a batch holds one image"):
+        unlearn(Munba(epochs=1), problem("frrr", 8))
 
 
 def test_an_image_that_is_left_over_is_shared_out() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from typing import Any
 
 import torch
@@ -73,13 +73,15 @@ class _Search:
 
     def run(self) -> tuple[Tensor, int]:
         """Return the image at which the search ends, and the answer there."""
-        pixels, radius = self.start, self.method.radius
-        while radius <= 2 * self.start.numel() ** 0.5:
+        farthest = self.start.numel() ** 0.5
+        doubled = (self.method.radius * 2**turn for turn in count())
+        radii = [next(doubled), *takewhile(lambda radius: radius < 2 * farthest, doubled)]
+        pixels = self.start
+        for radius in radii:
             for _ in range(self.method.attack_steps):
                 if self._answer(pixels) != self.label:
                     return self._image(pixels), self._answer(pixels)
                 pixels = self._step(pixels, radius)
-            radius *= 2
         return self._image(pixels), self._answer(pixels)
 
     def _image(self, pixels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from lotus_ray.bench.formulas.linear import (
     softmax,
     start,
 )
-from lotus_ray.bench.formulas.optimizers import Sgd
+from lotus_ray.bench.formulas.optimizers import Adam, Sgd
 from lotus_ray.unlearning.contract import Batch
 from lotus_ray.unlearning.problem import Problem
 
@@ -48,7 +48,9 @@ def munba(method: Any, problem: Problem) -> Weights:
 
 def sfron(method: Any, problem: Problem) -> Weights:
     """Descend on D_r; before every k-th step ascend on D_f, where F_f ≥ γ·F_r, and clip."""
-    weights, sgd, size = start(problem), Sgd.of(method), problem.batch_size
+    weights, size = start(problem), problem.batch_size
+    is_adamw = method.optimizer == "adamw"
+    optimizer = Adam(method.lr, method.weight_decay, True) if is_adamw else Sgd.of(method)
     forget = squares(weights, problem, problem.forget, "sfron", "forget fisher")
     retain = squares(weights, problem, problem.retain, "sfron", "retain fisher")
     mask = [
@@ -62,12 +64,12 @@ def sfron(method: Any, problem: Problem) -> Weights:
             if step == method.steps:
                 break
             scale = 0.5 + 0.5 * math.cos(math.pi * step / method.steps)
-            sgd.lr = method.lr * scale
+            optimizer.lr = method.lr * scale
             if step % method.ascend_every == 0:
                 g = _ascent(weights, next(forgotten), method.alpha * scale, method.exponent)
                 masked = [value * part for value, part in zip(g, mask, strict=True)]
-                weights = sgd.step(weights, clipped(masked, method.max_norm))
-            weights = sgd.step(weights, label_gradient(weights, r))
+                weights = optimizer.step(weights, clipped(masked, method.max_norm))
+            weights = optimizer.step(weights, label_gradient(weights, r))
             step += 1
         turn += 1
     return weights

@@ -6,7 +6,8 @@ Gradients come from autograd; edits and steps are written out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from lotus_ray.bench.formulas.optimizers import Sgd
 from lotus_ray.unlearning.contract import Batch, SampleSet
 from lotus_ray.unlearning.problem import Problem
 
-KERNEL = "0.weight"  # its name in the network
+KERNEL, LINEAR = (0, "0.weight"), (2, "3.weight")  # places and names of K and W
 
 
 def _gradient(weights: Weights, batch: Batch) -> Weights:
@@ -36,15 +37,16 @@ def _train(
     problem: Problem,
     weights: Weights,
     rate: Callable[[int], float],
-    factor: Tensor | float = 1.0,
+    factors: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Weights:
-    """Train on D_r, at a rate by epoch, with a factor on the kernel's gradient."""
+    """Train on D_r, at a rate by epoch, with factors on the gradients of some weights, by place."""
     sgd = Sgd.of(method)
     for epoch in range(method.epochs):
         sgd.lr = method.lr * rate(epoch)
         for batch in problem.retain.shuffled(problem.batch_size, method.name, epoch):
-            kernel, *others = _gradient(weights, batch)
-            weights = sgd.step(weights, [kernel * factor, *others])
+            g = _gradient(weights, batch)
+            g = [value * factors.get(place, 1.0) for place, value in enumerate(g)]
+            weights = sgd.step(weights, g)
     return weights
 
 
@@ -87,22 +89,24 @@ def _first_last(method: Any) -> int:
 
 
 def msg(method: Any, problem: Problem) -> Weights:
-    """Draw the kernel's entries of smallest |g| anew, then train on D_r, the others slowly."""
-    kernel, *others = start(problem)
+    """Draw K's entries of smallest |g| anew, W's too if asked; then train, the others slowly."""
+    weights, factors = start(problem), {}
     partners = problem.retain.draw(len(problem.forget), "msg")
-    g = plus((1.0, _sum(problem, partners)), (-1.0, _sum(problem, problem.forget)))[0]
-    order = g.abs().flatten().argsort()
-    drawn = order[: round(method.redrawn_fraction * len(order))]
-    fan_out = kernel.shape[0] * kernel.shape[2] * kernel.shape[3]
-    draws = normal(seeds.uniform(drawn, 1, problem.seed, "msg", KERNEL)[:, 0])
-    kernel.view(-1)[drawn] = draws * math.sqrt(2 / fan_out)
-    factor = torch.full_like(kernel, method.gradient_scale)
-    factor.view(-1)[drawn] = 1
+    g = plus((1.0, _sum(problem, partners)), (-1.0, _sum(problem, problem.forget)))
+    for place, name in (KERNEL, LINEAR) if method.linear else (KERNEL,):
+        value = weights[place]
+        order = g[place].abs().flatten().argsort()
+        drawn = order[: round(method.redrawn_fraction * len(order))]
+        fan_out = value.shape[0] * value.shape[2:].numel()
+        draws = normal(seeds.uniform(drawn, 1, problem.seed, "msg", name)[:, 0])
+        value.view(-1)[drawn] = draws * math.sqrt(2 / fan_out)
+        factors[place] = torch.full_like(value, method.gradient_scale)
+        factors[place].view(-1)[drawn] = 1
     top = math.ceil(method.epochs / 2)  # the epoch of the highest rate, counted from 1
     rates = [*(epoch / top for epoch in range(1, top + 1))]
     falling = method.epochs - top
     rates += [1 - step / (falling + 1) for step in range(1, falling + 1)]
-    return _train(method, problem, [kernel, *others], rates.__getitem__, factor)
+    return _train(method, problem, weights, rates.__getitem__, factors)
 
 
 def _sum(problem: Problem, samples: SampleSet) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ def squares(weights: Weights, problem: Problem, samples: SampleSet, *names: obje
 def ssd(method: Any, problem: Problem) -> Weights:
     """Scale by λ·I_D/I_f, at most 1, where I_f > α·I_D; batches of D are of D_f or of D_r alone."""
     weights = start(problem)
+    if method.importance == "sample":
+        problem = replace(problem, batch_size=1)
     forget, retain = (
         squares(weights, problem, samples, "ssd") for samples in (problem.forget, problem.retain)
     )

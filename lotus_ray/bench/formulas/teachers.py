@@ -59,9 +59,14 @@ def scrub(method: Any, problem: Problem) -> Weights:
         return t * (cold[0] - cold[1]) / len(batch.labels)
 
     for epoch in range(method.epochs):
+        if epoch in method.lr_decay:
+            adam.lr *= method.lr_decay_rate
         if epoch < method.msteps:
+            if method.max_weight_decay is not None:
+                adam.decay = method.max_weight_decay
             for batch in problem.forget.shuffled(size, "scrub", "max", epoch):
                 weights = adam.step(weights, gradient(-distance(batch), batch.images))
+        adam.decay = method.weight_decay
         for batch in problem.retain.shuffled(size, "scrub", "min", epoch):
             slopes = method.gamma * label_slopes(weights, batch.images, batch.labels)
             slopes += method.alpha * distance(batch)
@@ -82,7 +87,9 @@ def lotus(method: Any, problem: Problem) -> Weights:
         tau = math.exp(method.alpha * difference)
         for batch in samples.shuffled(problem.batch_size, "lotus", epoch):
             uniform = problem.uniform(batch, problem.num_classes, "lotus", epoch)
-            noisy = logits(teacher, batch.images) - torch.log(-torch.log(uniform))
+            noisy = logits(teacher, batch.images)
+            if method.variant == "gumbel":
+                noisy -= torch.log(-torch.log(uniform))
             sampled = one_hot(noisy.argmax(dim=1), problem.num_classes)
             is_forget = batch.forget.double()[:, None]
             targets = is_forget * softmax(noisy / tau) + (1 - is_forget) * sampled

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lotus_ray.unlearning.contract import Batch, Workers
+from lotus_ray.unlearning.contract import Batch
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.problem import Problem
 
@@ -34,7 +34,7 @@ def nearest_examples(problem: Problem, radius: float, steps: int) -> Examples:
     An image that the original gets wrong is its own example. For the others, pixels p in 0 … 1
     move by r/10 along the normalised gradient of CE, and are projected to ‖p − p₀‖₂ ≤ r and to
     0 … 1, until the original errs. After `steps` of them r doubles, and the search goes on from
-    where it is; it ends where r exceeds the largest distance of two images.
+    where it is; the last r is the first that reaches from any image to any other.
 
     Args:
         problem: its original is attacked. Every worker must call this.
@@ -67,8 +67,9 @@ def nearest_examples(problem: Problem, radius: float, steps: int) -> Examples:
     empty = torch.zeros(0, dtype=torch.int64, device=problem.device)
     like = next(problem.original.parameters())
     parts.append((empty, like.new_zeros(0, *problem.image_shape), empty, empty))
-    rows, images, labels, keys = (torch.cat(part) for part in zip(*parts, strict=True))
-    return _share(problem.workers, problem.num_rows, rows, Examples(images, labels, keys))
+    own = [torch.cat(part) for part in zip(*parts, strict=True)]
+    _, *found = problem.workers.gather(problem.num_rows, *own)
+    return Examples(*found)
 
 
 @dataclass
@@ -86,7 +87,8 @@ class _Attack:
         start = (self.images - black) / (white - black)
         pixels, answers = start.clone(), self.labels.clone()
         active = torch.arange(len(answers), device=answers.device)
-        while len(active) and radius <= 2 * math.sqrt(start[0].numel()):
+        farthest = math.sqrt(math.prod(start.shape[1:]))
+        while len(active):
             for _ in range(steps):
                 gradient, predicted = self._gradient(pixels[active], self.labels[active])
                 right = predicted == self.labels[active]
@@ -95,6 +97,8 @@ class _Attack:
                 if not len(active):
                     break
                 pixels[active] = _moved(pixels[active], start[active], gradient, radius)
+            if radius >= farthest:
+                break
             radius *= 2
         with torch.no_grad():  # the last step is not judged yet
             if len(active):
@@ -124,17 +128,3 @@ def _moved(pixels: Tensor, start: Tensor, gradient: Tensor, radius: float) -> Te
 
 def _by_row(values: Tensor) -> Tensor:
     return values[:, None, None, None]
-
-
-def _share(workers: Workers, num_rows: int, rows: Tensor, own: Examples) -> Examples:
-    """Return the examples of all workers, by row, from this worker's own at `rows`, int64 [n]."""
-    index = torch.zeros(num_rows, dtype=torch.int64, device=rows.device)
-    index[rows] = 1
-    found = workers.sum(index).nonzero()[:, 0]
-    index[found] = torch.arange(len(found), device=rows.device)
-    shared = []
-    for values in (own.images, own.labels, own.keys):
-        total = values.new_zeros(len(found), *values.shape[1:])
-        total[index[rows]] = values
-        shared.append(workers.sum(total))
-    return Examples(*shared)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.base import seeds
-from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.adversarial import Examples, nearest_examples
 from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
+from lotus_ray.unlearning.schedule import set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Amun(Method):
 
     name: ClassVar[str] = "amun"
     label: ClassVar[str] = "AMUN"
+    positive: ClassVar[tuple[str, ...]] = ("decay_every", "attack_steps", "radius")
 
     epochs: int = 10
     lr: float = 0.01
@@ -56,12 +57,6 @@ class Amun(Method):
     attack_steps: int = 50
     radius: float = 0.04
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("decay_every", "attack_steps", "radius"):
-            if not getattr(self, name) > 0:
-                raise MethodError(f"amun: {name} must be above 0", where=name)
-
     def phases(self, problem: Problem) -> Iterator[Phase[Mixed]]:
         """Yield one phase per epoch."""
         optimizer = sgd(problem.model, self)
@@ -69,8 +64,7 @@ class Amun(Method):
         missed = float(len(problem.forget) - len(examples))
         for epoch in range(self.epochs):
             rate = self.lr * 0.1 ** (epoch // self.decay_every)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(optimizer, rate)
             yield Phase(
                 batches=_mixed(problem, examples, epoch),
                 loss=_loss(examples),

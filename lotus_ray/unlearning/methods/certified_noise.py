@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD
 
@@ -17,11 +18,9 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.noise import clip_weights, normal_like
-from lotus_ray.unlearning.methods.one_cycle import one_cycle
 from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
-
-POSITIVE = ("model_clip", "gradient_clip", "noise_lr", "renyi")
+from lotus_ray.unlearning.schedule import Scheduled, one_cycle
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class CertifiedNoise(Method):
 
     name: ClassVar[str] = "certified_noise"
     label: ClassVar[str] = "Certified noise"
+    positive: ClassVar[tuple[str, ...]] = ("model_clip", "gradient_clip", "noise_lr", "renyi")
+    maskable: ClassVar[bool] = False  # weights that are given back prove nothing
 
     epochs: int = 50
     lr: float = 0.1
@@ -71,9 +72,6 @@ class CertifiedNoise(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise MethodError(f"certified_noise: {name} must be above 0", where=name)
         if not 0 < self.delta < 1:
             raise MethodError("certified_noise: delta must be between 0 and 1", where="delta")
         if self.noise_lr * self.shrink > 1:
@@ -114,7 +112,7 @@ class CertifiedNoise(Method):
         """ε: the least over α of α·ε_R + ln(1/δ)/(α − 1), Mironov 2017."""
         return self.renyi + 2 * math.sqrt(self.renyi * math.log(1 / self.delta))
 
-    def phases(self, problem: Problem) -> Iterator[Phase[Numbered]]:
+    def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield the noisy steps, at most a pass over D_r a phase, then a phase per epoch."""
         model, size = problem.model, problem.batch_size
         notes = {
@@ -129,33 +127,23 @@ class CertifiedNoise(Method):
         for turn, start in enumerate(range(0, self.steps, in_pass)):
             batches = problem.retain.shuffled(size, self.name, "noisy", turn)
             yield Phase(
-                batches=islice(_numbered(batches, start), self.steps - start),
-                loss=noisy.loss,
+                batches=noisy.counted(islice(batches, self.steps - start), start),
+                loss=label_loss,
                 optimizer=noisy.optimizer,
                 edit_gradients=noisy.clip,
                 notes=notes,
             )
         _reset_statistics(model)
         optimizer = SGD(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        rate = partial(one_cycle, steps=self.epochs * in_pass, highest=self.lr)
         for epoch in range(self.epochs):
             batches = problem.retain.shuffled(size, self.name, epoch)
             yield Phase(
-                batches=_numbered(batches, epoch * in_pass),
-                loss=self._fine_tune(optimizer, self.epochs * in_pass),
+                batches=Scheduled(batches, optimizer, rate, epoch * in_pass),
+                loss=label_loss,
                 optimizer=optimizer,
                 notes=notes,
             )
-
-    def _fine_tune(self, optimizer: SGD, steps: int) -> Callable[[nn.Module, Numbered], Tensor]:
-        def loss(model: nn.Module, numbered: Numbered) -> Tensor:
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * one_cycle(numbered[0] / steps)
-            return _cross_entropy(model, numbered)
-
-        return loss
-
-
-Numbered = tuple[int, Batch]  # a batch and the number of its step
 
 
 class _Noisy:
@@ -167,13 +155,21 @@ class _Noisy:
         self.optimizer = SGD(parameters, lr=method.noise_lr, weight_decay=method.shrink, fused=True)
         self.optimizer.register_step_post_hook(self._add_noise)
 
-    def loss(self, model: nn.Module, numbered: Numbered) -> Tensor:
-        """Return the share of the mean CE, and remember the step."""
-        self._step = numbered[0]
-        return _cross_entropy(model, numbered)
+    def counted(self, batches: Iterable[Batch], start: int) -> Iterator[Batch]:
+        """Yield batches, each before its own step; the first step has the number `start`."""
+        for step, batch in enumerate(batches, start):
+            self._step = step
+            yield batch
 
     def clip(self, model: nn.Module) -> None:
-        """Clip the gradient to C1."""
+        """Clip the gradient to C1.
+
+        A parameter that takes no part in the output gets a gradient of 0: it has to shrink like the
+        others, or its noise would not hide what it was.
+        """
+        for value in model.parameters():
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
         torch.nn.utils.clip_grad_norm_(model.parameters(), self._method.gradient_clip)
 
     @torch.no_grad()
@@ -181,15 +177,6 @@ class _Noisy:
         names = (self._problem.seed, self._method.name, self._step)
         for name, value in self._problem.model.named_parameters():
             value.add_(normal_like(value, *names, name), alpha=self._method.sigma)
-
-
-def _cross_entropy(model: nn.Module, numbered: Numbered) -> Tensor:
-    _, batch = numbered
-    return label_loss(model, batch)
-
-
-def _numbered(batches: Iterable[Batch], start: int) -> Iterator[Numbered]:
-    return enumerate(batches, start)
 
 
 def _reset_statistics(model: nn.Module) -> None:

@@ -23,6 +23,7 @@ class CfK(LastBlocks):
 
     name: ClassVar[str] = "cf_k"
     label: ClassVar[str] = "CF-k"
+    version: ClassVar[int] = 2  # a dropout between frozen layers is off, wherever it stands
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""

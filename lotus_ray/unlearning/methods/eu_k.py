@@ -25,6 +25,7 @@ class EuK(LastBlocks):
 
     name: ClassVar[str] = "eu_k"
     label: ClassVar[str] = "EU-k"
+    version: ClassVar[int] = 2  # a dropout between frozen layers is off, wherever it stands
 
     def phases(self, problem: Problem) -> Iterator[Phase[Batch]]:
         """Yield one phase per epoch."""

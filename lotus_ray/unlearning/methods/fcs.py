@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import ClassVar
 
 import torch
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
 
-from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase, Workers
 from lotus_ray.unlearning.losses import kl_divergence
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.endless import endless
 from lotus_ray.unlearning.methods.supervised import label_loss
 from lotus_ray.unlearning.problem import Problem
 from lotus_ray.unlearning.schedule import Scheduled, cosine
@@ -52,6 +51,7 @@ class Fcs(Method):
 
     name: ClassVar[str] = "fcs"
     label: ClassVar[str] = "FCS"
+    positive: ClassVar[tuple[str, ...]] = ("temperature", "contrast_batch_size")
 
     epochs: int = 8
     lr: float = 5e-3
@@ -62,15 +62,6 @@ class Fcs(Method):
     retain_weight_decay: float = 1e-2
     temperature: float = 1.15
     contrast_batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.temperature:
-            raise MethodError("fcs: temperature must be above 0", where="temperature")
-        if self.contrast_batch_size < 1:
-            raise MethodError(
-                "fcs: contrast_batch_size must be at least 1", where="contrast_batch_size"
-            )
 
     @property
     def weight_copies(self) -> float:
@@ -93,7 +84,7 @@ class Fcs(Method):
         for epoch in range(self.epochs):
             pairs = zip(
                 problem.forget.shuffled(size, self.name, "forget", epoch),
-                _cycle(problem, self.contrast_batch_size, epoch),
+                endless(problem.retain, self.contrast_batch_size, "fcs contrast", epoch),
                 strict=False,
             )
             yield Phase(
@@ -116,12 +107,6 @@ class Fcs(Method):
         """Return the learning rate by number of the forget step, with so many in an epoch."""
         total = self.epochs * steps
         return lambda step: cosine(step, total, self.forget_lr, self.last_forget_lr)
-
-
-def _cycle(problem: Problem, size: int, epoch: int) -> Iterator[Batch]:
-    """Yield batches of the retain set without end, each pass in a new order."""
-    for turn in count():
-        yield from problem.retain.shuffled(size, "fcs contrast", epoch, turn)
 
 
 def _split_forgotten(pair: Pair, most: int) -> list[Pair]:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.augment import Augmented
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods.supervised import label_loss
+from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
+from lotus_ray.unlearning.schedule import set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class FromScratch(Method):
     """
 
     least_epochs: ClassVar[int] = 0
+    maskable: ClassVar[bool] = False
 
     epochs: int = 0
     lr: float = 0.1
@@ -112,8 +114,7 @@ class FromScratch(Method):
         lowest, epochs_since = math.inf, 0
         for epoch in range(self.epochs):
             rate = self.learning_rate(epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(optimizer, rate)
             yield Phase(
                 batches=self._epoch(problem, samples, seed, epoch),
                 loss=label_loss,
@@ -144,10 +145,4 @@ class FromScratch(Method):
     def _optimizer(self, model: nn.Module) -> Optimizer:
         if self.optimizer == "adamw":
             return AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        return SGD(
-            model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        return sgd(model, self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -19,8 +20,8 @@ class LastBlocks(Method):
     """Minimise CE(f(x), y) over D_r with the parameters of the last k blocks alone.
 
     The other blocks are frozen: no gradient, no weight decay, and they stay in eval mode, so that
-    their batch statistics are those of the original and their dropout is off. `Problem.blocks` says
-    what a block is: the last one holds the head.
+    their batch statistics are those of the original and their dropout is off. A dropout goes with
+    the layer after it. `Problem.blocks` says what a block is: the last one holds the head.
 
     Args:
         k: number of blocks that train, at most all of them.
@@ -30,16 +31,13 @@ class LastBlocks(Method):
         weight_decay: of SGD.
     """
 
+    positive: ClassVar[tuple[str, ...]] = ("k",)
+
     k: int = 1
     epochs: int = 10
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k < 1:
-            raise MethodError(f"{self.name}: k must be at least 1", where="k")
 
     def last_names(self, problem: Problem) -> set[str]:
         """Return the names of the parameters of the last k blocks.
@@ -70,12 +68,21 @@ class LastBlocks(Method):
 
 def _freeze(model: nn.Module) -> None:
     """Put frozen modules in eval mode, in each phase: workers may have replaced modules."""
-    for module in model.modules():
-        if is_frozen(module):
-            module.eval()
+    for module in _frozen(model):
+        module.eval()
 
 
-def is_frozen(module: nn.Module) -> bool:
-    """True if a module has parameters, and none of them trains."""
-    trains = [value.requires_grad for value in module.parameters()]
-    return bool(trains) and not any(trains)
+def _frozen(model: nn.Module) -> list[nn.Module]:
+    """Return the modules none of whose parameters trains.
+
+    A module without parameters goes with the next one that has some of its own.
+    """
+    frozen = []
+    next_trains = True
+    for module in reversed(list(model.modules())):  # a module comes after what it holds
+        own = [value.requires_grad for value in module.parameters(recurse=False)]
+        next_trains = any(own) if own else next_trains
+        trains = [value.requires_grad for value in module.parameters()]
+        if not (any(trains) if trains else next_trains):
+            frozen.append(module)
+    return frozen

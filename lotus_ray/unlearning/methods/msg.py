@@ -15,6 +15,7 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase, SampleSet
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.gradients import label_gradient
+from lotus_ray.unlearning.methods.noise import normal
 from lotus_ray.unlearning.methods.selection import largest
 from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
@@ -138,9 +139,9 @@ def _draw_anew(weight: Tensor, mask: Tensor, *names: object) -> None:
     (names, position in the weight) decide each number.
     """
     positions = mask.flatten().nonzero()[:, 0]
-    normal = torch.erfinv(2 * seeds.uniform(positions, 1, *names)[:, 0] - 1) * math.sqrt(2)
+    drawn = normal(seeds.uniform(positions, 1, *names)[:, 0])
     fan_out = weight.numel() // weight.shape[1]
-    weight[mask] = (normal * math.sqrt(2 / fan_out)).to(weight)
+    weight[mask] = (drawn * math.sqrt(2 / fan_out)).to(weight)
 
 
 def _scale_gradients(

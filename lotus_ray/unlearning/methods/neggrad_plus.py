@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.endless import endless
 from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
@@ -54,20 +54,16 @@ class NegGradPlus(Method):
     def phases(self, problem: Problem) -> Iterator[Phase[Pair]]:
         """Yield one phase per epoch."""
         optimizer = sgd(problem.model, self)
+        size = problem.batch_size
         for epoch in range(self.epochs):
-            retained = problem.retain.shuffled(problem.batch_size, self.name, epoch)
+            retained = problem.retain.shuffled(size, self.name, epoch)
+            beside = endless(problem.forget, size, "neggrad_plus forget", epoch)
             yield Phase(
-                batches=zip(retained, _cycle(problem, epoch), strict=False),
+                batches=zip(retained, beside, strict=False),
                 loss=_loss(self.retain_weight),
                 optimizer=optimizer,
                 split=_split,
             )
-
-
-def _cycle(problem: Problem, epoch: int) -> Iterator[Batch]:
-    """Yield batches of the forget set without end, each pass in a new order."""
-    for turn in count():
-        yield from problem.forget.shuffled(problem.batch_size, "neggrad_plus forget", epoch, turn)
 
 
 def _split(pair: Pair, most: int) -> list[Pair]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods.gradients import gradient_share
@@ -36,10 +37,21 @@ class Salun(Method):
 
     name: ClassVar[str] = "salun"
     label: ClassVar[str] = "SalUn"
+    maskable: ClassVar[bool] = False
     default_inner: ClassVar[Callable[[], Method]]  # set where methods are registered
 
     density: float = 0.1
     inner: Method = field(default_factory=lambda: Salun.default_inner())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.inner.maskable:
+            raise MethodError(
+                f"{self.name} cannot wrap {self.inner.name}",
+                where="inner",
+                nearest="one of the methods that unlearn, such as relabel",
+                next_command="lotus-ray list methods",
+            )
 
     @property
     def title(self) -> str:

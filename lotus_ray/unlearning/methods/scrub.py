@@ -52,6 +52,7 @@ class Scrub(Method):
 
     name: ClassVar[str] = "scrub"
     label: ClassVar[str] = "SCRUB"
+    positive: ClassVar[tuple[str, ...]] = ("temperature",)
 
     epochs: int = 10
     msteps: int = 3

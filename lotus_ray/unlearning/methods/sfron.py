@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.endless import endless
 from lotus_ray.unlearning.methods.gradients import batch_fisher
+from lotus_ray.unlearning.methods.supervised import sgd
 from lotus_ray.unlearning.problem import Problem
+from lotus_ray.unlearning.schedule import cosine, set_learning_rate
 
 TINY = 1e-15  # of the authors: keeps quotients finite
 
@@ -52,6 +55,7 @@ class Sfron(Method):
 
     name: ClassVar[str] = "sfron"
     label: ClassVar[str] = "SFRon"
+    positive: ClassVar[tuple[str, ...]] = ("steps", "ascend_every")
 
     steps: int = 1500
     lr: float = 0.01
@@ -68,8 +72,6 @@ class Sfron(Method):
         super().__post_init__()
         if self.optimizer not in ("sgd", "adamw"):
             raise MethodError(f"optimizer '{self.optimizer}' is neither sgd nor adamw")
-        if self.ascend_every < 1:
-            raise MethodError("sfron: ascend_every must be at least 1", where="ascend_every")
 
     @property
     def mixes_images(self) -> bool:
@@ -83,7 +85,7 @@ class Sfron(Method):
 
     def scale(self, step: int) -> float:
         """Return s_t, from 1 at the first step towards 0."""
-        return (1 + math.cos(math.pi * step / self.steps)) / 2
+        return cosine(step, self.steps, 1.0)
 
     def phases(self, problem: Problem) -> Iterator[Phase[Step]]:
         """Yield a phase for each pass over the retain set; the last may be cut short."""
@@ -111,16 +113,9 @@ class Sfron(Method):
         ]
 
     def _optimizer(self, model: nn.Module) -> Optimizer:
-        decay = self.weight_decay
         if self.optimizer == "adamw":
-            return AdamW(model.parameters(), lr=self.lr, weight_decay=decay, fused=True)
-        return SGD(
-            model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=decay,
-            fused=True,
-        )
+            return AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        return sgd(model, self)
 
 
 @dataclass(frozen=True)
@@ -151,24 +146,17 @@ class _Run:
         """Yield the steps of one pass over the retain set."""
         method, size = self.method, self.problem.batch_size
         retained = self.problem.retain.shuffled(size, method.name, turn)
-        forgotten = self._cycle(turn)
+        forgotten = endless(self.problem.forget, size, method.name, "forget", turn)
         for index, batch in enumerate(islice(retained, method.steps - start), start):
             if index % method.ascend_every == 0:
                 yield Step(next(forgotten), index, ascent=True)
             yield Step(batch, index, ascent=False)
 
-    def _cycle(self, turn: int) -> Iterator[Batch]:
-        """Yield batches of the forget set without end, each pass in a new order."""
-        size, name = self.problem.batch_size, self.method.name
-        for again in count():
-            yield from self.problem.forget.shuffled(size, name, "forget", turn, again)
-
     def loss(self, model: nn.Module, step: Step) -> Tensor:
         """Return the share of the loss of a step, whose learning rate is set here."""
         self.ascent = step.ascent
         scale = self.method.scale(step.index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.method.lr * scale
+        set_learning_rate(self.optimizer, self.method.lr * scale)
         losses = cross_entropy(model(step.batch.images), step.batch.labels)
         if not step.ascent:
             return step.batch.mean(losses)

@@ -13,6 +13,7 @@ from torch.optim import Adam
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.method import Method
+from lotus_ray.unlearning.methods.noise import normal
 from lotus_ray.unlearning.methods.supervised import label_loss, sgd
 from lotus_ray.unlearning.problem import Problem
 
@@ -49,6 +50,7 @@ class Unsir(Method):
 
     name: ClassVar[str] = "unsir"
     label: ClassVar[str] = "UNSIR"
+    positive: ClassVar[tuple[str, ...]] = ("retain_per_class",)
     version: ClassVar[int] = 2  # copies of a retain sample come in passes, not side by side
 
     epochs: int = 10
@@ -90,8 +92,7 @@ class Unsir(Method):
         """Return noise images [N, 3, H, W] whose logits are far from those of `batch`."""
         low, high = problem.pixel_range
         uniform = problem.uniform(batch, batch.images[0].numel(), self.name, epoch)
-        normal = torch.erfinv(2 * uniform - 1) * 2**0.5
-        noise = normal.to(batch.images).reshape(batch.images.shape).clamp(low, high)
+        noise = normal(uniform).to(batch.images).reshape(batch.images.shape).clamp(low, high)
         noise.requires_grad_()
         optimizer = Adam([noise], lr=self.noise_lr, fused=True)
         model = problem.model.eval()

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lotus_ray.base.errors import MethodError
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
@@ -145,7 +144,9 @@ def test_the_learning_rate_falls_to_a_tenth() -> None:
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
-def test_settings_that_mean_nothing_are_refused() -> None:
-    for name in ("decay_every", "attack_steps", "radius"):
-        with pytest.raises(MethodError, match=name):
-            Amun(**{name: 0})
+def test_a_radius_beyond_the_largest_distance_is_tried_once() -> None:
+    """A step of 100 ends in the corner of pixels 0 and 1, which the original takes for the other
+    class."""
+    found = nearest_examples(halves_problem(), 1000.0, 1)
+    assert found.labels.tolist() == [1, 0, 1, 0]
+    assert found.images[0].flatten().tolist() == [0.0] * 6 + [1.0] * 6

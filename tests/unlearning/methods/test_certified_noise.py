@@ -13,7 +13,7 @@ from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
 from lotus_ray.unlearning.methods.noise import clip_weights, normal_like
-from lotus_ray.unlearning.methods.one_cycle import one_cycle
+from lotus_ray.unlearning.schedule import one_cycle
 from tests.unlearning.methods.test_one_step import linear, weight_after, white_problem
 
 # Next to no noise, and no fine-tuning to speak of.
@@ -129,12 +129,24 @@ def test_normal_numbers_are_normal_and_keyed_by_name() -> None:
 
 
 def test_steps_of_noise_go_on_over_passes() -> None:
-    """Four retain rows in batches of 2: 5 steps are phases of 2, 2 and 1, with numbers 0 … 4."""
+    """Four retain rows in batches of 2: 5 steps are phases of 2, 2 and 1. With next to no gradient
+    the weights move by σ times the noise of steps 0 … 4, each drawn anew."""
     problem = white_problem(roles="ffrrrr", batch_size=2)
-    phases = []
-    for phase in replace(QUIET, noise_steps=5, epochs=2).phases(problem):
-        phases.append([number for number, _ in phase.batches])
-    assert phases == [[0, 1], [2, 3], [4], [0, 1], [2, 3]]
+    method = replace(QUIET, noise_steps=5, gradient_clip=1e-12, shrink=0, renyi=1e6)
+    name, before = "head.weight", problem.original.head.weight
+    moved = sum(normal_like(before, problem.seed, "certified_noise", i, name) for i in range(5))
+    records = unlearn(method, problem)
+    assert [len(record.losses) for record in records] == [2, 2, 1, 2]
+    found = problem.model.head.weight.detach() - before
+    assert torch.allclose(found, method.sigma * moved, rtol=1e-9)
+
+
+def test_steps_of_fine_tuning_go_on_over_epochs() -> None:
+    """Two epochs of two steps: the rates after 0, ¼, ½ and ¾ of a cycle."""
+    problem = white_problem(roles="ffrrrr", batch_size=2)
+    _, *epochs = replace(QUIET, epochs=2, lr=0.5).phases(problem)
+    rates = [phase.optimizer.param_groups[0]["lr"] for phase in epochs for _ in phase.batches]
+    assert rates == [one_cycle(step, 4, 0.5) for step in range(4)]
 
 
 def test_batch_statistics_start_anew_after_the_noise() -> None:
@@ -152,9 +164,10 @@ def test_batch_statistics_start_anew_after_the_noise() -> None:
 
 def test_the_fine_tuning_rises_and_falls() -> None:
     """1/25 at first, all of it at .3, 1/25 at .85, 1/250,000 at last; half-way to .3 it is .52."""
-    shares = [0, 0.15, 0.3, 0.85, 1, 1 + 1e-9]
     rates = [0.04, 0.52, 1, 0.04, 4e-6, 4e-6]
-    assert [one_cycle(share) for share in shares] == pytest.approx(rates)
+    steps = [0, 15, 30, 85, 100, 101]
+    assert [one_cycle(step, 100, 1.0) for step in steps] == pytest.approx(rates)
+    assert one_cycle(15, 100, 0.5) == pytest.approx(0.26)
 
 
 def test_weights_are_clipped_together() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.losses import cross_entropy
@@ -117,6 +118,34 @@ class FlippedNegGrad(NegGradPlus):
 
 def test_every_method_has_settings_here() -> None:
     assert SETTINGS.keys() == METHODS.keys()
+
+
+POSITIVE = [(name, each) for name, method in METHODS.items() for each in method.positive]
+
+
+@pytest.mark.parametrize(("name", "setting"), POSITIVE)
+def test_a_number_that_means_nothing_at_0_is_refused(name: str, setting: str) -> None:
+    with pytest.raises(MethodError, match=f"{name}: {setting} must be above 0"):
+        METHODS[name](**{setting: 0})
+
+
+def test_steps_radii_and_partners_are_among_them() -> None:
+    """0 of them would train nothing, divide by 0, or fail in the middle of a run."""
+    assert set(POSITIVE) >= {
+        ("sfron", "steps"),
+        ("amun", "radius"),
+        ("unsir", "retain_per_class"),
+        ("scrub", "temperature"),
+    }
+
+
+@pytest.mark.parametrize(("name", "empty"), [("neggrad_plus", "forget"), ("fcs", "retain")])
+def test_a_set_that_is_walked_without_end_must_not_be_empty(name: str, empty: str) -> None:
+    """A pass over nothing, again and again, would never end."""
+    stage = problem()
+    nothing = getattr(stage, empty).draw(0)
+    with pytest.raises(MethodError, match="one of them is empty"):
+        unlearn(METHODS[name](epochs=1), replace(stage, **{empty: nothing}))  # type: ignore[call-arg]
 
 
 def test_names_and_labels_are_those_of_the_table() -> None:

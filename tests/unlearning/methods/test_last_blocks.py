@@ -133,6 +133,31 @@ def test_frozen_blocks_keep_their_batch_statistics(k: int, kept: tuple[bool, boo
     assert all(moved[-2:])
 
 
+class Dense(nn.Module):
+    """A classifier as VGG has it: dropouts stand beside the layers, not within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Linear(12, 4), nn.Dropout(), nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 3)]
+        self.classifier = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize(("k", "on"), [(1, [False, True]), (2, [True, True])])
+def test_a_dropout_goes_with_the_layer_after_it(k: int, on: list[bool]) -> None:
+    roles = make_roles("f" * 6 + "r" * 12, [row % 3 for row in range(18)], 3)
+    problem = make_problem(Dense(), make_dataset(blobs(18, 3), roles))
+    modes: list[bool] = []
+    for place in (1, 3):
+        dropout = problem.model.classifier[place]
+        dropout.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    unlearn(CfK(**STEP, k=k), problem)
+    assert modes == on
+
+
 def test_eu_2_takes_the_batch_statistics_of_the_random_model() -> None:
     """With lr 0 and momentum .1 of statistics: none of the original's 9 is left in `two`."""
     problem = normed()
@@ -150,7 +175,7 @@ def test_eu_2_takes_the_batch_statistics_of_the_random_model() -> None:
 
 def test_k_is_a_number_of_blocks() -> None:
     for method in (CfK, EuK):
-        with pytest.raises(MethodError, match="at least 1"):
+        with pytest.raises(MethodError, match="above 0"):
             method(k=0)
         with pytest.raises(MethodError, match="2 blocks"):
             unlearn(method(k=3), two())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lotus_ray.base.errors import MethodError
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.salun import Salun, saliency_masks
 from tests.unlearning.methods.test_contract import SETTINGS, unlearned
 from tests.unlearning.problems import problem
 
-TRAINING = sorted(METHODS.keys() - {"original", "gold", "salun", "ssd"})
+TRAINING = sorted(name for name, method in METHODS.items() if method.maskable and name != "ssd")
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -39,3 +40,10 @@ def test_reports_name_what_it_wraps_but_for_the_published_one() -> None:
     assert Salun(inner=METHODS["lotus"]()).title == "SalUn + LoTUS"
     assert Salun(inner=METHODS["boundary_shrink"]()).title == "SalUn + Boundary Shrink"
     assert METHODS["lotus"]().title == "LoTUS"
+
+
+@pytest.mark.parametrize("name", ["original", "gold", "salun", "certified_noise"])
+def test_what_a_mask_makes_no_sense_of_is_refused(name: str) -> None:
+    """Original weights beside the mask would undo what certified noise proves."""
+    with pytest.raises(MethodError, match=f"salun cannot wrap {name}"):
+        Salun(inner=METHODS[name]())

@@ -10,6 +10,7 @@ import torch
 from lotus_ray.base.errors import JobError
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.methods.certified_noise import CertifiedNoise
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.methods.salun import saliency_masks
 from lotus_ray.unlearning.methods.ssd import Ssd
@@ -56,6 +57,16 @@ def test_salun_selects_what_takes_part_first() -> None:
     )
     assert masks["head.weight"].all()
     assert not masks["spare"].any()
+
+
+def test_certified_noise_shrinks_what_takes_no_part_too() -> None:
+    """γ·λ = ½: the spare becomes 2·½ = 1 in a step, as its proof takes for granted; σ ≈ 0."""
+    method = CertifiedNoise(
+        epochs=1, lr=0, model_clip=100, noise_lr=0.5, shrink=1, renyi=1e40, noise_steps=1
+    )
+    changed = problem()
+    unlearn(method, changed)
+    assert torch.allclose(changed.model.spare, torch.full((3,), 1.0).double(), atol=1e-12)
 
 
 def test_several_workers_refuse_what_takes_no_part_by_name() -> None:
