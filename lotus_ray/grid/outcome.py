@@ -85,6 +85,13 @@ class Outcome:
             "from the first begin to the last end"
         )
 
+    def interrupted_line(self, store: Store) -> str:
+        """Return what is kept after a signal, and how to go on."""
+        return (
+            f"interrupted: {len(self.rows)} of {len(self.cell_ids)} cells are kept in {store.uri}, "
+            "and cells that ran keep their last checkpoint. Run the same command to go on"
+        )
+
     @property
     def last_line(self) -> str:
         """The last line of the command's output."""

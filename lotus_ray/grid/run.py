@@ -70,6 +70,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 outcome.write(store, "interrupted")  # at once: reading the rows may take too long
                 outcome.rows = _rows(store, outcome)
                 outcome.write(store, "interrupted")
+            print(outcome.interrupted_line(store), file=sys.stderr)
             raise
         except Exception as error:
             outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)

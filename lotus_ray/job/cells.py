@@ -1,8 +1,8 @@
 """Cells and groups.
 
 A cell is one method × data set × model × seed. Its id is a hash of everything that its result
-depends on. A group is the cells that share data, roles, model and seed. They run one after another
-on the same workers, the original first.
+depends on. A group is the cells that share data, roles, model and seed. The original
+runs before its methods.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Cells that run one after another, and everything they share. The first is the original."""
+    """Cells that share data, roles, model and seed. The first is the original."""
 
     benchmark: str
     model_label: str

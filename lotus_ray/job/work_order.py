@@ -1,4 +1,4 @@
-"""The work of one trial: a group, its missing cells, and settings of the command."""
+"""What a place needs to run cells of a group: the missing ones, and settings of the command."""
 
 from __future__ import annotations
 

@@ -140,6 +140,32 @@ def test_workers_killed_between_phases_go_on_from_the_checkpoint(
         assert len(rows[method].phases) == len(row.phases)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "victim", ["DispatcherActor", "TrainController", "ResourceTrainable", "RayTrainWorker"]
+)
+def test_a_process_that_is_killed_changes_no_row(
+    undisturbed: Path, tmp_path: Path, victim: str
+) -> None:
+    """kill -9 of one, once the first cell has begun: one row a cell, of the same bytes."""
+    store = tmp_path / "store"
+    driver = start("digits.yaml", store)
+    wait_until(
+        lambda: list(store.glob("attempts/*/*/begun.json")) and descendants(driver.pid, victim),
+        driver,
+    )
+    os.kill(descendants(driver.pid, victim)[0], signal.SIGKILL)
+    assert driver.wait(PATIENCE * 2) == 0
+    rows, expected = rows_by_method(store), rows_by_method(undisturbed)
+    assert len(rows) == len(row_files(store)) == 4
+    for method, row in rows.items():
+        assert row.artifacts[WEIGHTS].sha256 == expected[method].artifacts[WEIGHTS].sha256
+    attempts = sorted(row.attempts for row in rows.values())
+    assert attempts in ([1, 1, 1, 1], [1, 1, 1, 2])
+    if victim in ("DispatcherActor", "ResourceTrainable"):  # which run no cell
+        assert attempts == [1, 1, 1, 1]
+
+
 @pytest.mark.cluster
 def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
     """In float64, from one original: weights to 1e-6 relative, every accuracy exactly.

@@ -27,7 +27,7 @@ OPTIONS = (
     *(*METHODS, "--set", "epochs=4", "--set", "resources.checkpoint_seconds=1"),
     *("--set", "grid.models.0.train.epochs=8", "--set", "grid.models.0.train.warmup_epochs=1"),
 )
-TITLES = {"trial": "ray::ImplicitFunc", "worker": "ray::RayTrainWorker"}
+TITLES = {"trial": "ray::ResourceTrainable", "worker": "ray::RayTrainWorker"}
 # Seconds from a victim's start to the latest moment of a kill before the first row: a command takes
 # half a minute to start its trial, and a trial a quarter of one to start its worker.
 FIRST = {"driver": 40.0, "trial": 20.0, "worker": 10.0}

@@ -42,8 +42,8 @@ class Resources(Strict):
     trials_at_once: Annotated[
         Positive | None,
         Field(
-            description="start this many groups; groups that do not fit wait for nodes that an "
-            "autoscaler adds; default: as many as fit when the command starts"
+            description="run at most this many cells at once; default: as many as fit, and more "
+            "when nodes come"
         ),
     ] = None
     checkpoint_seconds: Annotated[
