@@ -47,6 +47,7 @@ ONE_OF_EACH = {
         "CIFAR-10, ResNet18, instance_10pct_calibrated-synthetic-cifar10_smoke24"
     ),
 }
+QUICK = ("cifar10-resnet18", "tiny-imagenet-resnet18-class", "imagenet")  # the others: -m models
 WITH_ALL_ROWS = ("cifar10-resnet18",)  # the others leave out shared/more-methods.yaml
 SMALL = ["--set", "grid.seeds=[3407]", "--set", "resources.gpus_per_worker=0", "--set", "epochs=1"]
 # SFRon counts steps and not epochs. AMUN takes 50 steps for each radius. Of so few images the noise
@@ -188,7 +189,10 @@ def test_imagenet_expects_what_torchvision_says_of_its_weights() -> None:
     assert model.expected_accuracy == pytest.approx(documented, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.models) for name in ONE_OF_EACH],
+)
 def test_a_job_runs_on_a_stand_in(
     name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
