@@ -128,6 +128,7 @@ def test_variables_that_we_set_are_ones_that_ray_reads() -> None:
         "RAY_AIR_NEW_OUTPUT": "tune/experimental/output.py",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "data/context.py",
         "RAY_DATA_USE_DATASOURCE_V2": "data/context.py",
+        "RAY_ENABLE_AUTO_CONNECT": "_private/auto_init_hook.py",
         "RAY_JOB_CONFIG_JSON_ENV_VAR": "_private/runtime_env/constants.py",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "train/v2/_internal/constants.py",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "train/v2/_internal/constants.py",

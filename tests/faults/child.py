@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from tests.forkserver import FORKSERVER
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
-CELLS = ("Original", "Gold Std", "Finetuning", "LoTUS")
+CELLS = ("Original", "Gold Std", "LoTUS", "Finetuning")  # in their order: the longest first
 METHODS = ("--set", "grid.methods=[original, gold, finetune, {name: lotus, alpha: 8}]")
 QUICK = (
     *("grid", str(JOB), "--local", "--set", "epochs=1", *METHODS),

@@ -96,7 +96,7 @@ def groups_of(store: Store) -> Any:
         groups.setdefault(row.seed, []).append(SimpleNamespace(cell_id=cell_id, label="x"))
     return SimpleNamespace(
         groups=[
-            SimpleNamespace(cells=cells, original=cells[0], name=f"seed {seed}")
+            SimpleNamespace(cells=cells, original=cells[0], name=f"seed {seed}", precision="fp32")
             for seed, cells in groups.items()
         ]
     )

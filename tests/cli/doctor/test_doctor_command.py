@@ -151,7 +151,7 @@ def test_it_takes_seconds_where_no_ray_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
     )
-    assert float(done.stdout) < 10
+    assert float(done.stdout) < 60  # a reply that never comes would take longer
 
 
 def test_no_address_is_no_problem() -> None:
