@@ -30,6 +30,7 @@ def rows(store: Path, *options: str) -> dict[str, Row]:
 
 
 @pytest.mark.usefixtures("no_page")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own options, at import
 def test_a_grid_on_ray_has_the_rows_of_a_local_one(tmp_path: Path) -> None:
     on_ray, local = rows(tmp_path / "ray"), rows(tmp_path / "local", "--local")
     assert on_ray.keys() == local.keys() == {"Original", "Finetuning"}
