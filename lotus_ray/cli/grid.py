@@ -39,8 +39,6 @@ def command(
     local: bool,
 ) -> None:
     """Run every missing cell of a job, then print its table. Run it again to resume."""
-    if not dry_run:
-        click.echo(f"reading {job}", err=True)  # at once: imports take seconds
     from lotus_ray.cli.grid_output import print_dry_run, print_outcome
     from lotus_ray.grid.options import Options
     from lotus_ray.grid.run import run_grid
