@@ -217,6 +217,10 @@ class Dispatcher:
         """Return how many places have claimed a cell."""
         return len(self._claims)
 
+    async def left(self) -> int:
+        """Return how many cells have not ended."""
+        return self._left
+
     async def order(self, group: int) -> bytes:
         """Return a pickled work order."""
         return self._orders[group]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,7 +38,6 @@ class Places:
         self._errors: list[LotusRayError] = []
         self._stop = threading.Event()
         self._dispatcher: Any = None
-        self._cells_left: Callable[[], int] = lambda: 0
         self.most = 0  # places at once
 
     @property
@@ -55,19 +53,22 @@ class Places:
             thread.start()
         self.most = max(self.most, self.running)
 
-    def follow(self, dispatcher: Any, cells_left: Callable[[], int]) -> None:
-        """Start more places while there are cells for them, until `end`.
+    def follow(self, dispatcher: Any) -> None:
+        """Start more places while there are cells for them, until `end` or `stop`.
 
         Args:
             dispatcher: its actor.
-            cells_left: returns how many cells have no row.
         """
-        self._dispatcher, self._cells_left = dispatcher, cells_left
+        self._dispatcher = dispatcher
         threading.Thread(target=self._look, daemon=True).start()
+
+    def stop(self) -> None:
+        """Start no more places, and ignore what happens to those that run."""
+        self._stop.set()
 
     def end(self) -> None:
         """Wait a little for the places to end. Cells that run are not waited for."""
-        self._stop.set()
+        self.stop()
         for thread in self._threads:
             thread.join(END_SECONDS)
 
@@ -82,7 +83,7 @@ class Places:
                 if not self._errors:
                     started = ray.get(self._dispatcher.places.remote())
                     most = most_places(self._resources, started)
-                    self.start(min(self._cells_left(), most))
+                    self.start(min(ray.get(self._dispatcher.left.remote()), most))
             except ray.exceptions.RayError as error:
                 logging.getLogger(__name__).debug("the places cannot be looked at: %s", error)
 

@@ -63,7 +63,10 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         if not cluster_address():
             count = concurrent_trials(resources, print)  # nothing is waited for here
             places.start(count)
-        yield Cluster(places, count, resources, scratch)
+        try:
+            yield Cluster(places, count, resources, scratch)
+        finally:
+            places.stop()
 
 
 class Cluster:
@@ -115,7 +118,7 @@ class Cluster:
                     self._count = min(concurrent_trials(self._resources, say), len(waiting))
                     self._places.start(self._count)
                 with say_what_is_missing(self._count, self._resources, say, cells_left):
-                    filling, errors = self._run(work_orders, waiting, say, cells_left)
+                    filling, errors = self._run(work_orders, waiting, say)
                 _clear_nodes(cache_space)
         except KeyboardInterrupt:
             interrupted()
@@ -131,13 +134,12 @@ class Cluster:
         work_orders: Sequence[WorkOrder],
         waiting: Sequence[Task],
         say: Callable[[str], None],
-        cells_left: Callable[[], int],
     ) -> tuple[Filling, list[Exception]]:
         """Run each cell as a trial; return when they ran, and the errors that ended trials."""
         orders = [pickle.dumps(work_order) for work_order in work_orders]
         options = {"name": NAME, "num_cpus": 0, **RESTARTS}
         dispatcher = ray.remote(DispatcherActor).options(**options).remote(orders, len(waiting))
-        self._places.follow(dispatcher, cells_left)
+        self._places.follow(dispatcher)
         search = CellSearch(
             ReadyTasks(waiting),
             {task.cell_id: _config(task, work_orders[task.group]) for task in waiting},
@@ -170,8 +172,7 @@ class Cluster:
         return Filling(self._places.most, spans), [*errors, *results.errors]
 
     def _wait_for_place(self, dispatcher: Any, say: Callable[[str], None]) -> None:
-        """Wait until a place has begun, at most FIRST_SECONDS: it and trials start at each
-        other's cost."""
+        """Wait until a place has begun, at most FIRST_SECONDS: trials would slow its start."""
         say(f"starting the workers of {self._places.running} places")
         end = time.monotonic() + FIRST_SECONDS
         while not ray.get(dispatcher.places.remote()) and time.monotonic() < end:

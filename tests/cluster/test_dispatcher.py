@@ -126,8 +126,10 @@ def test_places_end_if_all_cells_that_are_left_run_elsewhere(
         await there.claim("2", "s", 1, [])
         assert await there.claim("3", "s", 1, []) is None
         assert not await there.is_over()  # a third cell will be submitted
+        assert await there.left() == 3
         await there.dropped(1)  # it will not
         assert await there.is_over()
+        assert await there.left() == 2  # as many places as that are of use
         assert await there.claim("3", "s", 1, []) is None
 
     run(story())
