@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ray.train
-
 from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
 
 
@@ -36,12 +34,9 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def raise_store_error(error: ray.train.TrainingFailedError) -> None:
-    """Raise the store's error if one ended a worker, because the cell is not at fault."""
-    for ended in (error, *getattr(error, "worker_failures", {}).values()):
-        for cause in causes_of(ended):
-            if isinstance(cause, StoreError):
-                raise cause
+def store_error(error: Exception | None) -> StoreError | None:
+    """Return the store's error if one ended a worker, or None."""
+    return next((cause for cause in causes_of(error) if isinstance(cause, StoreError)), None)
 
 
 def first_failure(error: Exception) -> Exception:

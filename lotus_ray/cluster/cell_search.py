@@ -31,7 +31,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
             places: how many cells can run now.
             dropped: is told how many cells will never be suggested.
         """
-        super().__init__(metric="phase", mode="max")
+        super().__init__(metric="done", mode="max")
         self._ready = ready
         self._configs = configs
         self._places = places

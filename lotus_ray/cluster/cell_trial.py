@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ray.tune import Trainable
 
 from lotus_ray.base.errors import ClusterError, LotusRayError
+from lotus_ray.cluster.causes import store_error
 from lotus_ray.cluster.death_policy import Death, Decision, decide
 from lotus_ray.cluster.dispatcher import Ask, Ended, Progress
 from lotus_ray.store.results import Store
@@ -66,7 +67,7 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         line: to the dispatcher.
 
     Yields:
-        The `place` of the cell and the `phase` that it trains; at the end also when it ran.
+        The `place` of the cell; at the end also when it ran.
 
     Raises:
         LotusRayError: the store, the images or the device cannot be used, or no place is left.
@@ -77,15 +78,17 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         line.dropped()
         _fail(ticket, store, line, None)
     while not ticket.is_settled(store):
-        line.submit(ticket.ask)
         begun, moved, seen = store.attempts(cell_id), None, None
+        line.submit(ticket.ask)
         while (moved := line.follow(cell_id, seen)) is not None and not isinstance(moved, Ended):
             seen = moved
-            yield {"place": seen.place, "phase": seen.phase}
+            yield {"place": seen.place}
         if moved is None:
             continue  # another dispatcher has been started: submit again
         if moved.span is not None:
             yield vars(moved.span)
+        elif failed := store_error(moved.error):
+            raise failed  # the cell is not at fault
         elif moved.died:
             death = history.add(ran=store.attempts(cell_id) > begun)
             if decide(death) is Decision.FAIL_CELL and not ticket.is_settled(store):
@@ -160,7 +163,7 @@ class CellTrial(Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin with another cell."""
         self._reports = run_cell_trial(self._tickets[new_config["cell"]], self._line)
-        self._known: dict[str, Any] = {"phase": 0}
+        self._known: dict[str, Any] = {"done": False}
         return True
 
     def step(self) -> dict[str, Any]:

@@ -55,10 +55,9 @@ class Ended:
 
 @dataclass
 class Progress:
-    """What a running cell last said: the place, and the phase that it trains."""
+    """Where a cell runs."""
 
-    place: str = ""
-    phase: int = 0
+    place: str
 
 
 @dataclass
@@ -177,12 +176,12 @@ class Dispatcher:
         """Return True if a place that waits for a cell will get none."""
         return self._closed is not False or self._left <= len(self._running)
 
-    async def beat(self, place: str, start: str, number: int, claim: Claim, phase: int) -> None:
-        """Say that a place runs a cell, and which phase it trains."""
+    async def beat(self, place: str, start: str, number: int, claim: Claim) -> None:
+        """Say that a place still runs a cell."""
         self._running.setdefault(place, _Running(claim.cell_id, start, number, claim))
         self._begun.add(claim.cell_id)
         if ticket := self._tickets.get(claim.cell_id):
-            self._move(ticket, Progress(place, phase))
+            self._move(ticket, Progress(place))
 
     async def runs(self, cell_id: str) -> bool:
         """Return True if a place runs a cell."""

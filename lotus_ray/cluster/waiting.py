@@ -100,7 +100,7 @@ def say_what_is_missing(
     trials: int,
     resources: Resources,
     say: Callable[[str], None],
-    groups_left: Callable[[], int],
+    cells_left: Callable[[], int],
     poll_seconds: float = 1.0,
 ) -> Iterator[None]:
     """While trials wait for nodes, print how many have theirs, whenever that number changes.
@@ -109,14 +109,14 @@ def say_what_is_missing(
         trials: how many run at once.
         resources: of one trial.
         say: prints a line.
-        groups_left: returns how many groups are not finished.
+        cells_left: returns how many cells have no row.
         poll_seconds: between two checks of the nodes.
     """
     stop = threading.Event()
 
     def watch() -> None:
         last = ""
-        while wanted := min(trials, groups_left()):
+        while wanted := min(trials, cells_left()):
             fit = fitting_trials(resources)
             line = _waiting(fit, wanted, resources) if fit < wanted else ""
             if line != last:

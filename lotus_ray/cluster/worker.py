@@ -136,7 +136,7 @@ class _Line:
         while True:
             with self._lock:
                 if claim := self._claim:
-                    beat = (self._place, self._start, self._number, claim, 0)
+                    beat = (self._place, self._start, self._number, claim)
                     ray.get(self._dispatcher.beat.remote(*beat))
             time.sleep(BEAT_SECONDS)
 

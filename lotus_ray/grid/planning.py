@@ -11,7 +11,7 @@ from lotus_ray.data.prepared.embedded import embedded_folder, keep
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Stages
-from lotus_ray.job.cost import cell_seconds
+from lotus_ray.job.cost import cell_costs
 from lotus_ray.job.datasets import check_here, locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import compare_costs, networks
@@ -68,8 +68,8 @@ def plan_grid(
         device = likely_device(
             "cuda" if loaded.job.resources.gpus_per_worker else "cpu", rows.values()
         )
-        seconds = cell_seconds(work_orders, planned.roles, costs, rows, device)
-    return planned, work_orders, seconds
+        expected = cell_costs(work_orders, planned.roles, costs, rows, device)
+    return planned, work_orders, {cell_id: cost.seconds for cell_id, cost in expected.items()}
 
 
 def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:

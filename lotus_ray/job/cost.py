@@ -30,18 +30,6 @@ class CellCost:
     source: str  # LEARNED, SCALED or TABLED
 
 
-def cell_seconds(
-    work_orders: Sequence[WorkOrder],
-    roles: Mapping[str, Roles],
-    flops: Sequence[float],
-    rows: Mapping[str, Row],
-    device: Device,
-) -> dict[str, float]:
-    """Return the expected seconds of every missing cell, by cell id: see `cell_costs`."""
-    costs = cell_costs(work_orders, roles, flops, rows, device)
-    return {cell_id: cost.seconds for cell_id, cost in costs.items()}
-
-
 def cell_costs(
     work_orders: Sequence[WorkOrder],
     roles: Mapping[str, Roles],

@@ -43,10 +43,13 @@ class Grid:
         self.moves: list[Callable[[], Progress | Ended | None]] = []
         self.submitted = 0
         self.never = 0
+        self.begins_at_once = False
 
     def submit(self, ask: Ask) -> None:
         assert ask.cell_id == self.cell.cell_id
         self.submitted += 1
+        if self.begins_at_once:
+            self.store.begin(ask.cell_id, 0, {})
 
     def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
         return self.moves.pop(0)()
@@ -95,9 +98,9 @@ def grid(tmp_path: Path) -> Grid:
 
 
 def test_a_trial_says_where_its_cell_runs_and_when(grid: Grid) -> None:
-    grid.moves = [lambda: Progress("2"), lambda: Progress("2", 1), grid.commits]
+    grid.moves = [lambda: Progress("2"), lambda: Progress("3"), grid.commits]
     reports = grid.run()
-    assert reports[:2] == [{"place": "2", "phase": 0}, {"place": "2", "phase": 1}]
+    assert reports[:2] == [{"place": "2"}, {"place": "3"}]
     assert reports[2] == {
         "cell_id": grid.cell.cell_id,
         "place": "1",
@@ -148,18 +151,41 @@ def test_a_death_before_the_cell_begins_is_no_fault_of_it(grid: Grid) -> None:
 
 
 def test_a_dispatcher_that_knows_nothing_is_told_again(grid: Grid) -> None:
-    """It died: this one does not know the cell, whose row has come meanwhile or not."""
     grid.moves = [lambda: None, grid.commits]
     grid.run()
     assert grid.submitted == 2
 
-    def forgets() -> None:
+
+def test_a_dispatcher_that_died_after_the_row_is_told_nothing(grid: Grid) -> None:
+    def commits_and_forgets() -> None:
         grid.commits()
 
-    grid.cell = grid.work_order.group.cells[1]
-    grid.moves = [forgets]
+    grid.moves = [commits_and_forgets]
     grid.run()
-    assert grid.submitted == 2  # the row was there
+    assert (grid.submitted, grid.moves) == (1, [])
+    assert grid.row.is_ok
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_workers_that_die_of_the_store_fail_no_cell(grid: Grid, wrapped: bool) -> None:
+    """However often: it is the trial that ends, with the store's error."""
+    error: Exception = StoreUnreachable("HTTP 503")
+    if wrapped:
+        outer = RuntimeError("a worker ended")
+        outer.__cause__ = error
+        error = outer
+    grid.moves = [lambda: grid.dies(error=error)]
+    with pytest.raises(StoreUnreachable, match="HTTP 503"):
+        grid.run()
+    assert grid.row is None
+
+
+def test_an_attempt_that_begins_at_once_counts(grid: Grid) -> None:
+    """A place may begin before `submit` returns. Three such deaths are enough."""
+    grid.begins_at_once = True
+    grid.moves = [lambda: Ended(died=True)] * 3
+    grid.run()
+    assert (grid.submitted, grid.row.status) == (3, "failed")
 
 
 def test_an_original_that_failed_fails_its_methods_without_a_place(grid: Grid) -> None:

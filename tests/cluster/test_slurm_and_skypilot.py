@@ -48,7 +48,7 @@ TASK = Must(
         job_recovery=Must(strategy={"EAGER_NEXT_REGION"}, recover_on_exit_codes=[{75}]),
     ),
     envs=Must(JOB=str, DATA=re.compile(r"s3://\S+"), STORE={None}, OBJECT_STORE_GIB=str),
-    secrets=Must(RAY_AUTH_TOKEN={None}),  # whoever starts it says it
+    secrets=Must(RAY_AUTH_TOKEN={None}),  # the user sets it
     config=Must(docker=Must(run_options=[re.compile(r"--shm-size=\d+g|-v \S+:/scratch")])),
     run=str,
 )

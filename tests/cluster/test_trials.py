@@ -155,7 +155,7 @@ def test_a_process_that_is_killed_changes_no_row(
         driver,
     )
     os.kill(descendants(driver.pid, victim)[0], signal.SIGKILL)
-    assert driver.wait(PATIENCE * 2) == 0
+    assert driver.wait(2 * PATIENCE) == 0
     rows, expected = rows_by_method(store), rows_by_method(undisturbed)
     assert len(rows) == len(row_files(store)) == 4
     for method, row in rows.items():

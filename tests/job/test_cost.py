@@ -19,7 +19,6 @@ from lotus_ray.job.cost import (
     SCALED,
     TABLED,
     cell_costs,
-    cell_seconds,
 )
 from lotus_ray.job.load import load_job
 from lotus_ray.job.networks import compare_costs, networks
@@ -78,8 +77,6 @@ def costs_of(group: CellGroup, *rows: Row, device: Device = CPU) -> dict[str, tu
     order = work_order_of(group, *(cell.label for cell in group.cells))
     tables, by_id = {group.roles_name: table("ffrrrruuut")}, {str(n): r for n, r in enumerate(rows)}
     costs = cell_costs([order], tables, [1e6], by_id, device)
-    seconds = cell_seconds([order], tables, [1e6], by_id, device)
-    assert seconds == {cell_id: cost.seconds for cell_id, cost in costs.items()}
     found = {cell.label: costs[cell.cell_id] for cell in group.cells}
     return {label: (cost.seconds, cost.source) for label, cost in found.items()}
 
@@ -132,8 +129,9 @@ def test_rows_of_the_same_network_go_first(tmp_path: Path) -> None:
     )
     rows = {"a": row(one, "SSD", 7.0), "b": row(two, "SSD", 28.0)}
     orders = [work_order_of(group, "SalUn") for group in (one, two, new)]
-    seconds = cell_seconds(orders, {one.roles_name: table("ffrrrruuut")}, [1.0] * 3, rows, CPU)
-    assert list(seconds.values()) == pytest.approx([70 / 4, 70 / 1, 70 / 2.5])
+    costs = cell_costs(orders, {one.roles_name: table("ffrrrruuut")}, [1.0] * 3, rows, CPU)
+    seconds = [cost.seconds for cost in costs.values()]
+    assert seconds == pytest.approx([70 / 4, 70 / 1, 70 / 2.5])
 
 
 def named(cell: Cell, model: str) -> Cell:
@@ -188,7 +186,7 @@ def test_costs_of_a_thousand_cells_take_a_moment(tmp_path: Path) -> None:
     orders = [WorkOrder(each, {cell.cell_id: 0 for cell in each.cells}, "s") for each in groups]
     tables = {group.roles_name: table("fr" * 30_000)}
     before = time.process_time()
-    assert len(cell_seconds(orders, tables, [1.0] * 30, {}, CPU)) == 930
+    assert len(cell_costs(orders, tables, [1.0] * 30, {}, CPU)) == 930
     assert time.process_time() - before < 1.0  # 0.1 s
 
 
