@@ -12,7 +12,7 @@ from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Stages
 from lotus_ray.job.cost import cell_costs
-from lotus_ray.job.datasets import check_here, locate_data
+from lotus_ray.job.datasets import locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import compare_costs, networks
 from lotus_ray.job.plan import Plan, plan
@@ -38,8 +38,6 @@ def plan_grid(
     Raises:
         LotusRayError: the data, the networks or the store cannot be used.
     """
-    for dataset in loaded.job.grid.datasets:
-        check_here(dataset)
     is_new = not store.exists()
     if not is_new:
         store.check_writable()

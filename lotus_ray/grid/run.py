@@ -16,6 +16,7 @@ from lotus_ray.grid.outcome import Outcome, Stages
 from lotus_ray.grid.planning import plan_grid
 from lotus_ray.grid.status_files import OUTCOME
 from lotus_ray.grid.watch import GridWatch
+from lotus_ray.job.datasets import check_here
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.spans import Filling
@@ -47,8 +48,8 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
     check_store_stays(store)
     stages = Stages()
     resources = loaded.job.resources
-    if not options.local:
-        check_this_machine(resources)
+    for dataset in loaded.job.grid.datasets:
+        check_here(dataset)  # before Ray starts
     with ExitStack() as stack:
         runner = _Runner(resources, options.local, stack)
         if _is_new(store):
@@ -98,6 +99,7 @@ class _Runner:
         """
         if self._local or self._cluster is not None:
             return
+        check_this_machine(self._resources)
         from lotus_ray.cluster import trials
 
         print("starting Ray", file=sys.stderr, flush=True)

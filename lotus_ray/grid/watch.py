@@ -140,7 +140,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
             cell_id = cell.cell_id
             if attempts[cell_id] > self._attempts[cell_id]:
                 self._attempts[cell_id] = attempts[cell_id]
-                group.running[cell.label] = self._elapsed()
+                group.running[cell_id] = (cell.label, self._elapsed())
                 self._event(f"{cell.label}, {group.work_order.group.name}: running")
             if versions[cell_id] > group.work_order.row_versions[cell_id]:
                 row = self._store.row(cell_id) or Row()
@@ -150,7 +150,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
     def _end(self, group: GroupState, cell: Cell, row: Row) -> None:
         """Show that a cell has ended."""
         status = "done" if row.is_ok else row.status
-        group.running.pop(cell.label, None)
+        group.running.pop(cell.cell_id, None)
         group.last = (cell.label, status, row.total_seconds if row.timing else None)
         group.failed += not row.is_ok
         event = f"{cell.label}, {group.work_order.group.name}: {status}"

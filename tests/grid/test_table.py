@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,7 @@ def group(
     benchmark: str = "CIFAR-10",
     seed: int = 1,
     done: int = 0,
-    running: dict[str, float] | None = None,
+    running: Mapping[str, float] | None = None,
     last: tuple[str, str, float | None] | None = None,
     failed: int = 0,
 ) -> GroupState:
@@ -30,7 +30,8 @@ def group(
     )
     work_order: Any = SimpleNamespace(group=of)
     left: Any = cells[done:]
-    return GroupState(work_order, left, len(cells), failed, running or {}, last)
+    begun = {f"id of {label}": (label, at) for label, at in (running or {}).items()}
+    return GroupState(work_order, left, len(cells), failed, begun, last)
 
 
 def drawn(

@@ -77,6 +77,21 @@ def test_events_are_told_in_order_and_once() -> None:
     assert watch.first_cell_after is not None
 
 
+def test_cells_with_one_label_run_beside_each_other() -> None:
+    """Two variants of a method have one label: each is shown until it ends."""
+    book = Book()
+    work_order = _work_order(book, "X", "ab")
+    for cell in work_order.group.cells:
+        cell.label = "LoTUS"
+    with GridWatch([work_order], book, io.StringIO(), 60) as watch:  # type: ignore[arg-type]
+        book.begun = {"Xa": 1, "Xb": 1}
+        watch.look()
+        book.status["Xa"] = "ok"
+        watch.look()
+        (group,) = watch.grid_state().groups
+        assert list(group.running) == ["Xb"]
+
+
 def test_a_command_that_runs_leaves_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +291,7 @@ def test_what_the_view_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with GridWatch([_work_order(book, "X", "ab")], book, stream, 60) as watch:  # type: ignore[arg-type]
         book.begun["Xa"] = 1
         watch.look()
-        assert list(watch.grid_state().groups[0].running) == ["a"]
+        assert list(watch.grid_state().groups[0].running) == ["Xa"]
         assert watch.grid_state().seconds_left is None
         book.row = lambda cell_id: row  # type: ignore[method-assign]
         book.status["Xa"], book.begun["Xb"] = "diverged", 1
@@ -285,7 +300,7 @@ def test_what_the_view_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
         (group,) = grid_state.groups
         assert (group.total, group.done, group.failed) == (2, 1, 1)
         assert group.last == ("a", "diverged", 3.0)
-        assert list(group.running) == ["b"]
+        assert list(group.running) == ["Xb"]
         assert grid_state.seconds_left is not None
     assert said[0] is None
     assert str(said[1]).endswith("s  a, X: diverged: nan")

@@ -17,7 +17,7 @@ class GroupState:
     left: list[Cell]  # those without a row
     total: int
     failed: int = 0
-    running: dict[str, float] = field(default_factory=dict)  # when it began, by label of a cell
+    running: dict[str, tuple[str, float]] = field(default_factory=dict)  # label, begin; by cell id
     last: tuple[str, str, float | None] | None = None  # label, status and seconds of a cell
 
     @property

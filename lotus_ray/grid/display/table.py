@@ -124,7 +124,7 @@ def _count(group: GroupState, is_narrow: bool) -> Text:
 
 def _running(group: GroupState, elapsed_seconds: float) -> Text:
     if group.running:
-        label, begun = min(group.running.items(), key=lambda each: each[1])
+        label, begun = min(group.running.values(), key=lambda each: each[1])
         more = f" +{len(group.running) - 1}" if len(group.running) > 1 else ""
         clock = f" {_clock(elapsed_seconds - begun)}"
         return Text(clean(label)).append(clock, "dim").append(more, "dim")
