@@ -157,6 +157,8 @@ def sky(task: dict[str, Any], folder: Path, head: int, rank: int, status: int = 
         "sudo": ":",
         "ray": forever.format("ray") if rank == 0 else 'echo "ray $@" >>said',
         "lotus-ray": '[ "$1" = grid ] || { echo "agent $@" >>said; exec sleep 20; }\n'
+        # The grid's end kills the two others, so it waits until both have written.
+        'until [ "$(cat said 2>/dev/null | wc -l)" = 2 ]; do sleep .05; done\n'
         f'echo "$RAY_ADDRESS"; printf "%s\\n" "$@"; exit {status}',
     }
     for name in ("ray", "lotus-ray"):
