@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -20,6 +21,11 @@ from tests.processes import pytest_runtest_call, pytest_runtest_setup  # noqa: F
 # Before torch is imported. Two workers of a test would otherwise have as many threads each as there
 # are cores, which spin while they wait for each other: ten times as long on two busy cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, so that a run says something about the change that it tests.
+# `--hypothesis-profile=default` draws others.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 # A script starts what runs in its background with SIGINT ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

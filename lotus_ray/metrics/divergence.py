@@ -110,7 +110,8 @@ def jsd_compat(p: Any, q: Any) -> float:
     p, q = np.maximum(p, _COMPAT_FLOOR), np.maximum(q, _COMPAT_FLOOR)
     p, q = p / p.sum(), q / q.sum()
     m = (p + q) / 2
-    return float((rel_entr(m, p).sum() + rel_entr(m, q).sum()) / 2 / len(p))
+    value = float((rel_entr(m, p).sum() + rel_entr(m, q).sum()) / 2 / len(p))
+    return max(value, 0.0)  # of nearly equal matrices, rounding leaves −1e-20
 
 
 def rf_jsd_compat(class_means_unlearned: Any, class_means_original: Any) -> float:
