@@ -67,7 +67,7 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         line: to the dispatcher.
 
     Yields:
-        The `place` of the cell; at the end also when it ran.
+        The `place` of the cell, and the `phase` that it trains, from 1; at the end when it ran.
 
     Raises:
         LotusRayError: the store, the images or the device cannot be used, or no place is left.
@@ -82,7 +82,7 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         line.submit(ticket.ask)
         while (moved := line.follow(cell_id, seen)) is not None and not isinstance(moved, Ended):
             seen = moved
-            yield {"place": seen.place}
+            yield vars(seen)
         if moved is None:
             continue  # another dispatcher has been started: submit again
         if moved.span is not None:

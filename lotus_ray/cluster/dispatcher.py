@@ -55,9 +55,10 @@ class Ended:
 
 @dataclass
 class Progress:
-    """Where a cell runs."""
+    """Where a cell runs, and how far it is."""
 
     place: str
+    phase: int = 0  # the first is 1; 0 before it has begun
 
 
 @dataclass
@@ -92,8 +93,10 @@ class Dispatcher:
         self._left = cells  # that have not ended
         self._tickets: dict[str, _Ticket] = {}
         self._running: dict[str, _Running] = {}  # by place
+        self._committing: dict[str, _Running] = {}  # by place, which may run another cell already
         self._begun: set[str] = set()  # cells that were claimed
         self._claims: dict[str, int] = {}  # number of claims, by place
+        self._notes: list[str] = []
         self._closed: Exception | bool | None = False
         self._changed = asyncio.Event()
         self._again = self._listens = again
@@ -106,7 +109,7 @@ class Dispatcher:
         if ticket is None or ticket.end.done():
             ticket = _Ticket(ask, asyncio.get_running_loop().create_future())
             self._tickets[ask.cell_id] = ticket
-            for place, running in self._running.items():
+            for place, running in self._held():
                 if running.cell_id == ask.cell_id:
                     ticket.progress = Progress(place)
         if isinstance(self._closed, Exception):
@@ -150,7 +153,8 @@ class Dispatcher:
         running = self._running.get(place)
         if running and (running.start, running.number) == (start, number):
             return running.claim
-        if running:
+        committing = self._committing.get(place)
+        if running or (committing and committing.start != start):
             self._lose(place)
         self._claims[place] = self._claims.get(place, 0) + 1
         end = asyncio.get_running_loop().time() + CLAIM_SECONDS
@@ -174,34 +178,50 @@ class Dispatcher:
 
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
-        return self._closed is not False or self._left <= len(self._running)
+        return self._closed is not False or self._left <= len(self._held())
 
-    async def beat(self, place: str, start: str, number: int, claim: Claim) -> None:
-        """Say that a place still runs a cell."""
-        self._running.setdefault(place, _Running(claim.cell_id, start, number, claim))
+    async def beat(
+        self, place: str, start: str, number: int, claim: Claim, phase: int | None
+    ) -> None:
+        """Say that a place still runs a cell, and in which phase; None if it commits the cell."""
+        there = self._committing if phase is None else self._running
+        there.setdefault(place, _Running(claim.cell_id, start, number, claim))
         self._begun.add(claim.cell_id)
-        if ticket := self._tickets.get(claim.cell_id):
-            self._move(ticket, Progress(place))
+        ticket = self._tickets.get(claim.cell_id)
+        if ticket and (phase is not None or ticket.progress is None):
+            self._move(ticket, Progress(place, phase or 0))
+
+    async def trained(self, place: str) -> None:
+        """Say that a place has run its cell. It commits the cell, and may claim the next one."""
+        if running := self._running.pop(place, None):
+            self._committing[place] = running
 
     async def runs(self, cell_id: str) -> bool:
         """Return True if a place runs a cell."""
         await self._listen()
-        return any(running.cell_id == cell_id for running in self._running.values())
+        return any(running.cell_id == cell_id for _, running in self._held())
 
     async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
         """Say how a place's cell ended."""
-        self._running.pop(place, None)
+        for there in (self._running, self._committing):
+            if (running := there.get(place)) and running.cell_id == cell_id:
+                del there[place]
         self._end(cell_id, ended)
 
     async def fell(self, place: str, cause: Exception) -> None:
         """Say what ends a worker. Its place's workers will be started again."""
-        if running := self._running.get(place):
-            running.cause = running.cause or cause
+        for owner, running in self._held():
+            if owner == place:
+                running.cause = running.cause or cause
 
     async def lost(self, place: str, cause: Exception | None = None) -> int:
         """Say that a place's workers are gone. Return how often the place has claimed so far."""
         self._lose(place, cause)
         return self._claims.get(place, 0)
+
+    async def note(self, text: str) -> None:
+        """Keep a line that the command will show."""
+        self._notes.append(text)
 
     # For the command.
 
@@ -215,6 +235,11 @@ class Dispatcher:
     async def places(self) -> int:
         """Return how many places have claimed a cell."""
         return len(self._claims)
+
+    async def notes(self) -> list[str]:
+        """Return the lines that were kept since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
 
     async def left(self) -> int:
         """Return how many cells have not ended."""
@@ -255,9 +280,14 @@ class Dispatcher:
         return self._again and (before is None or before.progress is not None or before.end.done())
 
     def _lose(self, place: str, cause: Exception | None = None) -> None:
-        if running := self._running.pop(place, None):
-            error = running.cause or cause
-            self._end(running.cell_id, Ended(error=error, died=True))
+        for there in (self._running, self._committing):
+            if running := there.pop(place, None):
+                error = running.cause or cause
+                self._end(running.cell_id, Ended(error=error, died=True))
+
+    def _held(self) -> list[tuple[str, _Running]]:
+        """Return each cell that a place runs or commits, and the place."""
+        return [*self._running.items(), *self._committing.items()]
 
     def _end(self, cell_id: str, ended: Ended) -> None:
         ticket = self._tickets.get(cell_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ class Places:
         self._errors: list[LotusRayError] = []
         self._stop = threading.Event()
         self._dispatcher: Any = None
+        self._say: Callable[[str], None] = print
         self.most = 0  # places at once
 
     @property
@@ -53,13 +55,14 @@ class Places:
             thread.start()
         self.most = max(self.most, self.running)
 
-    def follow(self, dispatcher: Any) -> None:
+    def follow(self, dispatcher: Any, say: Callable[[str], None]) -> None:
         """Start more places while there are cells for them, until `end` or `stop`.
 
         Args:
             dispatcher: its actor.
+            say: shows a line of a place.
         """
-        self._dispatcher = dispatcher
+        self._dispatcher, self._say = dispatcher, say
         threading.Thread(target=self._look, daemon=True).start()
 
     def stop(self) -> None:
@@ -76,6 +79,8 @@ class Places:
         """Follow the cluster: start places for new nodes, and give up when all places failed."""
         while not self._stop.wait(LOOK_SECONDS):
             try:
+                for note in ray.get(self._dispatcher.notes.remote()):
+                    self._say(note)
                 if self._errors and not self.running:
                     error = explain(self._errors[0], "no place is left")
                     ray.get(self._dispatcher.close.remote(error))
@@ -91,7 +96,12 @@ class Places:
         work = partial(keep_place, str(number + 1), self._resources, self._scratch)
         try:
             if cluster_address():
-                options = {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_retries": -1}
+                options = {
+                    "name": f"place {number + 1}",
+                    "num_cpus": 0,
+                    "scheduling_strategy": "SPREAD",
+                    "max_retries": -1,
+                }
                 ray.get(ray.remote(work).options(**options).remote())
             else:
                 work()  # here, which spares a process
@@ -120,7 +130,7 @@ def keep_place(place: str, resources: Resources, scratch: str) -> None:
     before = 0
     while True:
         try:
-            return run_on_workers(work, resources, scratch, restarts=MAX_RESTARTS)
+            return run_on_workers(work, resources, scratch, MAX_RESTARTS, f"place-{place}")
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
             cause = first_failure(error)  # of a worker, or the controller itself is gone
             claims = _lost(place, cause)

@@ -36,6 +36,7 @@ def run_on_workers(
     resources: Resources,
     scratch: str,
     restarts: int = 0,
+    name: str = "lotus-ray",
 ) -> Value:
     """Call a function on every worker of a group, and return what the first worker returns.
 
@@ -44,6 +45,7 @@ def run_on_workers(
         resources: workers of the group, and CPUs and GPUs of each.
         scratch: folder for files of Ray Train.
         restarts: how often the workers may restart after one died.
+        name: of the run, for the dashboard.
 
     Raises:
         ray.train.TrainingFailedError: a worker died or raised an error too often.
@@ -70,7 +72,7 @@ def run_on_workers(
         ),
         run_config=ray.train.RunConfig(
             storage_path=scratch,
-            name=uuid.uuid4().hex,
+            name=f"{name}-{uuid.uuid4().hex}",
             failure_config=ray.train.FailureConfig(max_failures=restarts),
         ),
     ).fit()

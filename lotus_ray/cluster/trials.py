@@ -139,7 +139,7 @@ class Cluster:
         orders = [pickle.dumps(work_order) for work_order in work_orders]
         options = {"name": NAME, "num_cpus": 0, **RESTARTS}
         dispatcher = ray.remote(DispatcherActor).options(**options).remote(orders, len(waiting))
-        self._places.follow(dispatcher)
+        self._places.follow(dispatcher, say)
         search = CellSearch(
             ReadyTasks(waiting),
             {task.cell_id: _config(task, work_orders[task.group]) for task in waiting},
@@ -154,7 +154,13 @@ class Cluster:
         trainable = ray.tune.with_parameters(CellTrial, tickets=tickets, dispatcher=dispatcher)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, TICKET),
-            tune_config=ray.tune.TuneConfig(search_alg=search, num_samples=-1, reuse_actors=True),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=search,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
             run_config=ray.tune.RunConfig(
                 storage_path=self._scratch,
                 name="grid",
@@ -190,6 +196,12 @@ def _config(task: Task, work_order: WorkOrder) -> dict[str, Any]:
         "setting": group.setting,
         "seed": group.seed,
     }
+
+
+def _trial_name(trial: Any) -> str:
+    """Return the name of a trial, for the dashboard: its method, data set and seed."""
+    of = trial.config
+    return f"{of['method']} {of['dataset']} seed {of['seed']} {of['cell'][:8]}"
 
 
 def _ticket(task: Task, work_order: WorkOrder) -> Ticket:

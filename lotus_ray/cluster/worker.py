@@ -19,9 +19,11 @@ import torch.distributed
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
+from lotus_ray.cluster.commits import Commits
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
 from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME, Claim, Ended
-from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
+from lotus_ray.cluster.gauges import Gauges
+from lotus_ray.data.pixels.decode_task import DecodeTask, announcing, decode_here
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
@@ -29,6 +31,7 @@ from lotus_ray.trial.images import Decoders
 from lotus_ray.trial.original import OriginalPending
 from lotus_ray.trial.run import CellRunner
 from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.position import Position
 
 POLL_SECONDS = 0.2
 FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
@@ -48,21 +51,34 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
     limit_gpu_memory(device, gpus)
     facts = machine_facts(device, workers.size, gpus)
     facts["versions"]["ray"] = ray.__version__
-    decoders, first_error = _decoders(threads), partial(_first_error, workers=workers)
-    line = _Line(place)
+    facts["place"] = place  # for `lotus-ray status`
+    line, commits = _Line(place, workers.size), Commits()
+    decoders, first_error = _decoders(threads, line), partial(_first_error, workers=workers)
+    # On a CPU a commit would slow down the steps of the next cell, and their seconds are ranked.
+    before_training = commits.wait if device.type == "cpu" else _at_once
     runner = CellRunner(
-        workers, device, facts, decoders, place, first_error, line.wait_for_original
+        workers,
+        device,
+        facts,
+        decoders,
+        place,
+        first_error,
+        line.wait_for_original,
+        commits.take,
+        before_training,
     )
+    line.position = runner.position
     loaded: list[int] = []
-    with ExitStack() as locks:
+    with ExitStack() as locks, commits:
         while claim := _from_first(line.claim(loaded) if not workers.rank else None, workers):
             work_order: WorkOrder = pickle.loads(claim.order)
             if not loaded:
                 locks.enter_context(work_order.cache_space.locked())
+            line.tags = _tags(work_order, claim)
             loaded = [claim.group, *(group for group in loaded if group != claim.group)][:2]
             ended = _run(runner, work_order, claim, workers, line)
             if not workers.rank:
-                line.ended(ended)
+                _end(ended, claim, commits, line)
 
 
 def _run(
@@ -84,14 +100,44 @@ def _run(
         raise
 
 
+def _tags(work_order: WorkOrder, claim: Claim) -> dict[str, str]:
+    """Return the tags of a cell's gauges."""
+    label = work_order.cell(claim.cell_id).label
+    return {"cell": claim.cell_id, "method": label, "group": work_order.group.name}
+
+
+def _end(ended: Ended, claim: Claim, commits: Commits, line: _Line) -> None:
+    """Say how a cell ended: now, or when its row is committed."""
+
+    def committed(error: Exception | None) -> None:
+        if error is not None and not isinstance(error, LotusRayError):
+            line.fell(error)
+            raise error
+        line.ended(claim, ended if error is None else Ended(error=error))
+
+    if commits.is_due:
+        line.trained()
+        commits.start(committed)
+    else:
+        line.ended(claim, ended)
+
+
+def _at_once() -> None:
+    """Do not wait."""
+
+
 class _Line:
     """The first worker's line to the dispatcher."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, workers: int) -> None:
         self._place = place
+        self._workers = workers
         self._start = uuid.uuid4().hex
         self._number = 0
         self._claim: Claim | None = None
+        self._committing: Claim | None = None
+        self.position = Position()  # of the cell that runs
+        self.tags: dict[str, str] = {}  # of its gauges
         self._lock = threading.Lock()  # a late beat would bring back a cell that has ended
         self._dispatcher: Any = None
 
@@ -108,16 +154,28 @@ class _Line:
                 break
         return self._claim
 
-    def ended(self, ended: Ended) -> None:
-        """Say how the cell ended."""
+    def trained(self) -> None:
+        """Say that the cell has run, and is committed now."""
         with self._lock:
-            claim, self._claim = self._claim, None
-            assert claim is not None
+            ray.get(self._dispatcher.trained.remote(self._place))
+            self._committing, self._claim = self._claim, None
+
+    def ended(self, claim: Claim, ended: Ended) -> None:
+        """Say how a cell ended. The thread that commits it may."""
+        with self._lock:
+            if claim == self._claim:
+                self._claim = None
+            else:
+                self._committing = None
             ray.get(self._dispatcher.ended.remote(self._place, claim.cell_id, ended))
 
     def fell(self, cause: Exception) -> None:
         """Say why this worker is about to die. Any worker may."""
         ray.get(_dispatcher().fell.remote(self._place, cause))
+
+    def say(self, text: str) -> None:
+        """Have the command show a line. Any worker may."""
+        ray.get(_dispatcher().note.remote(f"place {self._place}: {text}"))
 
     def wait_for_original(self, work_order: WorkOrder) -> None:
         """Wait until the original of a group has a row.
@@ -133,11 +191,16 @@ class _Line:
             time.sleep(POLL_SECONDS)
 
     def _beat(self) -> None:
+        gauges = Gauges(self._place)
         while True:
             with self._lock:
+                here = (self._place, self._start, self._number)
                 if claim := self._claim:
-                    beat = (self._place, self._start, self._number, claim)
-                    ray.get(self._dispatcher.beat.remote(*beat))
+                    phase = self.position.phase
+                    ray.get(self._dispatcher.beat.remote(*here, claim, phase))
+                    gauges.show(self.position, self._workers, **self.tags)
+                if committing := self._committing:
+                    ray.get(self._dispatcher.beat.remote(*here, committing, None))
             time.sleep(BEAT_SECONDS)
 
 
@@ -150,12 +213,13 @@ def _dispatcher() -> Any:
             time.sleep(POLL_SECONDS / 2)
 
 
-def _decoders(threads: int) -> Decoders:
+def _decoders(threads: int, line: _Line) -> Decoders:
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
     return Decoders(
-        partial(_decode, cpus=cpus, threads=threads), partial(stream_pixels, cpus=spare)
+        announcing(partial(_decode, cpus=cpus, threads=threads), line.say),
+        partial(stream_pixels, cpus=spare),
     )
 
 

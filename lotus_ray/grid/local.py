@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.base.machine import machine_facts
-from lotus_ray.data.pixels.decode_task import decode_here
+from lotus_ray.data.pixels.decode_task import announcing, decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.ready import ReadyTasks, tasks
 from lotus_ray.job.schema.resources import Resources
@@ -26,6 +26,7 @@ def run_cells(
     work_orders: list[WorkOrder],
     resources: Resources,
     seconds: Mapping[str, float] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Filling:
     """Run every missing cell here, on one worker, in the order of a grid with one place.
 
@@ -34,6 +35,7 @@ def run_cells(
         resources: `cpus_per_worker` is the number of threads. A GPU is used if `gpus_per_worker`
             is not 0. The other fields are for clusters.
         seconds: expected, by cell id; default: cells take equally long.
+        say: shows a line about what is done before cells run.
 
     Returns:
         When each cell ran.
@@ -52,7 +54,8 @@ def run_cells(
             next_command="lotus-ray grid JOB.yaml --local --set resources.gpus_per_worker=0",
         )
     decoders = Decoders(
-        partial(decode_here, threads=threads), partial(stream_here, threads=threads)
+        announcing(partial(decode_here, threads=threads), say),
+        partial(stream_here, threads=threads),
     )
     cache_space = work_orders[0].cache_space
     ready, spans = ReadyTasks(tasks(work_orders, seconds or {})), list[Span]()

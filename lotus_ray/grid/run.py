@@ -116,7 +116,7 @@ class _Runner:
         if self._cluster is None:
             from lotus_ray.grid.local import run_cells
 
-            return run_cells(work_orders, self._resources, seconds)
+            return run_cells(work_orders, self._resources, seconds, watch.say)
         return self._cluster.run(work_orders, seconds, watch.say, watch.cells_left, interrupted)
 
 

@@ -26,6 +26,7 @@ class CellStatus:
     state: str  # done, failed, running or missing
     attempts: int
     since_seconds: float | None = None  # how long it has been running
+    place: str = ""  # that runs it
     seconds: float = 0.0  # how long it took, from its row
     error: str = ""  # status and first line of the error of a failed cell
 
@@ -119,7 +120,9 @@ def _group_lines(group: tuple[Any, ...], cells: list[CellStatus]) -> list[str]:
     for cell in cells:
         tries = f", attempt {cell.attempts}" if cell.attempts > 1 else ""
         if cell.state == RUNNING:
-            lines.append(f"  running  {cell.label}, for {in_words(cell.since_seconds or 0)}{tries}")
+            where = f" at place {cell.place}" if cell.place else ""
+            since = in_words(cell.since_seconds or 0)
+            lines.append(f"  running  {cell.label}{where}, for {since}{tries}")
         elif cell.state == FAILED:
             lines.append(f"  failed   {cell.label} ({cell.cell_id}): {cell.error}{tries}")
         elif cell.state == MISSING and cell.attempts:

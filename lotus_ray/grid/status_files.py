@@ -6,7 +6,7 @@ A missing, torn or older file is read as far as possible.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -107,6 +107,13 @@ class OutcomeFile:
 def write_heartbeat(store: Store) -> None:
     """Write a sign of life for `lotus-ray status`."""
     store.replace(HEARTBEAT, json.dumps({"at": utc_now()}).encode())
+
+
+def place_of(store: Store, names: Iterable[str]) -> str:
+    """Return the place that made the newest of some markers, or no text."""
+    markers = [json_object(content) for content in store.find_all(names).values()]
+    newest = max(markers, key=lambda marker: str(marker.get("begun_at", "")), default={})
+    return str(newest.get("place", ""))
 
 
 def read_heartbeat(store: Store) -> object:

@@ -57,6 +57,7 @@ def status(store: Store, now: float | None = None) -> GridStatus:
                 rows.get(cell.cell_id),
                 len(attempts.get(cell.cell_id, ())),
                 _ago(running_since.get(cell.cell_id), now),
+                str(markers.get(cell.cell_id, {}).get("place", "")),
             )
             for cell in planned
         ),
@@ -69,9 +70,9 @@ def status(store: Store, now: float | None = None) -> GridStatus:
 
 
 def _cell_status(
-    cell: PlannedCell, row: Row | None, attempts: int, running_seconds: float | None
+    cell: PlannedCell, row: Row | None, attempts: int, running_seconds: float | None, place: str
 ) -> CellStatus:
-    """Return the state of a cell. `running_seconds` is None unless it runs."""
+    """Return the state of a cell. `running_seconds` is None unless it runs, at `place`."""
     if running_seconds is not None:
         state = RUNNING
     elif row is None:
@@ -86,6 +87,7 @@ def _cell_status(
         state=state,
         attempts=attempts,
         since_seconds=running_seconds,
+        place=place if state == RUNNING else "",
         seconds=row.total_seconds if row is not None else 0.0,
         error=f"{row.status}: {row.first_error_line}" if row and state == FAILED else "",
     )

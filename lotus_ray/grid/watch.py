@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
@@ -40,7 +40,7 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         self._store = store
         self._view = FallbackView(stream)
         self._poll_seconds = poll_seconds
-        self._attempts = _count_attempts(store)
+        self._markers = store.markers()  # of attempts, by cell id
         self._start = self._last_beat = time.monotonic()
         self.first_cell_after: float | None = None  # seconds until the first cell began
         self._ends_at: float | None = None  # as estimated when the last cell ended
@@ -88,10 +88,10 @@ class GridWatch(AbstractContextManager["GridWatch"]):
         if not self.cells_left():
             return
         with self._store_may_be_away():
-            attempts, versions = _count_attempts(self._store), self._store.next_row_versions()
+            markers, versions = self._store.markers(), self._store.next_row_versions()
             for group in self._groups:
                 with self._store_may_be_away():
-                    self._look_at(group, attempts, versions)
+                    self._look_at(group, markers, versions)
 
     def grid_state(self) -> GridState:
         """Return the progress of the grid at the last look."""
@@ -127,21 +127,24 @@ class GridWatch(AbstractContextManager["GridWatch"]):
                 self._note(f"note: the store cannot be read, trying again: {what}")
 
     def _look_at(
-        self, group: GroupState, attempts: Mapping[str, int], versions: Mapping[str, int]
+        self, group: GroupState, markers: Mapping[str, list[str]], versions: Mapping[str, int]
     ) -> None:
         """Show new events of a group's cells, in their order.
 
         Args:
             group: the group.
-            attempts: how many attempts at each cell began, by cell id.
+            markers: names of the markers of attempts, by cell id.
             versions: the next row version of each cell, by cell id.
         """
         for cell in list(group.left):
             cell_id = cell.cell_id
-            if attempts[cell_id] > self._attempts[cell_id]:
-                self._attempts[cell_id] = attempts[cell_id]
+            known, names = self._markers.get(cell_id, []), markers.get(cell_id, [])
+            if new := set(names).difference(known):
+                place = status_files.place_of(self._store, new)
+                self._markers[cell_id] = names
                 group.running[cell_id] = (cell.label, self._elapsed())
-                self._event(f"{cell.label}, {group.work_order.group.name}: running")
+                where = f" at place {place}" if place else ""
+                self._event(f"{cell.label}, {group.work_order.group.name}: running{where}")
             if versions[cell_id] > group.work_order.row_versions[cell_id]:
                 row = self._store.row(cell_id) or Row()
                 group.left.remove(cell)
@@ -179,8 +182,3 @@ class GridWatch(AbstractContextManager["GridWatch"]):
 
     def _note(self, text: str) -> None:
         self._view.say(text, text)
-
-
-def _count_attempts(store: Store) -> Counter[str]:
-    """Return how many attempts at each cell began."""
-    return Counter({cell_id: len(names) for cell_id, names in store.markers().items()})

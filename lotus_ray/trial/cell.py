@@ -38,18 +38,53 @@ from lotus_ray.unlearning.micro_batch import MicroBatch
 from lotus_ray.unlearning.problem import Problem
 
 
-def run_cell(context: Context, cell: Cell) -> None:
-    """Run one cell and commit its row. Every worker calls this.
+@dataclass(frozen=True)
+class RunCell:
+    """A cell that has run, on one worker. Its row is not committed yet."""
+
+    context: Context
+    cell: Cell
+    attempt: Attempt | None  # None on other workers than the first
+    row: Row | None  # the same
+    measured: _Measured | None  # None if it failed
+
+    @property
+    def is_original(self) -> bool:
+        """True for the original of a group. The other cells need it from its commit on."""
+        return self.cell == self.context.group.original
+
+    def commit(self) -> None:
+        """Commit the row. Every worker calls this for an original; of others the first is enough.
+
+        Raises:
+            StoreError: the store failed. The cell is not at fault.
+        """
+        context, row_is_ours = self.context, False
+        if self.attempt is not None and self.row is not None:
+            artifacts = self.measured.artifacts(context) if self.measured else {}
+            row = context.store.commit(self.attempt, self.row, artifacts)
+            row_is_ours = row.attempt_id == self.attempt.attempt_id
+            context.store.remove_all(StoredCheckpoints.folder(self.cell.cell_id))
+        # If another driver's row came first, the other cells start from its weights, not from ours.
+        if self.measured and self.is_original and context.first_decides(row_is_ours):
+            context.original = self.measured.original
+
+
+def run_cell(context: Context, cell: Cell) -> RunCell:
+    """Run one cell. Every worker calls this.
 
     Args:
         context: of the group.
         cell: to run.
 
+    Returns:
+        The cell, to be committed.
+
     Raises:
-        StoreError: the store failed. The cell is not at fault, and no row could be committed.
+        StoreError: the store failed. The cell is not at fault, and there is no row to commit.
         OriginalPending: nobody trains the original that this cell has waited for.
         Exception: any error on one of several workers, because the others do not see it. A single
-            worker commits a failed row instead.
+            worker returns a failed row instead.
     """
     attempt = None
     reset_peak_memory(context.device)
@@ -61,6 +96,7 @@ def run_cell(context: Context, cell: Cell) -> None:
     micro_batch = MicroBatch(work_order.micro_batch, work_order.micro_batch_is_auto)
     try:
         with ForwardCounter().counting() as forwards:
+            context.position.begin(forwards.images)
             measured = _measure(context, cell, forwards, micro_batch)
         fields = measured.row_fields() | {"counters": _counters(context, forwards)}
     except Diverged as error:  # every worker sees the same summed loss and the same weights
@@ -74,16 +110,8 @@ def run_cell(context: Context, cell: Cell) -> None:
             raise
         fields = failure(error)
     good = measured if fields["status"] == OK else None
-    row_is_ours = False
-    if attempt is not None:
-        artifacts = good.artifacts(context) if good else {}
-        made = _row(context, cell, attempt, fields, micro_batch)
-        row = context.store.commit(attempt, made, artifacts)
-        row_is_ours = row.attempt_id == attempt.attempt_id
-        context.store.remove_all(StoredCheckpoints.folder(cell.cell_id))
-    # If another driver's row came first, the other cells start from its weights, not from ours.
-    if good and cell == context.group.original and context.first_decides(row_is_ours):
-        context.original = good.original
+    row = _row(context, cell, attempt, fields, micro_batch) if attempt else None
+    return RunCell(context, cell, attempt, row, good)
 
 
 def _row(
@@ -158,7 +186,7 @@ def _measure(
     row_version = context.work_order.row_versions[cell.cell_id]
     with clock.measure("prepare"):
         problem = cell_problem(context, cell, forwards)
-        problem.micro_batch = micro_batch
+        problem.micro_batch, problem.position = micro_batch, context.position
         method = build_method(cell.spec["method"])
     checkpoints = StoredCheckpoints(
         store=context.store,
@@ -167,6 +195,7 @@ def _measure(
         clock=clock,
         every_seconds=context.work_order.checkpoint_seconds,
     )
+    context.before_training()
     with clock.measure("unlearn"), checkpoints:
         records = unlearn(method, problem, checkpoints)
     release_memory()

@@ -26,6 +26,7 @@ from lotus_ray.store.results import Store
 from lotus_ray.trial.images import TrialImages
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.logits_cache import LogitsCache
+from lotus_ray.unlearning.position import Position
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Context:
     device: torch.device
     facts: Mapping[str, Any]
     wait_for_original: Callable[[], None]  # see trial/original.py
+    before_training: Callable[[], None]  # called before seconds are ranked
+    position: Position  # of the cell that runs
     original: Original | None = None
 
     @property

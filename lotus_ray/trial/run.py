@@ -18,12 +18,13 @@ from lotus_ray.job.spans import Span
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.precision import PRECISIONS, use_precision
 from lotus_ray.store.results import Store
-from lotus_ray.trial.cell import run_cell
+from lotus_ray.trial.cell import RunCell, run_cell
 from lotus_ray.trial.context import Context
 from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
 from lotus_ray.trial.inputs import ensure_access, load_roles
 from lotus_ray.trial.original import Wait, no_wait
 from lotus_ray.unlearning.contract import Workers
+from lotus_ray.unlearning.position import Position
 
 OPEN_GROUPS = 2  # whose images and original stay loaded
 
@@ -40,6 +41,8 @@ class CellRunner:
         place: str,
         first_error: Callable[[LotusRayError | None], LotusRayError | None] = lambda own: own,
         wait_for_original: Wait = no_wait,
+        commit: Callable[[RunCell], None] = RunCell.commit,
+        before_training: Callable[[], None] = lambda: None,
     ) -> None:
         """Do slow first-time work, such as imports, before the clock of any cell starts.
 
@@ -51,6 +54,8 @@ class CellRunner:
             place: a name for what runs the cells.
             first_error: given the error of this worker, returns the first worker's that has one.
             wait_for_original: waits until the row of an original may be there.
+            commit: commits a cell, now or later; an original now.
+            before_training: called before each cell's seconds are counted.
         """
         self._workers = workers
         self._device = device
@@ -59,12 +64,15 @@ class CellRunner:
         self._place = place
         self._first_error = first_error
         self._wait_for_original = wait_for_original
+        self._commit = commit
+        self._before_training = before_training
+        self.position = Position()  # of the cell that runs
         self._waited = 0.0
         self._contexts: OrderedDict[str, Context] = OrderedDict()
         _warm_up()
 
     def run(self, work_order: WorkOrder, cell: Cell) -> Span | None:
-        """Run a missing cell, and commit its row. Every worker calls this with the same cell.
+        """Run a missing cell, and have it committed. Every worker calls this with the same cell.
 
         Only the first worker uses the store.
 
@@ -86,7 +94,7 @@ class CellRunner:
         if context.first_decides(context.is_first and work_order.is_settled(cell, context.store)):
             return None
         self._waited = 0.0
-        run_cell(context, cell)
+        self._commit(run_cell(context, cell))
         release_memory()
         return Span(cell.cell_id, self._place, begin, time.time(), self._waited)
 
@@ -133,6 +141,8 @@ class CellRunner:
             self._device,
             self._facts,
             partial(self._wait, work_order),
+            self._before_training,
+            self.position,
         )
 
     def _wait(self, work_order: WorkOrder) -> None:

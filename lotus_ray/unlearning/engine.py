@@ -113,6 +113,7 @@ def _train(
     phase.set_mode(problem.model)
     problem.micro_batch.obstacle = obstacle_to_parts(method, batch_statistics_layer(problem.model))
     unchecked = problem.workers.size > 1
+    problem.position.move(index + 1, progress.steps, None)
     for step in progress.batches:
         progress.seed_layers(problem, index)
         share = problem.in_parts(
@@ -127,6 +128,7 @@ def _train(
             phase.edit_gradients(problem.model)
         phase.optimizer.step()
         progress.add(share)
+        problem.position.move(index + 1, progress.steps, share)
         look()
     problem.micro_batch.obstacle = None  # between phases, gradients are taken in eval mode
     losses = progress.losses()

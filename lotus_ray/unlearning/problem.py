@@ -18,6 +18,7 @@ from lotus_ray.unlearning.journal import Journal
 from lotus_ray.unlearning.logits_cache import LogitsCache, constant_logits
 from lotus_ray.unlearning.losses import cross_entropy
 from lotus_ray.unlearning.micro_batch import Answer, MicroBatch, Whole
+from lotus_ray.unlearning.position import Position
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Problem:
     workers: Workers = field(default_factory=Workers)
     journal: Journal = field(default_factory=Journal)
     micro_batch: MicroBatch = field(default_factory=MicroBatch)
+    position: Position = field(default_factory=Position)
     kept: dict[str, Tensor] | None = None  # the copy of `keep_weights`
     cached_logits: LogitsCache | None = None  # of the original, where some are computed already
     original_logits: LogitsCache = field(init=False)

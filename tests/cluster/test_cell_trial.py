@@ -98,9 +98,9 @@ def grid(tmp_path: Path) -> Grid:
 
 
 def test_a_trial_says_where_its_cell_runs_and_when(grid: Grid) -> None:
-    grid.moves = [lambda: Progress("2"), lambda: Progress("3"), grid.commits]
+    grid.moves = [lambda: Progress("2"), lambda: Progress("3", 4), grid.commits]
     reports = grid.run()
-    assert reports[:2] == [{"place": "2"}, {"place": "3"}]
+    assert reports[:2] == [{"place": "2", "phase": 0}, {"place": "3", "phase": 4}]
     assert reports[2] == {
         "cell_id": grid.cell.cell_id,
         "place": "1",

@@ -162,10 +162,108 @@ def test_a_dispatcher_that_was_started_again_learns_what_runs(
         await there.run(Ask("a", 0, 9))
         await there.run(Ask("gold", 0, 1, after="long ago"))
         claim = await soon(there.claim("2", "s", 7, []))
-        await there.beat("1", "s", 4, Claim("a", 0, b""))
+        await there.beat("1", "s", 4, Claim("a", 0, b""), 0)
         assert name(await claim) == "gold"
         assert await there.follow("a", None) == Progress("1")
         await there.ended("1", "a", DONE)
         assert await there.follow("a", Progress("1")) == DONE
+
+    run(story())
+
+
+def test_a_place_may_claim_while_it_commits() -> None:
+    """The cell counts as running until its row is there: nobody else gets it."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("a", 0, 2))
+        await there.run(Ask("b", 0, 1))
+        await there.claim("1", "s", 1, [])
+        await there.trained("1")
+        assert await there.runs("a")
+        assert name(await there.claim("1", "s", 2, [])) == "b"
+        assert await there.is_over()  # both are at work
+        await there.ended("1", "a", DONE)
+        assert await there.follow("a", Progress("1")) == DONE
+        assert await there.runs("b")
+        assert not await there.runs("a")
+
+    run(story())
+
+
+def test_workers_that_start_again_have_lost_what_they_ran_and_what_they_committed() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3)
+        for cell in "abc":
+            await there.run(Ask(cell, 0, 1))
+        await there.claim("1", "first start", 1, [])
+        await there.trained("1")
+        await there.claim("1", "first start", 2, [])
+        assert name(await there.claim("1", "second start", 1, [])) == "c"
+        for cell in "ab":
+            assert await there.follow(cell, Progress("1")) == Ended(died=True)
+
+    run(story())
+
+
+def test_workers_that_fell_while_they_only_committed_have_lost_that() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        for cell in "ab":
+            await there.run(Ask(cell, 0, 1))
+        await there.claim("1", "first start", 1, [])
+        await there.trained("1")
+        await there.fell("1", MemoryError("full"))
+        assert name(await there.claim("1", "second start", 1, [])) == "b"
+        ended = await there.follow("a", Progress("1"))
+        assert isinstance(ended, Ended)
+        assert ended.died
+        assert isinstance(ended.error, MemoryError)
+
+    run(story())
+
+
+def test_a_dispatcher_that_was_started_again_learns_what_is_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LEARN_SECONDS", 0.05)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3, again=True)
+        for cell in "abc":
+            await there.run(Ask(cell, 0, 1))
+        claim = await soon(there.claim("2", "s", 7, []))
+        await there.beat("1", "s", 4, Claim("a", 0, b""), None)
+        await there.beat("1", "s", 5, Claim("b", 0, b""), 2)
+        assert name(await claim) == "c"
+        await there.ended("1", "a", DONE)
+        assert await there.follow("a", None) == DONE
+        assert await there.runs("b")
+
+    run(story())
+
+
+def test_a_trial_learns_of_each_phase() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 1)
+        await there.run(Ask("a", 0, 1))
+        claim = await there.claim("1", "s", 1, [])
+        assert claim is not None
+        moved = await soon(there.follow("a", Progress("1", 0)))
+        await there.beat("1", "s", 1, claim, 0)
+        await asyncio.sleep(0.01)
+        assert not moved.done()
+        await there.beat("1", "s", 1, claim, 1)
+        assert await moved == Progress("1", 1)
+
+    run(story())
+
+
+def test_lines_of_places_are_given_to_the_command_once() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 1)
+        await there.note("place 1: decoding 400 images")
+        assert await there.notes() == ["place 1: decoding 400 images"]
+        assert await there.notes() == []
 
     run(story())

@@ -26,6 +26,7 @@ def rows(store: Path, *options: str) -> dict[str, Row]:
     result = CliRunner().invoke(main, ["grid", str(JOB), "--store", str(store), *SMALL, *options])
     assert result.exit_code == 0, result.stderr
     assert "DONE 2/2 cells, 0 failed" in result.stderr
+    assert result.stderr.count("decoding 160 images") == 1
     return {row.method: row for row in Store.open(str(store)).rows().values()}
 
 

@@ -46,8 +46,8 @@ class Grid:
         content |= {"cells": len(self.planned), "planned": self.planned, "error": None}
         self.store.replace(OUTCOME, json.dumps(content | more).encode())
 
-    def begin(self, cell: str, ago: float, try_: str = "t1") -> None:
-        marker = {"cell_id": cell, "attempt_id": try_, "begun_at": at(ago)}
+    def begin(self, cell: str, ago: float, try_: str = "t1", **more: str) -> None:
+        marker = {"cell_id": cell, "attempt_id": try_, "begun_at": at(ago), **more}
         name = f"attempts/{cell}/{try_}/begun.json"
         self.store.objects.create(name, json.dumps(marker).encode())
 
@@ -80,8 +80,8 @@ def test_a_running_grid(grid: Grid) -> None:
     grid.commit("a0", 500)
     grid.begin("a1", 490)
     grid.commit("a1", 400, "diverged", error={"message": "the loss is NaN\nat step 3"})
-    grid.begin("a2", 390)
-    grid.begin("a2", 90, "t2")
+    grid.begin("a2", 390, place="1")
+    grid.begin("a2", 90, "t2", place="2")
     found = grid.look()
     assert grid.states() == {
         "a0": "done",
@@ -94,13 +94,15 @@ def test_a_running_grid(grid: Grid) -> None:
     assert found.to_text().splitlines()[1:] == [
         "digits, ResNet18, instance_10pct, seed 1: 1 done, 1 failed, 1 running, 1 missing of 4",
         "  failed   Method a1 (a1): diverged: the loss is NaN",
-        "  running  Method a2, for 90 s, attempt 2",
+        "  running  Method a2 at place 2, for 90 s, attempt 2",
         "digits, ResNet18, instance_10pct, seed 2: 2 missing of 2",
         "6 cells: 1 done, 1 failed, 1 running, 3 missing; 5.0 s in committed cells",
         f"next: lotus-ray status {grid.store.uri}",
     ]
     running = next(cell for cell in found.cells if cell.state == "running")
     assert running.since_seconds == pytest.approx(90)
+    assert running.place == "2"
+    assert {cell.place for cell in found.cells if cell is not running} == {""}
     assert (found.state, found.sign_seconds) == ("running", pytest.approx(90))
     assert "running, begun 10 min ago, last sign of life 90 s ago" in found.to_text()
 

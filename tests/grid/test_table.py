@@ -112,7 +112,7 @@ def test_groups_that_run_come_first_and_the_others_are_counted() -> None:
     assert all(line.endswith("0/4    LoTUS 1:14") for line in lines[1:7])
     assert lines[7:] == [
         "264 groups waiting, 30 done (2 with failures)",
-        "120/1200 cells, 2 failed, 1:15 elapsed",
+        "120/1200 cells, 6 running, 2 failed, 1:15 elapsed",
     ]
 
 

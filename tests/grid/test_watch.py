@@ -4,6 +4,7 @@ import io
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,15 @@ class Book:
         self.status: dict[str, str] = {}
 
     def markers(self) -> dict[str, list[str]]:
-        return {cell_id: ["marker"] * count for cell_id, count in self.begun.items()}
+        return {
+            cell_id: [f"{cell_id}/{number}" for number in range(count)]
+            for cell_id, count in self.begun.items()
+        }
+
+    def find_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Cell Ya runs on a cluster, the others do not."""
+        place = {"place": "2"}
+        return {name: json.dumps(place if "Ya" in name else {}).encode() for name in names}
 
     def next_row_versions(self) -> Counter[str]:
         return Counter(dict.fromkeys(self.status, 1))
@@ -71,7 +80,7 @@ def test_events_are_told_in_order_and_once() -> None:
     lines = [line.split("  ")[-1] for line in stream.getvalue().splitlines()]
     assert lines[0] == "a, X: running"
     assert lines[1].startswith("a, X: done; 1/3 cells, about ")
-    assert lines[2:4] == ["b, X: running", "a, Y: running"]
+    assert lines[2:4] == ["b, X: running", "a, Y: running at place 2"]
     assert lines[4].startswith("a, Y: diverged; 2/3 cells")
     assert len(lines) == 5
     assert watch.first_cell_after is not None
@@ -239,7 +248,7 @@ def test_a_store_that_is_away_is_looked_at_again(monkeypatch: pytest.MonkeyPatch
     lines = [line.split("  ")[-1] for line in stream.getvalue().splitlines()]
     assert lines[:2] == [
         "note: the store cannot be read, trying again: stale file handle",
-        "a, Y: running",
+        "a, Y: running at place 2",
     ]
     assert lines[2].startswith("a, X: done; 1/2 cells")
     assert lines[3] == "a, Y: done; 2/2 cells"

@@ -57,6 +57,17 @@ class Masked(Method):
         )
 
 
+def test_a_run_says_where_it_is_after_each_step() -> None:
+    """8 retained images in batches of 4: two steps of one phase; the loss is that of the record."""
+    problem, seen = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES)), []
+    move = problem.position.move
+    problem.position.move = lambda *at: (move(*at), seen.append(at))  # type: ignore[method-assign]
+    (record,) = unlearn(Masked(), problem)
+    assert [(phase, steps) for phase, steps, _ in seen] == [(1, 0), (1, 1), (1, 2)]
+    assert [float(share) for _, _, share in seen[1:]] == record.losses
+    assert (problem.position.phase, problem.position.steps) == (1, 2)
+
+
 def test_gradients_are_edited_between_backward_and_step() -> None:
     problem = make_problem(Linear(12, 2), make_dataset(blobs(16, 2), ROLES))
     records = unlearn(Masked(), problem)

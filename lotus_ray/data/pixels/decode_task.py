@@ -97,3 +97,14 @@ Decode = Callable[[Sequence[DecodeTask]], Iterable[int]]  # yields numbers of im
 def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
     """Run tasks in this process, one after another, each on `threads` threads."""
     return (task.run(threads) for task in tasks)
+
+
+def announcing(decode: Decode, say: Callable[[str], None]) -> Decode:
+    """Return a function that decodes, and first says how many images."""
+
+    def announce(tasks: Sequence[DecodeTask]) -> Iterable[int]:
+        if tasks:
+            say(f"decoding {sum(len(task.row_group) for task in tasks):,} images")
+        return decode(tasks)
+
+    return announce

@@ -163,6 +163,9 @@ def _footer(grid_state: GridState, width: int) -> Text:
     total = sum(group.total for group in grid_state.groups)
     failed = sum(group.failed for group in grid_state.groups)
     text = Text(f"{sum(group.done for group in grid_state.groups)}/{total} cells", "bold")
+    running = sum(len(group.running) for group in grid_state.groups)
+    if running > 1 and not is_short:  # of one, the table says which
+        text.append(f", {running} running", "not bold")
     if failed:
         text.append(f", {failed} failed", "red")
     elapsed = _clock(grid_state.elapsed_seconds)
