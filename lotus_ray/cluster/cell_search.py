@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,14 @@ from ray.tune.search import Searcher
 
 from lotus_ray.job.ready import ReadyTasks, Task
 
-SPARE = 1  # cells that are submitted beyond the number of places: a place never waits for a trial
+
+def most_submitted(places: int) -> int:
+    """Return how many cells are submitted at once.
+
+    One more than there are places, so that no place waits for a trial; and as each place may commit
+    a cell while it runs the next, a few more. Each costs a process that waits.
+    """
+    return places + 1 + math.ceil(places / 4)
 
 
 class CellSearch(Searcher):  # type: ignore[misc]
@@ -49,7 +57,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
         """Return the next cell's configuration, None while none is ready, FINISHED at the end."""
         if not self._ready.left and not self._ahead:
             return Searcher.FINISHED  # type: ignore[no-any-return]
-        if len(self._running) >= self._places() + SPARE:
+        if len(self._running) >= most_submitted(self._places()):
             return None
         task = self._ahead.popleft() if self._ahead else self._ready.take()
         if task is None:
