@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from lotus_ray.base.errors import ClusterError
 
 CONNECT_SECONDS = 3
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # the longest path of a socket
 HERE = ("", "local")  # as a RAY_ADDRESS: a new Ray on this machine
 ANOTHER_TOKEN = (
     "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
@@ -73,9 +75,60 @@ def wrong_token(environment: Mapping[str, str] = os.environ) -> ClusterError | N
     )
 
 
+def wrong_folder(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
+    """Return why a Ray that starts here cannot write its sockets or its token."""
+    if cluster_address(environment):
+        return None
+    return _long_temporary_folder(environment) or _unwritable_home(environment)
+
+
+def _long_temporary_folder(environment: Mapping[str, str]) -> ClusterError | None:
+    name = next((each for each in ("RAY_TMPDIR", "TMPDIR") if each in environment), None)
+    if name is None:
+        return None
+    moment = "2000-01-01_00-00-00_000000"
+    socket_file = f"/ray/session_{moment}_{os.getpid()}/sockets/plasma_store"
+    room = SOCKET_BYTES - len(socket_file)
+    length = len(os.fsencode(environment[name]))
+    if length <= room:
+        return None
+    return ClusterError(
+        f"the path of the temporary folder is too long for Ray's sockets: {length} bytes, "
+        f"and at most {room} fit",
+        where=f"{name}={environment[name]}",
+        next_command=f"export {name}=/tmp",
+    )
+
+
+def _unwritable_home(environment: Mapping[str, str]) -> ClusterError | None:
+    if environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH"):
+        return None
+    home = Path(environment.get("HOME") or Path.home())
+    token = home / ".ray" / "auth_token"
+    if os.access(token, os.R_OK):
+        return None
+    try:
+        token.parent.mkdir(parents=True, exist_ok=True)  # as Ray does
+        why = "" if os.access(token.parent, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not why:
+        return None
+    return ClusterError(
+        f"Ray cannot keep its token in the home folder: {why}",
+        where=str(token.parent),
+        next_command="export HOME=FOLDER   (one that you can write to)",
+    )
+
+
+def wrong_environment(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
+    """Return what keeps Ray from starting here, or from joining the cluster at RAY_ADDRESS."""
+    return wrong_address(environment) or wrong_token(environment) or wrong_folder(environment)
+
+
 def check_environment() -> None:
-    """Raise ClusterError if RAY_ADDRESS or the token file is wrong."""
-    if wrong := wrong_address() or wrong_token():
+    """Raise ClusterError if Ray can neither start here nor join a cluster."""
+    if wrong := wrong_environment():
         raise wrong
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import environment_of_workers, ray_private
@@ -60,7 +60,7 @@ def session() -> Iterator[None]:
         if callable(on_sigterm):
             on_sigterm(signal.SIGTERM, None)
         raise KeyboardInterrupt from ended
-    except (RayError, ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except Exception as error:  # Ray raises a bare one if its node is slow to start
         raise _unreachable(error) from error
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own
     try:
@@ -76,8 +76,11 @@ def _unreachable(error: Exception) -> ClusterError:
     if why := _token_refusal(error):
         cluster = f"the cluster at {address}" if address else "Ray on this machine"
         what, command = f"{cluster} demands another token: {why}", ANOTHER_TOKEN
-    else:
+    elif address:
         what, command = f"Ray cannot be reached: {first_line}", "ray status"
+    else:
+        what = f"Ray cannot be started: {first_line}"
+        command = "lotus-ray grid JOB.yaml --local   (or, if the machine is busy, the same again)"
     return ClusterError(what, where=address or "this machine", next_command=command)
 
 

@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 from lotus_ray import cluster
-from lotus_ray.base.errors import StoreError
-from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
+from lotus_ray.base.errors import ClusterError, StoreError
+from lotus_ray.cluster.environment import (
+    ANOTHER_TOKEN,
+    cluster_address,
+    wrong_address,
+    wrong_folder,
+    wrong_token,
+)
+from lotus_ray.cluster.session import session
 from lotus_ray.grid.run import check_store_stays
 from lotus_ray.store.results import Store
 
@@ -110,6 +117,59 @@ def test_a_session_without_its_token_file_ends_like_any_error(tmp_path: Path) ->
         "6 the token file cannot be read: No such file or directory"
     )
     assert ended.stderr == ""
+
+
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_told(tmp_path: Path) -> None:
+    """107 bytes fit. Without a folder, Ray's part of the path has 61 and the process's number."""
+    room = 107 - 61 - len(str(os.getpid()))
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        assert wrong_folder({name: "/" + "x" * (room - 1), "HOME": str(tmp_path)}) is None
+        wrong = wrong_folder({name: "/" + "é" * room, "HOME": str(tmp_path)})
+        assert wrong is not None
+        assert wrong.what.endswith(f"{2 * room + 1} bytes, and at most {room} fit")
+        assert wrong.next_command == f"export {name}=/tmp"
+    long = {"TMPDIR": "/" + "x" * 200}
+    assert wrong_folder(long | {"RAY_ADDRESS": "head:6379"}) is None  # Ray does not start here
+    short = {"RAY_TMPDIR": "/tmp", "HOME": str(tmp_path)}  # this one counts
+    assert wrong_folder(long | short) is None
+
+
+def test_a_home_that_cannot_hold_the_token_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home, why in (("/proc/nohome", "No such file or directory"), (None, "Not a directory")):
+        wrong = wrong_folder({"HOME": home or str(tmp_path / "file")})
+        assert wrong is not None
+        assert wrong.what == f"Ray cannot keep its token in the home folder: {why}"
+        assert wrong.next_command.startswith("export HOME=FOLDER")
+        assert wrong_folder({"HOME": home or "", "RAY_AUTH_TOKEN": "token"}) is None
+    assert wrong_folder({"HOME": str(tmp_path)}) is None
+    (tmp_path / ".ray" / "auth_token").write_text("token")
+    assert wrong_folder({"HOME": str(tmp_path)}) is None
+
+
+def test_a_command_says_at_once_what_keeps_ray_from_starting(tmp_path: Path) -> None:
+    ended = started(TMPDIR=str(tmp_path / ("x" * 100)))
+    assert ended.stdout.splitlines()[0].startswith(
+        "6 the path of the temporary folder is too long for Ray's sockets: "
+    )
+    assert ended.stderr == ""
+
+
+def test_whatever_ray_raises_at_its_start_is_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine: Ray raises a bare Exception."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("lotus_ray.cluster.session.ray.init", init)
+    with pytest.raises(ClusterError) as raised, session():
+        pass
+    assert raised.value.exit_code == 6
+    assert raised.value.what == (
+        "Ray cannot be started: The current node timed out during startup."
+    )
+    assert "--local" in raised.value.next_command
 
 
 @pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lotus_ray.cli.doctor.finding import OK, PROBLEM, WARNING, Finding
-from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_address, wrong_token
+from lotus_ray.cluster.environment import ANOTHER_TOKEN, cluster_address, wrong_environment
 
 PROBE_SECONDS = 15  # most of it is the import of Ray
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -91,7 +91,7 @@ def reachability(environment: Mapping[str, str] = os.environ, ask: Probe = probe
         ask: reads facts about a cluster.
     """
     address = cluster_address(environment)
-    if wrong := wrong_address(environment) or wrong_token(environment):
+    if wrong := wrong_environment(environment):
         where = f" ({wrong.where})" if wrong.where else ""
         return Finding("ray", PROBLEM, f"{wrong.what}{where}", wrong.next_command)
     if not address:
