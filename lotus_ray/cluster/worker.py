@@ -34,6 +34,7 @@ from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.position import Position
 
 POLL_SECONDS = 0.2
+RESTART_SECONDS = 120.0  # for another place to run an original again whose workers died
 FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
 
 
@@ -181,12 +182,14 @@ class _Line:
         """Wait until the original of a group has a row.
 
         Raises:
-            OriginalPending: no place runs it.
+            OriginalPending: no place has run it for RESTART_SECONDS: this one may have to.
         """
         cell, store = work_order.group.original, Store.open(work_order.store)
+        ran = time.monotonic()
         while not work_order.is_settled(cell, store):
-            runs = ray.get(self._dispatcher.runs.remote(cell.cell_id))
-            if not runs and not work_order.is_settled(cell, store):
+            if ray.get(self._dispatcher.runs.remote(cell.cell_id)):
+                ran = time.monotonic()
+            elif time.monotonic() - ran > RESTART_SECONDS:
                 raise OriginalPending
             time.sleep(POLL_SECONDS)
 
