@@ -176,17 +176,18 @@ def test_a_process_that_is_killed_changes_no_row(
 def test_two_workers_give_the_result_of_one(tmp_path: Path) -> None:
     """In float64, from one original: weights to 1e-6 relative, every accuracy exactly.
 
-    For every method, on a ViT, and on a ResNet whose batch normalisation the workers have to share.
-    The forget set and the retain set have odd sizes, so that workers' shares differ.
+    On a ViT, and on a ResNet whose batch normalisation the workers have to share. The forget set
+    and the retain set have odd sizes, so that workers' shares differ. All methods, without Ray, are
+    in tests/unlearning.
     """
     # So LoTUS does not stop at once, however little the original has learned.
-    methods = ALL_METHODS[1].replace("alpha: 8", "class_unlearning: true")
+    methods = SIX[1].replace("alpha: 8", "class_unlearning: true")
     options = (*FP64, "--set", methods, *BOTH_MODELS)
     one = run("digits-vit.yaml", tmp_path / "one", "--local", *options)
     assert one.returncode == 0, one.stderr
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     first = Store.open(str(tmp_path / "one")).rows()
-    assert len(first) == 2 * len(METHODS)
+    assert len(first) == 2 * 6
     for cell_id, row in first.items():
         if row.method != "Original":
             shutil.rmtree(tmp_path / "two" / "rows" / cell_id)
