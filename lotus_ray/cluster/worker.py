@@ -6,8 +6,9 @@ import pickle
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,7 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
             ended = _run(runner, work_order, claim, workers, line)
             if not workers.rank:
                 _end(ended, claim, commits, line)
+            runner.position.begin(Counter())  # the next cell has not begun
 
 
 def _run(
@@ -201,7 +203,8 @@ class _Line:
                 if claim := self._claim:
                     phase = self.position.phase
                     ray.get(self._dispatcher.beat.remote(*here, claim, phase))
-                    gauges.show(self.position, self._workers, **self.tags)
+                    with suppress(Exception):  # what is shown never ends the beats
+                        gauges.show(self.position, self._workers, **self.tags)
                 if committing := self._committing:
                     ray.get(self._dispatcher.beat.remote(*here, committing, None))
             time.sleep(BEAT_SECONDS)
