@@ -93,7 +93,7 @@ class Places:
                 logging.getLogger(__name__).debug("the places cannot be looked at: %s", error)
 
     def _run(self, number: int) -> None:
-        work = partial(keep_place, str(number + 1), self._resources, self._scratch)
+        work = (str(number + 1), self._resources, self._scratch)
         try:
             if cluster_address():
                 options = {
@@ -102,9 +102,9 @@ class Places:
                     "scheduling_strategy": "SPREAD",
                     "max_retries": -1,
                 }
-                ray.get(ray.remote(work).options(**options).remote())
+                ray.get(ray.remote(keep_place).options(**options).remote(*work))
             else:
-                work()  # here, which spares a process
+                keep_place(*work)  # here, which spares a process
         except LotusRayError as error:
             self._errors.append(error)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Wait for nodes: for the first trial before a grid starts, and for others while it runs."""
+"""Wait for nodes: for the first place before a grid starts, and for others while it runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def wait_until_placed(
     shown: set[str] = set()
     if group.wait(POLL_SECONDS):
         return
-    say(f"waiting for nodes for the first trial: {need_text(resources)}")
+    say(f"waiting for nodes for the first place: {need_text(resources)}")
     while not group.wait(POLL_SECONDS):
         report = read_report()
         for failure in report.failures:
@@ -103,7 +103,7 @@ def say_what_is_missing(
     cells_left: Callable[[], int],
     poll_seconds: float = 1.0,
 ) -> Iterator[None]:
-    """While trials wait for nodes, print how many have theirs, whenever that number changes.
+    """While places wait for nodes, print how many have theirs, whenever that number changes.
 
     Args:
         trials: how many run at once.
@@ -120,7 +120,7 @@ def say_what_is_missing(
             fit = fitting_trials(resources)
             line = _waiting(fit, wanted, resources) if fit < wanted else ""
             if line != last:
-                say(line or "all trials have their nodes")
+                say(line or "all places have their nodes")
             last = line
             if stop.wait(poll_seconds):
                 return
@@ -135,4 +135,4 @@ def say_what_is_missing(
 
 
 def _waiting(fit: int, trials: int, resources: Resources) -> str:
-    return f"waiting for nodes: {fit} of {trials} trials have theirs ({need_text(resources)})"
+    return f"waiting for nodes: {fit} of {trials} places have theirs ({need_text(resources)})"

@@ -110,10 +110,13 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 2, 2]
     (resumed,) = [row for row in rows if row.resumed_at_phase]
     assert resumed.attempts == 2
-    waited = [line for line in lines if "waiting for nodes: 2 of 3 groups have theirs" in line]
+    waited = [line for line in lines if "waiting for nodes: 2 of 3 places have theirs" in line]
     assert len(waited) == 1
     table = lines.index("digits, ResNet18, instance_10pct_smoke143")
-    about = ("seed 1: ", "seed 2: ", "seed 3: ", "  waiting for nodes: ", "  all groups have")
+    about = (
+        *("starting Ray", "  starting the workers of ", "  place ", "seed 1: ", "seed 2: "),
+        *("seed 3: ", "  waiting for nodes: ", "  all places have"),
+    )
     assert all(any(words in line for words in about) for line in lines[:table])
 
 

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
 import ray.train
+from ray.exceptions import ActorUnavailableError
 
-from lotus_ray.cluster.train_function import run_on_workers
+from lotus_ray.cluster.train_function import _join_workers, run_on_workers
 from lotus_ray.job.schema.resources import Resources
 
 
@@ -75,3 +77,23 @@ def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingCon
     run_on_workers(lambda workers, device: None, need, "/tmp")
     assert asked[0].use_gpu
     assert asked[0].resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
+
+
+def test_a_helper_of_ray_that_dies_with_its_node_fails_no_cell_of_one_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several workers pass the error on: they end, and start again together."""
+
+    def no_answer() -> None:
+        raise ActorUnavailableError("The actor is temporarily unavailable", None)
+
+    monkeypatch.setattr("ray.train.get_preemption_info", no_answer)
+    for size in (1, 2):
+        context = SimpleNamespace(get_world_size=lambda: size, get_world_rank=lambda: 0)  # noqa: B023
+        monkeypatch.setattr("ray.train.get_context", lambda: context)  # noqa: B023
+        workers = _join_workers(torch.device("cpu"))
+        if size == 1:
+            assert not workers.leaving()
+        else:
+            with pytest.raises(ActorUnavailableError):
+                workers.leaving()

@@ -63,11 +63,11 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
         time.sleep(0.1)
     each = "(each of 2 workers needs 3 CPUs, 0 GPUs)"
     assert lines == [
-        f"waiting for nodes: 0 of 2 trials have theirs {each}",
-        f"waiting for nodes: 1 of 2 trials have theirs {each}",
-        "all trials have their nodes",
-        f"waiting for nodes: 1 of 2 trials have theirs {each}",
-        "all trials have their nodes",
+        f"waiting for nodes: 0 of 2 places have theirs {each}",
+        f"waiting for nodes: 1 of 2 places have theirs {each}",
+        "all places have their nodes",
+        f"waiting for nodes: 1 of 2 places have theirs {each}",
+        "all places have their nodes",
     ]
 
 
@@ -99,10 +99,10 @@ def test_one_line_says_what_is_waited_for() -> None:
     assert told(Waiting(0), lambda now: Report()) == []
     two = GPU.model_copy(update={"workers": 2})
     assert told(Waiting(50), lambda now: Report(exists=True)) == [
-        "waiting for nodes for the first trial: a worker needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: a worker needs 4 CPUs, 1 GPUs"
     ]
     assert told(Waiting(2), lambda now: Report(), two) == [
-        "waiting for nodes for the first trial: each of 2 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: each of 2 workers needs 4 CPUs, 1 GPUs"
     ]
 
 
@@ -153,5 +153,5 @@ def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     wait_for_first_trial(need, lines.append)
     assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
     assert lines == [
-        "waiting for nodes for the first trial: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
     ]
