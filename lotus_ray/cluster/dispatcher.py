@@ -18,6 +18,7 @@ NAME = "lotus-ray-dispatcher"
 CLAIM_SECONDS = 20.0  # a claim that finds no cell for so long returns
 BEAT_SECONDS = 1.0  # between two beats of a place that runs a cell
 LEARN_SECONDS = 4 * BEAT_SECONDS  # a dispatcher that was started again listens first
+SILENT_SECONDS = 30 * BEAT_SECONDS  # after which another place may run the cell
 CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
 
 
@@ -75,6 +76,7 @@ class _Running:
     start: str  # names the start of the place's workers
     number: int  # of the claim since that start
     claim: Claim
+    heard: float  # when the place gave its last sign, on the loop's clock
     cause: Exception | None = None  # what a worker said before it died
 
 
@@ -157,10 +159,11 @@ class Dispatcher:
         if running or (committing and committing.start != start):
             self._lose(place)
         self._claims[place] = self._claims.get(place, 0) + 1
-        end = asyncio.get_running_loop().time() + CLAIM_SECONDS
+        end = _now() + CLAIM_SECONDS
         await self._listen()
         while (ticket := self._best(loaded)) is None:
-            left = end - asyncio.get_running_loop().time()
+            self._lose_silent()
+            left = end - _now()
             if left <= 0 or await self.is_over():
                 return None
             self._changed.clear()
@@ -170,7 +173,7 @@ class Dispatcher:
                 continue
         ask = ticket.ask
         claim = Claim(ask.cell_id, ask.group, self._orders[ask.group])
-        self._running[place] = _Running(ask.cell_id, start, number, claim)
+        self._running[place] = _Running(ask.cell_id, start, number, claim, _now())
         self._begun.add(ask.cell_id)
         self._move(ticket, Progress(place))
         self._change()
@@ -185,7 +188,8 @@ class Dispatcher:
     ) -> None:
         """Say that a place still runs a cell, and in which phase; None if it commits the cell."""
         there = self._committing if phase is None else self._running
-        there.setdefault(place, _Running(claim.cell_id, start, number, claim))
+        running = _Running(claim.cell_id, start, number, claim, _now())
+        there.setdefault(place, running).heard = running.heard
         self._begun.add(claim.cell_id)
         ticket = self._tickets.get(claim.cell_id)
         if ticket and (phase is not None or ticket.progress is None):
@@ -285,6 +289,12 @@ class Dispatcher:
                 error = running.cause or cause
                 self._end(running.cell_id, Ended(error=error, died=True))
 
+    def _lose_silent(self) -> None:
+        """Lose the cells of places that are silent: their node died, and they wait for another."""
+        for place, running in self._held():
+            if _now() - running.heard > SILENT_SECONDS:
+                self._lose(place)
+
     def _held(self) -> list[tuple[str, _Running]]:
         """Return each cell that a place runs or commits, and the place."""
         return [*self._running.items(), *self._committing.items()]
@@ -311,6 +321,10 @@ class Dispatcher:
         if self._listens:
             await asyncio.sleep(LEARN_SECONDS)
             self._listens = False
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class DispatcherActor(Dispatcher):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.job.schema.resources import Resources
 
 LOOK_SECONDS = 2.0  # between two looks at how many places can be used
-END_SECONDS = 20.0  # for places to end after the last cell
+END_SECONDS = 20.0  # for all places to end after the last cell
 
 
 class Places:
@@ -72,8 +73,9 @@ class Places:
     def end(self) -> None:
         """Wait a little for the places to end. Cells that run are not waited for."""
         self.stop()
+        end = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(END_SECONDS)
+            thread.join(max(end - time.monotonic(), 0))
 
     def _look(self) -> None:
         """Follow the cluster: start places for new nodes, and give up when all places failed."""

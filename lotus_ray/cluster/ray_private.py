@@ -20,6 +20,7 @@ from ray.core.generated.autoscaler_pb2 import (
     GetClusterStatusReply,
     NodeGroupConfig,
 )
+from ray.train.v2._internal.execution.context import get_train_context
 
 ALIVE = 0  # the state of a node
 
@@ -103,6 +104,15 @@ def node_groups() -> list[NodeGroupConfig]:
     """Return the types of node that the platform of the joined cluster reports, if it does."""
     config = state.get_cluster_config()
     return [] if config is None else list(config.node_group_configs)
+
+
+def is_preempted() -> bool:
+    """Return True if the node of this worker of Ray Train is about to be taken away.
+
+    `ray.train.get_preemption_info` asks an actor, so that all workers get one answer. The actor may
+    be on another node, and the death of that one would fail a worker that has nobody to agree with.
+    """
+    return get_train_context().preemption_context.preemption_info is not None
 
 
 def demand_token() -> None:

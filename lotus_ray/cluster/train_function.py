@@ -11,11 +11,11 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lotus_ray.cluster import ray_private
 from lotus_ray.cluster.no_process_group import NoProcessGroup
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.models.batch_norm import synchronise_batch_norm
@@ -95,7 +95,7 @@ def _join_workers(device: torch.device) -> Workers:
     """Return the workers of this process's torch.distributed group."""
     context = ray.train.get_context()
     if context.get_world_size() == 1:
-        return Workers(leaving=_is_leaving_alone)
+        return Workers(leaving=ray_private.is_preempted)
 
     def replicate(model: nn.Module) -> nn.Module:
         synchronise_batch_norm(model, device)
@@ -114,18 +114,6 @@ def _join_workers(device: torch.device) -> Workers:
 def _is_leaving() -> bool:
     """True if a node of this group of workers is about to be taken away."""
     return ray.train.get_preemption_info() is not None
-
-
-def _is_leaving_alone() -> bool:
-    """Return `_is_leaving` for one worker.
-
-    Ray answers through an actor, which may run on another node. That this node dies is no fault of
-    the worker's cell. Several workers end, and start again together.
-    """
-    try:
-        return _is_leaving()
-    except RayError:
-        return False
 
 
 def _sum_over_workers(tensor: Tensor) -> Tensor:

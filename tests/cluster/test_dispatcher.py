@@ -267,3 +267,29 @@ def test_lines_of_places_are_given_to_the_command_once() -> None:
         assert await there.notes() == []
 
     run(story())
+
+
+def test_a_place_that_is_silent_has_lost_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node died, and Ray waits for another node before anybody says so."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(module, "CLAIM_SECONDS", 0.0)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        for cell in "ab":
+            await there.run(Ask(cell, 0, 1))
+        silent, alive = await there.claim("1", "s", 1, []), await there.claim("2", "s", 1, [])
+        assert silent
+        assert alive
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            await there.beat("2", "s", 1, alive, 1)
+        assert await there.claim("3", "s", 1, []) is None  # it sees who is silent
+        assert await there.follow("a", Progress("1")) == Ended(died=True)
+        assert await there.runs("b")
+        await there.run(Ask("a", 0, 1))  # its trial submits it again
+        assert name(await there.claim("3", "s", 2, [])) == "a"
+        await there.ended("1", "a", DONE)  # it was only slow: whoever commits first has the row
+        assert await there.follow("a", Progress("3")) == DONE
+
+    run(story())

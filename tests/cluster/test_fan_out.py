@@ -8,6 +8,7 @@ machine is measured.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import selectors
 from collections.abc import Coroutine
@@ -19,6 +20,7 @@ pytest.importorskip("ray")
 
 from ray.tune.search import Searcher
 
+from lotus_ray.cluster import dispatcher
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.dispatcher import Ask, Dispatcher, Ended
 from lotus_ray.job.makespan import ideal_makespan
@@ -27,6 +29,12 @@ from lotus_ray.job.spans import Filling, Span
 from tests.job.test_makespan import published
 
 GROUPS, METHODS = 40, 24  # of each group: beside its original
+
+
+@pytest.fixture(autouse=True)
+def no_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No place dies here, so none has to give signs of life."""
+    monkeypatch.setattr(dispatcher, "SILENT_SECONDS", math.inf)
 
 
 class JumpingClock(selectors.DefaultSelector):

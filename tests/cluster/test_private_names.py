@@ -38,6 +38,7 @@ NAMES = {
     "ray.core.generated.autoscaler_pb2.DrainNodeReason",
     "ray.core.generated.autoscaler_pb2.GetClusterStatusReply",
     "ray.core.generated.autoscaler_pb2.NodeGroupConfig",
+    "ray.train.v2._internal.execution.context.get_train_context",
 }
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("ray")
 import ray.train
 from ray.exceptions import ActorUnavailableError
 
+from lotus_ray.cluster import ray_private
 from lotus_ray.cluster.train_function import _join_workers, run_on_workers
 from lotus_ray.job.schema.resources import Resources
 
@@ -79,10 +80,8 @@ def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingCon
     assert asked[0].resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
 
 
-def test_a_helper_of_ray_that_dies_with_its_node_fails_no_cell_of_one_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Several workers pass the error on: they end, and start again together."""
+def test_one_worker_asks_no_actor_whether_its_node_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's answer to all workers comes from an actor, which may die with another node."""
 
     def no_answer() -> None:
         raise ActorUnavailableError("The actor is temporarily unavailable", None)
@@ -92,8 +91,11 @@ def test_a_helper_of_ray_that_dies_with_its_node_fails_no_cell_of_one_worker(
         context = SimpleNamespace(get_world_size=lambda: size, get_world_rank=lambda: 0)  # noqa: B023
         monkeypatch.setattr("ray.train.get_context", lambda: context)  # noqa: B023
         workers = _join_workers(torch.device("cpu"))
-        if size == 1:
-            assert not workers.leaving()
-        else:
+        if size == 2:
             with pytest.raises(ActorUnavailableError):
                 workers.leaving()
+            continue
+        for info in (None, object()):
+            own = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=info))
+            monkeypatch.setattr(ray_private, "get_train_context", lambda: own)  # noqa: B023
+            assert workers.leaving() == (info is not None)
