@@ -137,7 +137,10 @@ class Cluster:
     ) -> tuple[Filling, list[Exception]]:
         """Run each cell as a trial; return when they ran, and the errors that ended trials."""
         orders = [pickle.dumps(work_order) for work_order in work_orders]
-        options = {"name": NAME, "num_cpus": 0, **RESTARTS}
+        here = NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=True
+        )  # beside the command: without it there is nothing to hand out
+        options = {"name": NAME, "num_cpus": 0, "scheduling_strategy": here, **RESTARTS}
         dispatcher = ray.remote(DispatcherActor).options(**options).remote(orders, len(waiting))
         self._places.follow(dispatcher, say)
         search = CellSearch(
