@@ -730,7 +730,7 @@ def test_a_command_that_ends_early_says_so_in_its_outcome(
     recorded: int | None,
     exits: int,
 ) -> None:
-    def run_cells(work_orders: object, resources: object, seconds: object) -> None:
+    def run_cells(*_: object) -> None:
         outcome = json.loads((tmp_path / "outcome.json").read_text())
         assert (outcome["state"], outcome["exit_code"]) == ("running", None)
         raise raised
