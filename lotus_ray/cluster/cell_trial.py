@@ -16,7 +16,7 @@ from ray.tune import Trainable
 from lotus_ray.base.errors import ClusterError, LotusRayError
 from lotus_ray.cluster.causes import store_error
 from lotus_ray.cluster.death_policy import Death, Decision, decide
-from lotus_ray.cluster.dispatcher import Ask, Ended, Progress
+from lotus_ray.cluster.messages import Ask, Ended, Progress
 from lotus_ray.store.results import Store
 
 

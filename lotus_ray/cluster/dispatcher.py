@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import ray
 
-from lotus_ray.job.spans import Span
+from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
 
 NAME = "lotus-ray-dispatcher"
 CLAIM_SECONDS = 20.0  # a claim that finds no cell for so long returns
@@ -20,46 +20,6 @@ BEAT_SECONDS = 1.0  # between two beats of a place that runs a cell
 LEARN_SECONDS = 4 * BEAT_SECONDS  # a dispatcher that was started again listens first
 SILENT_SECONDS = 30 * BEAT_SECONDS  # after which another place may run the cell
 CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A cell that a trial submits."""
-
-    cell_id: str
-    group: int  # index of its work order
-    seconds: float  # expected
-    after: str | None = None  # id of the cell that must have begun
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A cell that a place has to run. `order` is the pickled work order."""
-
-    cell_id: str
-    group: int
-    order: bytes
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How an attempt at a cell ended.
-
-    Without an error, the place is done with the cell. With `died`, its workers died, or nobody
-    trained what the cell waits for: it may run again. Else the error ends the trial.
-    """
-
-    span: Span | None = None
-    error: Exception | None = None
-    died: bool = False
-
-
-@dataclass
-class Progress:
-    """Where a cell runs, and how far it is."""
-
-    place: str
-    phase: int = 0  # the first is 1; 0 before it has begun
 
 
 @dataclass

@@ -18,8 +18,9 @@ from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
-from lotus_ray.cluster.dispatcher import NAME, Ask, DispatcherActor
+from lotus_ray.cluster.dispatcher import NAME, DispatcherActor
 from lotus_ray.cluster.environment import cluster_address
+from lotus_ray.cluster.messages import Ask
 from lotus_ray.cluster.places import Places
 from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node

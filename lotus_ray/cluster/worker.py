@@ -22,8 +22,9 @@ from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
 from lotus_ray.cluster.commits import Commits
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME, Claim, Ended
+from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME
 from lotus_ray.cluster.gauges import Gauges
+from lotus_ray.cluster.messages import Claim, Ended
 from lotus_ray.data.pixels.decode_task import DecodeTask, announcing, decode_here
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder

@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreError, StoreUnreachable
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_trial import Ticket, run_cell_trial
-from lotus_ray.cluster.dispatcher import Ask, Ended, Progress
+from lotus_ray.cluster.messages import Ask, Ended, Progress
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.cells import Cell

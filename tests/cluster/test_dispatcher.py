@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("ray")
 
 from lotus_ray.cluster import dispatcher as module
-from lotus_ray.cluster.dispatcher import Ask, Claim, Dispatcher, Ended, Progress
+from lotus_ray.cluster.dispatcher import Dispatcher
+from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
 from lotus_ray.job.spans import Span
 
 ORDERS = [b"first group", b"second group"]
@@ -289,7 +290,7 @@ def test_a_place_that_is_silent_has_lost_its_cell(monkeypatch: pytest.MonkeyPatc
         assert await there.runs("b")
         await there.run(Ask("a", 0, 1))  # its trial submits it again
         assert name(await there.claim("3", "s", 2, [])) == "a"
-        await there.ended("1", "a", DONE)  # it was only slow: whoever commits first has the row
+        await there.ended("1", "a", DONE)  # it was only slow: the first commit is the row
         assert await there.follow("a", Progress("3")) == DONE
 
     run(story())

@@ -22,7 +22,8 @@ from ray.tune.search import Searcher
 
 from lotus_ray.cluster import dispatcher
 from lotus_ray.cluster.cell_search import CellSearch
-from lotus_ray.cluster.dispatcher import Ask, Dispatcher, Ended
+from lotus_ray.cluster.dispatcher import Dispatcher
+from lotus_ray.cluster.messages import Ask, Ended
 from lotus_ray.job.makespan import ideal_makespan
 from lotus_ray.job.ready import ReadyTasks, Task
 from lotus_ray.job.spans import Filling, Span
