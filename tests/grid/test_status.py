@@ -16,7 +16,6 @@ from lotus_ray.cli.main import main
 from lotus_ray.grid.status import GridStatus
 from lotus_ray.grid.status_files import HEARTBEAT, OUTCOME, SILENT_SECONDS
 from lotus_ray.grid.status_reader import status
-from lotus_ray.store.objects.local import LocalObjects
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import OK
 
@@ -220,20 +219,6 @@ def test_the_command_needs_a_store_and_changes_nothing(grid: Grid, tmp_path: Pat
     assert plain["cells"][0]["seed"] == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert run("status", tmp_path / "nowhere").exit_code == 5
-
-
-def test_a_store_of_hundreds_of_cells_is_read_in_a_moment(tmp_path: Path) -> None:
-    grid = Grid(tmp_path / "store", " ".join(f"a{n}" for n in range(330)))
-    grid.outcome("ended", 100, 50)
-    objects = grid.store.objects
-    assert isinstance(objects, LocalObjects)
-    for number in range(330):
-        folder = objects.root / f"attempts/a{number}/t1"
-        folder.mkdir(parents=True)
-        (folder / "begun.json").write_text("{}")
-    start = time.monotonic()
-    assert grid.look().count("missing") == 330
-    assert time.monotonic() - start < 2
 
 
 def test_durations_and_moments() -> None:

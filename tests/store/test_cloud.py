@@ -217,7 +217,7 @@ def test_a_server_that_is_always_busy_is_left_in_time(
         start = time.monotonic()
         with pytest.raises(StoreUnreachable, match=r"HTTP 503.*, [0-9]+ times in") as caught:
             request()
-        assert time.monotonic() - start < HASTY.total_seconds + HASTY.request_seconds
+        assert time.monotonic() - start < QUICK.total_seconds  # 1.5 s where nothing else runs
         assert caught.value.exit_code == 5
         assert caught.value.next_command.startswith("run the same command again")
     assert "HTTP 503 SlowDown; retrying" in caplog.text
@@ -231,7 +231,7 @@ def test_nobody_waits_for_a_server_that_hangs_or_is_not_there(roads: Roads) -> N
     late = roads.objects(Road(delayed=1.0, delay_seconds=1.5), HASTY)
     with pytest.raises(StoreUnreachable, match="it took too long"):
         late.create("x", b"x")
-    assert time.monotonic() - start < 2 * (HASTY.total_seconds + HASTY.request_seconds) + 1
+    assert time.monotonic() - start < QUICK.total_seconds  # 4 s where nothing else runs
 
 
 @pytest.mark.parametrize(
@@ -252,13 +252,10 @@ def test_what_asking_again_cannot_help_is_said_at_once(
     command: str,
 ) -> None:
     objects = roads.objects(Road())
-    monkeypatch.setattr(
-        roads.proxy, "answer", lambda *_: (status, {}, f"<E>{body.format(KEY)}</E>".encode())
-    )
-    start = time.monotonic()
+    answers = [(status, {}, f"<E>{body.format(KEY)}</E>".encode())]
+    monkeypatch.setattr(roads.proxy, "answer", lambda *_: answers.pop())  # no second request
     with pytest.raises(StoreError, match=said) as caught:
         objects.create("x", b"x")
-    assert time.monotonic() - start < 1
     assert not isinstance(caught.value, StoreUnreachable)
     assert command in caught.value.next_command
     assert KEY not in str(caught.value)

@@ -70,7 +70,8 @@ class ImageDataset:
         self.roles = roles
         # Where batches are made of them: a copy for each batch would wait for the device.
         self._there = tuple(values.to(device) for values in (self.labels, self.keys, self.forget))
-        self._last_rows = 0  # in the first batch of the last pass
+        # In the first batch of a pass: the last two numbers that differ by more than a factor of 2.
+        self._last_rows: list[int] = []
         self.order = Order(self.keys, seed, stored, window)
         shape = (1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
@@ -117,15 +118,17 @@ class ImageDataset:
             )
 
     def _release_memory(self, rows: int) -> None:
-        """Release freed memory if batches are large, or differ in size from the last pass.
+        """Release freed memory if batches are large, or of a size that the last passes had not.
 
         Fragments of other batch sizes cannot be reused. Fragments of this size can, and releasing
-        them costs the system time, which does not matter beside a pass over large batches.
+        them costs the system time, which does not matter beside a pass over large batches. Methods
+        that walk two sets in turn have two sizes.
         """
         is_large = rows * math.prod(self.pixels.shape) * self.dtype.itemsize >= LARGE_BATCH
-        if is_large or not self._last_rows / 2 <= rows <= self._last_rows * 2:
+        alike = [last for last in self._last_rows if last / 2 <= rows <= last * 2]
+        if is_large or not alike:
             release_memory()
-        self._last_rows = rows
+        self._last_rows = [rows, *(last for last in self._last_rows if last not in alike)][:2]
 
     def _sent(self, values: Tensor) -> Tensor:
         """Return values on the device; to a GPU they go while it works."""

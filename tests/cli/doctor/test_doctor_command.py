@@ -142,16 +142,16 @@ def test_the_gravest_problem_gives_the_exit_code() -> None:
     assert exit_code([problem("ray"), problem("store"), problem("scratch")]) == 6
 
 
-def test_it_takes_seconds_where_no_ray_runs() -> None:
-    """Ten of them on an idle machine; processor time is what another process cannot take."""
+def test_it_ends_where_no_ray_runs() -> None:
+    """After ten seconds on an idle machine, and never if it waits for a reply."""
     code = (
-        "import time; from lotus_ray.cli.doctor.examine import checks, examine;"
-        "examine(checks(None, None)); print(time.process_time())"
+        "from lotus_ray.cli.doctor.examine import checks, examine;"
+        "print(*(each.name for each in examine(checks(None, None))), sep=chr(10))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
     )
-    assert float(done.stdout) < 60  # a reply that never comes would take longer
+    assert "ray" in done.stdout.splitlines()
 
 
 def test_no_address_is_no_problem() -> None:

@@ -365,3 +365,18 @@ def test_large_images_are_normalised_as_small_ones_are(monkeypatch: pytest.Monke
         for v in (transform.mean, transform.std)
     )
     assert torch.allclose(found[0], (pixels[[0, 3, 4]] / 255.0 - mean) / std, atol=1e-6)
+
+
+def test_memory_is_released_for_sizes_that_the_last_passes_did_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Passes in batches of 4 and of 16 in turn use the fragments of each other's blocks."""
+    released: list[None] = []
+    monkeypatch.setattr(dataset, "release_memory", lambda: released.append(None))
+    images = image_dataset(table("r" * 64)).split(RETAIN)
+    counts = []
+    for size in (4, 4, 16, 4, 16, 16, 6, 32, 64, 16):
+        released.clear()
+        list(images.shuffled(size))
+        counts.append(len(released))
+    assert counts == [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]
