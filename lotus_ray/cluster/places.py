@@ -21,7 +21,8 @@ from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.job.schema.resources import Resources
 
 LOOK_SECONDS = 2.0  # between two looks at how many places can be used
-END_SECONDS = 20.0  # for all places to end after the last cell
+END_SECONDS = 120.0  # for places that run here to end: workers that died start again first
+STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster has ended
 
 
 class Places:
@@ -37,6 +38,7 @@ class Places:
         self._resources = resources
         self._scratch = scratch
         self._threads: list[threading.Thread] = []
+        self._looking: threading.Thread | None = None
         self._errors: list[LotusRayError] = []
         self._stop = threading.Event()
         self._dispatcher: Any = None
@@ -64,18 +66,28 @@ class Places:
             say: shows a line of a place.
         """
         self._dispatcher, self._say = dispatcher, say
-        threading.Thread(target=self._look, daemon=True).start()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+        self._looking.start()
 
     def stop(self) -> None:
-        """Start no more places, and ignore what happens to those that run."""
+        """Start no more places, and ignore what happens to those that run.
+
+        Places of a cluster are left: they end with this command's job. No thread may wait for Ray
+        when Ray is shut down: Ray would end this process at once.
+        """
         self._stop.set()
+        self._join(4 * STOP_SECONDS if cluster_address() else 0.0)
 
     def end(self) -> None:
-        """Wait a little for the places to end. Cells that run are not waited for."""
-        self.stop()
-        end = time.monotonic() + END_SECONDS
-        for thread in self._threads:
-            thread.join(max(end - time.monotonic(), 0))
+        """Wait a little for the places that run here to end. No cell runs any more."""
+        self._stop.set()
+        self._join(END_SECONDS)
+
+    def _join(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for thread in (*self._threads, self._looking):
+            if thread is not None:
+                thread.join(max(end - time.monotonic(), 0))
 
     def _look(self) -> None:
         """Follow the cluster: start places for new nodes, and give up when all places failed."""
@@ -104,7 +116,11 @@ class Places:
                     "scheduling_strategy": "SPREAD",
                     "max_retries": -1,
                 }
-                ray.get(ray.remote(keep_place).options(**options).remote(*work))
+                place = ray.remote(keep_place).options(**options).remote(*work)
+                while not self._stop.is_set():
+                    if ray.wait([place], timeout=STOP_SECONDS)[0]:
+                        ray.get(place)
+                        return
             else:
                 keep_place(*work)  # here, which spares a process
         except LotusRayError as error:
