@@ -92,9 +92,12 @@ class StoredCheckpoints:
         replay = self.clock.seconds.pop("unlearn", 0.0)
         self.clock.add({**self._before, "checkpoint": replay + self._before.get("checkpoint", 0.0)})
 
+    def step_ended(self) -> None:
+        """Write the checkpoint that was made before this step."""
+        self._writer.start()
+
     def wants_to_look(self) -> bool:
         """Return True if the last look is old enough, and no checkpoint is being written."""
-        self._writer.start()  # what was made before this step
         now = time.monotonic()
         if now - self._looked < self.look_seconds or self._writer.is_busy:
             return False

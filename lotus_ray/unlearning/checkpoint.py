@@ -137,8 +137,11 @@ class CheckpointStore(Protocol):
     def restored(self) -> None:
         """Called when the replay has ended and training goes on."""
 
+    def step_ended(self) -> None:
+        """Called after each step, so it must be cheap: what was kept before may be written now."""
+
     def wants_to_look(self) -> bool:
-        """Called after each step, so it must be cheap; True if one may be due: see `Progress`."""
+        """Called after some steps; True if one may be due: see `Progress`."""
 
     def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
         """Make and keep a checkpoint if it is time for one.
@@ -155,6 +158,9 @@ class NoCheckpoints:
 
     def restored(self) -> None:
         """Never called."""
+
+    def step_ended(self) -> None:
+        """Write nothing."""
 
     def wants_to_look(self) -> bool:
         """Return False."""

@@ -81,6 +81,7 @@ def _look(
     checkpoint: Callable[[], Checkpoint],
 ) -> None:
     """After a step: keep a checkpoint within the phase if it is time for one."""
+    checkpoints.step_ended()
     if progress.is_time(checkpoints.wants_to_look) and phase.resumable:
         checkpoints.save_if_due(checkpoint)
 

@@ -20,6 +20,9 @@ class Kept:
     def restored(self) -> None:
         raise AssertionError
 
+    def step_ended(self) -> None:
+        """Write nothing."""
+
     def wants_to_look(self) -> bool:
         return False
 
@@ -38,6 +41,9 @@ class Resumed:
 
     def restored(self) -> None:
         """Go on."""
+
+    def step_ended(self) -> None:
+        """Write nothing."""
 
     def wants_to_look(self) -> bool:
         return False

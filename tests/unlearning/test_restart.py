@@ -75,6 +75,9 @@ class CutAfter:
     def restored(self) -> None:
         assert self.checkpoint is not None
 
+    def step_ended(self) -> None:
+        """Write nothing."""
+
     def wants_to_look(self) -> bool:
         return False
 
@@ -96,6 +99,9 @@ class KeepAll:
 
     def restored(self) -> None:
         raise AssertionError
+
+    def step_ended(self) -> None:
+        """Write nothing."""
 
     def wants_to_look(self) -> bool:
         return False
@@ -265,6 +271,21 @@ def test_checkpoints_are_kept_no_more_often_than_asked(tmp_path: Path) -> None:
     with stored(tmp_path, Clock(CPU), every=3600) as checkpoints:
         unlearn(Finetune(epochs=3, lr=0.01), problem(), checkpoints)
     assert not (tmp_path / "borders").exists()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_checkpoint_is_written_while_the_next_phase_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Of several workers too, whose phases may be too short for a look at the time."""
+    written: list[int] = []
+    monkeypatch.setattr(
+        StoredCheckpoints, "_write", lambda _, checkpoint: written.append(len(checkpoint.records))
+    )
+    workers = Workers(size=size)
+    with stored(tmp_path, Clock(CPU), workers=workers) as checkpoints:
+        unlearn(Finetune(epochs=3, lr=0.01), problem(workers), checkpoints)
+    assert written[-1] == 2  # and none after the last step
 
 
 def test_every_checkpoint_is_kept_once_a_machine_is_to_go(tmp_path: Path) -> None:
