@@ -29,7 +29,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
         ready: ReadyTasks,
         configs: dict[str, dict[str, Any]],
         places: Callable[[], int],
-        dropped: Callable[[int], None],
+        dropped: Callable[[list[str]], None],
     ) -> None:
         """Keep what there is to suggest.
 
@@ -37,7 +37,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
             ready: the missing cells.
             configs: of each trial, by cell id.
             places: how many cells can run now.
-            dropped: is told how many cells will never be suggested.
+            dropped: is given the ids of cells that will never be suggested.
         """
         super().__init__(metric="done", mode="max")
         self._ready = ready
@@ -73,7 +73,7 @@ class CellSearch(Searcher):  # type: ignore[misc]
         if not error and "error" not in (result or {}):
             self._ready.ended(task)
         elif dropped := self._ready.drop(task):
-            self._dropped(dropped)
+            self._dropped([each.cell_id for each in dropped])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing for the copy that Tune keeps: a grid is resumed from its store."""

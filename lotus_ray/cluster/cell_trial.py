@@ -6,6 +6,7 @@ Nothing here imports torch: the process of a trial waits, and dozens of them run
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,10 +15,12 @@ from typing import Any, Protocol
 from ray.tune import Trainable
 
 from lotus_ray.base.errors import ClusterError, LotusRayError
-from lotus_ray.cluster.causes import store_error
-from lotus_ray.cluster.death_policy import Death, Decision, decide
+from lotus_ray.cluster.causes import explain, store_error
+from lotus_ray.cluster.death_policy import MAX_RESTARTS, Death, Decision, decide
 from lotus_ray.cluster.messages import Ask, Ended, Progress
 from lotus_ray.store.results import Store
+
+SHOW_SECONDS = 0.2  # between two looks for the row of a cell that has ended
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Line(Protocol):
     def order(self, group: int) -> bytes:
         """Return a pickled work order."""
 
-    def dropped(self) -> None:
-        """Say that the cell never goes to a place."""
+    def dropped(self, cell_id: str, error: Exception | None = None) -> None:
+        """Say that the cell goes to no place, or to none again, and what ended its trial."""
 
 
 def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
@@ -75,8 +78,10 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
     store, cell_id = Store.open(ticket.store), ticket.ask.cell_id
     history = _History(ticket, store)
     if ticket.cannot_run(store):
-        line.dropped()
         _fail(ticket, store, line, None)
+    if ticket.is_settled(store):
+        line.dropped(cell_id)
+    unbegun = 0  # deaths in a row before the cell began, with a cause
     while not ticket.is_settled(store):
         begun, moved, seen = store.attempts(cell_id), None, None
         line.submit(ticket.ask)
@@ -87,13 +92,19 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
             continue  # another dispatcher has been started: submit again
         if moved.span is not None:
             yield vars(moved.span)
+            if not ticket.is_settled(store):  # a shared folder may show the row late
+                time.sleep(SHOW_SECONDS)
         elif failed := store_error(moved.error):
             raise failed  # the cell is not at fault
         elif moved.died:
-            death = history.add(ran=store.attempts(cell_id) > begun)
+            ran = store.attempts(cell_id) > begun
+            unbegun = unbegun + 1 if moved.error and not ran else 0
+            if moved.error and unbegun > MAX_RESTARTS:
+                raise explain(moved.error, "the workers died before the cell began, each time")
+            death = history.add(ran)
             if decide(death) is Decision.FAIL_CELL and not ticket.is_settled(store):
-                line.dropped()
                 _fail(ticket, store, line, moved.error or _killed())
+                line.dropped(cell_id)
         elif moved.error is not None:
             raise moved.error
 
@@ -162,7 +173,8 @@ class CellTrial(Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin with another cell."""
-        self._reports = run_cell_trial(self._tickets[new_config["cell"]], self._line)
+        self._cell = new_config["cell"]
+        self._reports = run_cell_trial(self._tickets[self._cell], self._line)
         self._known: dict[str, Any] = {"done": False}
         return True
 
@@ -175,6 +187,7 @@ class CellTrial(Trainable):  # type: ignore[misc]
         try:
             self._known |= next(self._reports, {"done": True})
         except LotusRayError as error:
+            self._line.dropped(self._cell, error)
             self._known |= {"error": error, "done": True}
         return dict(self._known)
 
@@ -205,9 +218,9 @@ class DispatcherLine:
         order: bytes = self._ask("order", group)
         return order
 
-    def dropped(self) -> None:
-        """Say that the cell never goes to a place."""
-        self._ask("dropped", 1)
+    def dropped(self, cell_id: str, error: Exception | None = None) -> None:
+        """Say that the cell goes to no place, or to none again, and what ended its trial."""
+        self._ask("dropped", [cell_id], error)
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         import ray

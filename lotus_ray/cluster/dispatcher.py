@@ -8,10 +8,11 @@ again: trials submit again, and places that run a cell say so at the next beat.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from contextlib import suppress
 
 import ray
 
+from lotus_ray.cluster.held import Running, Ticket
 from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
 
 NAME = "lotus-ray-dispatcher"
@@ -20,24 +21,6 @@ BEAT_SECONDS = 1.0  # between two beats of a place that runs a cell
 LEARN_SECONDS = 4 * BEAT_SECONDS  # a dispatcher that was started again listens first
 SILENT_SECONDS = 30 * BEAT_SECONDS  # after which another place may run the cell
 CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
-
-
-@dataclass
-class _Ticket:
-    ask: Ask
-    end: asyncio.Future[Ended]
-    progress: Progress | None = None  # None while it waits
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass
-class _Running:
-    cell_id: str
-    start: str  # names the start of the place's workers
-    number: int  # of the claim since that start
-    claim: Claim
-    heard: float  # when the place gave its last sign, on the loop's clock
-    cause: Exception | None = None  # what a worker said before it died
 
 
 class Dispatcher:
@@ -52,12 +35,14 @@ class Dispatcher:
             again: True if an earlier dispatcher of this grid has died.
         """
         self._orders = orders
-        self._left = cells  # that have not ended
-        self._tickets: dict[str, _Ticket] = {}
-        self._running: dict[str, _Running] = {}  # by place
-        self._committing: dict[str, _Running] = {}  # by place, which may run another cell already
+        self._cells = cells
+        self._over: dict[str, Exception | None] = {}  # cells that run no more, and what ended them
+        self._tickets: dict[str, Ticket] = {}
+        self._running: dict[str, Running] = {}  # by place
+        self._committing: dict[str, Running] = {}  # by place, which may run another cell already
         self._begun: set[str] = set()  # cells that were claimed
         self._claims: dict[str, int] = {}  # number of claims, by place
+        self._starts: dict[str, str] = {}  # the last start of each place's workers
         self._notes: list[str] = []
         self._closed: Exception | bool | None = False
         self._changed = asyncio.Event()
@@ -66,17 +51,18 @@ class Dispatcher:
     # For trials.
 
     async def run(self, ask: Ask) -> None:
-        """Submit a cell. A cell that is submitted or runs already stays as it is."""
+        """Submit a cell. One that is submitted, runs, or runs no more stays as it is."""
         ticket = self._tickets.get(ask.cell_id)
-        if ticket is None or ticket.end.done():
-            ticket = _Ticket(ask, asyncio.get_running_loop().create_future())
+        if ticket is None or (ticket.end.done() and ticket.end.result().died):
+            ticket = Ticket(ask, asyncio.get_running_loop().create_future())
             self._tickets[ask.cell_id] = ticket
             for place, running in self._held():
                 if running.cell_id == ask.cell_id:
                     ticket.progress = Progress(place)
-        if isinstance(self._closed, Exception):
-            self._end(ask.cell_id, Ended(error=self._closed))
-        self._change()
+        error = self._closed if isinstance(self._closed, Exception) else None
+        if error := error or self._over.get(ask.after or ""):
+            self._end(ask.cell_id, Ended(error=error))
+        self._changed.set()
 
     async def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
         """Wait until a cell moves on.
@@ -112,9 +98,10 @@ class Dispatcher:
         Returns:
             The cell, or None if there is none yet. If there will be none, see `is_over`.
         """
+        if claim := self._answered(place, start, number):
+            return claim
+        self._starts[place] = start
         running = self._running.get(place)
-        if running and (running.start, running.number) == (start, number):
-            return running.claim
         committing = self._committing.get(place)
         if running or (committing and committing.start != start):
             self._lose(place)
@@ -127,28 +114,39 @@ class Dispatcher:
             if left <= 0 or await self.is_over():
                 return None
             self._changed.clear()
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 5.0))
-            except TimeoutError:
-                continue
+            if claim := self._answered(place, start, number):
+                return claim  # to the same question, asked twice
+            if self._starts[place] != start:
+                return None  # to workers that are gone
         ask = ticket.ask
         claim = Claim(ask.cell_id, ask.group, self._orders[ask.group])
-        self._running[place] = _Running(ask.cell_id, start, number, claim, _now())
+        self._running[place] = Running(ask.cell_id, start, number, claim, _now())
         self._begun.add(ask.cell_id)
         self._move(ticket, Progress(place))
-        self._change()
+        self._changed.set()
         return claim
 
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
-        return self._closed is not False or self._left <= len(self._held())
+        held = [running for _, running in self._held() if running.cell_id not in self._over]
+        return self._closed is not False or self._left <= len(held)
+
+    def _answered(self, place: str, start: str, number: int) -> Claim | None:
+        """Return what a place was given to a claim, if it still runs that."""
+        running = self._running.get(place)
+        is_this = running and (running.start, running.number) == (start, number)
+        return running.claim if running and is_this else None
 
     async def beat(
         self, place: str, start: str, number: int, claim: Claim, phase: int | None
     ) -> None:
         """Say that a place still runs a cell, and in which phase; None if it commits the cell."""
+        if self._starts.setdefault(place, start) != start:
+            return  # of workers that are gone
         there = self._committing if phase is None else self._running
-        running = _Running(claim.cell_id, start, number, claim, _now())
+        running = Running(claim.cell_id, start, number, claim, _now())
         there.setdefault(place, running).heard = running.heard
         self._begun.add(claim.cell_id)
         ticket = self._tickets.get(claim.cell_id)
@@ -194,7 +192,7 @@ class Dispatcher:
         self._closed = error or True
         for cell_id in list(self._tickets) if error else []:
             self._end(cell_id, Ended(error=error))
-        self._change()
+        self._changed.set()
 
     async def places(self) -> int:
         """Return how many places have claimed a cell."""
@@ -209,16 +207,20 @@ class Dispatcher:
         """Return how many cells have not ended."""
         return self._left
 
+    @property
+    def _left(self) -> int:
+        return self._cells - len(self._over)
+
     async def order(self, group: int) -> bytes:
         """Return a pickled work order."""
         return self._orders[group]
 
-    async def dropped(self, cells: int) -> None:
-        """Say that so many cells will never be submitted."""
-        self._left -= cells
-        self._change()
+    async def dropped(self, cells: list[str], error: Exception | None = None) -> None:
+        """Say that cells will never be submitted, or not again, and what ended their trials."""
+        for cell_id in cells:
+            self._finish(cell_id, error)
 
-    def _best(self, loaded: list[int]) -> _Ticket | None:
+    def _best(self, loaded: list[int]) -> Ticket | None:
         """Return the longest waiting cell, or one of a loaded group that is about as long."""
         ready = [
             ticket
@@ -237,8 +239,8 @@ class Dispatcher:
         return max(near, key=lambda ticket: ticket.ask.seconds, default=longest)
 
     def _may_begin(self, ask: Ask) -> bool:
-        """Return True if the cell has begun that has to begin before another."""
-        if ask.after is None or ask.after in self._begun:
+        """Return True if the cell has begun that has to begin before another, or runs no more."""
+        if ask.after is None or ask.after in self._begun or ask.after in self._over:
             return True
         before = self._tickets.get(ask.after)  # an earlier dispatcher knew more
         return self._again and (before is None or before.progress is not None or before.end.done())
@@ -255,7 +257,7 @@ class Dispatcher:
             if _now() - running.heard > SILENT_SECONDS:
                 self._lose(place)
 
-    def _held(self) -> list[tuple[str, _Running]]:
+    def _held(self) -> list[tuple[str, Running]]:
         """Return each cell that a place runs or commits, and the place."""
         return [*self._running.items(), *self._committing.items()]
 
@@ -264,17 +266,23 @@ class Dispatcher:
         if ticket is None or ticket.end.done():
             return
         ticket.end.set_result(ended)
-        self._left -= not ended.died
         ticket.moved.set()
-        self._change()
+        if not ended.died:
+            self._finish(cell_id, ended.error)
+        self._changed.set()
 
-    def _move(self, ticket: _Ticket, progress: Progress) -> None:
+    def _finish(self, cell_id: str, error: Exception | None) -> None:
+        """Count a cell as over, once. An error ends what waits for the cell, too."""
+        self._over.setdefault(cell_id, error)
+        for ticket in self._tickets.values() if error else ():
+            if ticket.ask.after == cell_id and ticket.progress is None:
+                self._end(ticket.ask.cell_id, Ended(error=error))
+        self._changed.set()
+
+    def _move(self, ticket: Ticket, progress: Progress) -> None:
         if not ticket.end.done():
             ticket.progress = progress
             ticket.moved.set()
-
-    def _change(self) -> None:
-        self._changed.set()
 
     async def _listen(self) -> None:
         """Wait once, if an earlier dispatcher died, until every place that runs has said so."""

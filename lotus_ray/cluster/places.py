@@ -91,6 +91,7 @@ class Places:
 
     def _look(self) -> None:
         """Follow the cluster: start places for new nodes, and give up when all places failed."""
+        said = 0  # of the errors
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 for note in ray.get(self._dispatcher.notes.remote()):
@@ -99,11 +100,14 @@ class Places:
                     error = explain(self._errors[0], "no place is left")
                     ray.get(self._dispatcher.close.remote(error))
                     return
-                if not self._errors:
+                for error in self._errors[said:]:
+                    self._say(f"a place has ended: {error.what}")
+                said = len(self._errors)
+                if said <= MAX_RESTARTS:
                     started = ray.get(self._dispatcher.places.remote())
                     most = most_places(self._resources, started)
                     self.start(min(ray.get(self._dispatcher.left.remote()), most))
-            except ray.exceptions.RayError as error:
+            except (ray.exceptions.RayError, LotusRayError) as error:
                 logging.getLogger(__name__).debug("the places cannot be looked at: %s", error)
 
     def _run(self, number: int) -> None:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -75,11 +75,13 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
     with ExitStack() as locks, commits:
         while claim := _from_first(line.claim(loaded) if not workers.rank else None, workers):
             work_order: WorkOrder = pickle.loads(claim.order)
-            if not loaded:
-                locks.enter_context(work_order.cache_space.locked())
             line.tags = _tags(work_order, claim)
-            loaded = [claim.group, *(group for group in loaded if group != claim.group)][:2]
-            ended = _run(runner, work_order, claim, workers, line)
+            lock = None if loaded else work_order.cache_space.locked()
+            if error := _locked(lock, locks, workers):
+                ended = Ended(error=error)
+            else:
+                loaded = [claim.group, *(group for group in loaded if group != claim.group)][:2]
+                ended = _run(runner, work_order, claim, workers, line)
             if not workers.rank:
                 _end(ended, claim, commits, line)
             runner.position.begin(Counter())  # the next cell has not begun
@@ -89,9 +91,9 @@ def _run(
     runner: CellRunner, work_order: WorkOrder, claim: Claim, workers: Workers, line: _Line
 ) -> Ended:
     """Run a cell. Raise what the other workers do not see: then Ray starts all of them again."""
-    if error := runner.open(work_order):  # the same on every worker
-        return Ended(error=error)
     try:
+        if error := runner.open(work_order):  # the same on every worker
+            return Ended(error=error)
         return Ended(runner.run(work_order, work_order.cell(claim.cell_id)))
     except (LotusRayError, OriginalPending) as error:
         if workers.size > 1:
@@ -102,6 +104,19 @@ def _run(
     except Exception as error:
         line.fell(error)
         raise
+
+
+def _locked(
+    lock: AbstractContextManager[object] | None, locks: ExitStack, workers: Workers
+) -> LotusRayError | None:
+    """Hold a lock of this node. Return the error of the first worker that cannot, on all."""
+    error = None
+    try:
+        if lock is not None:
+            locks.enter_context(lock)
+    except LotusRayError as caught:
+        error = caught
+    return _first_error(error, workers)
 
 
 def _tags(work_order: WorkOrder, claim: Claim) -> dict[str, str]:

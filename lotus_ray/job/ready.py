@@ -92,14 +92,10 @@ class ReadyTasks:
         """Say that a task has ended, well or not. What needs it is ready now."""
         self._free(task.cell_id, lambda other: other.needs == task.cell_id)
 
-    def drop(self, task: Task) -> int:
-        """Say that a task ended without a row. What needs it is never given out.
-
-        Returns:
-            How many tasks that are.
-        """
-        dropped = len(self._by_need.pop(task.cell_id, []))
-        self.left -= dropped
+    def drop(self, task: Task) -> list[Task]:
+        """Say that a task ended without a row. Return what needs it: it is never given out."""
+        dropped = self._by_need.pop(task.cell_id, [])
+        self.left -= len(dropped)
         return dropped
 
     def _free(self, cell_id: str, is_freed: Callable[[Task], bool]) -> None:

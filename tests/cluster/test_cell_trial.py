@@ -12,7 +12,13 @@ import pytest
 
 pytest.importorskip("ray")
 
-from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreError, StoreUnreachable
+from lotus_ray.base.errors import (
+    ArtifactDamaged,
+    ClusterError,
+    DataError,
+    StoreError,
+    StoreUnreachable,
+)
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_trial import Ticket, run_cell_trial
 from lotus_ray.cluster.messages import Ask, Ended, Progress
@@ -57,7 +63,8 @@ class Grid:
     def order(self, group: int) -> bytes:
         return pickle.dumps(self.work_order)
 
-    def dropped(self) -> None:
+    def dropped(self, cell_id: str, error: Exception | None = None) -> None:
+        assert cell_id == self.cell.cell_id
         self.never += 1
 
     def run(self, **ask: Any) -> list[dict[str, Any]]:
@@ -219,3 +226,25 @@ def test_our_own_error_is_found_below_what_ray_wraps_it_in() -> None:
     other = explain(RuntimeError("first\nlast line"), "1 of 1 cells ended early")
     assert other.exit_code == 6
     assert "1 of 1 cells ended early: RuntimeError: last line" in str(other)
+
+
+def test_workers_that_cannot_begin_a_cell_say_why_and_do_not_go_on_for_ever(grid: Grid) -> None:
+    """Three times, as where a folder is missing on a node. A killed worker says nothing."""
+    grid.moves = [lambda: Ended(error=OSError(2, "no folder"), died=True)] * 2
+    grid.moves += [grid.dies_before_it_begins]
+    grid.moves += [lambda: Ended(error=OSError(2, "no folder"), died=True)] * 3
+    with pytest.raises(ClusterError, match="no folder"):
+        grid.run()
+    assert grid.moves == []
+    assert grid.row is None
+
+
+def test_a_row_that_shows_late_is_waited_for(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a shared folder: the cell has ended, and this node does not see its row yet."""
+    shown = iter([False, False, False, False, True, True])
+    monkeypatch.setattr(Ticket, "is_settled", lambda *_: next(shown))
+    monkeypatch.setattr("lotus_ray.cluster.cell_trial.SHOW_SECONDS", 0.0)
+    span = Span(grid.cell.cell_id, "1", 1.0, 2.0)
+    grid.moves = [lambda: Ended(span)] * 2
+    assert [report["end"] for report in grid.run()] == [2.0, 2.0]
+    assert grid.never == 0

@@ -125,7 +125,7 @@ def test_places_end_if_all_cells_that_are_left_run_elsewhere(
         assert await there.claim("3", "s", 1, []) is None
         assert not await there.is_over()  # a third cell will be submitted
         assert await there.left() == 3
-        await there.dropped(1)  # it will not
+        await there.dropped(["c"])  # it will not
         assert await there.is_over()
         assert await there.left() == 2  # as many places as that are of use
         assert await there.claim("3", "s", 1, []) is None
@@ -292,5 +292,87 @@ def test_a_place_that_is_silent_has_lost_its_cell(monkeypatch: pytest.MonkeyPatc
         assert name(await there.claim("3", "s", 2, [])) == "a"
         await there.ended("1", "a", DONE)  # it was only slow: the first commit is the row
         assert await there.follow("a", Progress("3")) == DONE
+
+    run(story())
+
+
+def test_a_cell_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails before its trial has a process; then the trial submits it, and learns of it."""
+    monkeypatch.setattr(module, "CLAIM_SECONDS", 0.05)
+
+    async def story() -> None:
+        there, error = Dispatcher(ORDERS, 3), RuntimeError("no images")
+        await there.run(Ask("a", 0, 1))
+        await there.claim("1", "s", 1, [])
+        await there.ended("1", "a", Ended(error=error))
+        await there.run(Ask("a", 0, 1))  # by its trial
+        assert await there.follow("a", None) == Ended(error=error)
+        await there.dropped(["a"], error)  # by its trial, which ends with the error
+        await there.dropped(["b"])
+        await there.dropped(["b"])
+        assert await there.left() == 1
+        assert await there.claim("1", "s", 2, []) is None
+        assert not await there.is_over()
+
+    run(story())
+
+
+def test_what_waits_for_a_cell_that_runs_no_more_may_begin() -> None:
+    """Another command has committed the original: its trial ends without submitting it."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("gold", 0, 1, after="original"))
+        claim = await soon(there.claim("1", "s", 1, []))
+        assert not claim.done()
+        await there.dropped(["original"])
+        assert name(await claim) == "gold"
+
+    run(story())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_error_of_an_original_ends_its_gold_standard(before: bool) -> None:
+    """Whether it is submitted before that, or after."""
+
+    async def story() -> None:
+        there, error = Dispatcher(ORDERS, 2), RuntimeError("the store does not answer")
+        gold = Ask("gold", 0, 1, after="original")
+        if before:
+            await there.run(gold)
+        await there.dropped(["original"], error)
+        await there.run(gold)
+        assert await there.follow("gold", None) == Ended(error=error)
+        assert await there.left() == 0
+
+    run(story())
+
+
+def test_workers_that_are_gone_claim_nothing() -> None:
+    """Their claim waits in the dispatcher while new workers of the place claim, too."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        gone = await soon(there.claim("1", "old", 1, []))
+        here = await soon(there.claim("1", "new", 1, []))
+        await there.run(Ask("a", 0, 1))
+        await there.run(Ask("b", 0, 2))
+        assert name(await here) is not None
+        assert await gone is None
+        await there.beat("1", "old", 1, Claim("b", 0, b""), 0)
+        held = [await there.runs(cell) for cell in "ab"]
+        assert sorted(held) == [False, True]
+
+    run(story())
+
+
+def test_a_claim_that_is_asked_twice_gets_one_cell() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        asked = [await soon(there.claim("1", "s", 1, [])) for _ in range(2)]
+        await there.run(Ask("a", 0, 1))
+        await there.run(Ask("b", 0, 1))
+        first, second = [name(await claim) for claim in asked]
+        assert first == second is not None
 
     run(story())
