@@ -9,6 +9,7 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import verify
 from lotus_ray.data.prepared.external import DATASET, read_external
 from lotus_ray.data.prepared.manifest import FORMAT, Columns, Manifest, read_manifest
+from lotus_ray.data.prepared.remote import is_address, read_remote
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
 from lotus_ray.job.load import LoadedJob
@@ -20,7 +21,7 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
 
     Args:
         loaded: the job.
-        embedded: folder for prepared embedded images, and for manifests of external files.
+        embedded: folder for prepared embedded images, and for manifests of files elsewhere.
 
     Raises:
         DataError: a data set, or its calibration set, is missing or damaged.
@@ -31,7 +32,12 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
         if dataset.parquet is not None:
             manifest = _read_in_place(dataset.parquet, embedded)
         elif dataset.manifest is not None:
-            manifest = verify(read_manifest(Path(dataset.manifest)))
+            far = is_address(dataset.manifest)
+            manifest = verify(
+                read_remote(dataset.manifest, embedded)
+                if far
+                else read_manifest(Path(dataset.manifest))
+            )
         else:
             source = dataset.source or ""
             # The format is in the name, because a later version may read the same store.
@@ -56,7 +62,7 @@ def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
 def absent_folder(dataset: DatasetJob) -> Path | None:
     """Return the first missing folder of prepared data that a data set needs, or None."""
     names = [dataset.manifest, dataset.calibration.manifest if dataset.calibration else None]
-    folders = [Path(name) for name in names if name is not None]
+    folders = [Path(name) for name in names if name is not None and not is_address(name)]
     return next((folder for folder in folders if not folder.exists()), None)
 
 

@@ -78,10 +78,13 @@ def _file_bytes(manifests: Sequence[Manifest], ids: Collection[str]) -> tuple[in
         if f"{shard.split}/{base_name(shard.file)}" in files
     }
     remote = sum(size for uri, size in external.items() if _is_remote(uri))
+    near = sum(external.values()) - remote
     prepared = [s for manifest in manifests if not manifest.is_external for s in manifest.shards]
-    rows, size = sum(shard.rows for shard in prepared), sum(shard.bytes for shard in prepared)
+    rows = sum(shard.rows for shard in prepared)
     share = min(len(ids) / rows, 1.0) if rows else 0.0
-    return remote, sum(external.values()) - remote + round(size * share)
+    size_far = sum(shard.bytes for shard in prepared if _is_remote(shard.file))
+    size_near = sum(shard.bytes for shard in prepared) - size_far
+    return remote + round(size_far * share), near + round(size_near * share)
 
 
 def _is_remote(uri: str) -> bool:

@@ -192,7 +192,7 @@ def test_the_first_node_runs_the_grid_and_passes_its_exit_code_on(
     assert words[:4] == ["grid", task["envs"]["JOB"], "--store", "s3://b/STORE"]
     job = load_job(ROOT / words[1].removeprefix("/home/ray/lotus-ray/"), overrides(words)).job
     assert isinstance(job, Job)
-    assert job.grid.datasets[0].parquet
+    assert str(job.grid.datasets[0].manifest).startswith("s3://")
     agent, ray = sorted((tmp_path / "said").read_text().splitlines())
     assert agent == f"agent spot-agent --provider aws --address 127.0.0.1:{head}"
     begun = start.make_context("_", ray.split()[2:], resilient_parsing=True).params

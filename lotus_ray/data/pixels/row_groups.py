@@ -81,7 +81,8 @@ class RowGroupImages:
             DataError: the file is torn, or an image changed. The text names its id, file and row.
         """
         with reading(self.uri):
-            if self.offsets is not None and 2 * len(self) < self.group_rows:
+            are_few = 2 * len(self) < self.group_rows or "://" in self.uri
+            if self.offsets is not None and are_few:
                 yield from self._read_alone(self.offsets)
             else:
                 yield from self._read_group()

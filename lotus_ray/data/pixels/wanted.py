@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lotus_ray.data.pixels.row_groups import RowGroupImages
+from lotus_ray.data.prepared.index import group_sizes, offsets_of, read_index
 from lotus_ray.data.prepared.manifest import DIGEST, Manifest, Shard, read_manifest, read_small
-from lotus_ray.data.prepared.offsets import read_offsets
 from lotus_ray.data.prepared.parquet import open_parquet
 from lotus_ray.data.roles.table import Roles
 
@@ -42,21 +42,42 @@ def stored_order(row_groups: Sequence[RowGroupImages]) -> np.ndarray:
 
 
 def _of_manifest(manifest: Manifest, wanted: pa.Array, roles: Roles) -> Iterator[RowGroupImages]:
-    for shard in manifest.shards:
-        yield from _of_shard(manifest, shard, wanted, roles)
+    index = read_index(manifest)
+    for number, shard in enumerate(manifest.shards):
+        if index is None:
+            with open_parquet(manifest.uri(shard)) as file:
+                small = read_small(manifest, shard, file)
+                sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            yield from _of_shard(manifest, shard, small, sizes, None, wanted, roles)
+        else:
+            part = index[number]
+            sizes, offsets = group_sizes(part), offsets_of(part)
+            yield from _of_shard(manifest, shard, part, sizes, offsets, wanted, roles)
 
 
 def _of_shard(
-    manifest: Manifest, shard: Shard, wanted: pa.Array, roles: Roles
+    manifest: Manifest,
+    shard: Shard,
+    small: pa.Table,
+    sizes: Sequence[int],
+    offsets: np.ndarray | None,
+    wanted: pa.Array,
+    roles: Roles,
 ) -> Iterator[RowGroupImages]:
-    """Yield the wanted images of each row group of a shard that has any."""
+    """Yield the wanted images of each row group of a shard that has any.
+
+    Args:
+        manifest: of the data set.
+        shard: the shard.
+        small: sample_id and sha256 of its rows, in order.
+        sizes: rows of each row group.
+        offsets: offset and size of each image in the file, int64 [n, 2], where they are known.
+        wanted: sample ids of the table of roles.
+        roles: the table of roles.
+    """
     uri = manifest.uri(shard)
-    with open_parquet(uri) as file:
-        small = read_small(manifest, shard, file)
-        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     result = pc.index_in(small["sample_id"], value_set=wanted)
     rows = result.fill_null(-1).to_numpy().astype(np.int64)
-    offsets = None if manifest.is_external else read_offsets(Path(uri), len(rows))
     start = 0
     for group, size in enumerate(sizes):
         of_group = rows[start : start + size]

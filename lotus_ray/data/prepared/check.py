@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.prepared.index import read_index
 from lotus_ray.data.prepared.manifest import (
     MANIFEST,
     Manifest,
@@ -26,6 +27,7 @@ from lotus_ray.data.prepared.shard_checks import (
     file_stamp,
     first_difference,
     prepare_again,
+    read_part,
     read_shard,
 )
 from lotus_ray.data.sources import SPLITS
@@ -41,8 +43,9 @@ def read_labels(manifest: Manifest) -> pa.Table:
     """Check everything but the images of a data set; return its small columns.
 
     Every shard is checked: existence, size, footer, schema, labels, and ids, labels and digests
-    against the manifest. Then all shards together: repeated ids, and the counts of classes. The
-    result is cached in this process as long as the files do not change.
+    against the manifest. Of a data set in a bucket with an index, that is checked in their place.
+    Then all shards together: repeated ids, and the counts of classes. The result is cached in this
+    process as long as the files do not change.
 
     Args:
         manifest: of the data set.
@@ -90,8 +93,13 @@ def verify_bytes(manifest: Manifest) -> Manifest:
 
 
 def _read(manifest: Manifest) -> pa.Table:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        tables = list(pool.map(partial(read_shard, manifest), manifest.shards))
+    parts = read_index(manifest) if manifest.is_remote else None
+    if parts is None:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            tables = list(pool.map(partial(read_shard, manifest), manifest.shards))
+    else:
+        shards = zip(manifest.shards, parts, strict=True)
+        tables = [read_part(manifest, shard, part) for shard, part in shards]
     if not tables:
         raise DataError("the manifest lists no shard", where=str(manifest.directory / MANIFEST))
     labels = pa.concat_tables(tables).sort_by("sample_id").combine_chunks()

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 class Shard:
     """One Parquet file of a data set."""
 
-    file: str  # relative to the manifest; an address if external
+    file: str  # relative to the manifest; an address if external, or in a bucket
     split: str
     rows: int
     bytes: int
@@ -76,6 +76,11 @@ class Manifest:
         return self.columns.sample_id is None
 
     @property
+    def is_remote(self) -> bool:
+        """True if `lotus-ray prepare` wrote the shards, and they are in a bucket."""
+        return not self.is_external and any("://" in shard.file for shard in self.shards)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of classes and contents. It does not depend on the Parquet version."""
         content = [list(self.classes), [[s.split, s.rows, s.content] for s in self.shards]]
@@ -88,7 +93,8 @@ class Manifest:
 
     def uri(self, shard: Shard) -> str:
         """Return the address of a shard."""
-        return shard.file if self.is_external else str(self.directory / shard.file)
+        in_place = self.is_external or "://" in shard.file
+        return shard.file if in_place else str(self.directory / shard.file)
 
     def rows(self, split: str) -> int:
         """Return the number of images in a split."""

@@ -23,10 +23,30 @@ def open_parquet(uri: str) -> pq.ParquetFile:
         DataError: the file is missing or torn, or reading a column would unpickle it.
     """
     with reading(uri):
-        system, path = _filesystem(uri)
-        file = system.open_input_file(path)
+        file = open_file(uri)
         _refuse_extensions(file, uri)
         return pq.ParquetFile(file)
+
+
+def open_file(uri: str) -> pa.NativeFile:
+    """Open a file of any file system that `open_parquet` reads, to read it at random."""
+    system, path = _filesystem(uri)
+    return system.open_input_file(path)
+
+
+def read_file(uri: str) -> bytes | None:
+    """Return the content of a file, or None if there is none.
+
+    Raises:
+        DataError: the file system refuses, or does not answer.
+    """
+    with reading(uri, "the file cannot be read"):
+        system, path = _filesystem(uri)
+        if system.get_file_info(path).type == fs.FileType.NotFound:
+            return None
+        with system.open_input_stream(path) as file:
+            content: bytes = file.read()
+            return content
 
 
 @contextmanager

@@ -35,6 +35,21 @@ def read_shard(manifest: Manifest, shard: Shard) -> pa.Table:
         raise
 
 
+def read_part(manifest: Manifest, shard: Shard, part: pa.Table) -> pa.Table:
+    """Check the labels of a shard's part of the index; return what `read_shard` returns.
+
+    Raises:
+        DataError: a label is no class.
+    """
+    small = part.select(["sample_id", "label", DIGEST])
+    check_labels_in_range(small, manifest, manifest.uri(shard))
+    return _with_split(small, shard)
+
+
+def _with_split(small: pa.Table, shard: Shard) -> pa.Table:
+    return small.add_column(2, "split", pa.repeat(shard.split, len(small)))
+
+
 def _checked(manifest: Manifest, shard: Shard) -> pa.Table:
     """Check schema, nulls, labels and digest of a shard; return its small columns."""
     uri = manifest.uri(shard)
@@ -48,7 +63,7 @@ def _checked(manifest: Manifest, shard: Shard) -> pa.Table:
                 raise DataError(f"column {ours} has {nulls} nulls", where=uri)
         check_labels_in_range(small, manifest, uri)
         _check_unchanged(small, file, manifest, shard)
-    return small.add_column(2, "split", pa.repeat(shard.split, len(small)))
+    return _with_split(small, shard)
 
 
 def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> None:
@@ -100,7 +115,7 @@ def _check_unchanged(
         result, recorded = footer_digest(file), shard.sha256
     else:
         size, _ = file_stamp(manifest, shard)
-        if size != shard.bytes:
+        if size != shard.bytes and not manifest.is_remote:
             raise changed_error(manifest, shard, f"{size} bytes", str(shard.bytes))
         result, recorded = content_digest(small), shard.content
     if result != recorded:
@@ -132,6 +147,8 @@ def prepare_again(manifest: Manifest) -> str:
     """Return the command to run next. External files are only read again, not prepared."""
     if manifest.is_external:
         return "lotus-ray validate JOB.yaml"
+    if manifest.is_remote:
+        return f"{prepare_command(manifest.dataset, 'FOLDER')}   (then copy FOLDER to the bucket)"
     return f"rm -r {manifest.directory} && {prepare_command(manifest.dataset, manifest.directory)}"
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import count_classes, verify_bytes
+from lotus_ray.data.prepared.index import INDEX, write_index
 from lotus_ray.data.prepared.manifest import (
     FORGET_IDS,
     MANIFEST,
@@ -26,7 +27,6 @@ from lotus_ray.data.prepared.manifest import (
     read_manifest,
     write_manifest,
 )
-from lotus_ray.data.prepared.offsets import offsets_path
 from lotus_ray.data.prepared.shard_task import _DONE, Report, Run, ShardTask, run_here, writing
 from lotus_ray.data.sources import SPLITS, Images, Source, prepare_command
 
@@ -64,7 +64,11 @@ def prepare(
             files of the source are missing or invalid.
     """
     if (destination / MANIFEST).exists():
-        return _same(verify_bytes(read_manifest(destination)), source)
+        manifest = _same(verify_bytes(read_manifest(destination)), source)
+        if not (destination / INDEX).exists():  # an earlier version prepared it
+            with writing(destination):
+                write_index(manifest)
+        return manifest
     with writing(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
@@ -144,11 +148,11 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
         )
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")
+        write_index(manifest)
         write_manifest(manifest)
-        offsets = (offsets_path(Path(file)).name for file in positions)
-        kept = {MANIFEST, FORGET_IDS, *positions, *offsets}
+        kept = {MANIFEST, INDEX, FORGET_IDS, *positions}
         for path in partial.iterdir():
-            if path.name not in kept:  # markers, and shards of an earlier attempt
+            if path.name not in kept:  # markers, offsets, and shards of an earlier attempt
                 path.unlink()
 
 

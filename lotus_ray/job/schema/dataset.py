@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.job.schema.fields import AboveZero, Positive, Strict
@@ -67,6 +67,13 @@ class CalibrationSet(Strict):
         description="folder from `lotus-ray prepare`; its classes are named as in the data set"
     )
 
+    @field_validator("manifest")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("a calibration set must be a folder: copy it to one")
+        return value
+
 
 class ParquetFiles(Strict):
     """External Parquet files, read in place: addresses, folders or patterns with *."""
@@ -84,7 +91,9 @@ class DatasetJob(Strict):
     name: str = Field(description="benchmark name in reports, such as CIFAR-10")
     source: str | None = Field(None, description="see `lotus-ray list datasets`")
     manifest: str | None = Field(
-        None, description="folder from `lotus-ray prepare`; an embedded source needs none"
+        None,
+        description="folder from `lotus-ray prepare`, here or in a bucket: s3://, gs://; "
+        "an embedded source needs none",
     )
     parquet: ParquetFiles | None = Field(None, description="external files, read in place")
     forget: ForgetSet

@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
 import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.wanted import wanted_row_groups
+from lotus_ray.data.prepared.index import INDEX, group_sizes, offsets_of, read_index
 from lotus_ray.data.prepared.manifest import Manifest
-from lotus_ray.data.prepared.offsets import offsets_path, read_offsets
+from lotus_ray.data.prepared.offsets import GAP, MOST, joined
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import TRAIN
 from tests.toy import Sample, source, table
@@ -49,9 +52,9 @@ def read(found: list[RowGroupImages]) -> dict[str, bytes]:
 
 def test_each_image_lies_where_its_span_says(manifest: Manifest) -> None:
     """Order of storage is the order of the rows, which the row groups of all images tell."""
-    (shard,) = manifest.paths
-    offsets = read_offsets(Path(shard), len(CONTENT))
-    assert offsets is not None
+    (shard,), (part,) = manifest.paths, read_index(manifest) or []
+    offsets = offsets_of(part)
+    assert group_sizes(part) == [7, 7, 1]
     whole = Path(shard).read_bytes()
     order = [
         int(sample_id[1:]) for p in row_groups(manifest, *range(15)) for sample_id in p.sample_ids
@@ -84,26 +87,64 @@ def test_a_few_are_read_alone_and_many_by_the_group(
         read([whole.only(np.array([0, 2, 5, 6]))])
 
 
-def remove(path: Path) -> None:
-    path.unlink()
+def test_without_an_index_the_group_is_read(manifest: Manifest) -> None:
+    """As in data sets of earlier versions."""
+    (manifest.directory / INDEX).unlink()
+    (row_group,) = row_groups(manifest, 4)
+    assert row_group.offsets is None
+    assert read([row_group]) == {"s004": CONTENT[4]}
 
 
 def tear(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
-def shorten(path: Path) -> None:
-    np.save(path, np.zeros((3, 2), np.int64))  # its name ends in .npy
+def drop_a_row(path: Path) -> None:
+    with pa.ipc.open_file(path.read_bytes()) as file:
+        table = file.read_all()
+    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table.slice(1))
 
 
-@pytest.mark.parametrize("damage", [remove, tear, shorten])
-def test_without_spans_the_group_is_read(
-    manifest: Manifest, damage: Callable[[Path], None]
-) -> None:
-    damage(offsets_path(Path(manifest.paths[0])))
-    (row_group,) = row_groups(manifest, 4)
-    assert row_group.offsets is None
-    assert read([row_group]) == {"s004": CONTENT[4]}
+@pytest.mark.parametrize("damage", [tear, drop_a_row])
+def test_a_damaged_index_is_said(manifest: Manifest, damage: Callable[[Path], None]) -> None:
+    damage(manifest.directory / INDEX)
+    with pytest.raises(DataError, match="the index of the data set is damaged: ") as caught:
+        row_groups(manifest, 4)
+    assert str(manifest.directory) in caught.value.next_command
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_requests_hold_their_ranges(seed: int) -> None:
+    """In order, each once; gaps within a request, and requests, are not too large."""
+    random = np.random.default_rng(seed)
+    gaps, sizes = random.integers(0, 300_000, 100), random.integers(1, 50_000, 100)
+    steps = np.stack([gaps * random.integers(0, 2, 100), sizes], axis=1).tolist()
+    ranges, position = [], 0
+    for gap, size in steps:
+        ranges.append((position + gap, size))
+        position += gap + size
+    requests = list(joined(ranges))
+    assert 1 < len(requests) < 60
+    assert [each for request in requests for each in request.ranges] == ranges
+    for request in requests:
+        first, last = request.ranges[0], request.ranges[-1]
+        assert (request.offset, request.size) == (first[0], sum(last) - first[0])
+        assert request.size <= max(MOST, first[1])
+        ends = [sum(each) for each in request.ranges]
+        gaps = [begin - end for end, (begin, _) in zip(ends, request.ranges[1:], strict=False)]
+        assert all(0 <= gap <= GAP for gap in gaps)
+
+
+def test_ranges_by_hand() -> None:
+    """A gap of 256 KiB is read over, and one byte more is not; nor are ranges that go back."""
+    gap = 256 << 10
+    requests = list(joined([(10, 5), (15 + gap, 5), (21 + 2 * gap, 1), (3, 2)]))
+    assert [(request.offset, request.size) for request in requests] == [
+        (10, gap + 10),
+        (21 + 2 * gap, 1),
+        (3, 2),
+    ]
 
 
 def test_where_a_span_leads_elsewhere_the_group_is_read(

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared import check
+from lotus_ray.data.prepared.index import INDEX, offsets_of, read_index
 from lotus_ray.data.prepared.manifest import FORMAT, MANIFEST, Manifest, Shard, read_manifest
 from lotus_ray.data.prepared.offsets import offsets_path
 from lotus_ray.data.prepared.shard_task import ShardTask
@@ -144,11 +146,7 @@ def test_what_is_finished_is_not_read_again(
     assert told == [(1, 4, 1), (2, 4, 2), (3, 4, 3), (4, 4, 4)]
     assert resumed.shards == prepare(source(SAMPLES), tmp_path / "whole").shards
     assert sorted(path.name for path in resumed.directory.iterdir()) == sorted(
-        [
-            MANIFEST,
-            *(shard.file for shard in resumed.shards),
-            *(offsets_path(Path(shard.file)).name for shard in resumed.shards),
-        ]
+        [MANIFEST, INDEX, *(shard.file for shard in resumed.shards)]
     )
 
 
@@ -289,3 +287,14 @@ def test_files_that_cannot_be_read_are_a_data_error(tmp_path: Path, error: Excep
 
     with pytest.raises(DataError, match=r"toy cannot be read: .*no"):
         prepare(Source("toy", "", broken), tmp_path / "toy")
+
+
+def test_data_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
+    """Run again on prepared data, which still have the offsets beside their shards."""
+    made = prepare(source(SAMPLES), tmp_path / "toy")
+    index = (made.directory / INDEX).read_bytes()
+    for shard, part in zip(made.shards, read_index(made) or [], strict=True):
+        np.save(offsets_path(made.directory / shard.file), offsets_of(part))
+    (made.directory / INDEX).unlink()
+    assert prepare(source(SAMPLES), tmp_path / "toy") == made
+    assert (made.directory / INDEX).read_bytes() == index
