@@ -21,6 +21,7 @@ from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import Pixels, stream_here
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
+from lotus_ray.data.prepared.index import INDEX
 from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of, write_manifest
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import Images, Source
@@ -193,6 +194,7 @@ def reseal(manifest: Manifest) -> Manifest:
             )
         )
     found = replace(manifest, shards=tuple(sealed))
+    (found.directory / INDEX).unlink(missing_ok=True)  # of what the shards were
     write_manifest(found)
     return found
 
