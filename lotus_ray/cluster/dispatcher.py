@@ -131,7 +131,8 @@ class Dispatcher:
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
         held = [running for _, running in self._held() if running.cell_id not in self._over]
-        return self._closed is not False or self._left <= len(held)
+        left = self._cells - len(self._over)
+        return self._closed is not False or left <= len(held)
 
     def _answered(self, place: str, start: str, number: int) -> Claim | None:
         """Return what a place was given to a claim, if it still runs that."""
@@ -205,10 +206,6 @@ class Dispatcher:
 
     async def left(self) -> int:
         """Return how many cells have not ended."""
-        return self._left
-
-    @property
-    def _left(self) -> int:
         return self._cells - len(self._over)
 
     async def order(self, group: int) -> bytes:
