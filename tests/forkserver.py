@@ -12,6 +12,7 @@ FORKSERVER.set_forkserver_preload(
     [
         *("timm", "sklearn.linear_model", "torch.distributed"),
         *("lotus_ray.grid.local", "lotus_ray.grid.run", "lotus_ray.unlearning.methods"),
+        *("lotus_ray.cli.grid", "lotus_ray.cli.grid_output", "lotus_ray.report.page"),
     ]
 )
 

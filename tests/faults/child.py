@@ -88,6 +88,10 @@ def _run(arguments: tuple[str, ...], output: str, faults: tuple[Fault, ...], lie
     os.dup2(descriptor, 2)
     for fault in faults:
         _arm(fault)
+    from lotus_ray.report import page
+
+    # Its figures take two seconds of each grid; what is looked at here are rows and files.
+    page.to_page = lambda entries, store: "<html></html>"  # type: ignore[assignment]
     if lie:
         from lotus_ray.data.pixels.cache_space import CacheSpace
 
