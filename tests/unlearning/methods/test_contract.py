@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sfron": {"steps": 8, "lr": 0.02, "alpha": 50.0, "ascend_every": 1},
     "munba": {"epochs": 3, "lr": 0.02},
     "jit": {"lr": 0.003, "sigma": 0.3, "copies": 3, "passes": 2},
-    "amun": {"epochs": 3, "lr": 0.01, "decay_every": 3},
+    "amun": {"epochs": 3, "lr": 0.01, "decay_every": 3, "attack_steps": 10},
     "certified_noise": {"epochs": 12, "lr": 0.02, "renyi": 1e7, **CLIPS},
     "cf_k": {"k": 2, "epochs": 2},
     "eu_k": {"k": 2, "epochs": 8, "lr": 0.05},
