@@ -44,7 +44,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "list metrics",
         "status STORE",
         "report STORE",
-        "report STORE --format html",
         *(f"{name} --help" for name in COMMANDS),
     ],
 )
