@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,25 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cluster.prepare import FEW, run_on_cluster
+from lotus_ray.cluster.session import session
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES, Images, Source
 
 pytestmark = pytest.mark.ray
 
 
+@pytest.fixture
+def one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One Ray for all that a test prepares: each start takes half a minute."""
+    monkeypatch.chdir(tmp_path)
+    with session():
+        monkeypatch.setattr("lotus_ray.cluster.prepare.session", contextlib.nullcontext)
+        yield
+
+
+@pytest.mark.usefixtures("one_session")
 def test_many_shards_are_written_by_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a relative path, though tasks run in another folder; an error arrives as itself."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lotus_ray.data.prepared.write.ROWS_PER_SHARD", 200)
     told: list[int] = []
     made = prepare(
