@@ -29,6 +29,7 @@ from tests.toy import PLAIN, Sample, png, reseal, source, table
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 DECODERS = Decoders(decode_here, stream_here)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 class _Group:
