@@ -36,6 +36,12 @@ ASKED_FOR = ("memory", "faults", "cluster", "bench", "models")
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 HOUR = 3600  # seconds
 RAY = "tests/cluster/"
+# Files of half a minute and more begin early, so that no worker has one left in the end.
+LONG = (
+    *("faults/test_kills", "unlearning/test_two_workers", "faults/test_full_disk"),
+    *("test_layers", "trial/test_trial_images", "job/test_paper_jobs", "grid/test_live"),
+    *("unlearning/test_restart", "bench/test_conformance", "unlearning/methods/test_contract"),
+)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -59,17 +65,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes, unless it is asked for by its marker; begin with Ray."""
+    """Leave out what takes minutes, unless asked for by its marker; begin with what is long."""
     names = [name for name in ASKED_FOR if name not in config.option.markexpr]
     slow = [item for item in items if any(map(item.get_closest_marker, names))]
     left_out = Counter(name for item in slow for name in names if item.get_closest_marker(name))
     config.stash[LEFT_OUT] = dict(left_out)
     items[:] = [item for item in items if item not in slow]
-    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
+    items.sort(key=_place)
     config.hook.pytest_deselected(items=slow)
     for item in items:
         if any(map(item.get_closest_marker, ASKED_FOR)):
             item.add_marker(pytest.mark.timeout(HOUR))
+
+
+def _place(item: pytest.Item) -> int:
+    """Return when a test's file is begun: Ray, those of LONG as they stand there, all others."""
+    file = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+    long = LONG.index(file) + 1 if file in LONG else len(LONG) + 1
+    return 0 if item.nodeid.startswith(RAY) else long
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
