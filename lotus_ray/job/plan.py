@@ -112,6 +112,7 @@ def _group(
         cells=(),
         expected_accuracy=model.expected_accuracy,
         accuracy_tolerance=model.accuracy_tolerance,
+        checkpoint_key=model.checkpoint_key,
     )
 
 

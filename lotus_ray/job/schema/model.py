@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from lotus_ray.job.schema.fields import Strict
 from lotus_ray.models import ModelSpec
@@ -28,6 +28,9 @@ class ModelJob(Strict):
     initial_checkpoint: str | None = Field(
         None, description=".safetensors or .pth state dict, instead of pretrained weights"
     )
+    checkpoint_key: str | None = Field(
+        None, description="of an initial_checkpoint with several state dicts, such as model_ema"
+    )
     expected_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="of the original on the held-out images; if it differs, the original "
@@ -44,6 +47,12 @@ class ModelJob(Strict):
         description="recipe of original and gold standard: epochs, lr, batch_size, …; "
         "without it the given weights are the original",
     )
+
+    @model_validator(mode="after")
+    def _key_of_a_checkpoint(self) -> ModelJob:
+        if self.checkpoint_key is not None and self.initial_checkpoint is None:
+            raise ValueError("checkpoint_key needs an initial_checkpoint")
+        return self
 
     @property
     def weights(self) -> bool | str:
