@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from lotus_ray.job.schema.fields import Strict
 from lotus_ray.models import ModelSpec
+from lotus_ray.models.preparation import Preparation, own_preparation
 
 
 def _yes_no_or_name(value: Any) -> Any:
@@ -53,6 +54,16 @@ class ModelJob(Strict):
         if self.checkpoint_key is not None and self.initial_checkpoint is None:
             raise ValueError("checkpoint_key needs an initial_checkpoint")
         return self
+
+    @property
+    def has_weights(self) -> bool:
+        """True if the network does not start from random weights."""
+        return bool(self.pretrained or self.initial_checkpoint)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How the given weights want images, if the model has a configuration that says it."""
+        return own_preparation(self.name, self.pretrained or True) if self.has_weights else None
 
     @property
     def weights(self) -> bool | str:
