@@ -84,9 +84,9 @@ def evaluate_weights(
     opened = store if isinstance(store, Store) else Store.open(store or loaded.job.store)
     for dataset in loaded.job.grid.datasets:
         check_here(dataset)
-    group = preview(loaded, limit).planned.groups[0]
-    if not isinstance(given.made, Predictions):
-        check_fits(group, given.made, given.file)
+    planned = preview(loaded, limit).planned
+    group = planned.groups[0]
+    check_fits(group, planned.roles[group.roles_name], given)  # before anything is written
     cell = given.cell(group)
     found = opened.row(cell.cell_id) if opened.exists() else None
     if found is not None and found.is_ok:

@@ -71,14 +71,21 @@ class Elsewhere:
         return {**about, "label": self.label, "evaluated_at": utc_now()}
 
 
-def check_fits(group: CellGroup, weights: Mapping[str, Tensor], where: str) -> None:
-    """Raise JobError if weights do not fit the network of a group, or are NaN or infinite."""
-    for name, value in weights.items():
+def check_fits(group: CellGroup, roles: Roles, given: Elsewhere) -> None:
+    """Check weights against the network of a group, or predictions against its samples.
+
+    Raises:
+        JobError: weights do not fit or are not finite, or predictions of samples are missing.
+    """
+    if isinstance(given.made, Predictions):
+        given.made.ordered(roles)
+        return
+    for name, value in given.made.items():
         if not bool(value.isfinite().all()):
-            raise JobError(f"the weights hold NaN or infinity: {name}", where=where)
+            raise JobError(f"the weights hold NaN or infinity: {name}", where=given.file)
     with torch.device("meta"):
         network = models.build(group.model.untrained, "check")
-    load_into(network, dict(weights), where)
+    load_into(network, dict(given.made), given.file)
 
 
 def weights_row(context: Context, given: Elsewhere) -> tuple[Row, dict[str, bytes]]:

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from lotus_ray.base.errors import JobError
+from lotus_ray.base.errors import DataError, JobError
+from lotus_ray.base.roles import FORGET
+from lotus_ray.data.prepared.manifest import read_manifest
+from lotus_ray.data.prepared.write import prepare
+from lotus_ray.data.sources import SOURCES
 from lotus_ray.job.load import load_job
+from lotus_ray.job.plan import plan
 from lotus_ray.job.yaml_document import Document
 from lotus_ray.job.yaml_values import parse
+from tests import standins
 
 JOB = """store: runs
 epochs: 1
@@ -62,6 +68,32 @@ def test_a_seed_with_leading_zeros_is_no_other_seed(tmp_path: Path) -> None:
     with pytest.raises(JobError) as raised:
         load_job(tmp_path / "job.yaml")
     assert raised.value.where.endswith("grid.seeds[0]")
+
+
+def test_a_class_with_leading_zeros_is_the_class_of_that_name(tmp_path: Path) -> None:
+    """Folders as of traffic signs: 00014 was read as the octal number 12."""
+    for label, name in enumerate(("00012", "00014", "12")):
+        for split, count in (("train", 3), ("val", 2)):
+            for number in range(count):
+                path = tmp_path / "raw" / split / name / f"{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                standins.write_jpeg(path, label, number + 10 * count, (9, 9))
+    data = tmp_path / "data"
+    prepare(SOURCES["image_folder"], data, tmp_path / "raw")
+    job = JOB.replace("source: digits", f"manifest: {data}").replace(
+        "{fraction: 0.1}", "{classes: [X]}"
+    )
+    for written, forgotten in (("00014", "00014"), ("00012", "00012"), ("12", "12")):
+        (tmp_path / "job.yaml").write_text(job.replace("X", written))
+        loaded = load_job(tmp_path / "job.yaml")
+        planned = plan(loaded, [read_manifest(data)])
+        roles = planned.roles[planned.groups[0].roles_name]
+        ids = [roles.sample_ids[row] for row in roles.indices(FORGET)]
+        assert len(ids) == 3
+        assert all(f"/{forgotten}/" in sample_id for sample_id in ids)
+    (tmp_path / "job.yaml").write_text(job.replace("X", "014"))
+    with pytest.raises(DataError, match="no class '014'"):
+        plan(load_job(tmp_path / "job.yaml"), [read_manifest(data)])
 
 
 def test_merge_keys_are_merged_and_own_values_win(tmp_path: Path) -> None:
