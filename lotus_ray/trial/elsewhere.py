@@ -34,8 +34,8 @@ from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.forward_counter import ForwardCounter
 
 METHOD = "elsewhere"  # the method's name in the spec of such a cell
-_NO_SECONDS = "it was made elsewhere, and its seconds are not known"
-_NO_WEIGHTS = "there are predictions alone, no weights"
+_NO_SECONDS = "the seconds of what was made elsewhere are not known"
+_NO_WEIGHTS = "predictions alone have no weights"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def test_weights_of_another_tool_give_the_metrics_of_the_grid(folder: Path) -> N
     assert {each["metric"]: each["mean"] for each in line}["jsd"] is not None
     assert {each["metric"]: each["mean"] for each in line}["time_min"] is None
     again = run("report", store, "--recompute")
-    assert "no Time s: it was made elsewhere" in again.stdout
+    assert "no Time s: the seconds of what was made elsewhere" in again.stdout
+    assert "made elsewhere: Their tool (theirs.pth, SHA-256 " in again.stdout
     assert again.stdout == run("report", store).stdout
 
 
@@ -155,7 +156,7 @@ def test_predictions_alone_become_a_row_in_every_form(folder: Path) -> None:
         assert result.exit_code == 0, result.stderr
         row = rows_of(store)[suffix]
         metrics.append(row.metrics)
-        assert "predictions alone" in row.undefined["weights_moved"]
+        assert "predictions alone have no weights" in row.undefined["weights_moved"]
         assert WEIGHTS not in row.artifacts
     assert metrics[0] == metrics[1] == metrics[2]
     samples = pq.read_table(
