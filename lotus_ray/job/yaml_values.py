@@ -136,7 +136,7 @@ class _Parser:
         return f"{self._file}:{node.start_mark.line + 1}"
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _scalar(node: yaml.Node) -> Any:
     """Return a number, truth value, date, null or text."""
     is_plain = node.style is None
     if is_plain and _POWER_OF_TEN.fullmatch(node.value):

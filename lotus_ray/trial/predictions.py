@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -60,8 +61,7 @@ class Predictions:
         if not len(self.logits):
             raise self._error("it holds no sample")
         if len(set(self.sample_ids)) < len(self.sample_ids):
-            seen: set[str] = set()
-            twice = next(name for name in self.sample_ids if name in seen or seen.add(name))
+            twice, _ = Counter(self.sample_ids).most_common(1)[0]
             raise self._error(f"a sample stands in it twice: {twice}")
         wrong = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
         if len(wrong):
