@@ -138,7 +138,7 @@ class _Parser:
 
 def _scalar(node: yaml.Node) -> Any:
     """Return a number, truth value, date, null or text."""
-    is_plain = node.style is None
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
     if is_plain and _POWER_OF_TEN.fullmatch(node.value):
         return float(node.value)
     if is_plain and _NO_NUMBER.fullmatch(node.value):
