@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
+
+from lotus_ray.base.errors import JobError, nearest
 
 Items = list[dict[str, str]]
 
@@ -15,13 +18,17 @@ def _methods() -> Items:
 
 def _models() -> Items:
     """List the networks of timm and torchvision. Only this list imports torch."""
-    from lotus_ray.models import names
+    from lotus_ray.models import families
 
     about = {
         "resnet18_cifar": "the usual ResNet-18 for small images; options: width",
         "resnet18_lotus": "the LoTUS paper's ResNet-18: max-pool, bare shortcuts; options: width",
     }
-    return [{"name": name, "about": about.get(name, "")} for name in names()]
+    return [
+        {"name": name, "about": about.get(name, ""), "family": family}
+        for family, members in families().items()
+        for name in members
+    ]
 
 
 def _datasets() -> Items:
@@ -45,3 +52,50 @@ CATALOGUE: dict[str, Callable[[], Items]] = {
     "datasets": _datasets,
     "metrics": _metrics,
 }
+
+
+def filtered(items: Items, wanted: str | None, kind: str) -> Items:
+    """Return the items whose name, label or family holds a text, or matches a pattern with *.
+
+    Raises:
+        JobError: there is none.
+    """
+    if wanted is None:
+        return items
+    pattern = wanted.lower() if set("*?[") & set(wanted) else f"*{wanted.lower()}*"
+    keys = ("name", "label", "family")
+    found = [i for i in items if any(fnmatch(i.get(key, "").lower(), pattern) for key in keys)]
+    if not found:
+        raise JobError(
+            f"no name of {kind} holds '{wanted}'",
+            nearest=nearest(wanted, [item["name"] for item in items]),
+            next_command=f"lotus-ray list {kind}",
+        )
+    return found
+
+
+def family_lines(items: Items) -> list[str]:
+    """Return one line for each family of models: its name, how many there are, and the first."""
+    families: dict[str, list[str]] = {}
+    for item in items:
+        families.setdefault(item["family"], []).append(item["name"])
+    width = max(map(len, families))
+    return [
+        f"{family:{width}}  {len(members):4}  {', '.join(members[:3])}"
+        + (", …" if len(members) > 3 else "")
+        for family, members in families.items()
+    ]
+
+
+def lines_of(items: Items) -> list[str]:
+    """Return one line for each item; models stand under their family."""
+    width = max(len(item["name"]) for item in items)
+    lines: list[str] = []
+    family = None
+    for item in items:
+        if item.get("family") != family:
+            family = item.get("family")
+            lines.append(f"{family}:")
+        indent = "  " if family else ""
+        lines.append(f"{indent}{item['name']:{width}}  {item['about']}".rstrip())
+    return lines

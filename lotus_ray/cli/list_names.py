@@ -14,10 +14,13 @@ KINDS = ["methods", "models", "datasets", "metrics"]
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS))
+@click.argument("wanted", required=False, metavar="[FILTER]")
 @click.option("--check", is_flag=True, help="Run each method on a small problem and count.")
 @json_option
-def command(kind: str, check: bool, as_json: bool) -> None:
-    """List the names that jobs and reports use.
+def command(kind: str, wanted: str | None, check: bool, as_json: bool) -> None:
+    """List the names that jobs and reports use: all, or those that hold FILTER (or match vit*16).
+
+    `list models` alone lists families.
 
     `list methods --check` runs each method for a moment. It prints what the method did beside what
     its definition needs.
@@ -29,12 +32,11 @@ def command(kind: str, check: bool, as_json: bool) -> None:
             )
         _print_conformance(as_json)
         return
-    from lotus_ray.cli.catalogue import CATALOGUE
+    from lotus_ray.cli.catalogue import CATALOGUE, family_lines, filtered, lines_of
 
-    items = CATALOGUE[kind]()
-    width = max(len(item["name"]) for item in items)
-    lines = [f"{item['name']:{width}}  {item['about']}".rstrip() for item in items]
-    click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines))
+    items = filtered(CATALOGUE[kind](), wanted, kind)
+    lines = family_lines if kind == "models" and wanted is None else lines_of
+    click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines(items)))
 
 
 def _print_conformance(as_json: bool) -> None:

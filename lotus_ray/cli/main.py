@@ -16,6 +16,7 @@ from lotus_ray.cli import signals
 COMMANDS = (
     "bench",
     "doctor",
+    "evaluate",
     "export",
     "grid",
     "list",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.base.machine import machine_facts
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import announcing, decode_here
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.job.ready import ReadyTasks, tasks
@@ -44,6 +46,26 @@ def run_cells(
         ClusterError: the job needs a GPU, and torch cannot use one here.
         LotusRayError: the data, the store or the original of a group cannot be used.
     """
+    cache_space = work_orders[0].cache_space
+    ready, spans = ReadyTasks(tasks(work_orders, seconds or {})), list[Span]()
+    with runner_here(resources, cache_space, say) as runner:
+        while task := ready.take():
+            work_order = work_orders[task.group]
+            if span := runner.run(work_order, work_order.cell(task.cell_id)):
+                spans.append(span)
+            ready.ended(task)
+    return Filling(1, spans)
+
+
+@contextmanager
+def runner_here(
+    resources: Resources, cache_space: CacheSpace, say: Callable[[str], None]
+) -> Iterator[CellRunner]:
+    """Give a runner of cells in this process. Its decoded images are removed at the end.
+
+    Raises:
+        ClusterError: the job needs a GPU, and torch cannot use one here.
+    """
     threads = resources.cpus_per_worker
     torch.set_num_threads(threads)
     device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
@@ -57,18 +79,8 @@ def run_cells(
         announcing(partial(decode_here, threads=threads), say),
         partial(stream_here, threads=threads),
     )
-    cache_space = work_orders[0].cache_space
-    ready, spans = ReadyTasks(tasks(work_orders, seconds or {})), list[Span]()
     with cache_space.locked():
         try:
-            runner = CellRunner(
-                Workers(), device, machine_facts(device, workers=1), decoders, PLACE
-            )
-            while task := ready.take():
-                work_order = work_orders[task.group]
-                if span := runner.run(work_order, work_order.cell(task.cell_id)):
-                    spans.append(span)
-                ready.ended(task)
+            yield CellRunner(Workers(), device, machine_facts(device, workers=1), decoders, PLACE)
         finally:
             cache_space.clear()
-    return Filling(1, spans)

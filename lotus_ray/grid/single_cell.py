@@ -17,6 +17,7 @@ from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
+from lotus_ray.unlearning.methods import registered_name
 
 MODEL = "model.safetensors"
 CARD_JSON = "run-card.json"
@@ -34,8 +35,9 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
     Raises:
         JobError: the job is wrong, has several variants of the method, or has several groups.
     """
+    method = registered_name(method)
     methods = load_job(path, overrides).job.grid.methods
-    listed = [m for m in methods if method == (m if isinstance(m, str) else m.get("name"))]
+    listed = [m for m in methods if method == _name_of(m)]
     if len(listed) > 1:
         raise JobError(
             f"the job lists {len(listed)} variants of {method}",
@@ -54,6 +56,10 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
                 f"--set grid.{name}=[…] --output DIR",
             )
     return loaded
+
+
+def _name_of(entry: str | dict[str, Any]) -> str:
+    return registered_name(entry if isinstance(entry, str) else str(entry.get("name")))
 
 
 def unlearn_to(loaded: LoadedJob, store: Store, output: Path, options: Options) -> Row:

@@ -59,6 +59,7 @@ class CellGroup:
     expected_accuracy: float | None = None  # of the original, on the held-out images
     accuracy_tolerance: float = 0.03
     notes: tuple[str, ...] = ()  # warnings about its data
+    checkpoint_key: str | None = None  # of several state dicts in the checkpoint
 
     @property
     def original(self) -> Cell:
@@ -130,9 +131,11 @@ def _cell(method: Method, shared: Mapping[str, Any]) -> Cell:
 def _model_spec(group: CellGroup) -> dict[str, Any]:
     """Return the part of a cell's spec that describes the network."""
     checkpoint = file_digest(Path(group.checkpoint)) if group.checkpoint else None
+    key = {"checkpoint_key": group.checkpoint_key} if group.checkpoint_key else {}
     return {
         "name": group.model.name,
         "options": group.model.options,
         "pretrained": group.model.pretrained,
         "checkpoint": checkpoint,
+        **key,
     }

@@ -9,7 +9,7 @@ from typing import ClassVar
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.method_spec import build_method
-from lotus_ray.job.networks import Network
+from lotus_ray.job.networks import Network, network_of
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.step_fit import GIB, Step, choose_part, usable_bytes
 from lotus_ray.job.step_memory import StepMemory, step_memory
@@ -58,7 +58,7 @@ class StepFits:
         """Return the images of a part for the cells of a group: see `choose_part`."""
         if usable_bytes(self._resources) is None and self._resources.micro_batch == "auto":
             return None
-        network = Network(group.model, group.checkpoint, group.transform.img_size)
+        network = network_of(group)
         methods = [build_method(cell.spec["method"]) for cell in group.cells]
         sizes = [cell.spec.get("batch_size", group.batch_size) for cell in group.cells]
         entries = [(m, _batch_size(m, size)) for m, size in zip(methods, sizes, strict=True)]

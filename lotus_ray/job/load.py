@@ -17,6 +17,7 @@ from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.methods import check_defaults, methods_of
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
+from lotus_ray.job.weights_notes import weights_notes
 from lotus_ray.job.yaml_document import Document
 from lotus_ray.models import pretrained
 from lotus_ray.unlearning.method import Method
@@ -32,7 +33,7 @@ class LoadedJob:
     job: Job
     entries: tuple[tuple[MethodEntry, ...], ...]
     document: Document
-    notes: tuple[str, ...] = ()  # old keys in the file, and their new names
+    notes: tuple[str, ...] = ()  # old keys in the file and their new names; on given weights
 
     @property
     def methods(self) -> tuple[tuple[Method, ...], ...]:
@@ -69,6 +70,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     _check_names(job, document)
     check_defaults(job, document)
     entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
+    notes += weights_notes(job)
     return LoadedJob(job, tuple(entries), document, tuple(notes))
 
 

@@ -16,7 +16,7 @@ from lotus_ray.job.schema.job import Job
 from lotus_ray.job.yaml_document import Document
 from lotus_ray.job.yaml_values import KeyPath
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods import METHODS, registered_name
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 from lotus_ray.unlearning.methods.salun import Salun
 
@@ -51,8 +51,16 @@ def methods_of(job: Job, model: int, document: Document) -> tuple[MethodEntry, .
 
 def check_defaults(job: Job, document: Document) -> None:
     """Raise JobError if a default belongs to no method, or a method has no such setting."""
-    for name, settings in job.defaults.methods.items():
-        path = ("defaults", "methods", name)
+    given: dict[str, str] = {}
+    for written, settings in job.defaults.methods.items():
+        path = ("defaults", "methods", written)
+        name = registered_name(written)
+        if given.setdefault(name, written) != written:
+            raise JobError(
+                f"'{given[name]}' and '{written}' are the same method",
+                where=document.where(path),
+                next_command=f"write both under {name}; lotus-ray validate {document.file}",
+            )
         if name not in METHODS:
             raise _unknown_method(name, document.where(path))
         if issubclass(METHODS[name], FromScratch):
@@ -66,7 +74,8 @@ def check_defaults(job: Job, document: Document) -> None:
 def _check_weights(job: Job, model: int, document: Document) -> None:
     """Raise JobError if there is no recipe or weights for the original, or no recipe for gold."""
     spec = job.grid.models[model]
-    names = [entry if isinstance(entry, str) else entry.get("name") for entry in job.grid.methods]
+    given = [entry if isinstance(entry, str) else entry.get("name") for entry in job.grid.methods]
+    names = [registered_name(name) for name in given if isinstance(name, str)]
     if spec.train.get("epochs") or (
         "gold" not in names and (spec.pretrained or spec.initial_checkpoint)
     ):
@@ -93,7 +102,7 @@ def _method(
     name, params = _name_and_params(entry, path, document)
     if issubclass(METHODS[name], FromScratch):
         return _from_scratch(name, params, recipe, path, document), None
-    params = {**job.defaults.methods.get(name, {}), **params}
+    params = {**_defaults_of(name, job), **params}
     params, batch_size = without_batch_size(params, path, document)
     if job.epochs is not None and "epochs" in _fields(METHODS[name]):
         params = {"epochs": job.epochs, **params}
@@ -112,6 +121,12 @@ def _method(
     return _validated(name, params, path, document), batch_size
 
 
+def _defaults_of(name: str, job: Job) -> dict[str, Any]:
+    """Return the job's defaults for a method, which may stand under its label."""
+    given = job.defaults.methods.items()
+    return next((dict(own) for written, own in given if registered_name(written) == name), {})
+
+
 def _name_and_params(
     entry: Any, path: KeyPath, document: Document
 ) -> tuple[str, Mapping[str, Any]]:
@@ -128,7 +143,7 @@ def _name_and_params(
             nearest="{name: lotus, alpha: 2}",
             next_command="lotus-ray list methods",
         )
-    name = description["name"]
+    name = registered_name(description["name"])
     if name not in METHODS:
         raise _unknown_method(name, document.where(path))
     return name, {key: value for key, value in description.items() if key != "name"}

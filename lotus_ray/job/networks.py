@@ -14,7 +14,8 @@ from lotus_ray.job.cells import CellGroup
 from lotus_ray.models import ModelSpec, build, pretrained
 from lotus_ray.models.image_size import smallest_images, why_not_trained
 from lotus_ray.models.layout import head_of
-from lotus_ray.models.weights import load_into, read_weights
+from lotus_ray.models.state_dicts import read_weights
+from lotus_ray.models.weights import load_into
 
 # Parameters × pixels: an upper bound on a forward's products. Below it, the CPU is quick.
 SMALL = 1 << 30
@@ -27,6 +28,7 @@ class Network:
     model: ModelSpec
     checkpoint: str | None
     img_size: int
+    checkpoint_key: str | None = None
 
     def check(self) -> None:
         """Build the network, and run it on blank images.
@@ -54,7 +56,8 @@ class Network:
                 next_command="lotus-ray list models",
             )
         if self.checkpoint:
-            load_into(network, read_weights(Path(self.checkpoint)), where=self.checkpoint)
+            weights = read_weights(Path(self.checkpoint), self.checkpoint_key)
+            load_into(network, weights, where=self.checkpoint)
 
     def flops(self) -> float:
         """Check the network, and return the FLOP of the forward of one image."""
@@ -115,7 +118,12 @@ class Network:
 
 def networks(groups: Iterable[CellGroup]) -> list[Network]:
     """Return the network of each group."""
-    return [Network(group.model, group.checkpoint, group.transform.img_size) for group in groups]
+    return [network_of(group) for group in groups]
+
+
+def network_of(group: CellGroup) -> Network:
+    """Return the network of a group."""
+    return Network(group.model, group.checkpoint, group.transform.img_size, group.checkpoint_key)
 
 
 def check_networks(wanted: Iterable[Network]) -> None:

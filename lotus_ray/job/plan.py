@@ -102,7 +102,7 @@ def _group(
         seed=seed,
         manifests=samples.folders,
         roles_digest=roles.digest,
-        transform=dataset.transform,
+        transform=dataset.transform_for(model.preparation),
         model=model.spec(len(samples.manifest.classes), loaded.job.offline),
         checkpoint=str(Path(weights).absolute()) if weights else None,
         precision=loaded.job.precision,
@@ -112,6 +112,7 @@ def _group(
         cells=(),
         expected_accuracy=model.expected_accuracy,
         accuracy_tolerance=model.accuracy_tolerance,
+        checkpoint_key=model.checkpoint_key,
     )
 
 

@@ -110,6 +110,7 @@ def preview(loaded: LoadedJob, limit: int | None = None) -> Preview:
             model.spec(dataset.num_classes or 2, absent.job.offline),
             model.initial_checkpoint if dataset.num_classes else None,
             dataset.img_size,
+            model.checkpoint_key,
         )
         for dataset in absent.job.grid.datasets
         for model in absent.job.grid.models

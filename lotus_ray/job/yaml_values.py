@@ -1,4 +1,7 @@
-"""YAML text -> plain values and their lines. Tags, duplicate keys and bombs are refused."""
+"""YAML text -> plain values and their lines. Tags, duplicate keys and bombs are refused.
+
+Two rules differ from YAML 1.1: 1e-1 is a number, and 010 and 12:30 are the text that is written.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from lotus_ray.base.errors import JobError
 MAX_NODES = 10_000
 MAX_DEPTH = 50
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_MERGE = "tag:yaml.org,2002:merge"
+_POWER_OF_TEN = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_NO_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9_.]+)+)")  # octal, or in sixties
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 KeyPath = tuple[str | int, ...]  # keys of mappings and indices of lists, from the root
@@ -71,28 +77,70 @@ class _Parser:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        value = yaml.SafeLoader("").construct_object(node)
+        value = _scalar(node)
         if isinstance(value, str) and _CONTROL.search(value):
             raise JobError("a text holds a control character", where=f"{line} {dotted(path)}")
         return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         """Return a mapping. Keys must be different words. A value has the line of its key."""
-        values: dict[str, Any] = {}
+        values = self._merged(node, path)
+        own: set[str] = set()
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
             line = self._line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise JobError("a key must be a plain word", where=line)
             key = str(key_node.value)
-            if key in values:
+            if key in own:
                 raise JobError(
                     f"duplicate key '{key}'",
                     where=f"{line} {dotted((*path, key))}",
                     next_command=f"remove one of the two; lotus-ray validate {self._file}",
                 )
+            if key in values:  # it was merged in, and its own value wins
+                self.lines = {
+                    p: at for p, at in self.lines.items() if p[: len(path) + 1] != (*path, key)
+                }
+            own.add(key)
             self.lines[(*path, key)] = line
             values[key] = self.value(value_node, (*path, key))
         return values
 
+    def _merged(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        """Return what merge keys (`<<: *anchor`, or a list of anchors) bring; the first one wins.
+
+        Raises:
+            JobError: a merge key has another value than mappings.
+        """
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag != _MERGE:
+                continue
+            given = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for each in given:
+                if not isinstance(each, yaml.MappingNode):
+                    raise JobError(
+                        "<< takes a mapping, or a list of mappings",
+                        where=f"{self._line(key_node)} {dotted(path)}",
+                        next_command=f"<<: *anchor; lotus-ray validate {self._file}",
+                    )
+                before = dict(self.lines)
+                brought = self.value(each, path)
+                self.lines |= before
+                values = {**brought, **values}
+        return values
+
     def _line(self, node: yaml.Node) -> str:
         return f"{self._file}:{node.start_mark.line + 1}"
+
+
+def _scalar(node: yaml.Node) -> Any:
+    """Return a number, truth value, date, null or text."""
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    if is_plain and _POWER_OF_TEN.fullmatch(node.value):
+        return float(node.value)
+    if is_plain and _NO_NUMBER.fullmatch(node.value):
+        return node.value
+    return yaml.SafeLoader("").construct_object(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -68,12 +68,40 @@ def evaluate_cached(
     Returns:
         Outputs of all samples, computed in float64 from the logits.
     """
+    return _evaluate_known(logits.of, roles, labels, num_classes, device)
+
+
+def evaluate_logits(
+    logits: Tensor, roles: np.ndarray, labels: np.ndarray, num_classes: int
+) -> Outputs:
+    """Compute the result of `evaluate` from logits [N, C] of all rows of the table of roles.
+
+    Args:
+        logits: those of rows that are not evaluated may be anything.
+        roles: the role of each row, str [N].
+        labels: the label of each row, int64 [N].
+        num_classes: C.
+
+    Returns:
+        Outputs of all samples, computed in float64.
+    """
+    return _evaluate_known(lambda rows: logits[rows], roles, labels, num_classes, logits.device)
+
+
+def _evaluate_known(
+    logits_of: Callable[[Tensor], Tensor],
+    roles: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    device: torch.device,
+) -> Outputs:
+    """Return outputs from a function that gives the logits [n, C] of rows, int64 [n]."""
     pass_ = _Pass(roles, list(ROLES), num_classes, device)
     for role in ROLES:
         rows = torch.from_numpy(np.flatnonzero(roles == role))
         for part in torch.split(rows, _ROWS_AT_A_TIME):
             own = torch.from_numpy(labels[part.numpy()]).to(device)
-            pass_.add(role, part.to(device), own, logits.of(part.to(device)))
+            pass_.add(role, part.to(device), own, logits_of(part.to(device)))
     return pass_.outputs(roles, labels, Workers())
 
 

@@ -105,15 +105,22 @@ def check_name(name: str, where: str) -> None:
 
 def names() -> list[str]:
     """Return every model name that a job may use."""
+    return [name for members in families().values() for name in members]
+
+
+def families() -> dict[str, list[str]]:
+    """Return every model name that a job may use, by family: ours, torchvision's, timm's."""
     import timm
     import torchvision
 
-    known = [
-        *resnet_cifar.BUILDERS,
-        *(TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)),
-        *timm.list_models(),
-    ]
-    return refused.classifiers(known)
+    found = {"resnet_cifar": list(resnet_cifar.BUILDERS)}
+    for name in torchvision.models.list_models(torchvision.models):
+        module = torchvision.models.get_model_builder(name).__module__.rpartition(".")[2]
+        found.setdefault(TORCHVISION + module, []).append(TORCHVISION + name)
+    for module in timm.list_modules():
+        found[module] = timm.list_models(module=module)
+    known = {family: refused.classifiers(members) for family, members in found.items()}
+    return {family: members for family, members in known.items() if members}
 
 
 def _create(spec: ModelSpec) -> nn.Module:

@@ -53,7 +53,7 @@ def missing(name: str, pretrained: bool | str) -> Missing | None:
         pretrained: as for `check`; not False.
     """
     if name.startswith(TORCHVISION):
-        return _missing_from_torch(_torchvision_weights(name, pretrained).url)
+        return _missing_from_torch(torchvision_weights(name, pretrained).url)
     import timm
 
     config = timm.get_pretrained_cfg(name)
@@ -88,8 +88,16 @@ def not_downloaded(
 def layout(name: str, pretrained: bool | str) -> dict[str, Any]:
     """Return the options of a network of the same layout as these weights have."""
     if pretrained and name.startswith(TORCHVISION + "vit_"):  # made for one size of image
-        return {"image_size": _torchvision_weights(name, pretrained).meta["min_size"][0]}
+        return {"image_size": torchvision_weights(name, pretrained).meta["min_size"][0]}
     return {}
+
+
+def torchvision_weights(name: str, pretrained: bool | str) -> Any:
+    """Return torchvision's entry for the weights of a model: their URL, transforms and more."""
+    import torchvision
+
+    result = torchvision.models.get_model_weights(_short(name))
+    return result[pretrained] if isinstance(pretrained, str) else result.DEFAULT
 
 
 @contextmanager
@@ -136,13 +144,6 @@ def _has_weights(name: str) -> bool:
     import timm
 
     return name not in resnet_cifar.BUILDERS and bool(timm.models.is_model_pretrained(name))
-
-
-def _torchvision_weights(name: str, pretrained: bool | str) -> Any:
-    import torchvision
-
-    result = torchvision.models.get_model_weights(_short(name))
-    return result[pretrained] if isinstance(pretrained, str) else result.DEFAULT
 
 
 def _missing_from_torch(url: str) -> Missing | None:

@@ -89,7 +89,9 @@ def _add(entry: Entry, row: Row, gold: Row | None, comparisons: Comparisons) -> 
     values: dict[str, Any] = {**row.metrics, **row.change, **timing}
     reasons = dict(row.undefined)
     resources = row.resources
-    if resources.workers_by_attempt:
+    if "unlearn_seconds" in reasons:  # it was made elsewhere
+        reasons["unlearn_device_seconds"] = reasons["unlearn_seconds"]
+    elif resources.workers_by_attempt:
         reasons["unlearn_device_seconds"] = "the number of workers changed between attempts"
     elif resources.shares_gpu:
         reasons["unlearn_device_seconds"] = "its GPU was shared with other trials"

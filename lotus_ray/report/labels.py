@@ -8,7 +8,9 @@ from typing import Any
 
 from lotus_ray.store.row import Row
 
-_OF_ONE_SEED = ("original", "roles")  # differ between seeds: they separate variants of one seed
+_SHA256 = "method.sha256"  # of weights or predictions made elsewhere
+# These differ between seeds: they separate variants of one seed.
+_OF_ONE_SEED = ("original", "roles", _SHA256)
 _INNER = "method.inner.name"
 _HIDDEN = ("null", "false")  # LoTUS beside LoTUS(class_unlearning=true)
 
@@ -93,7 +95,8 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat |= _flat(value, f"{prefix}{name}.")
         elif prefix or name not in ("seed", "weights"):
             text = json.dumps(value).strip('"')
-            flat[f"{prefix}{name}"] = text[:6] if name == "roles" else text
+            is_long = name == "roles" or f"{prefix}{name}" == _SHA256
+            flat[f"{prefix}{name}"] = text[:6] if is_long else text
     return flat
 
 

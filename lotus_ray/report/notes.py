@@ -29,6 +29,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
     return [
         *_failures(group),
         *_undefined(group, metrics),
+        *_elsewhere(group),
         *_unchanged(group),
         *_older(group),
         *_golds(group),
@@ -68,6 +69,20 @@ def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:
 
 def _of_seeds(seeds: Iterable[int]) -> str:
     return f" of seed {', '.join(map(str, sorted(seeds)))}"
+
+
+def _elsewhere(group: Group) -> list[str]:
+    """Name each row that another tool made, with its file."""
+    files = {
+        entry.method: ", ".join(
+            f"{row.provenance['file']}, SHA-256 {str(row.provenance['sha256'])[:12]}…"
+            for _, row in sorted(entry.rows.items())
+            if row.provenance
+        )
+        for entry in group.entries
+    }
+    text = "; ".join(f"{method} ({about})" for method, about in files.items() if about)
+    return [f"made elsewhere: {text}"] if text else []
 
 
 def _unchanged(group: Group) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
 from lotus_ray.metrics.summary import Summary, summarise
@@ -43,11 +44,18 @@ def recomputed(
         StoreError: an artifact is missing or changed.
     """
     return {
-        cell_id: replace(row, **recompute(row, original_of(row), store).fields())
+        cell_id: replace(row, **_fields(row, recompute(row, original_of(row), store)))
         if row.is_ok
         else row
         for cell_id, row in rows.items()
     }
+
+
+def _fields(row: Row, summary: Summary) -> dict[str, Any]:
+    """Return the metrics of a row; why it has no seconds or weights stays."""
+    others = {name: why for name, why in row.undefined.items() if name not in row.metrics}
+    fields = summary.fields()
+    return {**fields, "undefined": {**others, **fields["undefined"]}}
 
 
 def _outputs(row: Row, store: Store) -> Outputs:

@@ -127,7 +127,7 @@ def rank_stability(group: Group, metric: str) -> Stability | None:
 
 
 def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]:
-    """Return the methods with good cells, by hardware.
+    """Return the methods with good cells, by hardware; not what was made elsewhere.
 
     Args:
         group: the table.
@@ -136,7 +136,7 @@ def hardware(group: Group, *, rivals_only: bool = False) -> dict[str, list[str]]
     result: dict[str, list[str]] = {}
     for entry in group.rivals if rivals_only else group.entries:
         for row in entry.rows.values():
-            methods = result.setdefault(_hardware(row), []) if row.is_ok else []
+            methods = result.setdefault(_hardware(row), []) if _is_timed(row) else []
             if entry.method not in methods:
                 methods.append(entry.method)
     return result
@@ -176,6 +176,10 @@ def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: fl
     differences = [behind[seed] - cost for seed, cost in ahead.items()]
     result = interval(differences)
     return result is not None and result[0] > 0 and statistics.fmean(differences) > (floor or 0)
+
+
+def _is_timed(row: Row) -> bool:
+    return row.is_ok and row.provenance is None
 
 
 def _hardware(row: Row) -> str:

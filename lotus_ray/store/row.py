@@ -86,7 +86,8 @@ class Row(_Record):
     Numbers are stored by name. `metrics` has full precision, and None if a metric is undefined;
     `undefined` gives the reason. `intervals` are [low, high], 95 % over samples. `timing` is in
     seconds. `change` says how far the cell is from its original: `relative_distance`, and the
-    shares `weights_moved` and `outputs_changed`; rows of earlier versions have none.
+    shares `weights_moved` and `outputs_changed`; rows of earlier versions have none. `provenance`
+    is there for weights or predictions of another tool alone: `file`, `bytes`, `sha256`, `label`.
     """
 
     cell_id: str = ""
@@ -116,6 +117,7 @@ class Row(_Record):
     versions: Mapping[str, str] = field(default_factory=dict)  # of python and torch
     bad_images: Mapping[str, str] = field(default_factory=dict)  # why left out, by sample id
     error: Failure | None = None
+    provenance: Mapping[str, Any] | None = None  # of weights or predictions made elsewhere
 
     @property
     def is_ok(self) -> bool:

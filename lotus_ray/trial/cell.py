@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lotus_ray.base.errors import Diverged, MethodError, OriginalAccuracyError, StoreError
 from lotus_ray.base.memory import device_memory, release_memory, reset_peak_memory
@@ -35,7 +36,6 @@ from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.forward_counter import BACKWARDS, STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.micro_batch import MicroBatch
-from lotus_ray.unlearning.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _measure(
             outputs = original.outputs
         else:
             assert context.original is not None
-            original, outputs = context.original, _evaluate(context, problem)
+            original, outputs = context.original, evaluate_model(context, problem.model)
         if not np.isfinite(outputs.entropy).all():
             raise Diverged("outputs are NaN or infinite: the last step diverged")
         if cell == context.group.original:
@@ -223,13 +223,14 @@ def _measure(
     return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
 
 
-def _evaluate(context: Context, problem: Problem) -> Outputs:
+def evaluate_model(context: Context, model: nn.Module) -> Outputs:
+    """Return the outputs of a model on every sample of the group that is evaluated."""
     return evaluate(
-        problem.model,
+        model,
         {role: context.dataset.split(role) for role in ROLES},
         roles=context.role_names,
         labels=context.dataset.roles.labels,
-        num_classes=problem.num_classes,
+        num_classes=context.dataset.roles.num_classes,
         device=context.device,
         workers=context.workers,
     )

@@ -18,10 +18,8 @@ from lotus_ray.job.cells import CellGroup
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.models import precision
-from lotus_ray.models.weights import (
-    load_into,
-    read_weights,
-)
+from lotus_ray.models.state_dicts import read_weights
+from lotus_ray.models.weights import load_into
 from lotus_ray.store.results import Store
 from lotus_ray.trial.images import TrialImages
 from lotus_ray.unlearning.contract import Workers
@@ -73,7 +71,8 @@ class Context:
         group = self.group
         model = models.build(group.model, seed, "initial weights")
         if group.checkpoint:
-            load_into(model, read_weights(Path(group.checkpoint)), where=group.checkpoint)
+            weights = read_weights(Path(group.checkpoint), group.checkpoint_key)
+            load_into(model, weights, where=group.checkpoint)
         return precision.prepare(model, group.precision, self.device)
 
     def random_model(self) -> nn.Module:

@@ -89,7 +89,7 @@ class CellRunner:
         """
         if error := self.open(work_order):
             raise error
-        context = self._contexts[_key(work_order)]
+        context = self.context(work_order)
         begin = time.time()
         if context.first_decides(context.is_first and work_order.is_settled(cell, context.store)):
             return None
@@ -118,6 +118,10 @@ class CellRunner:
             self._contexts[key] = self._context(work_order, images)
         self._contexts.move_to_end(key)
         return None
+
+    def context(self, work_order: WorkOrder) -> Context:
+        """Return what the cells of an open group share."""
+        return self._contexts[_key(work_order)]
 
     def _context(self, work_order: WorkOrder, images: TrialImages) -> Context:
         group = work_order.group

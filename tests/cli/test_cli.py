@@ -511,7 +511,7 @@ def test_validate_prints_the_schema() -> None:
     assert {"offline", "pretrained", "initial_checkpoint"} <= described
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "metrics"])
+@pytest.mark.parametrize("kind", ["methods", "datasets", "metrics"])
 def test_list_says_the_same_as_text_and_as_json(kind: str) -> None:
     items = json.loads(run("list", kind, "--json").stdout)
     names = [item["name"] for item in items]
@@ -525,6 +525,24 @@ def test_list_names_every_method_with_its_hyper_parameters() -> None:
     assert set(items) == set(METHODS)
     assert items["lotus"]["label"] == "LoTUS"
     assert "alpha=2.0" in items["lotus"]["about"]
+
+
+def test_list_shows_families_of_models_first_and_filters_names() -> None:
+    items = json.loads(run("list", "models", "--json").stdout)
+    names = [item["name"] for item in items]
+    assert len(names) == len(set(names)) > 1000
+    families = dict.fromkeys(item["family"] for item in items)
+    lines = run("list", "models").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(families)
+    assert sum(int(line.split()[1]) for line in lines) == len(names)
+    lite = run("list", "models", "efficientnet_lite*").stdout.splitlines()
+    assert lite[:2] == ["efficientnet:", "  efficientnet_lite0"]
+    for kind, wanted in (("models", "Lite0"), ("methods", "SCRUB")):
+        found = json.loads(run("list", kind, wanted, "--json").stdout)
+        assert 0 < len(found) < 5
+        assert all(wanted.lower() in item["name"] for item in found)
+    nothing = run("list", "models", "resnet1888")
+    assert (nothing.exit_code, "no name of models holds" in nothing.stderr) == (2, True)
 
 
 def test_list_of_something_else_is_refused() -> None:

@@ -90,7 +90,7 @@ def test_a_good_job_is_what_its_file_says() -> None:
             Lotus(epochs=3, alpha=8.0),
         ),
     )
-    assert loaded.job.grid.datasets[0].transform.img_size == 8
+    assert loaded.job.grid.datasets[0].transform_for(None).img_size == 8
 
 
 def test_the_original_is_run_first_even_where_it_is_not_listed() -> None:
@@ -741,3 +741,13 @@ def test_a_recipe_and_an_inner_method_have_no_batch_size_of_their_own() -> None:
     error = refused(GOOD, f"grid.methods=[{{name: salun, inner: {inner}}}]")
     assert error.what == "batch_size belongs to salun, and its inner method has the same batches"
     assert error.nearest == "{name: salun, batch_size: 3}"
+
+
+def test_methods_go_by_name_or_label_in_any_case() -> None:
+    named = load(GOOD)
+    for old, new in (("- finetune", "- Finetuning"), ("name: lotus", "name: LOTUS")):
+        assert load(changed(old, new)).methods == named.methods
+    labelled = load(GOOD + "defaults: {methods: {LoTUS: {alpha: 5}}}\n", "grid.methods=[LoTUS]")
+    assert labelled.methods[0][-1] == Lotus(epochs=3, alpha=5.0)
+    twice = GOOD + "defaults: {methods: {LoTUS: {alpha: 5}, lotus: {alpha: 6}}}\n"
+    assert "the same method" in refused(twice).what

@@ -15,7 +15,8 @@ from torch import nn
 from lotus_ray import models
 from lotus_ray.base.errors import JobError
 from lotus_ray.models import ModelSpec, pretrained
-from lotus_ray.models.weights import load_into, read_weights
+from lotus_ray.models.state_dicts import read_weights
+from lotus_ray.models.weights import load_into
 
 SHUFFLENET = ModelSpec("torchvision/shufflenet_v2_x0_5", 1000, "IMAGENET1K_V1")
 VIT = ModelSpec("test_vit", 1000, True)

@@ -9,12 +9,8 @@ from safetensors.torch import save_file
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.models.resnet_cifar import resnet18_cifar
-from lotus_ray.models.weights import (
-    load_into,
-    read_weights,
-    weights_from_bytes,
-    weights_to_bytes,
-)
+from lotus_ray.models.state_dicts import read_weights
+from lotus_ray.models.weights import load_into, weights_from_bytes, weights_to_bytes
 
 
 class Payload:

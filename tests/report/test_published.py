@@ -153,7 +153,7 @@ def test_jobs_have_the_names_and_configurations_of_what_is_published(path: Path)
         assert known, key
         shared: dict[str, Any] = {
             "model": {"name": model.name, "options": model.options},
-            "transform": dataset.transform.spec(),
+            "transform": dataset.transform_for(model.preparation).spec(),
             "precision": loaded.job.precision,
         }
         if dataset.calibration:

@@ -9,6 +9,9 @@ from pydantic import Field, StrictInt, StrictStr, field_validator, model_validat
 
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.job.schema.fields import AboveZero, Positive, Strict
+from lotus_ray.models.preparation import Preparation
+
+_OF_MODEL = "default: as the model's given weights want it; without weights 1, bicubic, 0.5, 0.5"
 
 
 class ForgetSet(Strict):
@@ -106,10 +109,10 @@ class DatasetJob(Strict):
         None, description="name in reports; default: made from the forget set"
     )
     img_size: Positive
-    crop_pct: float = Field(1.0, gt=0, le=1)
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[AboveZero, AboveZero, AboveZero] = (0.5, 0.5, 0.5)
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description=_OF_MODEL)
+    interpolation: Literal["bicubic", "bilinear"] | None = Field(None, description=_OF_MODEL)
+    mean: tuple[float, float, float] | None = Field(None, description=_OF_MODEL)
+    std: tuple[AboveZero, AboveZero, AboveZero] | None = Field(None, description=_OF_MODEL)
     decoder: Literal["exact", "fast"] = Field(
         "exact", description="exact is Pillow; fast is for JPEG and differs by at most 2 of 255"
     )
@@ -128,11 +131,20 @@ class DatasetJob(Strict):
             raise ValueError("give a source that is embedded, a manifest, or parquet")
         return self
 
-    @property
-    def transform(self) -> Transform:
-        """The transform from images to pixels."""
+    def transform_for(self, own: Preparation | None) -> Transform:
+        """Return the transform from images to pixels.
+
+        Args:
+            own: how the given weights of the model want images, where the job does not say.
+        """
+        default = own or Preparation()
         return Transform(
-            self.img_size, self.crop_pct, self.interpolation, self.mean, self.std, self.decoder
+            self.img_size,
+            default.crop_pct if self.crop_pct is None else self.crop_pct,
+            self.interpolation or default.interpolation,
+            self.mean or default.mean,
+            self.std or default.std,
+            self.decoder,
         )
 
     @property

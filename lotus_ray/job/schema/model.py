@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from lotus_ray.job.schema.fields import Strict
 from lotus_ray.models import ModelSpec
+from lotus_ray.models.preparation import Preparation, own_preparation
 
 
 def _yes_no_or_name(value: Any) -> Any:
@@ -28,6 +29,9 @@ class ModelJob(Strict):
     initial_checkpoint: str | None = Field(
         None, description=".safetensors or .pth state dict, instead of pretrained weights"
     )
+    checkpoint_key: str | None = Field(
+        None, description="of an initial_checkpoint with several state dicts, such as model_ema"
+    )
     expected_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="of the original on the held-out images; if it differs, the original "
@@ -44,6 +48,22 @@ class ModelJob(Strict):
         description="recipe of original and gold standard: epochs, lr, batch_size, …; "
         "without it the given weights are the original",
     )
+
+    @model_validator(mode="after")
+    def _key_of_a_checkpoint(self) -> ModelJob:
+        if self.checkpoint_key is not None and self.initial_checkpoint is None:
+            raise ValueError("checkpoint_key needs an initial_checkpoint")
+        return self
+
+    @property
+    def has_weights(self) -> bool:
+        """True if the network does not start from random weights."""
+        return bool(self.pretrained or self.initial_checkpoint)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How the given weights want images, if the model has a configuration that says it."""
+        return own_preparation(self.name, self.pretrained or True) if self.has_weights else None
 
     @property
     def weights(self) -> bool | str:

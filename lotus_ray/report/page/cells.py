@@ -64,6 +64,7 @@ def _cell(entry: Entry, seed: int, row: Row) -> Cell:
     error = row.error or Failure()
     result = {
         "metrics": _metrics(entry, seed, row),
+        "made elsewhere": _flat(row.provenance or {}),
         "settings": _flat(row.spec),
         "timing": [Fact(name, _number(value)) for name, value in row.timing.items()],
         "counters": _flat(row.counters),

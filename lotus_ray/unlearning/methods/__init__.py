@@ -57,4 +57,17 @@ METHODS: dict[str, type[Method]] = {
 }
 Salun.default_inner = Relabel  # as in the published tables; a job may name any other
 
-__all__ = ["METHODS"]
+
+def registered_name(given: str) -> str:
+    """Return the name in METHODS of a method that is given by its name or its label: SSD, ssd.
+
+    Upper and lower case count as the same. What names no method is returned as it is.
+    """
+    wanted = given.strip().lower()
+    for name, method in METHODS.items():
+        if wanted in (name.lower(), method.label.lower()):
+            return name
+    return given
+
+
+__all__ = ["METHODS", "registered_name"]
