@@ -87,7 +87,7 @@ def data(no_page: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepare(SOURCES[name], base / "data" / folder, base / "raw" / name)
     standins.synthetic(base / "raw" / "synthetic", 3)
     destination = base / "data" / "synthetic-cifar10"
-    prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic")
+    prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic", heldout=0)
     return base
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.transform import Transform, decode_all
+from lotus_ray.data.prepared.columns import encoded_images
 from lotus_ray.data.prepared.offsets import read_ranges
 from lotus_ray.data.prepared.parquet import open_parquet, reading
 
@@ -110,7 +111,7 @@ class RowGroupImages:
                 low, high = np.searchsorted(self.indices, [start, start + len(batch)])
                 if low < high:
                     chosen = pa.array(self.indices[low:high] - start)
-                    images = batch.column(0).take(chosen).field("bytes").to_pylist()
+                    images = encoded_images(batch.column(0).take(chosen))
                     yield self._encoded(slice(low, high), images)
                 start += len(batch)
 
