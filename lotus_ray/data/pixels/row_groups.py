@@ -111,11 +111,11 @@ class RowGroupImages:
                 low, high = np.searchsorted(self.indices, [start, start + len(batch)])
                 if low < high:
                     chosen = pa.array(self.indices[low:high] - start)
-                    images = encoded_images(batch.column(0).take(chosen))
+                    images = encoded_images(batch.column(0), chosen)
                     yield self._encoded(slice(low, high), images)
                 start += len(batch)
 
-    def _encoded(self, part: slice, images: list[bytes]) -> Encoded:
+    def _encoded(self, part: slice, images: Sequence[bytes | None]) -> Encoded:
         ids = self.sample_ids[part]
         where = [
             f"sample {sample_id} ({self.uri}, row {index} of row group {self.group})"
@@ -123,7 +123,7 @@ class RowGroupImages:
         ]
         if self.digests is not None:
             check_bytes(images, self.digests[part], where)
-        return Encoded(ids, self.rows[part], images, where)
+        return Encoded(ids, self.rows[part], [image or b"" for image in images], where)
 
 
 def check_bytes(

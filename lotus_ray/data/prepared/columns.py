@@ -40,11 +40,18 @@ def is_image(kind: pa.DataType) -> bool:
     return any(each(kind) for each in _IS_BINARY)
 
 
-def encoded_images(column: pa.Array) -> list[bytes | None]:
-    """Return the encoded images of a column: of its field `bytes`, if it is a struct."""
+def encoded_images(column: pa.Array, chosen: pa.Array) -> list[bytes | None]:
+    """Return encoded images of a column, of its field `bytes` if it is a struct.
+
+    Args:
+        column: of a file.
+        chosen: rows, int64 [n].
+    """
     if pa.types.is_struct(column.type):
         column = pc.struct_field(column, "bytes")
-    images: list[bytes | None] = column.to_pylist()
+    if pa.types.is_binary_view(column.type):  # which `take` does not know
+        column = column.cast(pa.large_binary())
+    images: list[bytes | None] = column.take(chosen).to_pylist()
     return images
 
 

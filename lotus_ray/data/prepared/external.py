@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def read_external(
             address = _absolute(uri)
             with open_parquet(address) as file:
                 shards.append(_shard(file, address, split))
-                if names := class_names(file, columns.label):
-                    named[address] = names
+                if stored := class_names(file, columns.label):
+                    named[address] = stored
                 elif not classes:
                     texts |= _text_labels(file, columns.label, address)
     _check_apart(shards)
@@ -116,14 +117,14 @@ def _agreed(named: Mapping[str, Sequence[str]]) -> Sequence[str]:
 
 def _check_apart(shards: Sequence[Shard]) -> None:
     """Raise DataError if a file, or a copy of it, is in two splits: it would be trained on."""
-    for number, shard in enumerate(shards):
-        for other in shards[:number]:
-            if other.split == shard.split or other.sha256 != shard.sha256 or not shard.rows:
-                continue
-            if same_bytes(other.file, shard.file):
+    seen: dict[str, list[Shard]] = defaultdict(list)  # by digest of the footer
+    for shard in shards:
+        for other in seen[shard.sha256]:
+            if other.split != shard.split and shard.rows and same_bytes(other.file, shard.file):
                 raise DataError(
                     f"the same images are {other.split} and {shard.split}",
                     where=" = ".join(dict.fromkeys((other.file, shard.file))),
                     nearest="patterns that match each file once",
                     next_command="change train or heldout; lotus-ray validate JOB.yaml",
                 )
+        seen[shard.sha256].append(shard)

@@ -29,7 +29,5 @@ def short_names(files: Iterable[tuple[str, str]]) -> dict[str, str]:
             map(len, parts)
         ):
             depth += 1
-        names |= {
-            file: "/".join(each[-depth:]) for file, each in zip(group, parts, strict=True)
-        }
+        names |= {file: "/".join(each[-depth:]) for file, each in zip(group, parts, strict=True)}
     return names

@@ -72,7 +72,7 @@ def _find_splits(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     """
     existing(folder, NAME, LAYOUT)
     named: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    others = []
+    others: list[Path] = []
     for path in sorted(folder.iterdir()):
         split = next((s for s, names in _FOLDERS.items() if path.name.lower() in names), None)
         if path.is_dir() and not path.name.startswith("."):

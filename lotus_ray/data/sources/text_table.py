@@ -56,12 +56,13 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
         return content.decode(encoding)
-    except (OSError, UnicodeDecodeError) as error:
-        is_text = isinstance(error, UnicodeDecodeError)
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"the file cannot be read: {'it is no UTF-8' if is_text else error.strerror}",
+            "the file cannot be read: it is no UTF-8",
             where=str(path),
-            next_command="save it as CSV UTF-8" if is_text else "",
+            next_command="save it as CSV UTF-8",
         ) from error
 
 

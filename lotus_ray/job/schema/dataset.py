@@ -78,11 +78,33 @@ class CalibrationSet(Strict):
 class ParquetFiles(Strict):
     """External Parquet files, read in place: addresses, folders or patterns with *."""
 
-    train: list[str] = Field(min_length=1, description="on a disk, s3://, gs:// or hf://")
-    heldout: list[str] = Field(min_length=1)
-    image: str = Field("image", description="column: a struct with bytes")
-    label: str = Field("label", description="column: integers from 0 on")
+    train: list[str] | None = Field(
+        None, min_length=1, description="on a disk, s3://, gs:// or hf://"
+    )
+    heldout: list[str] | None = Field(None, min_length=1)
+    repository: str | None = Field(
+        None,
+        description="folder of a Hugging Face repository instead: its card and its files' names "
+        "say the splits, columns and classes",
+    )
+    config: str | None = Field(None, description="of the repository, where it has several")
+    train_split: str | None = Field(None, description="of the repository; default train")
+    heldout_split: str | None = Field(
+        None, description="of the repository; default validation, or else test"
+    )
+    image: str = Field("image", description="column: a struct with bytes, or bytes")
+    label: str = Field("label", description="column: integers from 0 on, or names of classes")
     classes: list[str] | None = Field(None, description="default: the names in the files")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ParquetFiles:
+        by_file = [self.train, self.heldout]
+        of_repository = (self.config, self.train_split, self.heldout_split)
+        if self.repository is None and (None in by_file or any(of_repository)):
+            raise ValueError("give train and heldout, or the folder of a repository")
+        if self.repository is not None and by_file != [None, None]:
+            raise ValueError("give either train and heldout, or a repository")
+        return self
 
 
 class DatasetJob(Strict):
