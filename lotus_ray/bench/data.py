@@ -50,7 +50,7 @@ def measure(images: int, repeats: int) -> Measurements:
     with tempfile.TemporaryDirectory(prefix="lotus-ray-bench-") as scratch:
         root = Path(scratch) / "photographs"
         write_photographs(root, images)
-        prepared = prepare(SOURCES["image_folder"], Path(scratch) / "shards", root)
+        prepared = prepare(SOURCES["image_folder"], Path(scratch) / "shards", root, heldout=0)
         with session():
             return _measure(root, prepared.directory, read_labels(prepared), repeats)
 

@@ -16,8 +16,15 @@ from lotus_ray.cli.signals import stop_on_sigterm
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--root", type=click.Path(path_type=Path), help="The folder of the source's files.")
+@click.option(
+    "--heldout",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Hold out this share of each class of a folder without a split.",
+)
 @local_option
-def command(source: str, destination: Path, root: Path | None, local: bool) -> None:
+def command(
+    source: str, destination: Path, root: Path | None, heldout: float | None, local: bool
+) -> None:
     """Turn the images of SOURCE into Parquet shards and a manifest in DESTINATION.
 
     Run it again to resume.
@@ -32,7 +39,8 @@ def command(source: str, destination: Path, root: Path | None, local: bool) -> N
     else:
         from lotus_ray.cluster.prepare import run_on_cluster as run
     stop_on_sigterm()
-    manifest = prepare(find(source), destination, root, run, Countdown("shards", sys.stderr))
+    report = Countdown("shards", sys.stderr)
+    manifest = prepare(find(source), destination, root, run, report, heldout)
     print_notes(manifest.notes)
     counts = ", ".join(
         f"{manifest.rows(split)} {split} ({min(of)} to {max(of)} per class)"

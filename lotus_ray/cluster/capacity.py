@@ -76,10 +76,14 @@ def trials_when_grown(resources: Resources, types: Sequence[NodeType]) -> int:
     return trials
 
 
-def check_this_machine(resources: Resources) -> None:
+def check_this_machine(resources: Resources, gpus: int | None = None) -> None:
     """Reject a job that obviously cannot run on this machine, before anything is written.
 
     `concurrent_trials` is the full check.
+
+    Args:
+        resources: of one trial.
+        gpus: of this machine; None does not check them, which takes an import of torch.
 
     Raises:
         ClusterError: RAY_ADDRESS or its token is wrong; or Ray would start here, and this machine
@@ -91,3 +95,5 @@ def check_this_machine(resources: Resources) -> None:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if cpus is not None and cpus < resources.least_workers * resources.cpus_per_worker:
         raise too_small("CPU", resources, cpus)
+    if gpus is not None and gpus < resources.least_workers * resources.gpus_per_worker:
+        raise too_small("GPU", resources, gpus)

@@ -186,4 +186,5 @@ def _run_missing(
     whole = time.time() - start
     begin = outcome.filling.begin if outcome.filling else None
     until_first = begin - start if begin else watch.first_cell_after or whole
+    until_first = min(max(until_first, 0.0), whole)  # a cell's clock may be another machine's
     outcome.stages |= {"start": until_first, "cells": whole - until_first}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from lotus_ray.base.errors import RUN_AGAIN, SOME_CELLS_FAILED
 from lotus_ray.base.timestamps import in_words
 from lotus_ray.grid.status_files import GROUP_FIELDS
 
@@ -70,6 +71,13 @@ class GridStatus:
         if self.count(FAILED):
             return f"lotus-ray grid JOB.yaml --store {store} --retry-failed"
         return f"lotus-ray report {store}"
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all cells are committed, 75 if some are missing or run, 4 if some failed."""
+        if self.count(MISSING) or self.count(RUNNING) or not self.total:
+            return RUN_AGAIN
+        return SOME_CELLS_FAILED if self.count(FAILED) else 0
 
     def to_plain(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

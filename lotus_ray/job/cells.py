@@ -88,14 +88,14 @@ class CellGroup:
 
 
 def make_cells(
-    entries: Sequence[MethodEntry], group: CellGroup, digests: Mapping[str, str]
+    entries: Sequence[MethodEntry], group: CellGroup, digests: Mapping[str, Any]
 ) -> tuple[Cell, ...]:
     """Return the cells of a group. A cell id depends only on the cell's spec.
 
     Args:
         entries: the original's first.
         group: the group. Its field `cells` is not read.
-        digests: of the data, by name.
+        digests: of the data, by name, and how a job changes them.
 
     Raises:
         JobError: the weights file of the group cannot be read.

@@ -10,6 +10,7 @@ from lotus_ray.data.prepared.check import verify
 from lotus_ray.data.prepared.external import DATASET, read_external
 from lotus_ray.data.prepared.manifest import FORMAT, Columns, Manifest, read_manifest
 from lotus_ray.data.prepared.remote import is_address, read_remote
+from lotus_ray.data.prepared.repository import read_repository
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
 from lotus_ray.job.load import LoadedJob
@@ -50,12 +51,20 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
 
 def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
     """Write the manifest of external files."""
-    key = hashlib.sha256(files.model_dump_json().encode()).hexdigest()[:12]
+    key = hashlib.sha256(files.model_dump_json(exclude_none=True).encode()).hexdigest()[:12]
+    by_split = {TRAIN: files.train or [], HELDOUT: files.heldout or []}
+    image, label, classes = files.image, files.label, files.classes
+    if files.repository is not None:
+        found = read_repository(
+            files.repository, files.config, files.train_split, files.heldout_split
+        )
+        by_split = {split: list(found.files[split]) for split in (TRAIN, HELDOUT)}
+        given = files.model_fields_set
+        image = image if "image" in given else found.image or image
+        label = label if "label" in given else found.label or label
+        classes = classes or (list(found.classes) if found.classes else None)
     return read_external(
-        {TRAIN: files.train, HELDOUT: files.heldout},
-        Columns(files.image, files.label, sample_id=None),
-        files.classes,
-        folder / f"{DATASET}-{key}",
+        by_split, Columns(image, label, sample_id=None), classes, folder / f"{DATASET}-{key}"
     )
 
 

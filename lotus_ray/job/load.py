@@ -15,6 +15,7 @@ from lotus_ray.job.explain import explain
 from lotus_ray.job.extends import read_document
 from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.methods import check_defaults, methods_of
+from lotus_ray.job.paths import check_paths
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.weights_notes import weights_notes
@@ -68,6 +69,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     except ValidationError as error:
         raise explain(error, document) from None
     _check_names(job, document)
+    check_paths(job, path, document)
     check_defaults(job, document)
     entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
     notes += weights_notes(job)

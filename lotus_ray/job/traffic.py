@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.prepared.manifest import Manifest, read_manifest
-from lotus_ray.data.prepared.parquet import base_name
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.networks import Network, distinct_networks, networks
 from lotus_ray.job.work_order import WorkOrder
@@ -75,7 +74,7 @@ def _file_bytes(manifests: Sequence[Manifest], ids: Collection[str]) -> tuple[in
         for manifest in manifests
         if manifest.is_external
         for shard in manifest.shards
-        if f"{shard.split}/{base_name(shard.file)}" in files
+        if manifest.file_id(shard) in files
     }
     remote = sum(size for uri, size in external.items() if _is_remote(uri))
     near = sum(external.values()) - remote

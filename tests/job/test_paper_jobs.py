@@ -95,7 +95,7 @@ def prepare_for(job_name: str, base: Path) -> None:
     destination = base / "data" / "synthetic-cifar10"
     if '"data/synthetic-cifar10"' in document and not destination.exists():
         standins.synthetic(base / "raw" / "synthetic", 3)
-        prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic")
+        prepare(SOURCES["image_folder"], destination, base / "raw" / "synthetic", heldout=0)
 
 
 def test_every_benchmark_of_the_paper_has_a_job() -> None:

@@ -19,21 +19,22 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
 
     Args:
         store: the store to check; default the job's.
-        job: gives the store, and the space for decoded images.
+        job: gives the store, and the space for decoded images; checked as `grid` would.
 
     Raises:
         JobError: the job cannot be read.
     """
     memory_gb, scratch_folder = DECODED_MEMORY_GB, None
+    job_check: list[Check] = []
     if job is not None:
+        from lotus_ray.cli.doctor.job import job_runs
         from lotus_ray.job.load import load_job
 
-        loaded = load_job(job).job
-        store = store or loaded.store
-        memory_gb, scratch_folder = (
-            loaded.resources.decoded_memory_gb,
-            loaded.resources.scratch,
-        )
+        loaded = load_job(job)
+        resources = loaded.job.resources
+        store = store or loaded.job.store
+        memory_gb, scratch_folder = resources.decoded_memory_gb, resources.scratch
+        job_check = [lambda: job_runs(loaded)]
     return [
         versions,
         devices,
@@ -42,6 +43,7 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
         lambda: storage(store),
         reachability,
         exposure,
+        *job_check,
     ]
 
 

@@ -24,13 +24,14 @@ class Finding:
     status: str
     text: str
     next_command: str = ""
+    code: int = 0  # the exit code of a problem; 0: that of its name
 
     @property
     def exit_code(self) -> int:
         """The exit code of the command if this were the only finding."""
         if self.status != PROBLEM:
             return 0
-        return _EXIT_CODES.get(self.name, ClusterError).exit_code
+        return self.code or _EXIT_CODES.get(self.name, ClusterError).exit_code
 
     def to_plain(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -42,7 +43,7 @@ Check = Callable[[], Finding]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0, or the highest code of a problem: 6 Ray or this machine, 5 store, 3 images."""
+    """Return 0, or the highest code of a problem: 6 Ray or machine, 5 store, 3 data, 2 job."""
     return max((finding.exit_code for finding in findings), default=0)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.transform import Transform, decode_all
+from lotus_ray.data.prepared.columns import encoded_images
 from lotus_ray.data.prepared.offsets import read_ranges
 from lotus_ray.data.prepared.parquet import open_parquet, reading
 
@@ -110,11 +111,11 @@ class RowGroupImages:
                 low, high = np.searchsorted(self.indices, [start, start + len(batch)])
                 if low < high:
                     chosen = pa.array(self.indices[low:high] - start)
-                    images = batch.column(0).take(chosen).field("bytes").to_pylist()
+                    images = encoded_images(batch.column(0), chosen)
                     yield self._encoded(slice(low, high), images)
                 start += len(batch)
 
-    def _encoded(self, part: slice, images: list[bytes]) -> Encoded:
+    def _encoded(self, part: slice, images: Sequence[bytes | None]) -> Encoded:
         ids = self.sample_ids[part]
         where = [
             f"sample {sample_id} ({self.uri}, row {index} of row group {self.group})"
@@ -122,7 +123,7 @@ class RowGroupImages:
         ]
         if self.digests is not None:
             check_bytes(images, self.digests[part], where)
-        return Encoded(ids, self.rows[part], images, where)
+        return Encoded(ids, self.rows[part], [image or b"" for image in images], where)
 
 
 def check_bytes(

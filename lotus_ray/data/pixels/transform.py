@@ -68,6 +68,8 @@ def decode(encoded: bytes, transform: Transform, where: str) -> np.ndarray:
     Source: torchvision's Resize + CenterCrop. Deviation: none for "exact"; for "fast" see
         `Transform`.
     """
+    if not encoded:
+        raise DataError("an image cannot be decoded: it is no image, and has no bytes", where=where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared.parquet import base_name, reading
+from lotus_ray.data.prepared.columns import class_names, labels_of
+from lotus_ray.data.prepared.external_ids import short_names
+from lotus_ray.data.prepared.parquet import reading
 
 MANIFEST = "manifest.json"
 FORGET_IDS = "forget.txt"  # ids of the data set's own forget set, if it has one
@@ -69,6 +72,7 @@ class Manifest:
     notes: tuple[str, ...] = ()  # which images were left out, and why
     columns: Columns = Columns()
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # by class
+    made_from: Mapping[str, str] = field(default_factory=dict, hash=False)  # options of `prepare`
 
     @property
     def is_external(self) -> bool:
@@ -96,6 +100,14 @@ class Manifest:
         in_place = self.is_external or "://" in shard.file
         return shard.file if in_place else str(self.directory / shard.file)
 
+    @cached_property
+    def _short_names(self) -> dict[str, str]:
+        return short_names([(shard.split, shard.file) for shard in self.shards])
+
+    def file_id(self, shard: Shard) -> str:
+        """Return what the ids of an external file begin with: its split and its name."""
+        return f"{shard.split}/{self._short_names[shard.file]}"
+
     def rows(self, split: str) -> int:
         """Return the number of images in a split."""
         return sum(shard.rows for shard in self.shards if shard.split == split)
@@ -121,6 +133,7 @@ def read_manifest(directory: Path) -> Manifest:
             notes=tuple(content["notes"]),
             columns=Columns(**content["columns"]),
             counts={split: tuple(counts) for split, counts in content["counts"].items()},
+            made_from=dict(content.get("made_from", {})),
         )
     except FileNotFoundError as error:
         raise DataError(
@@ -157,10 +170,12 @@ def read_small(manifest: Manifest, shard: Shard, file: pq.ParquetFile) -> pa.Tab
             ids, digests = table[columns.sample_id], table[DIGEST]
         else:
             table = file.read(columns=[columns.label])
-            stem = base_name(shard.file)
-            ids = pa.array([f"{shard.split}/{stem}:{row}" for row in range(len(table))])
+            stem = manifest.file_id(shard)
+            ids = pa.array([f"{stem}:{row}" for row in range(len(table))], pa.string())
             digests = pa.nulls(len(table), DIGEST_TYPE)
-        labels = table[columns.label].cast(pa.int64())
+        names = class_names(file, columns.label) if manifest.is_external else None
+        where = f"{uri}, column {columns.label}"
+        labels = labels_of(table[columns.label], manifest.classes, names, where)
         return pa.table({"sample_id": ids, "label": labels, DIGEST: digests})
 
 
@@ -193,6 +208,7 @@ def write_manifest(manifest: Manifest) -> None:
         "notes": list(manifest.notes),
         "columns": asdict(manifest.columns),
         "counts": {split: list(counts) for split, counts in manifest.counts.items()},
+        **({"made_from": dict(manifest.made_from)} if manifest.made_from else {}),
         "shards": [vars(shard) for shard in manifest.shards],
     }
     temporary = manifest.directory / f".{MANIFEST}.{uuid.uuid4().hex}"

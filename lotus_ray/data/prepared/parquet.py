@@ -104,6 +104,23 @@ def list_parquet(pattern: str) -> list[str]:
     return files
 
 
+def same_bytes(first: str, second: str) -> bool:
+    """Return True if two files hold the same bytes.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    if first == second:
+        return True
+    with reading(f"{first} or {second}"), open_file(first) as one, open_file(second) as other:
+        if one.size() != other.size():
+            return False
+        while part := one.read(_PART):
+            if part != other.read(_PART):
+                return False
+    return True
+
+
 def base_name(uri: str) -> str:
     """Return the last part of an address, without its settings."""
     return (uri.partition("?")[0] if "://" in uri else uri).rsplit("/", 1)[-1]
@@ -161,6 +178,12 @@ def _refuse_extensions(file: pa.NativeFile, uri: str) -> None:
     tail = file.read_at(min(8, size), max(size - 8, 0))
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or length > size - 8:
+        if file.read_at(min(len(_LFS), size), 0) == _LFS:
+            raise DataError(
+                "this file stands for another one, which git-lfs has not fetched",
+                where=uri,
+                next_command="git lfs pull   (in that folder)",
+            )
         raise pa.ArrowInvalid("it is torn, or no Parquet file")
     footer = file.read_at(length, size - 8 - length)
     if any(mark in footer for mark in _MARKS):
@@ -177,5 +200,7 @@ def _encoded(text: bytes, shift: int) -> bytes:
     return padded[4 if shift else 0 : -4]
 
 
+_LFS = b"version https://git-lfs"
+_PART = 8 << 20  # bytes that are compared at once
 _EXTENSION = b"ARROW:extension:name"
 _MARKS = (_EXTENSION, *(_encoded(_EXTENSION, shift) for shift in range(3)))

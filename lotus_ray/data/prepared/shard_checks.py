@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lotus_ray.base.errors import DataError, nearest
+from lotus_ray.data.prepared.columns import WANTED, is_image, is_label, rows_without_bytes
 from lotus_ray.data.prepared.manifest import (
     DIGEST,
     DIGEST_TYPE,
@@ -71,8 +72,8 @@ def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> Non
     where, columns = manifest.uri(shard), manifest.columns
     schema = file.schema_arrow
     wanted: list[tuple[str, Callable[[pa.DataType], bool]]] = [
-        (columns.label, pa.types.is_integer),
-        (columns.image, pa.types.is_struct),
+        (columns.label, is_label if manifest.is_external else pa.types.is_integer),
+        (columns.image, is_image),
     ]
     if columns.sample_id is not None:
         wanted += [(columns.sample_id, pa.types.is_string), (DIGEST, DIGEST_TYPE.equals)]
@@ -82,10 +83,18 @@ def _check_schema(file: pq.ParquetFile, manifest: Manifest, shard: Shard) -> Non
                 f"there is no column {name}", where=where, nearest=nearest(name, schema.names)
             )
         if not is_right(schema.field(name).type):
-            raise DataError(f"column {name} is {schema.field(name).type}", where=where)
-    fields = {field.name: field.type for field in schema.field(columns.image).type}
-    if not pa.types.is_binary(fields.get("bytes", pa.null())):
-        raise DataError(f"column {columns.image} is no struct with bytes", where=where)
+            raise DataError(
+                f"column {name} is {schema.field(name).type}", where=where, nearest=WANTED
+            )
+    without = rows_without_bytes(file, columns.image)
+    if without and without == shard.rows:
+        raise DataError(
+            f"{columns.image}.bytes is null in {without} rows: the file holds paths, not images",
+            where=where,
+            nearest=WANTED,
+            next_command="embed the images in the file, or lotus-ray prepare image_folder "
+            "DEST --root LIST.csv",
+        )
     if shard.split not in SPLITS:
         raise DataError(
             f"unknown split '{shard.split}'", where=where, nearest=f"one of {', '.join(SPLITS)}"

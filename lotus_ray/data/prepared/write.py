@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import count_classes, verify_bytes
+from lotus_ray.data.prepared.hold_out import check_option, hold_out
 from lotus_ray.data.prepared.index import INDEX, write_index
 from lotus_ray.data.prepared.manifest import (
     FORGET_IDS,
@@ -43,6 +44,7 @@ def prepare(
     root: Path | None = None,
     run: Run = run_here,
     report: Report = say_nothing,
+    heldout: float | None = None,
 ) -> Manifest:
     """Write a source as shards and a manifest. The directory appears in one step.
 
@@ -55,16 +57,20 @@ def prepare(
         root: the folder with the source's files, if it needs any.
         run: writes shards in any order: here, or on a cluster that sees the same files.
         report: called after each shard.
+        heldout: share of each class to hold out, for sources that can; None: as the files say.
 
     Returns:
         The manifest of `destination`.
 
     Raises:
-        DataError: `destination` exists and is not a prepared data set, or cannot be written; or
-            files of the source are missing or invalid.
+        DataError: `destination` exists and is not a prepared data set, or is one of other files, or
+            cannot be written; or files of the source are missing or invalid.
+        JobError: `heldout` is given for a source that has held-out images of its own.
     """
+    check_option(source, heldout)
+    made_from = _made_from(root, heldout)
     if (destination / MANIFEST).exists():
-        manifest = _same(verify_bytes(read_manifest(destination)), source)
+        manifest = verify_bytes(_same(read_manifest(destination), source, made_from))
         if not (destination / INDEX).exists():  # an earlier version prepared it
             with writing(destination):
                 write_index(manifest)
@@ -73,7 +79,7 @@ def prepare(
         destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
         if (destination / MANIFEST).exists():  # by another process, while this one waited
-            return _same(read_manifest(destination), source)
+            return _same(read_manifest(destination), source, made_from)
         if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
             raise DataError(
                 "the destination exists and holds no manifest",
@@ -83,8 +89,8 @@ def prepare(
         # Absolute, because a process in another folder may write a shard.
         partial = destination.parent.absolute() / f".prepare-{destination.name}"
         try:
-            images = _opened(source, root)
-            _write(source.name, images, partial, run, report)
+            images = _opened(source, root, heldout)
+            _write(source.name, images, partial, run, report, made_from)
             partial.rename(destination)
         finally:
             if partial.exists() and not any(partial.glob(f"*{_DONE}")):
@@ -92,21 +98,45 @@ def prepare(
     return read_manifest(destination)
 
 
-def _same(manifest: Manifest, source: Source) -> Manifest:
-    """Return the manifest. Raise DataError if it is of another source."""
+def _made_from(root: Path | None, heldout: float | None) -> dict[str, str]:
+    """Return the options that say which images a data set holds, as text."""
+    return ({"root": str(root.absolute())} if root is not None else {}) | (
+        {"heldout": f"{heldout:g}"} if heldout is not None else {}
+    )
+
+
+def _same(manifest: Manifest, source: Source, made_from: Mapping[str, str]) -> Manifest:
+    """Return the manifest. Raise DataError if it is of another source, or of other options."""
     if manifest.dataset != source.name:
         raise DataError(
             f"the destination holds {manifest.dataset}",
             where=str(manifest.directory),
             next_command=prepare_command(source.name, f"{manifest.directory}-{source.name}"),
         )
+    for name, value in made_from.items() if manifest.made_from else ():
+        before = manifest.made_from.get(name)
+        if before != value and not (name == "root" and before and _is_one(before, value)):
+            raise DataError(
+                f"the destination was made with --{name} {before}, not {value}"
+                if before
+                else f"the destination was made without --{name}",
+                where=str(manifest.directory),
+                next_command=prepare_command(source.name, f"{manifest.directory}-new")
+                + f"   (or rm -r {manifest.directory} and the same command)",
+            )
     return manifest
 
 
-def _opened(source: Source, root: Path | None) -> Images:
+def _is_one(first: str, second: str) -> bool:
+    """Return True if two paths lead to the same folder."""
+    return Path(first).resolve() == Path(second).resolve()
+
+
+def _opened(source: Source, root: Path | None, heldout: float | None) -> Images:
     """Open a source. Raise DataError of one line if its files are invalid."""
     try:
-        images = source.open(root)
+        images = source.open(root, heldout) if source.can_hold_out else source.open(root)
+        images = hold_out(source, images, heldout, str(root))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{source.name} cannot be read: {reason}", where=str(root)) from error
@@ -125,7 +155,14 @@ def _opened(source: Source, root: Path | None) -> Images:
     return images
 
 
-def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -> None:
+def _write(
+    name: str,
+    images: Images,
+    partial: Path,
+    run: Run,
+    report: Report,
+    made_from: Mapping[str, str],
+) -> None:
     """Write all shards and the manifest to `partial`, and remove files of earlier attempts."""
     with writing(partial):
         partial.mkdir(exist_ok=True)
@@ -145,6 +182,7 @@ def _write(name: str, images: Images, partial: Path, run: Run, report: Report) -
             images.titles,
             images.notes,
             counts=count_classes(images.index, len(images.classes)),
+            made_from=made_from,
         )
         if images.forget_ids:
             (partial / FORGET_IDS).write_text("\n".join(images.forget_ids) + "\n")

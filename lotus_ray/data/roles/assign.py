@@ -25,18 +25,20 @@ from lotus_ray.base.roles import (
     TEST,
     UNSEEN,
 )
+from lotus_ray.data.roles.empty import empty_role
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import HELDOUT, TRAIN
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The training samples of a role. At most one field is set; if none is, all are taken."""
+    """The training samples of a role. At most one choice is made; if none is, all are taken."""
 
     fraction: float | None = None  # of every class
     per_class: int | None = None  # number of samples
     classes: tuple[int, ...] | None = None  # labels of classes that are taken completely
     sample_ids: tuple[str, ...] | None = None
+    lines: tuple[str, ...] = ()  # file and line of each id, for errors; not a choice
 
     def count(self, members: int) -> int:
         """Return how many samples a fraction or count takes from a class of `members`."""
@@ -88,7 +90,7 @@ def draw_roles(
     drawn = Roles([sample_ids[row] for row in kept], classes[kept], roles[kept], num_classes)
     for role in ROLES:
         if not len(drawn.indices(role)):
-            raise DataError(f"the role {role} is empty: {len(sample_ids)} images are too few")
+            raise empty_role(role, splits, classes)
     return drawn
 
 
@@ -153,6 +155,7 @@ def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np
     row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     counted = Counter(forget.sample_ids)
     held_out = [i for i in counted if i in row_of and splits[row_of[i]] != TRAIN]
+    example = next((name for name in sample_ids if splits[row_of[name]] == TRAIN), "")
     for wrong, what in (
         ([i for i in counted if i not in row_of], "are not in the data set"),
         ([i for i, n in counted.items() if n > 1], "are named more than once"),
@@ -160,8 +163,26 @@ def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np
     ):
         if wrong:
             more = ", …" if len(wrong) > 10 else ""
-            raise DataError(f"{len(wrong)} ids to forget {what}: {', '.join(wrong[:10])}{more}")
+            raise DataError(
+                f"{len(wrong)} ids to forget {what}: {', '.join(map(_shown, wrong[:10]))}{more}",
+                where=_lines_of(forget, wrong[:10]),
+                nearest=f"ids such as {example}",
+                next_command="correct the list; lotus-ray validate JOB.yaml",
+            )
     return np.array([row_of[sample_id] for sample_id in forget.sample_ids], dtype=np.int64)
+
+
+def _shown(name: str) -> str:
+    """Return an id for an error: as Python writes it if it would not show as it is."""
+    return name if name.isprintable() and name == name.strip() != "" else ascii(name)
+
+
+def _lines_of(forget: Chosen, names: Sequence[str]) -> str:
+    """Return file and lines of some ids of a list."""
+    named = dict.fromkeys(names)
+    pairs = zip(forget.sample_ids or (), forget.lines, strict=False)
+    lines = [line for name, line in pairs if name in named][:10]
+    return ", ".join([*lines[:1], *(line.rpartition(":")[2] for line in lines[1:])])
 
 
 def _random_order(sample_ids: Sequence[str], seed: int, name: str) -> np.ndarray:

@@ -59,9 +59,10 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             image_folder.NAME,
-            "any images in folders named after their class, such as unpacked ImageNet",
+            "images in folders named after their class, or listed by a csv",
             image_folder.open_image_folder,
             image_folder.LAYOUT,
+            can_hold_out=True,
         ),
     )
 }

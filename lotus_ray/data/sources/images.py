@@ -65,8 +65,9 @@ class Source:
 
     name: str
     description: str
-    open: Callable[[Path | None], Images]
+    open: Callable[..., Images]
     layout: str = ""
+    can_hold_out: bool = False  # `open` takes a second argument: the share to hold out, or None
 
     @property
     def embedded(self) -> bool:
@@ -132,13 +133,3 @@ def plain_name(name: object, where: Path) -> str:
     if not text or text in (".", "..") or Path(text).name != text:
         raise DataError(f"'{text}' is not the name of a file", where=str(where))
     return text
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted by name, without hidden ones."""
-    result = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    shown = (p for p in result if not any(n.startswith(".") for n in p.relative_to(folder).parts))
-    return sorted(path for path in shown if path.is_file())
-
-
-_SUFFIXES = {".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".webp", ".tif", ".tiff"}

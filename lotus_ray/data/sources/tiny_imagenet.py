@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.sources.class_folders import LeftOut, images_in
 from lotus_ray.data.sources.images import (
     HELDOUT,
     TRAIN,
     Images,
     Item,
     existing,
-    image_files,
     index_of,
     plain_name,
     read_bytes,
@@ -49,7 +49,8 @@ def open_tiny_imagenet(root: Path | None) -> Images:
 
 def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[Item]:
     for label, wnid in enumerate(classes):
-        for path in image_files(existing(folder / "train" / wnid / "images", NAME, LAYOUT)):
+        images = existing(folder / "train" / wnid / "images", NAME, LAYOUT)
+        for path in sorted(images_in(images, LeftOut())):
             yield Item(path.relative_to(folder).as_posix(), TRAIN, label, str(path.absolute()))
 
 

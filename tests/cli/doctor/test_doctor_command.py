@@ -157,3 +157,33 @@ def test_it_ends_where_no_ray_runs() -> None:
 def test_no_address_is_no_problem() -> None:
     assert reachability({"RAY_ADDRESS": ""}).status == OK
     assert reachability({"RAY_ADDRESS": "local"}).status == OK
+
+
+JOB = """\
+store: STORE
+epochs: 1
+grid:
+  methods: [original]
+  datasets: [{name: digits, DATA, forget: {fraction: 0.1}, img_size: 8}]
+  models: [{name: resnet18_cifar, options: {width: 2}, train: {epochs: 1, lr: 0.1}}]
+  seeds: [1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "code", "text"),
+    [
+        ("source: digits", "", 0, "1 cells can run"),
+        ("manifest: nowhere", "", 3, "the data of digits are not here (nowhere)"),
+        ("source: digits", "resources: {gpus_per_worker: 1}", 6, "largest node has 0 GPUs"),
+    ],
+)
+def test_a_job_is_refused_where_a_grid_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, more: str, code: int, text: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    text_of_job = JOB.replace("STORE", str(tmp_path / "runs")).replace("DATA", data)
+    (tmp_path / "job.yaml").write_text(text_of_job + more + "\n")
+    exit_code, found = diagnosis("--job", str(tmp_path / "job.yaml"))
+    assert exit_code == code
+    assert text in found["job"]["text"]

@@ -200,7 +200,7 @@ def test_a_wrong_schema_names_file_and_column(
 
 def test_images_that_are_no_bytes_are_refused(toy: Manifest) -> None:
     rewrite(toy.paths[0], pa.struct([("bytes", pa.string())]), image=[{"bytes": "x"}] * 3)
-    with pytest.raises(DataError, match="column image is no struct with bytes"):
+    with pytest.raises(DataError, match="column image is struct<bytes: string>"):
         check.read_labels(toy)
 
 

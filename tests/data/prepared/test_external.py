@@ -117,8 +117,8 @@ def test_the_identity_follows_the_content_and_not_the_place(files: Path, tmp_pat
 
 
 def test_classes_have_to_be_known(files: Path) -> None:
-    for path in files.rglob("*.parquet"):
-        write(path, 0, [0, 1], None)
+    for number, path in enumerate(files.rglob("*.parquet")):
+        write(path, 2 * number, [0, 1], None)
     with pytest.raises(DataError, match="do not name their classes"):
         adopted(files)
     assert adopted(files, ["a", "b"]).classes == ("a", "b")

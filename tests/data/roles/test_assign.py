@@ -249,7 +249,9 @@ def test_ids_that_are_missing_are_counted_and_listed(known: list[str], unknown: 
         with pytest.raises(DataError) as raised:
             draw_roles(labels, 1, chosen, seed=1)
         assert raised.value.what.startswith(f"{len(missing)} ids to forget are not in the data set")
-        assert ", ".join(missing[:10]) in raised.value.what
+        plain = [i for i in missing[:10] if i.isprintable() and i.strip() == i != ""]
+        assert all(name in raised.value.what for name in plain)
+        assert raised.value.what.isprintable()
         assert raised.value.what.endswith(", …") == (len(missing) > 10)
     elif known:
         roles = draw_roles(labels, 1, chosen, seed=1)
