@@ -6,8 +6,7 @@ Nothing here imports torch: the process of a trial waits, and dozens of them run
 from __future__ import annotations
 
 import pickle
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -18,9 +17,11 @@ from lotus_ray.base.errors import ClusterError, LotusRayError
 from lotus_ray.cluster.causes import explain, store_error
 from lotus_ray.cluster.death_policy import MAX_RESTARTS, Death, Decision, decide
 from lotus_ray.cluster.messages import Ask, Ended, Progress
+from lotus_ray.store.late_row import committed_row
 from lotus_ray.store.results import Store
 
-SHOW_SECONDS = 0.2  # between two looks for the row of a cell that has ended
+MAX_UNBEGUN = 12  # deaths in a row before the cell began, if nobody says why: spot machines come
+# and go, but a machine without the memory to begin would kill its workers for ever
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Ticket:
     store: str
     row_version: int  # of the row that it waits for
     original: str  # id of its group's original
+    original_version: int = 0  # of the original's row that the cell needs
 
     def is_settled(self, store: Store) -> bool:
         """Return True if the row of the cell is committed."""
@@ -43,7 +45,9 @@ class Ticket:
         if self.ask.cell_id == self.original or self.ask.after is not None:
             return False
         row = store.row(self.original)
-        return row is not None and not row.is_ok
+        if row is None or row.row_version < self.original_version:
+            return False  # it shows late; an older one tells nothing
+        return not row.is_ok
 
 
 class Line(Protocol):
@@ -73,7 +77,8 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         The `place` of the cell, and the `phase` that it trains, from 1; at the end when it ran.
 
     Raises:
-        LotusRayError: the store, the images or the device cannot be used, or no place is left.
+        LotusRayError: the store, the images or the device cannot be used, or no place is left; or
+            the row is committed, and does not show here.
     """
     store, cell_id = Store.open(ticket.store), ticket.ask.cell_id
     history = _History(ticket, store)
@@ -81,7 +86,7 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
         _fail(ticket, store, line, None)
     if ticket.is_settled(store):
         line.dropped(cell_id)
-    unbegun = 0  # deaths in a row before the cell began, with a cause
+    causes: list[Exception | None] = []  # of deaths in a row before the cell began
     while not ticket.is_settled(store):
         begun, moved, seen = store.attempts(cell_id), None, None
         line.submit(ticket.ask)
@@ -89,24 +94,39 @@ def run_cell_trial(ticket: Ticket, line: Line) -> Iterator[dict[str, Any]]:
             seen = moved
             yield vars(seen)
         if moved is None:
-            continue  # another dispatcher has been started: submit again
-        if moved.span is not None:
-            yield vars(moved.span)
-            if not ticket.is_settled(store):  # a shared folder may show the row late
-                time.sleep(SHOW_SECONDS)
-        elif failed := store_error(moved.error):
+            continue  # another dispatcher has been started, or a place gave the cell back
+        if failed := store_error(moved.error):
             raise failed  # the cell is not at fault
+        if moved.pending:
+            history.ignore(begun)
         elif moved.died:
             ran = store.attempts(cell_id) > begun
-            unbegun = unbegun + 1 if moved.error and not ran else 0
-            if moved.error and unbegun > MAX_RESTARTS:
-                raise explain(moved.error, "the workers died before the cell began, each time")
+            causes = [] if ran else [*causes, moved.error]
+            _raise_if_it_never_begins(causes)
             death = history.add(ran)
             if decide(death) is Decision.FAIL_CELL and not ticket.is_settled(store):
                 _fail(ticket, store, line, moved.error or _killed())
                 line.dropped(cell_id)
         elif moved.error is not None:
             raise moved.error
+        else:
+            if moved.span is not None:
+                yield vars(moved.span)
+            committed_row(store, cell_id, ticket.row_version)
+
+
+def _raise_if_it_never_begins(causes: Sequence[Exception | None]) -> None:
+    """Raise an error if workers died too often, one after another, before the cell began.
+
+    Args:
+        causes: of these deaths; None: a worker said nothing, as it was killed.
+    """
+    last = causes[-MAX_RESTARTS - 1 :]
+    if len(last) > MAX_RESTARTS and last[-1] and all(last):
+        raise explain(last[-1], "the workers died before the cell began, each time")
+    if len(causes) >= MAX_UNBEGUN:
+        cause = next((each for each in reversed(causes) if each), None) or _killed()
+        raise explain(cause, f"the workers died {MAX_UNBEGUN} times before the cell began")
 
 
 class _History:
@@ -117,6 +137,10 @@ class _History:
         self._store = store
         self._counted = store.attempts(ticket.ask.cell_id)
         self._checkpoint: str | None = None  # etag at the last death
+
+    def ignore(self, begun: int) -> None:
+        """Do not count the attempts since there were `begun`: nobody has died."""
+        self._counted += self._store.attempts(self._ticket.ask.cell_id) - begun
 
     def add(self, ran: bool) -> Death:
         """Return the facts of a death, and remember the cell's checkpoint.

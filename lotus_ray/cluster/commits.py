@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +32,7 @@ class Commits:
     ) -> None:
         self._thread.shutdown()
         if error is None:
-            self.wait()
+            self._raise()
 
     def take(self, cell: RunCell) -> None:
         """Commit an original; keep another cell until `start`. Wait for the commit before it."""
@@ -52,7 +52,11 @@ class Commits:
 
         Args:
             ended: called in the thread, with what the commit raised.
+
+        Raises:
+            Exception: that `ended` of an earlier commit has raised.
         """
+        self._raise()
         cell, self._waiting = self._waiting, None
         assert cell is not None
 
@@ -69,9 +73,13 @@ class Commits:
     def wait(self) -> None:
         """Wait until the commit that has been started has ended.
 
-        Raises:
-            Exception: that `ended` has raised.
+        It raises nothing: the cell that runs now is not the one that is committed.
         """
+        if self._commit is not None:
+            wait([self._commit])
+
+    def _raise(self) -> None:
+        """Wait, and raise what `ended` has raised."""
         commit, self._commit = self._commit, None
         if commit is not None:
             commit.result()

@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import ray
-
-from lotus_ray.cluster.held import Running, Ticket
+from lotus_ray.cluster.held import Held, Running, Ticket, best
 from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
+from lotus_ray.cluster.refusals import Refusals
 
 NAME = "lotus-ray-dispatcher"
 CLAIM_SECONDS = 20.0  # a claim that finds no cell for so long returns
 BEAT_SECONDS = 1.0  # between two beats of a place that runs a cell
 LEARN_SECONDS = 4 * BEAT_SECONDS  # a dispatcher that was started again listens first
 SILENT_SECONDS = 30 * BEAT_SECONDS  # after which another place may run the cell
-CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
 
 
 class Dispatcher:
@@ -38,11 +36,10 @@ class Dispatcher:
         self._cells = cells
         self._over: dict[str, Exception | None] = {}  # cells that run no more, and what ended them
         self._tickets: dict[str, Ticket] = {}
-        self._running: dict[str, Running] = {}  # by place
-        self._committing: dict[str, Running] = {}  # by place, which may run another cell already
+        self._held = Held()
         self._begun: set[str] = set()  # cells that were claimed
-        self._claims: dict[str, int] = {}  # number of claims, by place
-        self._starts: dict[str, str] = {}  # the last start of each place's workers
+        self._starts: dict[str, str] = {}  # the last start of each place's workers that claimed
+        self._refusals = Refusals(len(orders))
         self._notes: list[str] = []
         self._closed: Exception | bool | None = False
         self._changed = asyncio.Event()
@@ -53,10 +50,10 @@ class Dispatcher:
     async def run(self, ask: Ask) -> None:
         """Submit a cell. One that is submitted, runs, or runs no more stays as it is."""
         ticket = self._tickets.get(ask.cell_id)
-        if ticket is None or (ticket.end.done() and ticket.end.result().died):
+        if ticket is None or (ticket.end.done() and ticket.end.result().may_run_again):
             ticket = Ticket(ask, asyncio.get_running_loop().create_future())
             self._tickets[ask.cell_id] = ticket
-            for place, running in self._held():
+            for place, running in self._held.all():
                 if running.cell_id == ask.cell_id:
                     ticket.progress = Progress(place)
         error = self._closed if isinstance(self._closed, Exception) else None
@@ -98,31 +95,33 @@ class Dispatcher:
         Returns:
             The cell, or None if there is none yet. If there will be none, see `is_over`.
         """
-        if claim := self._answered(place, start, number):
+        if claim := self._held.answer(place, start, number):
             return claim
+        if self._starts.get(place) != start:
+            self._refusals.forget(place)
         self._starts[place] = start
-        running = self._running.get(place)
-        committing = self._committing.get(place)
-        if running or (committing and committing.start != start):
+        gone = [running for running in self._held.of(place) if running.start != start]
+        if gone or place in self._held.running:
             self._lose(place)
-        self._claims[place] = self._claims.get(place, 0) + 1
         end = _now() + CLAIM_SECONDS
         await self._listen()
-        while (ticket := self._best(loaded)) is None:
+        while (ticket := self._best(place, loaded)) is None:
+            self._refusals.heard(place, _now())
             self._lose_silent()
+            self._give_up()
             left = end - _now()
             if left <= 0 or await self.is_over():
                 return None
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 5.0))
-            if claim := self._answered(place, start, number):
+            if claim := self._held.answer(place, start, number):
                 return claim  # to the same question, asked twice
             if self._starts[place] != start:
                 return None  # to workers that are gone
         ask = ticket.ask
         claim = Claim(ask.cell_id, ask.group, self._orders[ask.group])
-        self._running[place] = Running(ask.cell_id, start, number, claim, _now())
+        self._held.running[place] = Running(ask.cell_id, start, number, claim, _now())
         self._begun.add(ask.cell_id)
         self._move(ticket, Progress(place))
         self._changed.set()
@@ -130,15 +129,9 @@ class Dispatcher:
 
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
-        held = [running for _, running in self._held() if running.cell_id not in self._over]
+        held = [running for _, running in self._held.all() if running.cell_id not in self._over]
         left = self._cells - len(self._over)
         return self._closed is not False or left <= len(held)
-
-    def _answered(self, place: str, start: str, number: int) -> Claim | None:
-        """Return what a place was given to a claim, if it still runs that."""
-        running = self._running.get(place)
-        is_this = running and (running.start, running.number) == (start, number)
-        return running.claim if running and is_this else None
 
     async def beat(
         self, place: str, start: str, number: int, claim: Claim, phase: int | None
@@ -146,7 +139,8 @@ class Dispatcher:
         """Say that a place still runs a cell, and in which phase; None if it commits the cell."""
         if self._starts.setdefault(place, start) != start:
             return  # of workers that are gone
-        there = self._committing if phase is None else self._running
+        self._refusals.heard(place, _now())
+        there = self._held.committing if phase is None else self._held.running
         running = Running(claim.cell_id, start, number, claim, _now())
         there.setdefault(place, running).heard = running.heard
         self._begun.add(claim.cell_id)
@@ -156,31 +150,47 @@ class Dispatcher:
 
     async def trained(self, place: str) -> None:
         """Say that a place has run its cell. It commits the cell, and may claim the next one."""
-        if running := self._running.pop(place, None):
-            self._committing[place] = running
+        self._held.trained(place)
 
     async def runs(self, cell_id: str) -> bool:
         """Return True if a place runs a cell."""
         await self._listen()
-        return any(running.cell_id == cell_id for _, running in self._held())
+        return any(running.cell_id == cell_id for _, running in self._held.all())
 
     async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
         """Say how a place's cell ended."""
-        for there in (self._running, self._committing):
-            if (running := there.get(place)) and running.cell_id == cell_id:
-                del there[place]
+        self._held.ended(place, cell_id)
         self._end(cell_id, ended)
+
+    async def refused(self, place: str, claim: Claim, error: Exception) -> Claim | None:
+        """Take a cell back whose group a place cannot open. The cell waits for another place.
+
+        Args:
+            place: name of the place. Until it claims again it says nothing about other groups.
+            claim: what it had to do.
+            error: why it cannot.
+
+        Returns:
+            Another group to try, without a cell; None: the place can open none, and ends.
+        """
+        if self._held.ended(place, claim.cell_id):
+            self._begun.discard(claim.cell_id)
+            if ticket := self._tickets.get(claim.cell_id):
+                self._move(ticket, None)
+        self._changed.set()
+        group = self._refusals.add(place, claim.group, error)
+        return None if group is None else Claim("", group, self._orders[group])
 
     async def fell(self, place: str, cause: Exception) -> None:
         """Say what ends a worker. Its place's workers will be started again."""
-        for owner, running in self._held():
-            if owner == place:
-                running.cause = running.cause or cause
+        for running in self._held.of(place):
+            running.cause = running.cause or cause
 
-    async def lost(self, place: str, cause: Exception | None = None) -> int:
-        """Say that a place's workers are gone. Return how often the place has claimed so far."""
+    async def lost(self, place: str, cause: Exception | None = None) -> str:
+        """Say that a place's workers are gone. Return the last start of them that claimed."""
         self._lose(place, cause)
-        return self._claims.get(place, 0)
+        self._refusals.left(place)
+        return self._starts.get(place, "")
 
     async def note(self, text: str) -> None:
         """Keep a line that the command will show."""
@@ -197,7 +207,7 @@ class Dispatcher:
 
     async def places(self) -> int:
         """Return how many places have claimed a cell."""
-        return len(self._claims)
+        return len(self._starts)
 
     async def notes(self) -> list[str]:
         """Return the lines that were kept since the last call."""
@@ -217,23 +227,17 @@ class Dispatcher:
         for cell_id in cells:
             self._finish(cell_id, error)
 
-    def _best(self, loaded: list[int]) -> Ticket | None:
-        """Return the longest waiting cell, or one of a loaded group that is about as long."""
+    def _best(self, place: str, loaded: list[int]) -> Ticket | None:
+        """Return the waiting cell that a place runs next, or None if there is none for it."""
         ready = [
             ticket
             for ticket in self._tickets.values()
-            if ticket.progress is None and not ticket.end.done() and self._may_begin(ticket.ask)
+            if ticket.progress is None
+            and not ticket.end.done()
+            and not self._refusals.has(place, ticket.ask.group)
+            and self._may_begin(ticket.ask)
         ]
-        if not ready:
-            return None
-        longest = max(ready, key=lambda ticket: ticket.ask.seconds)
-        near = [
-            ticket
-            for ticket in ready
-            if ticket.ask.group in loaded
-            and ticket.ask.seconds >= (1 - CLOSE) * longest.ask.seconds
-        ]
-        return max(near, key=lambda ticket: ticket.ask.seconds, default=longest)
+        return best(ready, loaded)
 
     def _may_begin(self, ask: Ask) -> bool:
         """Return True if the cell has begun that has to begin before another, or runs no more."""
@@ -243,20 +247,22 @@ class Dispatcher:
         return self._again and (before is None or before.progress is not None or before.end.done())
 
     def _lose(self, place: str, cause: Exception | None = None) -> None:
-        for there in (self._running, self._committing):
-            if running := there.pop(place, None):
-                error = running.cause or cause
-                self._end(running.cell_id, Ended(error=error, died=True))
+        for running in self._held.take(place):
+            self._begun.discard(running.cell_id)  # what has to begin after it waits for it again
+            self._end(running.cell_id, Ended(error=running.cause or cause, died=True))
 
     def _lose_silent(self) -> None:
         """Lose the cells of places that are silent: their node died, and they wait for another."""
-        for place, running in self._held():
+        for place, running in self._held.all():
             if _now() - running.heard > SILENT_SECONDS:
                 self._lose(place)
 
-    def _held(self) -> list[tuple[str, Running]]:
-        """Return each cell that a place runs or commits, and the place."""
-        return [*self._running.items(), *self._committing.items()]
+    def _give_up(self) -> None:
+        """End the cells that wait for a place, if none that is there can open their group."""
+        for group, error in self._refusals.useless(_now() - SILENT_SECONDS).items():
+            for ticket in list(self._tickets.values()):
+                if ticket.ask.group == group and ticket.progress is None:
+                    self._end(ticket.ask.cell_id, Ended(error=error))
 
     def _end(self, cell_id: str, ended: Ended) -> None:
         ticket = self._tickets.get(cell_id)
@@ -264,7 +270,7 @@ class Dispatcher:
             return
         ticket.end.set_result(ended)
         ticket.moved.set()
-        if not ended.died:
+        if not ended.may_run_again:
             self._finish(cell_id, ended.error)
         self._changed.set()
 
@@ -276,7 +282,7 @@ class Dispatcher:
                 self._end(ticket.ask.cell_id, Ended(error=error))
         self._changed.set()
 
-    def _move(self, ticket: Ticket, progress: Progress) -> None:
+    def _move(self, ticket: Ticket, progress: Progress | None) -> None:
         if not ticket.end.done():
             ticket.progress = progress
             ticket.moved.set()
@@ -290,10 +296,3 @@ class Dispatcher:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-class DispatcherActor(Dispatcher):
-    """The dispatcher as an actor. It knows whether Ray has started it again."""
-
-    def __init__(self, orders: list[bytes], cells: int) -> None:
-        super().__init__(orders, cells, ray.get_runtime_context().was_current_actor_reconstructed)

@@ -21,7 +21,7 @@ class Ask:
 class Claim:
     """A cell that a place has to run. `order` is the pickled work order."""
 
-    cell_id: str
+    cell_id: str  # empty: the place only tries whether it can open the group
     group: int
     order: bytes
 
@@ -30,13 +30,20 @@ class Claim:
 class Ended:
     """How an attempt at a cell ended.
 
-    Without an error, the place is done with the cell. With `died`, its workers died, or nobody
-    trained what the cell waits for: it may run again. Else the error ends the trial.
+    Without an error, the place is done with the cell. With `died`, its workers died, or its commit
+    did. With `pending`, nobody trains the original that the cell waits for. Both times it may run
+    again. Else the error ends the trial.
     """
 
     span: Span | None = None
     error: Exception | None = None
     died: bool = False
+    pending: bool = False
+
+    @property
+    def may_run_again(self) -> bool:
+        """True if the trial decides whether the cell runs again."""
+        return self.died or self.pending
 
 
 @dataclass

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import ray
 import ray.train
+from ray.actor import ActorHandle
 
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.cluster.capacity import most_places
@@ -20,9 +23,11 @@ from lotus_ray.cluster.dispatcher import NAME
 from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.job.schema.resources import Resources
 
+_log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0  # between two looks at how many places can be used
 END_SECONDS = 120.0  # for places that run here to end: workers that died start again first
-STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster has ended
+STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster, or this command, has ended
+LEAVE_SECONDS = 30.0  # for threads to leave Ray: one that begins a place may import torch first
 
 
 class Places:
@@ -39,7 +44,7 @@ class Places:
         self._scratch = scratch
         self._threads: list[threading.Thread] = []
         self._looking: threading.Thread | None = None
-        self._errors: list[LotusRayError] = []
+        self._errors: list[tuple[str, LotusRayError]] = []  # of places that have ended, by name
         self._stop = threading.Event()
         self._dispatcher: Any = None
         self._say: Callable[[str], None] = print
@@ -51,8 +56,8 @@ class Places:
         return sum(thread.is_alive() for thread in self._threads)
 
     def start(self, count: int) -> None:
-        """Start places until there are `count`."""
-        for _ in range(count - self.running):
+        """Start places until there are `count`, unless they are stopped."""
+        for _ in range(0 if self._stop.is_set() else count - self.running):
             thread = threading.Thread(target=self._run, args=(len(self._threads),), daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -72,101 +77,155 @@ class Places:
     def stop(self) -> None:
         """Start no more places, and ignore what happens to those that run.
 
-        Places of a cluster are left: they end with this command's job. No thread may wait for Ray
-        when Ray is shut down: Ray would end this process at once.
+        No thread may wait for Ray when Ray is shut down: Ray would end this process at once. So
+        what runs here is killed until each thread has seen it. Places of a cluster are left: they
+        end with this command's job.
         """
         self._stop.set()
-        self._join(4 * STOP_SECONDS if cluster_address() else 0.0)
+        end = time.monotonic() + LEAVE_SECONDS
+        while self._alive() and time.monotonic() < end:
+            if not cluster_address():
+                kill_actors()
+            self._join(STOP_SECONDS)
+        if left := self._alive():
+            _log.warning("%d threads still wait for Ray", len(left))
 
     def end(self) -> None:
         """Wait a little for the places that run here to end. No cell runs any more."""
         self._stop.set()
         self._join(END_SECONDS)
 
+    def _alive(self) -> list[threading.Thread]:
+        threads = (self._looking, *self._threads)  # the first may start others before it ends
+        return [thread for thread in threads if thread is not None and thread.is_alive()]
+
     def _join(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        for thread in (*self._threads, self._looking):
-            if thread is not None:
-                thread.join(max(end - time.monotonic(), 0))
+        for thread in self._alive():
+            thread.join(max(end - time.monotonic(), 0))
 
     def _look(self) -> None:
         """Follow the cluster: start places for new nodes, and give up when all places failed."""
         said = 0  # of the errors
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                for note in ray.get(self._dispatcher.notes.remote()):
+                for note in self._ask("notes"):
                     self._say(note)
-                if self._errors and not self.running:
-                    error = explain(self._errors[0], "no place is left")
-                    ray.get(self._dispatcher.close.remote(error))
+                running = self.running  # before the errors are read: a place fails, then ends
+                errors = self._errors[:]
+                for place, error in errors[said:]:
+                    self._say(f"place {place} has ended: {error.what}")
+                said = len(errors)
+                if errors and not running:
+                    self._ask("close", explain(errors[0][1], "no place is left"))
                     return
-                for error in self._errors[said:]:
-                    self._say(f"a place has ended: {error.what}")
-                said = len(self._errors)
                 if said <= MAX_RESTARTS:
-                    started = ray.get(self._dispatcher.places.remote())
-                    most = most_places(self._resources, started)
-                    self.start(min(ray.get(self._dispatcher.left.remote()), most))
-            except (ray.exceptions.RayError, LotusRayError) as error:
-                logging.getLogger(__name__).debug("the places cannot be looked at: %s", error)
+                    most = most_places(self._resources, self._ask("places"))
+                    self.start(min(self._ask("left"), most))
+            except _Stopped:
+                return
+            except Exception as error:  # the next look may go better
+                _log.debug("the places cannot be looked at: %s", error)
+
+    def _ask(self, question: str, *about: Any) -> Any:
+        """Ask the dispatcher. No longer than the command runs: the dispatcher may start again."""
+        answer = getattr(self._dispatcher, question).remote(*about)
+        while not ray.wait([answer], timeout=STOP_SECONDS)[0]:
+            if self._stop.is_set():
+                raise _Stopped
+        return ray.get(answer)
 
     def _run(self, number: int) -> None:
-        work = (str(number + 1), self._resources, self._scratch)
+        """Keep a place in a thread, and the error that ends it."""
+        place = str(number + 1)
+        work = (place, self._resources, self._scratch)
         try:
-            if cluster_address():
-                options = {
-                    "name": f"place {number + 1}",
-                    "num_cpus": 0,
-                    "scheduling_strategy": "SPREAD",
-                    "max_retries": -1,
-                }
-                place = ray.remote(keep_place).options(**options).remote(*work)
-                while not self._stop.is_set():
-                    if ray.wait([place], timeout=STOP_SECONDS)[0]:
-                        ray.get(place)
-                        return
-            else:
-                keep_place(*work)  # here, which spares a process
-        except LotusRayError as error:
-            self._errors.append(error)
+            if not cluster_address():
+                keep_place(*work, self._stop.is_set)  # here, which spares a process
+                return
+            options = {
+                "name": f"place {place}",
+                "num_cpus": 0,
+                "scheduling_strategy": "SPREAD",
+                "max_retries": -1,
+            }
+            kept = ray.remote(keep_place).options(**options).remote(*work)
+            while not self._stop.is_set():
+                if ray.wait([kept], timeout=STOP_SECONDS)[0]:
+                    ray.get(kept)
+                    return
         except Exception as error:
-            if not self._stop.is_set():  # else Ray has been shut down under it
-                self._errors.append(explain(error, f"place {number + 1} ended early"))
+            if not self._stop.is_set():  # else it was ended
+                ours = explain(error, f"place {place} ended early")
+                self._errors.append((place, ours))
 
 
-def keep_place(place: str, resources: Resources, scratch: str) -> None:
+class _Stopped(Exception):
+    """The command has stopped the places."""
+
+
+def kill_actors() -> None:
+    """Kill every actor that this process has a handle of, so that no thread waits for it.
+
+    A thread in `TorchTrainer.fit` waits for its controller, and keeps the only handle to itself.
+    """
+    for thing in gc.get_objects():
+        if issubclass(type(thing), ActorHandle):
+            with suppress(Exception):  # it is dead, or not ready
+                ray.kill(thing)
+
+
+def _never() -> bool:
+    return False
+
+
+def keep_place(
+    place: str, resources: Resources, scratch: str, is_stopped: Callable[[], bool] = _never
+) -> None:
     """Keep the workers of a place running until there is no cell for them.
 
     Args:
         place: its name.
         resources: of its workers.
         scratch: folder for files of Ray Train.
+        is_stopped: returns whether the command has ended.
 
     Raises:
-        LotusRayError: the workers died too often before they claimed a cell.
+        LotusRayError: the place can run no cell, or its workers died too often before they claimed
+            one.
     """
     from lotus_ray.cluster.train_function import run_on_workers
     from lotus_ray.cluster.worker import work_at_place
 
     work = partial(work_at_place, place=place, resources=resources)
-    before = 0
-    while True:
+    last, deaths = "", 0  # the last start that claimed; deaths since then
+    while not is_stopped():
         try:
-            return run_on_workers(work, resources, scratch, MAX_RESTARTS, f"place-{place}")
+            wrong = run_on_workers(work, resources, scratch, MAX_RESTARTS, f"place-{place}")
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+            if is_stopped():
+                return
             cause = first_failure(error)  # of a worker, or the controller itself is gone
-            claims = _lost(place, cause)
-            if claims == before:
+            claimed = _lost(place, cause)
+            if claimed != last:
+                last, deaths = claimed, 0
+                continue
+            is_gone = isinstance(error, ray.exceptions.RayActorError)
+            deaths += 1 if is_gone else MAX_RESTARTS + 1
+            if deaths > MAX_RESTARTS:
                 died = f"the workers of place {place} died before they claimed a cell"
-                raise explain(cause, f"{died}, {MAX_RESTARTS + 1} times") from error
-            before = claims
+                raise explain(cause, f"{died}, {deaths} times") from error
+        else:
+            if wrong is not None:
+                raise wrong
+            return
 
 
-def _lost(place: str, cause: Exception) -> int:
-    """Tell the dispatcher that a place has no workers; return how often it claimed a cell."""
+def _lost(place: str, cause: Exception) -> str:
+    """Tell the dispatcher that a place has no workers; return which start of them claimed last."""
     try:
         dispatcher = ray.get_actor(NAME)
     except ValueError:
-        return 0  # the grid is not planned yet
-    claims: int = ray.get(dispatcher.lost.remote(place, cause))
-    return claims
+        return ""  # the grid is not planned yet
+    claimed: str = ray.get(dispatcher.lost.remote(place, cause))
+    return claimed

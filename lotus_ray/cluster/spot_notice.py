@@ -28,6 +28,7 @@ REPLY_SECONDS = 3
 TOKEN_SECONDS = 21600  # how long a token of EC2 is asked for
 GOOGLE_SECONDS = 30  # between Google's notice, which names no time, and the end
 AGAIN_SECONDS = 1.0  # between two tries to drain
+ACTIONS = ("terminate", "stop", "hibernate")  # that EC2 gives notice of
 
 _log = logging.getLogger(__name__)
 # Metadata are never asked for through a proxy.
@@ -56,16 +57,33 @@ class Amazon:
             status, text = self._notice()
         if status == HTTPStatus.NOT_FOUND:
             return None
-        try:
-            return datetime.fromisoformat(json.loads(text)["time"]).timestamp()
-        except (ValueError, KeyError, TypeError):
-            return time.time()  # it goes, and does not say when
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise _NoAnswer("it takes no token that it has given itself: HTTP 401")
+        return _end_of(text)
 
     def _notice(self) -> tuple[int, str]:
         """Return status and text; without a notice the page is not found."""
         path = f"{self.url}/latest/meta-data/spot/instance-action"
         headers = {"X-aws-ec2-metadata-token": self._token}
         return _ask("GET", path, headers, HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED)
+
+
+def _end_of(text: str) -> float:
+    """Return when a notice of EC2 says that the machine goes; now if it names no time.
+
+    Raises:
+        _NoAnswer: it is no notice. A service of another kind may answer anything.
+    """
+    try:
+        notice = json.loads(text)
+    except ValueError:
+        notice = None
+    if not isinstance(notice, dict) or notice.get("action") not in ACTIONS:
+        raise _NoAnswer(f"it answers something else than a notice: {text[:40]!r}")
+    try:
+        return datetime.fromisoformat(notice["time"]).timestamp()
+    except (ValueError, KeyError, TypeError):
+        return time.time()  # it goes, and does not say when
 
 
 @dataclass

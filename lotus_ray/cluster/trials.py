@@ -18,7 +18,8 @@ from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
-from lotus_ray.cluster.dispatcher import NAME, DispatcherActor
+from lotus_ray.cluster.dispatcher import NAME
+from lotus_ray.cluster.dispatcher_actor import DispatcherActor
 from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.cluster.messages import Ask
 from lotus_ray.cluster.places import Places
@@ -118,7 +119,9 @@ class Cluster:
                 if not self._count:
                     self._count = min(concurrent_trials(self._resources, say), len(waiting))
                     self._places.start(self._count)
-                with say_what_is_missing(self._count, self._resources, say, cells_left):
+                with say_what_is_missing(
+                    lambda: self._places.running, self._resources, say, cells_left
+                ):
                     filling, errors = self._run(work_orders, waiting, say)
                 _clear_nodes(cache_space)
         except KeyboardInterrupt:
@@ -185,7 +188,9 @@ class Cluster:
         """Wait until a place has begun, at most FIRST_SECONDS: trials would slow its start."""
         say(f"starting the workers of {self._places.running} places")
         end = time.monotonic() + FIRST_SECONDS
-        while not ray.get(dispatcher.places.remote()) and time.monotonic() < end:
+        while self._places.running and time.monotonic() < end:
+            if ray.get(dispatcher.places.remote()):
+                return
             time.sleep(0.1)
 
 
@@ -209,12 +214,14 @@ def _trial_name(trial: Any) -> str:
 
 
 def _ticket(task: Task, work_order: WorkOrder) -> Ticket:
+    original = work_order.group.original.cell_id
     return Ticket(
         Ask(task.cell_id, task.group, task.seconds, task.after),
         task.label,
         work_order.store,
         work_order.row_versions[task.cell_id],
-        work_order.group.original.cell_id,
+        original,
+        work_order.row_versions.get(original, 0),
     )
 
 

@@ -97,7 +97,7 @@ def _never_fits(resources: Resources, why: str) -> ClusterError:
 
 @contextmanager
 def say_what_is_missing(
-    trials: int,
+    places: Callable[[], int],
     resources: Resources,
     say: Callable[[str], None],
     cells_left: Callable[[], int],
@@ -106,8 +106,8 @@ def say_what_is_missing(
     """While places wait for nodes, print how many have theirs, whenever that number changes.
 
     Args:
-        trials: how many run at once.
-        resources: of one trial.
+        places: returns how many have started and not ended, with nodes or without.
+        resources: of one place.
         say: prints a line.
         cells_left: returns how many cells have no row.
         poll_seconds: between two checks of the nodes.
@@ -116,14 +116,14 @@ def say_what_is_missing(
 
     def watch() -> None:
         last = ""
-        while wanted := min(trials, cells_left()):
+        while not stop.is_set() and (left := cells_left()):
+            wanted = min(places(), left)  # now: places start, and end
             fit = fitting_trials(resources)
             line = _waiting(fit, wanted, resources) if fit < wanted else ""
             if line != last:
                 say(line or "all places have their nodes")
             last = line
-            if stop.wait(poll_seconds):
-                return
+            stop.wait(poll_seconds)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

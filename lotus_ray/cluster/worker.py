@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import pickle
-import threading
-import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from typing import Any
 
 import ray
 import ray.train
 import torch
 import torch.distributed
 
-from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.errors import LotusRayError, StoreError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
+from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.commits import Commits
 from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
-from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME
-from lotus_ray.cluster.gauges import Gauges
 from lotus_ray.cluster.messages import Claim, Ended
+from lotus_ray.cluster.place_line import PlaceLine
 from lotus_ray.data.pixels.decode_task import DecodeTask, announcing, decode_here
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.store.results import Store
 from lotus_ray.trial.images import Decoders
+from lotus_ray.trial.inputs import ensure_access
 from lotus_ray.trial.original import OriginalPending
-from lotus_ray.trial.run import CellRunner
+from lotus_ray.trial.run import OPEN_GROUPS, CellRunner
 from lotus_ray.unlearning.contract import Workers
-from lotus_ray.unlearning.position import Position
 
-POLL_SECONDS = 0.2
-RESTART_SECONDS = 120.0  # for another place to run an original again whose workers died
 FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
 
 
-def work_at_place(workers: Workers, device: torch.device, place: str, resources: Resources) -> None:
+def work_at_place(
+    workers: Workers, device: torch.device, place: str, resources: Resources
+) -> LotusRayError | None:
     """Run cells on this worker until there are no more.
 
     Args:
@@ -48,6 +43,9 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
         device: of this worker.
         place: its name.
         resources: of each worker.
+
+    Returns:
+        Why this place can run no cell at all; None: there are no more cells.
     """
     threads, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     torch.set_num_threads(threads)
@@ -55,7 +53,7 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
     facts = machine_facts(device, workers.size, gpus)
     facts["versions"]["ray"] = ray.__version__
     facts["place"] = place  # for `lotus-ray status`
-    line, commits = _Line(place, workers.size), Commits()
+    line, commits = PlaceLine(place, workers.size), Commits()
     decoders, first_error = _decoders(threads, line), partial(_first_error, workers=workers)
     # On a CPU a commit would slow down the steps of the next cell, and their seconds are ranked.
     before_training = commits.wait if device.type == "cpu" else _at_once
@@ -71,39 +69,107 @@ def work_at_place(workers: Workers, device: torch.device, place: str, resources:
         before_training,
     )
     line.position = runner.position
-    loaded: list[int] = []
     with ExitStack() as locks, commits:
-        while claim := _from_first(line.claim(loaded) if not workers.rank else None, workers):
-            work_order: WorkOrder = pickle.loads(claim.order)
-            line.tags = _tags(work_order, claim)
-            lock = None if loaded else work_order.cache_space.locked()
-            if error := _locked(lock, locks, workers):
-                ended = Ended(error=error)
-            else:
-                loaded = [claim.group, *(group for group in loaded if group != claim.group)][:2]
-                ended = _run(runner, work_order, claim, workers, line)
-            if not workers.rank:
-                _end(ended, claim, commits, line)
-            runner.position.begin(Counter())  # the next cell has not begun
+        return work(workers, runner, line, commits, locks)
 
 
-def _run(
-    runner: CellRunner, work_order: WorkOrder, claim: Claim, workers: Workers, line: _Line
-) -> Ended:
-    """Run a cell. Raise what the other workers do not see: then Ray starts all of them again."""
+def work(
+    workers: Workers, runner: CellRunner, line: PlaceLine, commits: Commits, locks: ExitStack
+) -> LotusRayError | None:
+    """Claim cells and run them. A place that cannot open a group tries the others.
+
+    Args:
+        workers: the workers of the place.
+        runner: runs a cell.
+        line: to the dispatcher.
+        commits: commits cells.
+        locks: keeps the lock of this node's decoded images.
+
+    Returns:
+        Why no group can be opened here; None: there are no more cells.
+    """
+    loaded: list[int] = []
+    is_locked = False
+    wrong: LotusRayError | None = None  # why the last group could not be opened
+
+    def next_claim() -> Claim | None:
+        return _from_first(line.claim(loaded) if not workers.rank else None, workers)
+
+    claim = next_claim()
+    while claim:
+        work_order: WorkOrder = pickle.loads(claim.order)
+        line.tags = _tags(work_order, claim)
+        lock = None if is_locked else work_order.cache_space.locked()
+        error = _locked(lock, locks, workers)
+        is_locked = error is None
+        error = error or _opened(runner, work_order, workers, line)
+        loaded = [group for group in loaded if group != claim.group]
+        if error is None:
+            loaded = [claim.group, *loaded][:OPEN_GROUPS]
+            ended = _run(runner, work_order, claim, workers, line) if claim.cell_id else None
+            error = ended if isinstance(ended, LotusRayError) else None
+        if error is not None:
+            wrong = wrong or error
+            other = line.refused(claim, error) if not workers.rank else None
+            if not is_locked or isinstance(error, StoreError):
+                return error  # nothing can run here
+            if (claim := _from_first(other, workers)) is None:
+                return wrong
+            continue
+        if wrong is not None and not workers.rank:
+            line.say(f"leaves a group of cells to other places: {wrong.what}")
+        wrong = None
+        if isinstance(ended, Ended) and not workers.rank:
+            _end(ended, claim, commits, line)
+        runner.position.begin(Counter())  # the next cell has not begun
+        claim = next_claim()
+    return None
+
+
+def _opened(
+    runner: CellRunner, work_order: WorkOrder, workers: Workers, line: PlaceLine
+) -> LotusRayError | None:
+    """Open a group. Return why it cannot be opened here; raise what other workers do not see."""
     try:
-        if error := runner.open(work_order):  # the same on every worker
-            return Ended(error=error)
-        return Ended(runner.run(work_order, work_order.cell(claim.cell_id)))
-    except (LotusRayError, OriginalPending) as error:
+        return runner.open(work_order)  # the same on every worker
+    except Exception as error:
         if workers.size > 1:
             line.fell(error)
             raise
-        is_pending = isinstance(error, OriginalPending)
-        return Ended(error=None if is_pending else error, died=is_pending)
+        return explain(error, f"the images of {work_order.group.name} cannot be used here")
+
+
+def _run(
+    runner: CellRunner, work_order: WorkOrder, claim: Claim, workers: Workers, line: PlaceLine
+) -> Ended | LotusRayError:
+    """Run a cell. Raise what the other workers do not see: then Ray starts all of them again.
+
+    Returns:
+        How the cell ended; or why this node has lost the store, where another place may go on.
+    """
+    try:
+        return Ended(runner.run(work_order, work_order.cell(claim.cell_id)))
+    except OriginalPending:  # the same on every worker
+        return Ended(pending=True)
+    except LotusRayError as error:
+        if workers.size > 1:
+            line.fell(error)
+            raise
+        return _lost_store(work_order, error) or Ended(error=error)
     except Exception as error:
         line.fell(error)
         raise
+
+
+def _lost_store(work_order: WorkOrder, error: LotusRayError) -> StoreError | None:
+    """Return the store's error if this node sees the store no more, or None."""
+    if not isinstance(error, StoreError):
+        return None
+    try:
+        ensure_access(work_order)
+    except StoreError as lost:
+        return lost
+    return None
 
 
 def _locked(
@@ -121,18 +187,19 @@ def _locked(
 
 def _tags(work_order: WorkOrder, claim: Claim) -> dict[str, str]:
     """Return the tags of a cell's gauges."""
-    label = work_order.cell(claim.cell_id).label
+    label = work_order.cell(claim.cell_id).label if claim.cell_id else ""
     return {"cell": claim.cell_id, "method": label, "group": work_order.group.name}
 
 
-def _end(ended: Ended, claim: Claim, commits: Commits, line: _Line) -> None:
+def _end(ended: Ended, claim: Claim, commits: Commits, line: PlaceLine) -> None:
     """Say how a cell ended: now, or when its row is committed."""
 
     def committed(error: Exception | None) -> None:
-        if error is not None and not isinstance(error, LotusRayError):
-            line.fell(error)
-            raise error
-        line.ended(claim, ended if error is None else Ended(error=error))
+        if error is None:
+            line.ended(claim, ended)
+        else:  # what nobody expects is a death of this cell: the next one runs already
+            died = not isinstance(error, LotusRayError)
+            line.ended(claim, Ended(error=error, died=died))
 
     if commits.is_due:
         line.trained()
@@ -145,97 +212,7 @@ def _at_once() -> None:
     """Do not wait."""
 
 
-class _Line:
-    """The first worker's line to the dispatcher."""
-
-    def __init__(self, place: str, workers: int) -> None:
-        self._place = place
-        self._workers = workers
-        self._start = uuid.uuid4().hex
-        self._number = 0
-        self._claim: Claim | None = None
-        self._committing: Claim | None = None
-        self.position = Position()  # of the cell that runs
-        self.tags: dict[str, str] = {}  # of its gauges
-        self._lock = threading.Lock()  # a late beat would bring back a cell that has ended
-        self._dispatcher: Any = None
-
-    def claim(self, loaded: list[int]) -> Claim | None:
-        """Return the next cell; None if there will be none."""
-        if self._dispatcher is None:
-            self._dispatcher = _dispatcher()
-            threading.Thread(target=self._beat, daemon=True).start()
-        self._number += 1
-        arguments = (self._place, self._start, self._number, loaded)
-        while self._claim is None:
-            self._claim = ray.get(self._dispatcher.claim.remote(*arguments))
-            if self._claim is None and ray.get(self._dispatcher.is_over.remote()):
-                break
-        return self._claim
-
-    def trained(self) -> None:
-        """Say that the cell has run, and is committed now."""
-        with self._lock:
-            ray.get(self._dispatcher.trained.remote(self._place))
-            self._committing, self._claim = self._claim, None
-
-    def ended(self, claim: Claim, ended: Ended) -> None:
-        """Say how a cell ended. The thread that commits it may."""
-        with self._lock:
-            if claim == self._claim:
-                self._claim = None
-            else:
-                self._committing = None
-            ray.get(self._dispatcher.ended.remote(self._place, claim.cell_id, ended))
-
-    def fell(self, cause: Exception) -> None:
-        """Say why this worker is about to die. Any worker may."""
-        ray.get(_dispatcher().fell.remote(self._place, cause))
-
-    def say(self, text: str) -> None:
-        """Have the command show a line. Any worker may."""
-        ray.get(_dispatcher().note.remote(f"place {self._place}: {text}"))
-
-    def wait_for_original(self, work_order: WorkOrder) -> None:
-        """Wait until the original of a group has a row.
-
-        Raises:
-            OriginalPending: no place has run it for RESTART_SECONDS: this one may have to.
-        """
-        cell, store = work_order.group.original, Store.open(work_order.store)
-        ran = time.monotonic()
-        while not work_order.is_settled(cell, store):
-            if ray.get(self._dispatcher.runs.remote(cell.cell_id)):
-                ran = time.monotonic()
-            elif time.monotonic() - ran > RESTART_SECONDS:
-                raise OriginalPending
-            time.sleep(POLL_SECONDS)
-
-    def _beat(self) -> None:
-        gauges = Gauges(self._place)
-        while True:
-            with self._lock:
-                here = (self._place, self._start, self._number)
-                if claim := self._claim:
-                    phase = self.position.phase
-                    ray.get(self._dispatcher.beat.remote(*here, claim, phase))
-                    with suppress(Exception):  # what is shown never ends the beats
-                        gauges.show(self.position, self._workers, **self.tags)
-                if committing := self._committing:
-                    ray.get(self._dispatcher.beat.remote(*here, committing, None))
-            time.sleep(BEAT_SECONDS)
-
-
-def _dispatcher() -> Any:
-    """Return the dispatcher, which starts after the grid is planned."""
-    while True:
-        try:
-            return ray.get_actor(NAME)
-        except ValueError:
-            time.sleep(POLL_SECONDS / 2)
-
-
-def _decoders(threads: int, line: _Line) -> Decoders:
+def _decoders(threads: int, line: PlaceLine) -> Decoders:
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker

@@ -200,8 +200,7 @@ def _measure(
         records = unlearn(method, problem, checkpoints)
     release_memory()
     if cell != context.group.original and context.original is None:  # a gold standard is trained
-        if context.is_first:
-            context.wait_for_original()
+        _wait_for_original(context)
         with clock.measure("prepare"):
             context.original = load_original(context, forwards)
     with clock.measure("evaluate"):
@@ -221,6 +220,22 @@ def _measure(
         change = weight_change(problem.model, original.model) | changed
     resumed_at = checkpoints.resumed_at
     return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
+
+
+def _wait_for_original(context: Context) -> None:
+    """Wait on the first worker until the original may be there.
+
+    Raises:
+        OriginalPending: nobody trains it. Every worker raises it, so that none has to die.
+    """
+    pending = False
+    if context.is_first:
+        try:
+            context.wait_for_original()
+        except OriginalPending:
+            pending = True
+    if context.first_decides(pending):
+        raise OriginalPending
 
 
 def evaluate_model(context: Context, model: nn.Module) -> Outputs:

@@ -22,6 +22,8 @@ from lotus_ray.models.weights import (
     load_into,
     weights_from_bytes,
 )
+from lotus_ray.store.late_row import committed_row
+from lotus_ray.store.row import Row
 from lotus_ray.trial.context import Context, Original
 from lotus_ray.trial.original_logits import stored_logits
 from lotus_ray.unlearning.forward_counter import TEACHER, ForwardCounter
@@ -103,10 +105,10 @@ def load_original(context: Context, forwards: ForwardCounter) -> Original:
     Raises:
         CellError: the cell of the original failed.
         OriginalAccuracyError: see `check_accuracy`.
+        StoreError: its row does not show here, though it is committed; or it cannot be read.
     """
-    cell = context.group.original
     model = context.initial_model(context.group.seed)
-    row = context.store.row(cell.cell_id) if context.is_first else None
+    row = _original_row(context) if context.is_first else None
     if not context.first_decides(row is not None and row.is_ok):
         raise original_failed(context.work_order)
     digest, random_probs = "", None
@@ -122,6 +124,13 @@ def load_original(context: Context, forwards: ForwardCounter) -> Original:
         original = _with_logits(context, model, digest, random_probs)
     check_accuracy(context.group, original.outputs)  # the job's expected_accuracy may be new
     return original
+
+
+def _original_row(context: Context) -> Row:
+    """Return the row of the original. An older one, of a run before this one, does not serve."""
+    cell_id = context.group.original.cell_id
+    row_version = context.work_order.row_versions.get(cell_id, 0)
+    return committed_row(context.store, cell_id, row_version)
 
 
 def check_accuracy(group: CellGroup, outputs: Outputs) -> None:

@@ -20,7 +20,7 @@ from lotus_ray.base.errors import (
     StoreUnreachable,
 )
 from lotus_ray.cluster.causes import explain
-from lotus_ray.cluster.cell_trial import Ticket, run_cell_trial
+from lotus_ray.cluster.cell_trial import MAX_UNBEGUN, Ticket, run_cell_trial
 from lotus_ray.cluster.messages import Ask, Ended, Progress
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import SOURCES
@@ -29,7 +29,9 @@ from lotus_ray.job.load import load_job
 from lotus_ray.job.plan import plan
 from lotus_ray.job.spans import Span
 from lotus_ray.job.work_order import WorkOrder
+from lotus_ray.store import late_row
 from lotus_ray.store.results import Store
+from lotus_ray.store.row import Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "digits.yaml"
@@ -50,6 +52,7 @@ class Grid:
         self.submitted = 0
         self.never = 0
         self.begins_at_once = False
+        self.original_version = 0
 
     def submit(self, ask: Ask) -> None:
         assert ask.cell_id == self.cell.cell_id
@@ -71,7 +74,12 @@ class Grid:
         """Run the trial of the method; return its reports."""
         original = self.work_order.group.original.cell_id
         ticket = Ticket(
-            Ask(self.cell.cell_id, 0, 1.0, **ask), "LoTUS", self.store.location, 0, original
+            Ask(self.cell.cell_id, 0, 1.0, **ask),
+            "LoTUS",
+            self.store.location,
+            0,
+            original,
+            self.original_version,
         )
         return list(run_cell_trial(ticket, self))
 
@@ -241,10 +249,67 @@ def test_workers_that_cannot_begin_a_cell_say_why_and_do_not_go_on_for_ever(grid
 
 def test_a_row_that_shows_late_is_waited_for(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a shared folder: the cell has ended, and this node does not see its row yet."""
-    shown = iter([False, False, False, False, True, True])
-    monkeypatch.setattr(Ticket, "is_settled", lambda *_: next(shown))
-    monkeypatch.setattr("lotus_ray.cluster.cell_trial.SHOW_SECONDS", 0.0)
-    span = Span(grid.cell.cell_id, "1", 1.0, 2.0)
-    grid.moves = [lambda: Ended(span)] * 2
-    assert [report["end"] for report in grid.run()] == [2.0, 2.0]
-    assert grid.never == 0
+    row, hidden = Store.row, [0]
+
+    def shown(store: Store, cell_id: str) -> Row | None:
+        hidden[0] -= 1
+        return None if hidden[0] >= 0 else row(store, cell_id)
+
+    def commits_elsewhere() -> Ended:
+        ended = grid.commits()
+        hidden[0] = 4
+        return ended
+
+    monkeypatch.setattr(Store, "row", shown)
+    slept: list[float] = []
+    monkeypatch.setattr("lotus_ray.store.late_row.time.sleep", slept.append)
+    grid.moves = [commits_elsewhere]
+    assert [report["end"] for report in grid.run()] == [2.0]
+    assert (grid.submitted, grid.never) == (1, 0)
+    assert slept == [0.2, 0.4, 0.8, 1.6]
+
+
+@pytest.mark.parametrize("span", [True, False])
+def test_a_row_that_never_shows_ends_the_trial(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, span: bool
+) -> None:
+    """Whether the place ran the cell, or says that its row was there before."""
+    monkeypatch.setattr(late_row, "LATE_SECONDS", 0.05)
+    monkeypatch.setattr(late_row, "FIRST_PAUSE_SECONDS", 0.01)
+    ended = Ended(Span(grid.cell.cell_id, "1", 1.0, 2.0)) if span else Ended()
+    grid.moves = [lambda: ended]
+    with pytest.raises(StoreError, match="does not show here"):
+        grid.run()
+    assert grid.moves == []
+
+
+def test_waiting_for_an_original_is_no_death(grid: Grid) -> None:
+    """Each time the cell had begun: four times, then two deaths, then it commits."""
+
+    def waits() -> Ended:
+        grid.store.begin(grid.cell.cell_id, 0, {})
+        return Ended(pending=True)
+
+    grid.moves = [waits, waits, grid.dies, waits, waits, grid.dies, grid.commits]
+    grid.run()
+    assert (grid.submitted, grid.moves, grid.row.status) == (7, [], "ok")
+
+
+def test_workers_that_are_always_killed_before_the_cell_begins_end_its_trial(grid: Grid) -> None:
+    """As on machines without the memory to begin. Nobody is at fault of a few such deaths."""
+    grid.moves = [grid.dies_before_it_begins] * 20
+    with pytest.raises(ClusterError, match="it was killed"):
+        grid.run()
+    assert len(grid.moves) == 20 - MAX_UNBEGUN
+    assert grid.row is None
+
+
+def test_an_older_row_of_the_original_tells_nothing(grid: Grid) -> None:
+    """It failed, and was tried again: its new row shows late, and its place knows that row."""
+    original = grid.work_order.group.original
+    attempt = grid.store.begin(original.cell_id, 0, {})
+    grid.store.commit(attempt, {"status": "failed", "method": "Original"}, {})
+    grid.moves = [grid.commits]
+    grid.original_version = 1
+    grid.run()
+    assert grid.row.is_ok

@@ -73,7 +73,9 @@ def test_what_a_commit_raises_is_told_and_the_next_cell_is_not_hindered() -> Non
         commits.wait()  # nothing is left
 
 
-def test_what_nobody_can_handle_ends_the_worker() -> None:
+def test_what_nobody_can_handle_ends_the_worker_and_hinders_no_cell() -> None:
+    """The next cell waits for the commit while it runs: it would get the blame."""
+
     def fails(error: Exception | None) -> None:
         raise AssertionError(error)
 
@@ -81,5 +83,7 @@ def test_what_nobody_can_handle_ends_the_worker() -> None:
     cell.may_end.set()
     take(commits, cell)
     commits.start(fails)
+    commits.wait()
+    take(commits, Cell())
     with pytest.raises(AssertionError, match="a fault of ours"):
-        commits.wait()
+        commits.start(fails)

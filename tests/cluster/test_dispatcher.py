@@ -90,7 +90,8 @@ def test_workers_that_start_again_have_lost_their_cell() -> None:
         assert isinstance(ended.error, MemoryError)
         await there.run(Ask("a", 0, 1))  # its trial submits it again
         assert name(await again) == "a"
-        assert await there.lost("1") == 2  # claims
+        assert await there.lost("1") == "second start"
+        assert await there.lost("2") == ""  # it never claimed
         assert isinstance(await there.follow("a", Progress("1")), Ended)
 
     run(story())
@@ -374,5 +375,95 @@ def test_a_claim_that_is_asked_twice_gets_one_cell() -> None:
         await there.run(Ask("b", 0, 1))
         first, second = [name(await claim) for claim in asked]
         assert first == second is not None
+
+    run(story())
+
+
+def test_a_cell_whose_original_nobody_trains_runs_again_after_it() -> None:
+    """The original's workers died: the gold standard, which is longer, is not claimed before it."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("original", 0, 1))
+        await there.run(Ask("gold", 0, 9, after="original"))
+        await there.claim("1", "s", 1, [])
+        assert name(await there.claim("2", "s", 1, [])) == "gold"
+        await there.lost("1")
+        await there.ended("2", "gold", Ended(pending=True))
+        assert await there.follow("gold", Progress("2")) == Ended(pending=True)
+        assert await there.left() == 2
+        for cell, seconds, after in (("gold", 9, "original"), ("original", 1, None)):
+            await there.run(Ask(cell, 0, seconds, after))  # by their trials
+        assert name(await there.claim("2", "s", 2, [])) == "original"
+        assert name(await there.claim("3", "s", 1, [])) == "gold"
+
+    run(story())
+
+
+def test_a_cell_that_a_place_cannot_begin_goes_to_another_place() -> None:
+    """Its trial hears of no death. The place itself gets cells of other groups alone."""
+
+    async def story() -> None:
+        there, error = Dispatcher(ORDERS, 3), RuntimeError("no such folder")
+        await there.run(Ask("a", 0, 9))
+        await there.run(Ask("b", 1, 1))
+        claim = await there.claim("1", "s", 1, [])
+        assert claim == Claim("a", 0, ORDERS[0])
+        assert await there.refused("1", claim, error) == Claim("", 1, ORDERS[1])
+        assert await there.follow("a", Progress("1")) is None  # the trial submits it again
+        await there.run(Ask("a", 0, 9))
+        assert not await there.runs("a")
+        assert name(await there.claim("1", "s", 2, [])) == "b"  # the other group can be opened
+        assert name(await there.claim("2", "s", 1, [])) == "a"
+        await there.ended("2", "a", DONE)
+        assert await there.follow("a", Progress("2")) == DONE
+
+    run(story())
+
+
+def test_a_place_that_can_open_nothing_gets_no_other_group_and_ends_no_cell() -> None:
+    async def story() -> None:
+        there, error = Dispatcher(ORDERS, 2), RuntimeError("no such folder")
+        await there.run(Ask("a", 0, 9))
+        claim = await there.claim("1", "s", 1, [])
+        assert claim
+        other = await there.refused("1", claim, error)
+        assert other
+        assert await there.refused("1", other, error) is None
+        assert await there.refused("1", other, error) is None  # Ray asks again
+        assert await there.left() == 2
+        assert name(await there.claim("2", "s", 1, [])) == "a"
+        assert await there.refused("2", claim, error) == other
+        again = await soon(there.claim("1", "new start", 1, []))  # on another node, perhaps
+        assert name(await again) == "a"
+
+    run(story())
+
+
+def test_a_group_that_no_place_can_open_ends_with_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both places can open the other group. A third one is silent, and is not waited for."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+
+    async def story() -> None:
+        there, error = Dispatcher(ORDERS, 4), RuntimeError("image 7 cannot be decoded")
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 1)):
+            await there.run(ask)
+        third = await there.claim("3", "s", 1, [])
+        assert name(third) == "a"
+        await there.lost("3")
+        await there.run(Ask("a", 0, 9))
+        for place in "12":
+            claim = await there.claim(place, "s", 1, [])
+            assert claim == Claim("a", 0, ORDERS[0])
+            assert await there.refused(place, claim, error) is not None
+        assert name(await there.claim("1", "s", 2, [])) == "b"
+        waits = await soon(there.claim("2", "s", 2, []))
+        assert await there.follow("a", None) == Ended(error=error)
+        await there.run(Ask("c", 0, 1))  # of the same group, later
+        assert await there.follow("c", None) == Ended(error=error)
+        await there.run(Ask("d", 1, 1))
+        assert name(await waits) == "d"
 
     run(story())

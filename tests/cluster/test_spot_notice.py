@@ -34,6 +34,7 @@ class Cloud:
         self.preempted = "FALSE"
         self.token = "first"
         self.broken = False
+        self.refuses = False  # its own tokens
         self.asked: list[str] = []
 
     def answer(self, method: str, path: str, headers: Any) -> tuple[int, str]:
@@ -45,7 +46,7 @@ class Cloud:
             wanted = method == "PUT" and headers["X-aws-ec2-metadata-token-ttl-seconds"]
             return (200, self.token) if wanted else (400, "")
         if path == "/latest/meta-data/spot/instance-action":
-            if headers["X-aws-ec2-metadata-token"] != self.token:
+            if headers["X-aws-ec2-metadata-token"] != self.token or self.refuses:
                 return 401, ""
             return (200, self.notice) if self.notice else (404, "none")
         if path == "/computeMetadata/v1/instance/preempted":
@@ -130,10 +131,45 @@ def test_googles_notice_drains_in_half_a_minute(cloud: Cloud, url: str) -> None:
     assert len(cloud.asked) == 3
 
 
-@pytest.mark.parametrize("notice", ["soon", '{"action": "stop"}', "[]"])
-def test_a_notice_without_a_time_means_now(cloud: Cloud, url: str, notice: str) -> None:
-    cloud.notice = notice
+@pytest.mark.parametrize("more", [{}, {"time": "soon"}, {"time": 5}])
+def test_a_notice_without_a_time_means_now(cloud: Cloud, url: str, more: dict[str, Any]) -> None:
+    cloud.notice = json.dumps({"action": "stop", **more})
     assert drain_on_notice(Amazon(url), lambda end: None) == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize(
+    "reply", ["soon", "[]", "{}", "7", '{"action": "wait"}', "<html>sign in</html>", "\xff"]
+)
+def test_a_reply_that_is_no_notice_drains_nothing_and_is_said_once(
+    cloud: Cloud, url: str, caplog: pytest.LogCaptureFixture, reply: str
+) -> None:
+    """A page of something else at that address; the fifth answer is a notice."""
+    cloud.notice, drained = reply, list[int]()
+    notice = json.dumps({"action": "terminate", "time": "2031-05-02T08:22:00Z"})
+
+    def real() -> None:
+        assert drained == []
+        cloud.notice = notice
+
+    with caplog.at_level(logging.WARNING):
+        end = drain_on_notice(Amazon(url), drained.append, at_pause(4, real))
+    assert drained == [round(end * 1000)]
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if "something else than a notice" in line]) == 1
+
+
+def test_a_service_that_refuses_its_own_token_gives_no_notice(
+    cloud: Cloud, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.refuses, cloud.notice = True, json.dumps({"action": "terminate"})
+    drained: list[int] = []
+    with caplog.at_level(logging.WARNING):
+        drain_on_notice(
+            Amazon(url), drained.append, at_pause(3, lambda: setattr(cloud, "refuses", False))
+        )
+    assert len(drained) == 1
+    assert cloud.asked.count("GET /latest/meta-data/spot/instance-action") >= 4
+    assert "HTTP 401" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize("kind", [Amazon, Google])
@@ -142,7 +178,7 @@ def test_a_service_of_another_kind_gives_no_notice_and_is_named(
 ) -> None:
     """A web server that knows none of the pages; later it is the right one."""
     elsewhere = kind(f"{url}/else")
-    cloud.preempted, cloud.notice = "TRUE", "{}"
+    cloud.preempted, cloud.notice = "TRUE", '{"action": "stop"}'
     drained: list[int] = []
     with caplog.at_level(logging.WARNING):
         drain_on_notice(
@@ -186,7 +222,7 @@ def test_ray_is_asked_again_until_it_drains(
 
 
 def test_a_ray_that_never_drains_is_an_error_at_the_end(cloud: Cloud, url: str) -> None:
-    cloud.notice = json.dumps({"time": "2020-01-01T00:00:00Z"})
+    cloud.notice = json.dumps({"action": "stop", "time": "2020-01-01T00:00:00Z"})
 
     def refuse(deadline_ms: int) -> None:
         raise ClusterError("refused")

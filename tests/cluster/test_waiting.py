@@ -43,14 +43,17 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
 ) -> None:
     """Trials of two workers with three CPUs: no node, then one with six CPUs, then two of them.
 
-    A trial that is finished waits for nothing any more: three are left, then one.
+    A trial that is finished waits for nothing any more: three are left, then one. Then more nodes
+    are there, five cells, and three places start.
     """
     there: list[dict[str, object]] = []
     monkeypatch.setattr(nodes, "ray", SimpleNamespace(nodes=lambda: list(there)))
-    left, lines = [3], list[str]()
+    left, places, lines = [3], [2], list[str]()
     need = Resources(workers=2, cpus_per_worker=3)
     node = {"Alive": True, "Resources": {"CPU": 6.0}}
-    with say_what_is_missing(2, need, lines.append, lambda: left[0], poll_seconds=0.01):
+    with say_what_is_missing(
+        lambda: places[0], need, lines.append, lambda: left[0], poll_seconds=0.01
+    ):
         wait_for(lines, 1)
         there.append(node)
         wait_for(lines, 2)
@@ -60,7 +63,11 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
         wait_for(lines, 4)
         left[0] = 1
         wait_for(lines, 5)
-        time.sleep(0.1)
+        places[0] = 0  # none runs for a moment
+        time.sleep(0.05)
+        left[0], places[0] = 5, 3
+        wait_for(lines, 6)
+        time.sleep(0.05)
     each = "(each of 2 workers needs 3 CPUs, 0 GPUs)"
     assert lines == [
         f"waiting for nodes: 0 of 2 places have theirs {each}",
@@ -68,6 +75,7 @@ def test_it_is_said_how_many_trials_wait_whenever_that_changes(
         "all places have their nodes",
         f"waiting for nodes: 1 of 2 places have theirs {each}",
         "all places have their nodes",
+        f"waiting for nodes: 1 of 3 places have theirs {each}",
     ]
 
 

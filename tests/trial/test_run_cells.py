@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -437,6 +438,30 @@ def test_an_original_that_fails_after_training_feeds_nobody(
     rows = {row.method: row for row in store.rows().values()}
     assert rows["Original"].status == "oom"
     assert "its original was not trained" in rows["Finetuning"].error.message
+
+
+def test_an_original_whose_row_shows_late_is_waited_for(
+    data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node has committed it again; here the old row, which failed, shows for a while."""
+    group, store, work_order = plan_group(data, tmp_path, "grid.methods=[original, {name: ssd}]")
+    cell_id, row, looks = group.original.cell_id, Store.row, itertools.count()
+    run_work_order(replace(work_order, row_versions={cell_id: 1}))
+    good = store.row(cell_id)
+    assert good is not None
+    failed = replace(good, row_version=0, status="failed")
+
+    def shown(self: Store, wanted: str) -> Any:
+        if wanted == cell_id and 1 <= (look := next(looks)) <= 4:  # after the plan's own look
+            return failed if look % 2 else None
+        return row(self, wanted)
+
+    method = group.cells[-1].cell_id
+    monkeypatch.setattr(Store, "row", shown)
+    monkeypatch.setattr("lotus_ray.store.late_row.FIRST_PAUSE_SECONDS", 0.001)
+    run_work_order(replace(work_order, row_versions={cell_id: 1, method: 0}))
+    assert store.rows()[method].status == "ok"
+    assert next(looks) >= 5
 
 
 def test_a_changed_table_of_roles_is_refused(data: Manifest, tmp_path: Path) -> None:
