@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from fnmatch import fnmatch
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, nearest
 
 Items = list[dict[str, str]]
@@ -46,6 +49,32 @@ def _metrics() -> Items:
     return [{"name": name, "about": metric.about} for name, metric in METRICS.items()]
 
 
+def of_plugins(kind: str) -> Items:
+    """List the plug-ins of a kind, as `methods`. They are imported."""
+    return [_of_plugin(name, KINDS[kind]) for name in plugins.names(KINDS[kind])]
+
+
+def _of_plugin(name: str, kind: plugins.Kind) -> dict[str, str]:
+    plugin = plugins.find(kind, name)
+    assert plugin is not None, name
+    value = plugin.value
+    about = getattr(value, "about", "") or getattr(value, "description", "")
+    if kind in ("method", "model"):
+        about = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
+    label, settings = {}, ""
+    if kind == "method":
+        label = {"label": value.label}
+        settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(value))
+    text = " ".join(part for part in (about, settings, f"({plugin.code.origin})") if part)
+    return {"name": name, **label, "about": text}
+
+
+KINDS: dict[str, plugins.Kind] = {
+    "methods": "method",
+    "models": "model",
+    "datasets": "source",
+    "metrics": "metric",
+}
 CATALOGUE: dict[str, Callable[[], Items]] = {
     "methods": _methods,
     "models": _models,

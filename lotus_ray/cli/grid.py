@@ -29,6 +29,7 @@ from lotus_ray.cli.signals import stop_on_sigterm
 def command(
     job: Path,
     overrides: tuple[str, ...],
+    imports: tuple[str, ...],
     store_uri: str | None,
     dry_run: bool,
     max_bad_images: int | None,
@@ -48,7 +49,7 @@ def command(
     stop_on_sigterm()
     if max_bad_images is not None:
         overrides = (*overrides, f"resources.max_bad_images={max_bad_images}")
-    loaded = load_job(job, overrides)
+    loaded = load_job(job, overrides, imports)
     print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     options = Options(local, limit, retry_failed, force)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from lotus_ray.cli.options import json_option
+from lotus_ray.cli.options import import_option, json_option
 
 KINDS = ["methods", "models", "datasets", "metrics"]
 
@@ -16,8 +16,11 @@ KINDS = ["methods", "models", "datasets", "metrics"]
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("wanted", required=False, metavar="[FILTER]")
 @click.option("--check", is_flag=True, help="Run each method on a small problem and count.")
+@import_option
 @json_option
-def command(kind: str, wanted: str | None, check: bool, as_json: bool) -> None:
+def command(
+    kind: str, wanted: str | None, check: bool, imports: tuple[str, ...], as_json: bool
+) -> None:
     """List the names that jobs and reports use: all, or those that hold FILTER (or match vit*16).
 
     `list models` alone lists families.
@@ -32,9 +35,11 @@ def command(kind: str, wanted: str | None, check: bool, as_json: bool) -> None:
             )
         _print_conformance(as_json)
         return
-    from lotus_ray.cli.catalogue import CATALOGUE, family_lines, filtered, lines_of
+    from lotus_ray.cli.catalogue import CATALOGUE, family_lines, filtered, lines_of, of_plugins
+    from lotus_ray.job.plugins.use import use_plugins
 
-    items = filtered(CATALOGUE[kind](), wanted, kind)
+    use_plugins(imports)
+    items = filtered(CATALOGUE[kind]() + of_plugins(kind), wanted, kind)
     lines = family_lines if kind == "models" and wanted is None else lines_of
     click.echo(json.dumps(items, indent=1) if as_json else "\n".join(lines(items)))
 

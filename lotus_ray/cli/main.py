@@ -15,6 +15,7 @@ from lotus_ray.cli import signals
 # Only the requested command is imported, so it does not wait for imports of others.
 COMMANDS = (
     "bench",
+    "check-method",
     "doctor",
     "evaluate",
     "export",
@@ -28,6 +29,7 @@ COMMANDS = (
     "validate",
 )
 MODULES = {  # files with another name
+    "check-method": "check_method",
     "doctor": "doctor.command",
     "list": "list_names",
     "spot-agent": "spot_agent",

@@ -20,6 +20,7 @@ from lotus_ray.cli.signals import stop_on_sigterm
 def command(
     job: Path,
     overrides: tuple[str, ...],
+    imports: tuple[str, ...],
     method: str,
     output: Path,
     store_uri: str | None,
@@ -31,7 +32,7 @@ def command(
     from lotus_ray.store.results import Store
 
     stop_on_sigterm()
-    loaded = load_one(job, method, overrides)
+    loaded = load_one(job, method, overrides, imports)
     print_notes(loaded.notes)
     store = Store.open(store_uri or loaded.job.store)
     unlearn_to(loaded, store, output, Options(local=local))

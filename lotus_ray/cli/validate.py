@@ -30,13 +30,13 @@ def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     help="Print the JSON Schema of job files instead.",
 )
 @click.option("--memory", is_flag=True, help="Estimate the memory of steps on CPUs too.")
-def command(job: Path, overrides: tuple[str, ...], memory: bool) -> None:
+def command(job: Path, overrides: tuple[str, ...], imports: tuple[str, ...], memory: bool) -> None:
     """Check a job as far as possible without running it."""
     from lotus_ray.job.job_fit import fit_lines
     from lotus_ray.job.load import load_job
     from lotus_ray.job.preview import preview
 
-    loaded = load_job(job, overrides)
+    loaded = load_job(job, overrides, imports)
     print_notes(loaded.notes)
     previewed = preview(loaded)
     resources = loaded.job.resources

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lotus_ray.base.plugins import stored_name
 from lotus_ray.data.prepared.embedded import embedded_folder, keep
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
@@ -16,6 +17,7 @@ from lotus_ray.job.datasets import locate_data
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.networks import compare_costs, networks
 from lotus_ray.job.plan import Plan, plan
+from lotus_ray.job.plugins.used import used_by
 from lotus_ray.job.rates import likely_device
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
@@ -62,6 +64,8 @@ def plan_grid(
         work_orders = _in_store(work_orders, planned, store)
         for name, roles in planned.roles.items():
             store.put(name, roles.to_parquet())
+        for code in {plugin.code.digest: plugin.code for plugin in used_by(planned.cells)}.values():
+            store.put(stored_name(code.digest), code.to_bytes())
         rows = {} if is_new else store.rows()
         device = likely_device(
             "cuda" if loaded.job.resources.gpus_per_worker else "cpu", rows.values()
@@ -71,10 +75,15 @@ def plan_grid(
 
 
 def _in_store(work_orders: Sequence[WorkOrder], planned: Plan, store: Store) -> list[WorkOrder]:
-    """Return work orders with the current store id and the current folders of data."""
+    """Return work orders with the current store id and folders of data, and their plug-ins."""
     groups = {group.original.cell_id: group for group in planned.groups}
     store_id = store.store_id() or ""
     return [
-        replace(each, group=groups[each.group.original.cell_id], store_id=store_id)
+        replace(
+            each,
+            group=groups[each.group.original.cell_id],
+            store_id=store_id,
+            plugins=tuple(plugin.reference for plugin in used_by(each.group.cells)),
+        )
         for each in work_orders
     ]

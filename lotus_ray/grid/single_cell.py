@@ -24,19 +24,22 @@ CARD_JSON = "run-card.json"
 CARD = "run-card.md"
 
 
-def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJob:
+def load_one(
+    path: Path, method: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()
+) -> LoadedJob:
     """Read a job, reduced to one method with the job's hyper-parameters.
 
     Args:
         path: of the job.
         method: name of the method. It need not be in the job.
         overrides: A.B=C, from the command line.
+        imports: plug-ins, from the command line.
 
     Raises:
         JobError: the job is wrong, has several variants of the method, or has several groups.
     """
     method = registered_name(method)
-    methods = load_job(path, overrides).job.grid.methods
+    methods = load_job(path, overrides, imports).job.grid.methods
     listed = [m for m in methods if method == _name_of(m)]
     if len(listed) > 1:
         raise JobError(
@@ -45,7 +48,7 @@ def load_one(path: Path, method: str, overrides: Sequence[str] = ()) -> LoadedJo
             next_command=f"lotus-ray unlearn {path} --set grid.methods=[{{name: {method}, …}}]",
         )
     entry = json.dumps(listed[0] if listed else method)
-    loaded = load_job(path, [*overrides, f"grid.methods=[{entry}]"])
+    loaded = load_job(path, [*overrides, f"grid.methods=[{entry}]"], imports)
     grid = loaded.job.grid
     for name in ("datasets", "models", "seeds"):
         if len(getattr(grid, name)) > 1:

@@ -60,6 +60,7 @@ class CellGroup:
     accuracy_tolerance: float = 0.03
     notes: tuple[str, ...] = ()  # warnings about its data
     checkpoint_key: str | None = None  # of several state dicts in the checkpoint
+    own_metrics: tuple[Mapping[str, Any], ...] = ()  # of plug-ins: `OwnMetric.spec`
 
     @property
     def original(self) -> Cell:
@@ -109,6 +110,8 @@ def make_cells(
         "precision": group.precision,
         "metrics": metrics.VERSION,
     }
+    if group.own_metrics:
+        shared["own_metrics"] = list(group.own_metrics)
     if group.shuffle_window is not None:
         shared["shuffle_window"] = group.shuffle_window
     original = _cell(entries[0].method, shared)
@@ -133,6 +136,7 @@ def _model_spec(group: CellGroup) -> dict[str, Any]:
     checkpoint = file_digest(Path(group.checkpoint)) if group.checkpoint else None
     key = {"checkpoint_key": group.checkpoint_key} if group.checkpoint_key else {}
     return {
+        **({"code": group.model.code} if group.model.code else {}),
         "name": group.model.name,
         "options": group.model.options,
         "pretrained": group.model.pretrained,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import verify
 from lotus_ray.data.prepared.external import DATASET, read_external
@@ -12,7 +13,7 @@ from lotus_ray.data.prepared.manifest import FORMAT, Columns, Manifest, read_man
 from lotus_ray.data.prepared.remote import is_address, read_remote
 from lotus_ray.data.prepared.repository import read_repository
 from lotus_ray.data.prepared.write import prepare
-from lotus_ray.data.sources import HELDOUT, SOURCES, TRAIN, prepare_command
+from lotus_ray.data.sources import HELDOUT, TRAIN, find, prepare_command
 from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.schema.dataset import DatasetJob, ParquetFiles
 
@@ -42,11 +43,17 @@ def locate_data(loaded: LoadedJob, embedded: Path) -> list[Manifest]:
         else:
             source = dataset.source or ""
             # The format is in the name, because a later version may read the same store.
-            manifest = prepare(SOURCES[source], embedded / f"{source}-{FORMAT}")
+            manifest = prepare(find(source), embedded / f"{source}-{FORMAT}{_code_of(source)}")
         if dataset.calibration:
             verify(read_manifest(Path(dataset.calibration.manifest)))
         manifests.append(manifest)
     return manifests
+
+
+def _code_of(source: str) -> str:
+    """Return the end of a folder's name: of a plug-in, whose images may change with its code."""
+    plugin = plugins.find("source", source)
+    return "" if plugin is None else f"-{plugin.code.digest[:12]}"
 
 
 def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:

@@ -68,7 +68,7 @@ def _keys_at(path: Iterable[str | int]) -> list[str]:
         if part is None:
             return []
         model = part
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

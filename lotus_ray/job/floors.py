@@ -35,10 +35,16 @@ from lotus_ray.unlearning.methods.unsir import Unsir
 def needed(method: Method, samples: Samples) -> list[Pass]:
     """Return the passes that the definition of a method needs.
 
-    Raises:
-        KeyError: the passes of this method are not derived here.
+    Of a plug-in they are those of the built-in method that it is made from; else, as a guess, each
+    epoch trains on forget and retain set.
     """
-    return NEEDED[type(method)](method, samples)
+    known = (NEEDED[kind] for kind in type(method).__mro__ if kind in NEEDED)
+    return next(known, _guess)(method, samples)
+
+
+def _guess(method: Method, samples: Samples) -> list[Pass]:
+    epochs = max(int(getattr(method, "epochs", 1)), 1)
+    return [samples.train(samples.forget), samples.train(samples.retain)] * epochs
 
 
 def _original(method: Original, samples: Samples) -> list[Pass]:

@@ -16,12 +16,17 @@ from lotus_ray.job.extends import read_document
 from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.methods import check_defaults, methods_of
 from lotus_ray.job.paths import check_paths
+from lotus_ray.job.plugins.read_code import is_path
+from lotus_ray.job.plugins.use import use_plugins
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.weights_notes import weights_notes
 from lotus_ray.job.yaml_document import Document
+from lotus_ray.metrics.own import OwnMetric, find_metric
 from lotus_ray.models import pretrained
 from lotus_ray.unlearning.method import Method
+
+IMPORT = "import"  # a key of jobs
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class LoadedJob:
     entries: tuple[tuple[MethodEntry, ...], ...]
     document: Document
     notes: tuple[str, ...] = ()  # old keys in the file and their new names; on given weights
+    metrics: tuple[OwnMetric, ...] = ()  # of plug-ins
 
     @property
     def methods(self) -> tuple[tuple[Method, ...], ...]:
@@ -42,12 +48,13 @@ class LoadedJob:
         return tuple(tuple(entry.method for entry in entries) for entries in self.entries)
 
 
-def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+def load_job(path: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> LoadedJob:
     """Read and validate a job file.
 
     Args:
         path: the YAML file.
         overrides: `a.b=c` assignments, applied before validation.
+        imports: plug-ins, beside those that the job imports: see `use_plugins`.
 
     Returns:
         The job.
@@ -55,9 +62,15 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     Raises:
         JobError: the job is wrong. The text says what, where and what to do.
         MethodError: a hyper-parameter is out of range.
+        PluginError: a plug-in cannot be imported.
     """
     notes: list[str] = []
-    document = read_document(path, lambda part: notes.extend(replace_old_keys(part)))
+
+    def on_read(part: Document) -> None:
+        notes.extend(replace_old_keys(part))
+        part.make_relative(IMPORT, is_path)
+
+    document = read_document(path, on_read)
     _check_is_a_job(document)
     document.append(("grid", "methods"), ("grid", "more_methods"))
     for assignment in overrides:
@@ -68,12 +81,17 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         job = Job.model_validate(document.values)
     except ValidationError as error:
         raise explain(error, document) from None
+    use_plugins([*job.imports, *imports])
     _check_names(job, document)
     check_paths(job, path, document)
     check_defaults(job, document)
+    metrics = tuple(
+        find_metric(name, document.where(("metrics", index)))
+        for index, name in enumerate(dict.fromkeys(job.metrics))
+    )
     entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
     notes += weights_notes(job)
-    return LoadedJob(job, tuple(entries), document, tuple(notes))
+    return LoadedJob(job, tuple(entries), document, tuple(notes), metrics)
 
 
 def _set_dataset_defaults(document: Document) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from lotus_ray.unlearning.find_method import described_method
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods import METHODS
+
+_NOT_PARAMS = ("name", "version", "code")
 
 
 def describe(method: Method) -> dict[str, Any]:
-    """Return name, version and hyper-parameters of a method as plain values.
+    """Return name, version, code and hyper-parameters of a method as plain values.
 
-    Newer hyper-parameters that have their default are left out: see `NEWER`.
+    The code is the digest of a plug-in's source. Newer hyper-parameters that have their default
+    are left out: see `NEWER`.
     """
     params = {
         field.name: _plain(value)
@@ -23,7 +26,8 @@ def describe(method: Method) -> dict[str, Any]:
         if (value := getattr(method, field.name)) != field.default
         or not field.metadata.get("newer", False)
     }
-    return {"name": method.name, "version": method.version, **params}
+    code = {"code": method.code} if method.code else {}  # of a plug-in
+    return {"name": method.name, "version": method.version, **code, **params}
 
 
 def _plain(value: Any) -> Any:
@@ -42,8 +46,9 @@ def build_method(description: Mapping[str, Any]) -> Method:
     Raises:
         pydantic.ValidationError: a value has a wrong type.
         MethodError: a value is out of range.
+        PluginError: the method is a plug-in that this process has not imported.
     """
-    params = {name: v for name, v in description.items() if name not in ("name", "version")}
+    params = {name: v for name, v in description.items() if name not in _NOT_PARAMS}
     if isinstance(params.get("inner"), Mapping):
         params["inner"] = build_method(params["inner"])
-    return TypeAdapter(METHODS[description["name"]]).validate_python(params)
+    return TypeAdapter(described_method(description)).validate_python(params)

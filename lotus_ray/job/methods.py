@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, MethodError, nearest
 from lotus_ray.job.explain import explain
 from lotus_ray.job.method_entry import MethodEntry, check_has_no_batch_size, without_batch_size
@@ -15,6 +16,7 @@ from lotus_ray.job.method_spec import build_method, describe
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.yaml_document import Document
 from lotus_ray.job.yaml_values import KeyPath
+from lotus_ray.unlearning.find_method import find_method, method_names
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS, registered_name
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
@@ -61,9 +63,10 @@ def check_defaults(job: Job, document: Document) -> None:
                 where=document.where(path),
                 next_command=f"write both under {name}; lotus-ray validate {document.file}",
             )
-        if name not in METHODS:
+        method = find_method(name)
+        if method is None:
             raise _unknown_method(name, document.where(path))
-        if issubclass(METHODS[name], FromScratch):
+        if issubclass(method, FromScratch):
             raise _recipe_belongs_to_the_model(name, document.where(path), document)
         params, _ = without_batch_size(settings, path, document)
         if "inner" not in params:
@@ -100,13 +103,14 @@ def _method(
     The batch size is None where neither the entry nor the defaults give one.
     """
     name, params = _name_and_params(entry, path, document)
-    if issubclass(METHODS[name], FromScratch):
+    found = _known(name)
+    if issubclass(found, FromScratch):
         return _from_scratch(name, params, recipe, path, document), None
     params = {**_defaults_of(name, job), **params}
     params, batch_size = without_batch_size(params, path, document)
-    if job.epochs is not None and "epochs" in _fields(METHODS[name]):
+    if job.epochs is not None and "epochs" in _fields(found):
         params = {"epochs": job.epochs, **params}
-    if issubclass(METHODS[name], Salun):
+    if issubclass(found, Salun):
         inner = params.get("inner", Salun().inner.name)
         check_has_no_batch_size(inner, name, (*path, "inner"), document)
         built, _ = _method(inner, job, recipe, (*path, "inner"), document)
@@ -144,7 +148,7 @@ def _name_and_params(
             next_command="lotus-ray list methods",
         )
     name = registered_name(description["name"])
-    if name not in METHODS:
+    if find_method(name) is None:
         raise _unknown_method(name, document.where(path))
     return name, {key: value for key, value in description.items() if key != "name"}
 
@@ -167,7 +171,7 @@ def _validated(name: str, params: Mapping[str, Any], path: KeyPath, document: Do
     """Make a method from hyper-parameters that are at `path` of the document."""
     _check_fields(name, params, path, document)
     try:
-        return build_method({"name": name, **params})
+        return build_method({"name": name, "code": _known(name).code, **params})
     except ValidationError as error:
         raise explain(error, document, path) from None
     except MethodError as error:
@@ -179,7 +183,7 @@ def _validated(name: str, params: Mapping[str, Any], path: KeyPath, document: Do
 
 
 def _check_fields(name: str, params: Iterable[str], path: KeyPath, document: Document) -> None:
-    valid = _fields(METHODS[name])
+    valid = _fields(_known(name))
     unknown = [key for key in params if key not in valid]
     if unknown:
         raise JobError(
@@ -190,15 +194,21 @@ def _check_fields(name: str, params: Iterable[str], path: KeyPath, document: Doc
         )
 
 
+def _known(name: str) -> type[Method]:
+    method = find_method(name)
+    assert method is not None, name
+    return method
+
+
 def _fields(method: type[Method]) -> list[str]:
     return [field.name for field in dataclasses.fields(method)]
 
 
 def _unknown_method(name: str, where: str) -> JobError:
     return JobError(
-        f"unknown method '{name}'",
+        f"unknown method '{name}'{plugins.looked_at()}",
         where=where,
-        nearest=nearest(name, METHODS),
+        nearest=nearest(name, method_names()),
         next_command="lotus-ray list methods",
     )
 

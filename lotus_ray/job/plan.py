@@ -113,6 +113,7 @@ def _group(
         expected_accuracy=model.expected_accuracy,
         accuracy_tolerance=model.accuracy_tolerance,
         checkpoint_key=model.checkpoint_key,
+        own_metrics=tuple(metric.spec() for metric in loaded.metrics),
     )
 
 

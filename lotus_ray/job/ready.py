@@ -6,10 +6,11 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lotus_ray.job.makespan import ways_to_end
 from lotus_ray.job.work_order import WorkOrder
-from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.find_method import described_method
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 
 
@@ -42,18 +43,18 @@ def tasks(work_orders: Sequence[WorkOrder], seconds: Mapping[str, float]) -> lis
             cell.label,
             index,
             seconds.get(cell.cell_id, 1.0),
-            **_waits_for(work_order, cell.cell_id, cell.spec["method"]["name"]),
+            **_waits_for(work_order, cell.cell_id, cell.spec["method"]),
         )
         for index, work_order in enumerate(work_orders)
         for cell in work_order.missing_cells
     ]
 
 
-def _waits_for(work_order: WorkOrder, cell_id: str, method: str) -> dict[str, str]:
+def _waits_for(work_order: WorkOrder, cell_id: str, method: Mapping[str, Any]) -> dict[str, str]:
     original = work_order.group.original.cell_id
     if cell_id == original or original not in work_order.row_versions:
         return {}
-    return {"after" if issubclass(METHODS[method], FromScratch) else "needs": original}
+    return {"after" if issubclass(described_method(method), FromScratch) else "needs": original}
 
 
 class ReadyTasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lotus_ray.base.plugins import Reference
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.store.results import Store
@@ -24,6 +25,7 @@ class WorkOrder:
     compile: bool = False  # compile networks that train
     micro_batch: int | None = None  # images of a part of a step on one worker; None: no parts
     micro_batch_is_auto: bool = True  # parts may be halved where memory runs out
+    plugins: tuple[Reference, ...] = ()  # that its cells use; the store has their code
 
     @property
     def missing_cells(self) -> list[Cell]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import JobError
@@ -79,6 +80,25 @@ class Document:
             if key not in ours and key not in without:
                 ours[key] = copy.deepcopy(theirs[key])
                 self._copy_lines((*path, key), self, (*defaults, key))
+
+    def make_relative(self, key: str, is_path: Callable[[str], bool]) -> None:
+        """Turn a name, or a list of names, into a list whose paths are relative to this file.
+
+        Args:
+            key: of the document.
+            is_path: returns True for the names that are paths.
+        """
+        if not isinstance(self.values, dict) or key not in self.values:
+            return
+        value = self.values[key]
+        names = [value] if isinstance(value, str) else value
+        if isinstance(names, list):
+            self.values[key] = [
+                str(Path(self.file).parent / name)
+                if isinstance(name, str) and is_path(name)
+                else name
+                for name in names
+            ]
 
     def merge(self, base: Document) -> None:
         """Add the values of another document that this one does not have.

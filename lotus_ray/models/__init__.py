@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lotus_ray.base import seeds
+from lotus_ray.base import plugins, seeds
 from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.models import pretrained, refused, resnet_cifar
 from lotus_ray.models.create import create
@@ -20,7 +20,7 @@ class ModelSpec:
     """A network to build. `options` go to its factory, such as width or patch_size.
 
     `pretrained` is True for the default weights, or the name of torchvision's; `offline` ones have
-    to be in the cache of the machine that builds.
+    to be in the cache of the machine that builds. `code` is the digest of a plug-in's source.
     """
 
     name: str
@@ -28,6 +28,7 @@ class ModelSpec:
     pretrained: bool | str = False
     options: dict[str, Any] = field(default_factory=dict)
     offline: bool = False
+    code: str = ""
 
     @property
     def untrained(self) -> ModelSpec:
@@ -87,16 +88,24 @@ def _builds_untrained(spec: ModelSpec) -> bool:
 
 def check_name(name: str, where: str) -> None:
     """Raise JobError if no factory has this name, or it stands for no image classifier."""
+    plugins.check_free("model", name, name in resnet_cifar.BUILDERS)
     if name in resnet_cifar.BUILDERS:
         return  # it needs no timm, whose import takes seconds
+    if plugins.find("model", name) is not None:
+        plugins.check_free("model", name, name in names())
+        return
     import timm
 
     refused.check_classifier(name, where)
 
-    known = [*names(), *timm.list_pretrained()]  # the latter with the tags of their weights
+    known = [
+        *plugins.names("model"),
+        *names(),
+        *timm.list_pretrained(),
+    ]  # the latter with the tags of their weights
     if name not in known:
         raise JobError(
-            f"unknown model '{name}'",
+            f"unknown model '{name}'{plugins.looked_at()}",
             where=where,
             nearest=nearest(name, known),
             next_command="lotus-ray list models",
@@ -124,4 +133,25 @@ def families() -> dict[str, list[str]]:
 
 
 def _create(spec: ModelSpec) -> nn.Module:
+    if spec.code:
+        return _create_own(spec)
     return create(spec.name, spec.num_classes, spec.pretrained, spec.options)
+
+
+def _create_own(spec: ModelSpec) -> nn.Module:
+    """Build a network of a plug-in."""
+    builder = plugins.loaded("model", spec.name, spec.code).value
+    network = builder(num_classes=spec.num_classes, **spec.options)
+    if not isinstance(network, nn.Module):
+        raise JobError(
+            f"the model {spec.name} returns {type(network).__name__}, and no torch.nn.Module",
+            where="grid.models",
+            next_command="see docs/plugins.md",
+        )
+    return network
+
+
+def code_of(name: str) -> str:
+    """Return the digest of a plug-in's source by the name of its model; empty for others."""
+    plugin = plugins.find("model", name)
+    return "" if plugin is None else plugin.code.digest

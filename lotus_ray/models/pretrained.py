@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 import torch
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.models import resnet_cifar
 
@@ -37,7 +38,7 @@ def check(name: str, pretrained: bool | str, where: str) -> None:
     """
     if isinstance(pretrained, str):
         _check_weights_name(name, pretrained, where)
-    elif pretrained and not _has_weights(name):
+    elif pretrained and (plugins.find("model", name) or not _has_weights(name)):
         raise JobError(
             f"there are no pretrained weights of {name}",
             where=where,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import METRICS, show_own
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
@@ -53,6 +53,7 @@ def collect(
         StoreError: a row or an artifact cannot be read.
     """
     rows = store.rows()
+    show_own(row.spec for row in rows.values())
     if recompute:
         rows = recomputed(rows, _originals_of(rows), store)
     shown = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Better = Literal["low", "high", "near gold", ""]
@@ -116,6 +116,27 @@ METRICS: dict[str, Metric] = {
         "Device s", "seconds of unlearning × devices", "unlearn_device_seconds", "low", ".1f"
     ),
 }
+
+BUILT_IN = tuple(METRICS)
+
+
+def show_own(specs: Iterable[Mapping[str, Any]]) -> None:
+    """Let METRICS have the metrics of plug-ins that cells were measured by, and no others.
+
+    The first cell says how a metric is shown. Where another says it otherwise, no value is best.
+
+    Args:
+        specs: of the cells.
+    """
+    for name in METRICS.keys() - set(BUILT_IN):
+        del METRICS[name]
+    for own in (own for spec in specs for own in spec.get("own_metrics", ())):
+        name, better = own["name"], own["better"]
+        if name not in METRICS:
+            METRICS[name] = Metric(own["heading"], own["about"], name, better, own["form"])
+        elif METRICS[name].better != better and name not in BUILT_IN:
+            METRICS[name] = replace(METRICS[name], better="")
+
 
 # Rows of earlier versions have none of these: without a value they are not shown.
 CHANGE = ("distance", "weights_moved", "outputs_changed")

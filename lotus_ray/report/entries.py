@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lotus_ray.report.columns import IN_TABLES
+from lotus_ray.report.columns import BUILT_IN, IN_TABLES, METRICS
 from lotus_ray.store.row import Row
 
 Interval = tuple[float, float]
@@ -109,9 +109,14 @@ class Group:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the columns of a table for people; the distance if any row has it."""
+        """Return the columns of a table for people; the distance if any row has it.
+
+        Metrics of plug-ins come last.
+        """
         has_distance = any(entry.n("distance") for entry in self.entries)
-        return (*IN_TABLES, "distance") if has_distance else IN_TABLES
+        measured = {name for entry in self.entries for name in entry.values}
+        own = [name for name in METRICS if name not in BUILT_IN and name in measured]
+        return (*IN_TABLES, *(["distance"] if has_distance else []), *own)
 
     @property
     def rivals(self) -> list[Entry]:

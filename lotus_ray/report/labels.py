@@ -94,8 +94,10 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         elif prefix or name not in ("seed", "weights"):
+            if name == "own_metrics":
+                value = "+".join(f"{own['name']}@{own['code'][:6]}" for own in value)
             text = json.dumps(value).strip('"')
-            is_long = name == "roles" or f"{prefix}{name}" == _SHA256
+            is_long = name in ("roles", "code") or f"{prefix}{name}" == _SHA256
             flat[f"{prefix}{name}"] = text[:6] if is_long else text
     return flat
 

@@ -27,7 +27,13 @@ def recompute(row: Row, original: Row | None, store: Store) -> Summary:
     Raises:
         StoreError: an artifact is missing or changed.
     """
-    return summarise(_outputs(row, store), _outputs(original, store) if original else None)
+    summary = summarise(_outputs(row, store), _outputs(original, store) if original else None)
+    for own in row.spec.get("own_metrics", ()):  # their code is not here: the values are kept
+        name = own["name"]
+        summary.values[name] = row.metrics.get(name)
+        if name in row.undefined:
+            summary.undefined[name] = row.undefined[name]
+    return summary
 
 
 def recomputed(

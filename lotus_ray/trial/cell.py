@@ -17,6 +17,7 @@ from lotus_ray.job.method_spec import build_method
 from lotus_ray.metrics.change import outputs_changed, weight_change
 from lotus_ray.metrics.evaluation import evaluate
 from lotus_ray.metrics.outputs import Outputs
+from lotus_ray.metrics.own import add_own
 from lotus_ray.metrics.summary import Summary, summarise
 from lotus_ray.models.weights import WEIGHTS, weights_to_bytes
 from lotus_ray.store.attempts import Attempt
@@ -216,6 +217,8 @@ def _measure(
         if cell == context.group.original:
             check_accuracy(context.group, outputs)
         summary = summarise(outputs, original.outputs) if context.is_first else Summary()
+        if context.is_first:
+            add_own(summary, outputs, original.outputs, cell.spec)
         changed = {"outputs_changed": outputs_changed(outputs, original.outputs)}
         change = weight_change(problem.model, original.model) | changed
     resumed_at = checkpoints.resumed_at

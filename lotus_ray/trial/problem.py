@@ -9,8 +9,8 @@ from lotus_ray.job.cells import Cell
 from lotus_ray.trial.context import Context
 from lotus_ray.trial.original import load_original
 from lotus_ray.unlearning.compile import compiling
+from lotus_ray.unlearning.find_method import described_method
 from lotus_ray.unlearning.forward_counter import ForwardCounter
-from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 from lotus_ray.unlearning.problem import Problem
 
@@ -30,7 +30,7 @@ def cell_problem(context: Context, cell: Cell, forwards: ForwardCounter) -> Prob
         CellError: the original failed.
         StoreError: the original cannot be read.
     """
-    if issubclass(METHODS[cell.spec["method"]["name"]], FromScratch):
+    if issubclass(described_method(cell.spec["method"]), FromScratch):
         model = context.initial_model(context.group.seed)
         original, logits = copy.deepcopy(model).requires_grad_(False), None
     else:

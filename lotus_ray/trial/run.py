@@ -14,6 +14,7 @@ from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.memory import keep_freed_memory, release_memory
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.job.cells import Cell
+from lotus_ray.job.plugins.use import load_from_store
 from lotus_ray.job.spans import Span
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.models.precision import PRECISIONS, use_precision
@@ -159,6 +160,7 @@ class CellRunner:
         try:
             use_precision(work_order.group.precision, self._device)
             ensure_access(work_order)
+            load_from_store(Store.open(work_order.store), work_order.plugins)
             return prepare_images(
                 work_order.group,
                 load_roles(work_order),

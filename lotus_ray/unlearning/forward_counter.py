@@ -28,7 +28,7 @@ class ForwardCounter:
 
         @torch.compiler.disable  # type: ignore[untyped-decorator] # a graph would not count
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            images = _count(inputs[0])
+            images = count_images(inputs[0])
             self.images[name] += images
             if torch.is_grad_enabled():  # autograd records it for a backward
                 if name == STUDENT:
@@ -49,7 +49,7 @@ class ForwardCounter:
                 handle.remove()
 
 
-def _count(images: Tensor) -> int:
+def count_images(images: Tensor) -> int:
     """Return the number of images in a batch [N, 3, H, W], also inside torch.func.vmap."""
     functorch = torch._C._functorch
     all_images = images

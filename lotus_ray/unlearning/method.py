@@ -31,6 +31,7 @@ class Method(ABC):
     version: ClassVar[int] = 1
     least_epochs: ClassVar[int] = 1
     positive: ClassVar[tuple[str, ...]] = ()  # numbers that must be above 0
+    code: ClassVar[str] = ""  # digest of a plug-in's source; set where it is imported
     maskable: ClassVar[bool] = True  # False if SalUn must not stand around it
 
     def __post_init__(self) -> None:

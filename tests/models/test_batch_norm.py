@@ -12,9 +12,9 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
+from lotus_ray.bench.method_checks.two_workers import join_two
 from lotus_ray.models.batch_norm import CpuSyncBatchNorm2d, synchronise_batch_norm
 from tests.forkserver import run_two
-from tests.gloo import join_two
 
 
 def _images() -> Tensor:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lotus_ray.base.errors import JobError, LotusRayError, MethodError
+from lotus_ray.bench.method_checks.checks import IN_PARTS, states_differ
+from lotus_ray.bench.method_checks.problems import Plain, Small
+from lotus_ray.bench.method_checks.problems import problem as problem_of
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.methods import METHODS
@@ -23,28 +25,6 @@ from lotus_ray.unlearning.methods.sfron import Sfron
 from lotus_ray.unlearning.micro_batch import MicroBatch
 from lotus_ray.unlearning.problem import Problem
 from tests.unlearning.methods.test_contract import SETTINGS
-from tests.unlearning.problems import Small
-from tests.unlearning.problems import problem as problem_of
-
-MOST = 1e-12  # difference of weights in float64, relative to the largest of their tensor
-
-
-class Plain(nn.Module):
-    """Two convolutions without batch normalisation, and a head `fc`."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(8, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images [N, 3, H, W] to logits [N, 3]."""
-        x = self.dropout(functional.gelu(self.conv1(images)))
-        x = torch.tanh(self.conv2(x))
-        logits: Tensor = self.fc(self.dropout(x).mean(dim=(2, 3)))
-        return logits
 
 
 def dropping() -> nn.Module:
@@ -76,9 +56,7 @@ def whole(name: str) -> dict[str, Tensor]:
 
 def check_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Fail where a weight differs by more than rounding."""
-    for key, value in expected.items():
-        apart = (found[key] - value).abs().max()
-        assert float(apart) <= MOST * float(value.abs().max()), key
+    assert not states_differ(found, expected, IN_PARTS)
 
 
 @pytest.mark.parametrize("most", [16, 8, 4])

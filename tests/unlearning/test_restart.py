@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import pytest
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from lotus_ray.base.errors import StoreError
-from lotus_ray.models.batch_norm import synchronise_batch_norm
+from lotus_ray.bench.method_checks.checks import restart_differs
+from lotus_ray.bench.method_checks.problems import Small
+from lotus_ray.bench.method_checks.problems import problem as problem_of
+from lotus_ray.bench.method_checks.two_workers import join_two
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.unlearning.checkpoint import Checkpoint
@@ -31,10 +33,7 @@ from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.methods.salun import Salun
 from lotus_ray.unlearning.problem import Problem
 from tests.forkserver import run_two
-from tests.gloo import join_two
 from tests.unlearning.methods.test_contract import SETTINGS
-from tests.unlearning.problems import Small
-from tests.unlearning.problems import problem as problem_of
 from tests.unlearning.within import go_on_with_two
 
 problem = partial(problem_of, network=Small)
@@ -88,28 +87,6 @@ class CutAfter:
             raise Cut
 
 
-@dataclass
-class KeepAll:
-    """Keeps every checkpoint as a file would."""
-
-    contents: list[bytes] = field(default_factory=list)
-
-    def load(self) -> Checkpoint | None:
-        return None
-
-    def restored(self) -> None:
-        raise AssertionError
-
-    def step_ended(self) -> None:
-        """Write nothing."""
-
-    def wants_to_look(self) -> bool:
-        return False
-
-    def save_if_due(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        self.contents.append(checkpoint().to_bytes())
-
-
 def weights(stage: Problem) -> dict[str, Tensor]:
     return copy.deepcopy(stage.model.state_dict())
 
@@ -117,20 +94,7 @@ def weights(stage: Problem) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", METHOD_LIST)
 def test_a_run_cut_off_at_any_checkpoint_ends_like_an_undisturbed_one(name: str) -> None:
     """Bit for bit, records too; what is left of the run trains no phase again."""
-    method, whole = METHOD_LIST[name], problem()
-    records = unlearn(method, whole)
-    assert len(records) > 0
-    kept = KeepAll()
-    assert unlearn(method, problem(), kept) == records
-    assert len(kept.contents) == len(records)
-    expected = weights(whole)
-    for phases, content in enumerate(kept.contents, 1):
-        checkpoints = CutAfter(-1, Checkpoint.from_bytes(content))
-        stage = problem()
-        assert unlearn(method, stage, checkpoints) == records
-        assert checkpoints.offered == len(records) - phases
-        found = weights(stage)
-        assert all(torch.equal(found[key], expected[key]) for key in expected), phases
+    assert not restart_differs(METHOD_LIST[name], problem)
 
 
 def test_a_restart_that_forgets_the_optimizer_would_be_noticed() -> None:
@@ -327,25 +291,15 @@ def test_every_worker_goes_on_from_the_checkpoint_of_the_first(tmp_path: Path) -
 
 def _rank(rank: int, folder: str, checkpoints: dict[str, bytes]) -> None:
     """Go on from the checkpoint of each method with one of two workers, for a phase."""
-    join_two(rank, folder)
-
-    def sum_(tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    def replicate(model: nn.Module) -> nn.Module:
-        synchronise_batch_norm(model, CPU)
-        return DistributedDataParallel(model, broadcast_buffers=False)
-
+    workers = join_two(rank, folder)
     for name, content in checkpoints.items():
         cut = CutAfter(1, Checkpoint.from_bytes(content))
         with contextlib.suppress(Cut):
-            unlearn(METHOD_LIST[name], problem(Workers(rank, 2, sum_, replicate)), cut)
+            unlearn(METHOD_LIST[name], problem(workers), cut)
         if rank == 0:
             assert cut.checkpoint is not None
             Path(folder, f"{name}.pt").write_bytes(cut.checkpoint.to_bytes())
-    go_on_with_two(Workers(rank, 2, sum_, replicate), Path(folder, f"within-{rank}.pt"))
+    go_on_with_two(workers, Path(folder, f"within-{rank}.pt"))
     torch.distributed.destroy_process_group()
 
 

@@ -7,19 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from lotus_ray.models.batch_norm import synchronise_batch_norm
+from lotus_ray.bench.method_checks.problems import Small, resnet
+from lotus_ray.bench.method_checks.problems import problem as problem_of
+from lotus_ray.bench.method_checks.two_workers import join_two, two_differ_from_one
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.micro_batch import MicroBatch
 from lotus_ray.unlearning.problem import Problem
 from tests.forkserver import run_two
-from tests.gloo import join_two
-from tests.unlearning.problems import Small, resnet
-from tests.unlearning.problems import problem as problem_of
 from tests.unlearning.test_micro_batch import check_equal, short, weights_after, whole
 from tests.unlearning.test_restart import few_epochs
 
@@ -28,7 +25,6 @@ from tests.unlearning.test_restart import few_epochs
 # whose step exchanges twice where that of a ResNet exchanges twenty times.
 ON_BLOCKS = ("cf_k", "eu_k", "lotus")
 IN_PARTS = ("finetune", "neggrad_plus", "fcs", "munba", "amun", "unsir", "l1_sparse")
-MOST = 1e-6  # difference of weights, relative to the largest of their tensor
 
 
 def problem(name: str, workers: Workers | None = None) -> Problem:
@@ -37,26 +33,16 @@ def problem(name: str, workers: Workers | None = None) -> Problem:
 
 def _rank(rank: int, folder: str) -> None:
     """Unlearn by every method as one of two workers; the first one keeps weights and losses."""
-    join_two(rank, folder)
-
-    def sum_(tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    def replicate(model: nn.Module) -> nn.Module:
-        synchronise_batch_norm(model, torch.device("cpu"))
-        return DistributedDataParallel(model, broadcast_buffers=False)
-
+    workers = join_two(rank, folder)
     for name in METHODS:
-        stage = problem(name, Workers(rank, 2, sum_, replicate))
+        stage = problem(name, workers)
         records = unlearn(few_epochs(name), stage)
         if rank == 0:
             losses = [record.losses for record in records]
             torch.save((stage.model.state_dict(), losses), Path(folder, f"{name}.pt"))
     for name in IN_PARTS:
         parts = MicroBatch(3, is_auto=False)  # 8 rows a worker: parts of 2, 3 and 3
-        weights = weights_after(short(name), parts, workers=Workers(rank, 2, sum_, replicate))
+        weights = weights_after(short(name), parts, workers=workers)
         if rank == 0:
             torch.save((weights, parts.smallest), Path(folder, f"{name} in parts.pt"))
     torch.distributed.destroy_process_group()
@@ -75,11 +61,7 @@ def test_two_workers_give_the_weights_and_losses_of_one(name: str, of_two: Path)
     found, losses = torch.load(of_two / f"{name}.pt", weights_only=True)
     stage = problem(name)
     records = unlearn(few_epochs(name), stage)
-    for record, values in zip(records, losses, strict=True):
-        assert values == pytest.approx(record.losses, rel=1e-6, abs=1e-9)
-    for key, value in stage.model.state_dict().items():
-        apart = (found[key] - value).abs().max()
-        assert float(apart) <= MOST * float(value.abs().max()), key
+    assert not two_differ_from_one(found, losses, stage, records)
 
 
 @pytest.mark.parametrize("name", IN_PARTS)

@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from lotus_ray.base.roles import RETAIN
+from lotus_ray.bench.method_checks.checkpoints import KeptWithin, Resumed
+from lotus_ray.bench.method_checks.checks import restart_within_differs
+from lotus_ray.bench.method_checks.problems import IMAGES, ROLES, Small
+from lotus_ray.bench.method_checks.problems import problem as problem_of
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.store.results import Store
 from lotus_ray.trial.checkpoints import StoredCheckpoints
@@ -30,9 +34,6 @@ from lotus_ray.unlearning.problem import Problem
 from lotus_ray.unlearning.progress import skip
 from lotus_ray.unlearning.schedule import Scheduled
 from tests.toy import make_dataset
-from tests.unlearning.checkpoints import KeptWithin, Resumed
-from tests.unlearning.problems import IMAGES, ROLES, Small
-from tests.unlearning.problems import problem as problem_of
 from tests.unlearning.test_restart import METHOD_LIST
 from tests.unlearning.within import equal, noisy
 
@@ -47,14 +48,8 @@ WITHIN = (
 
 def check_goes_on(method: Method, fresh: Callable[[], Problem], most: int = 2) -> list[bytes]:
     """Go on from some of the checkpoints within phases; return all of them."""
-    whole, plain, kept = fresh(), fresh(), KeptWithin()
-    records = unlearn(method, plain)
-    assert unlearn(method, whole, kept) == records
-    assert equal(whole, plain)
-    for content in kept.contents[-2 :: -max(len(kept.contents) // most, 1)]:
-        stage = fresh()
-        assert unlearn(method, stage, Resumed(content)) == records
-        assert equal(stage, whole)
+    kept = KeptWithin()
+    assert not restart_within_differs(method, fresh, kept, most)
     return kept.contents
 
 

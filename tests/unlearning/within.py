@@ -9,13 +9,13 @@ import torch
 import torch.distributed
 from torch import nn
 
+from lotus_ray.bench.method_checks.checkpoints import KeptWithin, Resumed
+from lotus_ray.bench.method_checks.problems import Small, problem
 from lotus_ray.unlearning.checkpoint import Checkpoint
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.finetune import Finetune
 from lotus_ray.unlearning.problem import Problem
-from tests.unlearning.checkpoints import KeptWithin, Resumed
-from tests.unlearning.problems import Small, problem
 
 
 def noisy(workers: Workers | None = None) -> Problem:

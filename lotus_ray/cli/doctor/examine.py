@@ -14,12 +14,13 @@ from lotus_ray.cli.doctor.storage import storage
 DECODED_MEMORY_GB = 8.0  # the default of a job
 
 
-def checks(store: str | None, job: Path | None) -> list[Check]:
+def checks(store: str | None, job: Path | None, imports: Sequence[str] = ()) -> list[Check]:
     """Return the checks of this machine.
 
     Args:
         store: the store to check; default the job's.
         job: gives the store, and the space for decoded images; checked as `grid` would.
+        imports: plug-ins of the job.
 
     Raises:
         JobError: the job cannot be read.
@@ -30,7 +31,7 @@ def checks(store: str | None, job: Path | None) -> list[Check]:
         from lotus_ray.cli.doctor.job import job_runs
         from lotus_ray.job.load import load_job
 
-        loaded = load_job(job)
+        loaded = load_job(job, imports=imports)
         resources = loaded.job.resources
         store = store or loaded.job.store
         memory_gb, scratch_folder = resources.decoded_memory_gb, resources.scratch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, nearest
 from lotus_ray.data.sources import image_folder, imagenet, mufac, tiny_imagenet
 from lotus_ray.data.sources.cifar import CIFAR10, CIFAR100, opener
@@ -70,22 +71,27 @@ SOURCES: dict[str, Source] = {
 
 def prepare_command(name: str, destination: object) -> str:
     """Return the command that prepares a data set, for errors."""
-    source = SOURCES.get(name)
+    source = find(name) if name in SOURCES or name in plugins.names("source") else None
     root = "" if source is None or source.embedded else " --root FOLDER"
     return f"lotus-ray prepare {name} {destination}{root}"
 
 
 def find(name: str, where: str = "") -> Source:
-    """Return an entry of SOURCES.
+    """Return an entry of SOURCES, or a source of a plug-in.
 
     Raises:
         JobError: there is no such source. The text gives the nearest name.
     """
-    if name not in SOURCES:
+    plugins.check_free("source", name, name in SOURCES)
+    if name in SOURCES:
+        return SOURCES[name]
+    plugin = plugins.find("source", name)
+    if plugin is None:
         raise JobError(
-            f"unknown source '{name}'",
+            f"unknown source '{name}'{plugins.looked_at()}",
             where=where,
-            nearest=nearest(name, SOURCES),
+            nearest=nearest(name, [*SOURCES, *plugins.names("source")]),
             next_command="lotus-ray list datasets",
         )
-    return SOURCES[name]
+    source: Source = plugin.value
+    return source

@@ -41,8 +41,16 @@ class Job(Strict):
     extends: str | list[str] | None = Field(
         None, description="files with values for keys that this file lacks; later files win"
     )
+    imports: list[str] = Field(
+        default_factory=list,
+        alias="import",
+        description="plug-ins: files x.py, relative to this file, or modules; see docs/plugins.md",
+    )
     defaults: Defaults = Defaults()
     grid: Grid
+    metrics: list[str] = Field(
+        default_factory=list, description="of plug-ins, in every row beside the built-in ones"
+    )
     epochs: Positive | None = Field(None, description="of every method without its own number")
     batch_size: Positive = Field(
         128, description="global: workers share it; a method may have its own"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from lotus_ray.job.schema.fields import Strict
-from lotus_ray.models import ModelSpec
+from lotus_ray.models import ModelSpec, code_of
 from lotus_ray.models.preparation import Preparation, own_preparation
 
 
@@ -72,4 +72,6 @@ class ModelJob(Strict):
 
     def spec(self, num_classes: int, offline: bool) -> ModelSpec:
         """Return the network to build."""
-        return ModelSpec(self.name, num_classes, self.weights, self.options, offline)
+        return ModelSpec(
+            self.name, num_classes, self.weights, self.options, offline, code_of(self.name)
+        )

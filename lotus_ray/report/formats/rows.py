@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lotus_ray.report.against import Beside, Pair, beside
-from lotus_ray.report.columns import CHANGE, METRICS
+from lotus_ray.report.columns import BUILT_IN, CHANGE, METRICS
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.statistics import hardware, interval, marks, noise_floor, rank_stability
 
@@ -70,9 +70,11 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
 
 
 def _metrics(group: Group) -> list[str]:
-    """Return all metrics, but for those of change where no row of the table has them."""
+    """Return all metrics, but for those of change, and of plug-ins, that no row has."""
     measured = any(entry.n("distance") for entry in group.entries)
-    return [name for name in METRICS if measured or name not in CHANGE]
+    own = {name for entry in group.entries for name in (*entry.values, *entry.undefined)}
+    names = [name for name in METRICS if name in BUILT_IN or name in own]
+    return [name for name in names if measured or name not in CHANGE]
 
 
 class _Statistics:

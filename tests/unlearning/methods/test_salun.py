@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lotus_ray.base.errors import MethodError
+from lotus_ray.bench.method_checks.problems import problem
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods import METHODS
 from lotus_ray.unlearning.methods.salun import Salun, saliency_masks
 from tests.unlearning.methods.test_contract import SETTINGS, unlearned
-from tests.unlearning.problems import problem
 
 TRAINING = sorted(name for name, method in METHODS.items() if method.maskable and name != "ssd")
 

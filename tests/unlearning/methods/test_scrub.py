@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lotus_ray.base.errors import MethodError
+from lotus_ray.bench.method_checks.checkpoints import Kept, Resumed
 from lotus_ray.unlearning.contract import Phase
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.scrub import Scrub
 from lotus_ray.unlearning.problem import Problem
-from tests.unlearning.checkpoints import Kept, Resumed
 from tests.unlearning.methods.test_one_step import weight_after, white_problem
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lotus_ray.bench.method_checks.checkpoints import Kept, Resumed
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.unlearning.engine import unlearn
 from lotus_ray.unlearning.methods.ssd import Ssd
 from tests.toy import blobs, make_dataset, make_problem, make_roles
-from tests.unlearning.checkpoints import Kept, Resumed
 from tests.unlearning.methods.test_one_step import salun_problem, weight_after, white_problem
 
 

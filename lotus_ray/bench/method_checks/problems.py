@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lotus_ray.bench.method_checks.toy import blobs, make_dataset, make_problem, make_roles
 from lotus_ray.models.resnet_cifar import resnet18_cifar
 from lotus_ray.unlearning.contract import Workers
 from lotus_ray.unlearning.engine import unlearn
+from lotus_ray.unlearning.forward_counter import STUDENT, TEACHER, ForwardCounter
 from lotus_ray.unlearning.methods.original import Original
 from lotus_ray.unlearning.problem import Problem
-from tests.toy import blobs, make_dataset, make_problem, make_roles
 
 LABELS = [index % 3 for index in range(96)]
 IMAGES = blobs(96, 3, noise=100)
@@ -42,6 +43,24 @@ class Small(nn.Module):
         return logits
 
 
+class Plain(nn.Module):
+    """Two convolutions without batch normalisation, and a head `fc`."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images [N, 3, H, W] to logits [N, 3]."""
+        x = self.dropout(functional.gelu(self.conv1(images)))
+        x = torch.tanh(self.conv2(x))
+        logits: Tensor = self.fc(self.dropout(x).mean(dim=(2, 3)))
+        return logits
+
+
 def resnet() -> nn.Module:
     """Return a CIFAR ResNet-18 with 4 channels in its first stage."""
     return resnet18_cifar(num_classes=3, width=4)
@@ -64,11 +83,26 @@ def problem(
     network: Callable[[], nn.Module] = resnet,
     batch_size: int = 16,
     dtype: torch.dtype = torch.float64,
+    counter: ForwardCounter | None = None,
 ) -> Problem:
-    """Build the problem of unlearning from a trained network."""
+    """Build the problem of unlearning from a trained network.
+
+    Args:
+        workers: who share it; default one.
+        network: builds the network.
+        batch_size: of global batches.
+        dtype: of weights and images.
+        counter: counts the images that go through its networks; default none.
+    """
     torch.manual_seed(0)
     fresh = network().to(dtype)
     model = network().to(dtype)
     model.load_state_dict(trained(network))
     dataset = make_dataset(IMAGES, ROLES, workers, seed=5, dtype=dtype)
-    return make_problem(model, dataset, batch_size, initial_model=lambda seed: fresh)
+    stage = make_problem(model, dataset, batch_size, initial_model=lambda seed: fresh)
+    if counter is not None:
+        random_model, watch = stage.random_model, counter.watch
+        watch(stage.model, STUDENT)
+        watch(stage.original, TEACHER)
+        stage.random_model = lambda: watch(random_model(), TEACHER)
+    return stage

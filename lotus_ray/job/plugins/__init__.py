@@ -1,0 +1,1 @@
+"""Find, import and check plug-ins: see `use`."""
