@@ -112,7 +112,8 @@ def set_offers(offers: Iterable[Offer], looked_at: Iterable[str]) -> None:
 
 def add(plugin: Plugin) -> Plugin:
     """Keep a plug-in that was imported, for `loaded`."""
-    return _loaded.setdefault((plugin.kind, plugin.name, plugin.code.digest), plugin)
+    _loaded[plugin.kind, plugin.name, plugin.code.digest] = plugin
+    return plugin
 
 
 def names(kind: Kind) -> list[str]:

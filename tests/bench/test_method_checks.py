@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,25 +18,24 @@ from torch.nn.functional import cross_entropy
 
 from lotus_ray.base import plugins
 from lotus_ray.bench.method_checks import run
-from lotus_ray.bench.method_checks.two_workers import RESULT, _work
+from lotus_ray.bench.method_checks.two_workers import RESULT
 from lotus_ray.cli.main import main
 from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.problem import Problem
-from tests.forkserver import run_two
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 
 
-def forked(description: dict[str, Any], imports: tuple[str, ...], folder: str) -> None:
-    """Run two workers as the command does, but from a process that has imported torch."""
-    run_two(_work, folder, json.dumps(description), imports)
-
-
+@pytest.mark.parametrize(
+    "workers",
+    [1, pytest.param(2, marks=pytest.mark.models)],  # two processes import torch
+)
 def test_the_example_of_the_documentation_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "unlearn_with_two", forked)
+    if workers == 1:
+        monkeypatch.setattr(run, "_two_differ", lambda method, imports: "")
     source = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
     assert len(source.splitlines()) <= 30
     file = tmp_path / "push.py"
@@ -71,7 +70,7 @@ class Faulty(Method):
             if self.fault == "a count of its own":
                 return batch.mean(losses) * seen
             if self.fault == "a random number":
-                return batch.mean(losses) * float(torch.rand(()))
+                return batch.mean(losses) * random.random()
             if self.fault == "another network":
                 with torch.no_grad():
                     copied(batch.images)

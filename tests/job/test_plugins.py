@@ -249,7 +249,7 @@ def test_a_method_of_an_installed_package_reaches_workers_that_lack_it(
         del sys.modules[name]
     from lotus_ray.job.plugins import run_code
 
-    run_code._digests.clear()
+    run_code._digests.pop("my_forget")
     forget_all()
     load_from_store(store, orders[0].plugins)
     assert build_method(method).label == "Pull"
@@ -299,7 +299,7 @@ UNUSABLE = {
     "x = 1\ny = (": ("SyntaxError: '(' was never closed", "bad.py:2"),
     "\n\nraise SystemExit(3)": ("SystemExit: 3", "bad.py:3"),
     "x = 1": ("defines no method, model, source or metric", "bad.py"),
-    METHOD.replace("frozen=True", ""): ("no frozen dataclass", "bad.py"),
+    METHOD.replace("@dataclass(frozen=True)", ""): ("no frozen dataclass", "bad.py"),
     METHOD.replace("lr: float = 0.01", "lr: float"): ("lr has no default", "bad.py"),
     METHOD.replace("lr: float = 0.01", "lr: object = object()"): ("no plain values", "bad.py"),
     METHOD.replace("lr: float", "code: str = ''\n    lr: float"): ("code is no name", "bad.py"),

@@ -87,8 +87,8 @@ def import_code(code: Code, name: str) -> ModuleType:
 
 def _is_imported(code: Code) -> bool:
     """Return True if Python has another package of this name already."""
-    module = sys.modules.get(code.top)
-    return module is not None and not _is_here(code)
+    is_file = FILE in code.files  # whose name holds its digest
+    return not is_file and code.top in sys.modules and not _is_here(code)
 
 
 def _is_here(code: Code) -> bool:
