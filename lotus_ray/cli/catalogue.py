@@ -62,6 +62,8 @@ def _of_plugin(name: str, kind: plugins.Kind) -> dict[str, str]:
     if kind in ("method", "model"):
         about = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
     label, settings = {}, ""
+    if kind == "model":
+        label = {"family": "plug-ins"}
     if kind == "method":
         label = {"label": value.label}
         settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(value))

@@ -27,6 +27,7 @@ from lotus_ray.cli.signals import stop_on_sigterm
 def command(
     job: Path,
     overrides: tuple[str, ...],
+    imports: tuple[str, ...],
     weights: Path | None,
     key: str | None,
     predictions: Path | None,
@@ -42,7 +43,7 @@ def command(
     from lotus_ray.job.load import load_job
 
     stop_on_sigterm()
-    loaded = load_job(job, overrides)
+    loaded = load_job(job, overrides, imports)
     print_notes(loaded.notes)
     evaluated = evaluate_weights(
         loaded,

@@ -148,6 +148,7 @@ def _name_and_params(
             next_command="lotus-ray list methods",
         )
     name = registered_name(description["name"])
+    plugins.check_free("method", description["name"], name != description["name"])
     if find_method(name) is None:
         raise _unknown_method(name, document.where(path))
     return name, {key: value for key, value in description.items() if key != "name"}

@@ -20,6 +20,7 @@ from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.metrics.change import outputs_changed, weight_change
 from lotus_ray.metrics.evaluation import evaluate_logits
 from lotus_ray.metrics.outputs import SAMPLES, TENSORS, Outputs
+from lotus_ray.metrics.own import add_own
 from lotus_ray.metrics.summary import Summary, summarise
 from lotus_ray.models import precision
 from lotus_ray.models.weights import WEIGHTS, load_into, weights_to_bytes
@@ -112,6 +113,7 @@ def weights_row(context: Context, given: Elsewhere) -> tuple[Row, dict[str, byte
         outputs = evaluate_model(context, network)
         _check_finite(outputs, given)
         summary = summarise(outputs, original.outputs)
+        add_own(summary, outputs, original.outputs, given.cell(group).spec)
         change = weight_change(network, original.model)
         change |= {"outputs_changed": outputs_changed(outputs, original.outputs)}
     row = new_row(
@@ -160,12 +162,14 @@ def predictions_row(
     before = Outputs.from_files(
         store.artifact(original, SAMPLES), store.artifact(original, TENSORS)
     )
+    summary = summarise(outputs, before)
+    add_own(summary, outputs, before, given.cell(group).spec)
     row = new_row(
         group,
         given.cell(group),
         status=OK,
         **_metrics(
-            summarise(outputs, before),
+            summary,
             {"relative_distance": _NO_WEIGHTS, "weights_moved": _NO_WEIGHTS},
         ),
         change={"outputs_changed": outputs_changed(outputs, before)},

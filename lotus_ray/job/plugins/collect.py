@@ -17,7 +17,7 @@ from lotus_ray.job.plugins.run_code import import_code
 from lotus_ray.metrics.own import TAKEN, OwnMetric
 from lotus_ray.models.own import own_name
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods import METHODS, registered_name
 
 RESERVED = ("name", "version", "code", "batch_size")  # keys of a job's entry, not hyper-parameters
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -110,7 +110,7 @@ def _check_method(name: str, value: Any, origin: str) -> None:
     """Raise PluginError if a job could not use this as a method."""
     if not (isinstance(value, type) and issubclass(value, Method)):
         raise _wrong(f"the method '{name}' is no class made from lotus_ray.Method", origin)
-    if name in METHODS:
+    if registered_name(name) in METHODS:  # labels are names too
         raise name_taken("method", name, origin, "lotus-ray itself")
     for attribute in ("name", "label"):
         if not isinstance(getattr(value, attribute, None), str):
