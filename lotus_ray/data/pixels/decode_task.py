@@ -19,6 +19,7 @@ class DecodeTask:
     path: Path
     transform: Transform
     keep_going: bool  # after an image that cannot be decoded
+    spills: bool = False  # to the disk, because there is no room in memory
 
     def run(self, threads: int = 1) -> int:
         """Write the file in one step; return how many images it holds.
@@ -49,12 +50,23 @@ def decode_here(tasks: Sequence[DecodeTask], threads: int = 1) -> Iterable[int]:
     return (task.run(threads) for task in tasks)
 
 
+def spilled(tasks: Sequence[DecodeTask]) -> str:
+    """Return the part of a message that says which images go to the disk; empty if none does."""
+    to_disk = [task for task in tasks if task.spills]
+    if not to_disk:
+        return ""
+    images, folder = sum(len(task.row_group) for task in to_disk), to_disk[0].path.parents[1].parent
+    why = "decoded_memory_gb, /dev/shm or the free memory leaves no room"
+    return f"; {images:,} of them are kept on the disk, in {folder}: {why}"
+
+
 def announcing(decode: Decode, say: Callable[[str], None]) -> Decode:
     """Return a function that decodes, and first says how many images."""
 
     def announce(tasks: Sequence[DecodeTask]) -> Iterable[int]:
         if tasks:
-            say(f"decoding {sum(len(task.row_group) for task in tasks):,} images")
+            images = sum(len(task.row_group) for task in tasks)
+            say(f"decoding {images:,} images{spilled(tasks)}")
         return decode(tasks)
 
     return announce
