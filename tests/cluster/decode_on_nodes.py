@@ -41,7 +41,7 @@ def work(data: Path, folder: ChunkFolder, scratch: Path, seeds: list[int], threa
     from lotus_ray.data.pixels.cache import DecodedFiles
     from lotus_ray.data.pixels.cache_space import CacheSpace
 
-    decoder.FEW_BYTES = 0
+    vars(decoder)["FEW_BYTES"] = 0  # so that Ray Data starts for few images too
     scratch.mkdir(exist_ok=True)
     space = CacheSpace(0, 1 << 30, str(scratch), session=scratch.name[:12])
     decoded, right = 0, True
