@@ -34,7 +34,6 @@ def drawn(seed: int) -> Roles:
     return Roles([f"s{n:03d}" for n in chosen], roles.labels, roles.roles, roles.num_classes)
 
 
-@ray.remote(num_cpus=1)
 def work(data: Path, folder: ChunkFolder, scratch: Path, seeds: list[int], threads: int) -> object:
     """Want the images of some seeds on this node; return how many were decoded for it."""
     from lotus_ray.cluster import decoder
@@ -64,12 +63,14 @@ def main() -> None:
     data = prepare(source(samples, ("a",)), root / "data").directory
     folder = ChunkFolder(str(root / "store"), "key", PLAIN, most=8)
     ray.init(log_to_driver=False)
+    task = ray.remote(work)
     with running_queue():
         for seeds, threads in (([0], 0), ([1, 2], 1)):
             done = ray.get(
                 [
-                    work.options(
-                        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+                    task.options(
+                        num_cpus=1,
+                        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
                     ).remote(data, folder, root / node, seeds, threads)
                     for node in nodes
                 ]
