@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import torch
 
 from lotus_ray.base.memory import keep_freed_memory
 from lotus_ray.base.roles import RETAIN, STORED
-from lotus_ray.bench.data_baselines import BATCH, MEAN, STD, THREADS, bare_loop, data_loader
+from lotus_ray.bench.cluster_data import measure_decodes, measure_reading
+from lotus_ray.bench.data_baselines import BATCH, MEAN, STD, bare_loop, data_loader
 from lotus_ray.bench.photographs import write_photographs
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.timing import medians, seconds_of
-from lotus_ray.cluster.decode import decode_to_files
+from lotus_ray.cluster.decode_jobs import running_queue
+from lotus_ray.cluster.decoder import Decoder
 from lotus_ray.cluster.session import session
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.cache import DecodedFiles
@@ -51,7 +52,7 @@ def measure(images: int, repeats: int) -> Measurements:
         root = Path(scratch) / "photographs"
         write_photographs(root, images)
         prepared = prepare(SOURCES["image_folder"], Path(scratch) / "shards", root, heldout=0)
-        with session():
+        with session(), running_queue():
             return _measure(root, prepared.directory, read_labels(prepared), repeats)
 
 
@@ -77,7 +78,12 @@ def _measure(root: Path, shards: Path, labels: Any, repeats: int) -> Measurement
     keep_freed_memory()
     photographs = _Photographs(root, roles, wanted_row_groups([shards], roles), encoded)
     with _image_dataset(photographs, FAST) as (dataset, decodes):
-        return _compared(photographs, dataset, decodes, repeats)
+        measured = _compared(photographs, dataset, decodes, repeats)
+    with tempfile.TemporaryDirectory() as scratch:
+        over_nodes = measure_decodes(photographs.row_groups, roles, FAST, Path(scratch))
+    measured.add(over_nodes)
+    measured.add(measure_reading())
+    return measured
 
 
 def _compared(
@@ -153,8 +159,7 @@ def _image_dataset(
     with cache_space.locked():
         try:
             files = DecodedFiles(cache_space, transform)
-            decode = partial(decode_to_files, cpus=THREADS)
-            files.ensure(photographs.row_groups, roles, decode)
+            files.ensure(photographs.row_groups, roles, Decoder(0, cache_space.decode_log).to_files)
             device, dtype = torch.device("cpu"), torch.float32
             pixels = files.pixels(roles)
             yield ImageDataset(pixels, roles, transform, 0, device, dtype, Workers()), files.decoded

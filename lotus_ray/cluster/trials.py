@@ -6,7 +6,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
@@ -18,6 +18,7 @@ from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
+from lotus_ray.cluster.decode_jobs import FEW_BYTES, running_queue
 from lotus_ray.cluster.dispatcher import NAME
 from lotus_ray.cluster.dispatcher_actor import DispatcherActor
 from lotus_ray.cluster.environment import cluster_address
@@ -27,6 +28,8 @@ from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node
 from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.data.pixels.chunks import ROOT
+from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.ready import ReadyTasks, Task, tasks
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.spans import Filling, Span
@@ -113,7 +116,8 @@ class Cluster:
         """
         cache_space = work_orders[0].cache_space
         try:
-            with cache_space.locked():
+            queue = running_queue() if _needs_queue(work_orders) else nullcontext()
+            with cache_space.locked(), queue:
                 check_every_node(Store.open(work_orders[0].store), work_orders[0].store_id)
                 waiting = tasks(work_orders, seconds)
                 if not self._count:
@@ -124,6 +128,7 @@ class Cluster:
                 ):
                     filling, errors = self._run(work_orders, waiting, say)
                 _clear_nodes(cache_space)
+                Store.open(work_orders[0].store).remove_all(f"{ROOT}{cache_space.session}/")
         except KeyboardInterrupt:
             interrupted()
             raise
@@ -192,6 +197,23 @@ class Cluster:
             if ray.get(dispatcher.places.remote()):
                 return
             time.sleep(0.1)
+
+
+def _needs_queue(work_orders: Sequence[WorkOrder]) -> bool:
+    """Return True if images may be decoded for several nodes, or in many tasks.
+
+    The queue is a process more, whose start would slow down that of a small grid here.
+    """
+    bytes_of = {
+        manifest: each.group.transform.image_bytes
+        for each in work_orders
+        for manifest in each.group.manifests
+    }
+    pixels = sum(
+        size * sum(shard.rows for shard in read_manifest(folder).shards)
+        for folder, size in bytes_of.items()
+    )
+    return bool(cluster_address()) or pixels > FEW_BYTES
 
 
 def _config(task: Task, work_order: WorkOrder) -> dict[str, Any]:

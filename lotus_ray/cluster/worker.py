@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 import ray
@@ -16,12 +15,17 @@ import torch.distributed
 from lotus_ray.base.errors import LotusRayError, StoreError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
+from lotus_ray.cluster.autoscaler import node_types
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.commits import Commits
-from lotus_ray.cluster.decode import decode_to_files, node_cpus, stream_pixels
+from lotus_ray.cluster.decode import node_cpus, stream_pixels
+from lotus_ray.cluster.decoder import Decoder, lending
 from lotus_ray.cluster.messages import Claim, Ended
 from lotus_ray.cluster.place_line import PlaceLine
-from lotus_ray.data.pixels.decode_task import DecodeTask, announcing, decode_here
+from lotus_ray.data.pixels.cache_space import Waiting
+from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
+from lotus_ray.data.pixels.decode_task import announcing
+from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.trial.images import Decoders
@@ -29,8 +33,6 @@ from lotus_ray.trial.inputs import ensure_access
 from lotus_ray.trial.original import OriginalPending
 from lotus_ray.trial.run import OPEN_GROUPS, CellRunner
 from lotus_ray.unlearning.contract import Workers
-
-FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
 
 
 def work_at_place(
@@ -54,14 +56,14 @@ def work_at_place(
     facts["versions"]["ray"] = ray.__version__
     facts["place"] = place  # for `lotus-ray status`
     line, commits = PlaceLine(place, workers.size), Commits()
-    decoders, first_error = _decoders(threads, line), partial(_first_error, workers=workers)
+    first_error = partial(_first_error, workers=workers)
     # On a CPU a commit would slow down the steps of the next cell, and their seconds are ranked.
     before_training = commits.wait if device.type == "cpu" else _at_once
     runner = CellRunner(
         workers,
         device,
         facts,
-        decoders,
+        partial(_decoders, threads=threads, line=line),
         place,
         first_error,
         line.wait_for_original,
@@ -70,11 +72,16 @@ def work_at_place(
     )
     line.position = runner.position
     with ExitStack() as locks, commits:
-        return work(workers, runner, line, commits, locks)
+        return work(workers, runner, line, commits, locks, partial(lending, threads))
 
 
 def work(
-    workers: Workers, runner: CellRunner, line: PlaceLine, commits: Commits, locks: ExitStack
+    workers: Workers,
+    runner: CellRunner,
+    line: PlaceLine,
+    commits: Commits,
+    locks: ExitStack,
+    waiting: Waiting = nullcontext,
 ) -> LotusRayError | None:
     """Claim cells and run them. A place that cannot open a group tries the others.
 
@@ -84,6 +91,7 @@ def work(
         line: to the dispatcher.
         commits: commits cells.
         locks: keeps the lock of this node's decoded images.
+        waiting: returns a context that is open while no cell is ready.
 
     Returns:
         Why no group can be opened here; None: there are no more cells.
@@ -93,7 +101,8 @@ def work(
     wrong: LotusRayError | None = None  # why the last group could not be opened
 
     def next_claim() -> Claim | None:
-        return _from_first(line.claim(loaded) if not workers.rank else None, workers)
+        with waiting():
+            return _from_first(line.claim(loaded) if not workers.rank else None, workers)
 
     claim = next_claim()
     while claim:
@@ -212,22 +221,23 @@ def _at_once() -> None:
     """Do not wait."""
 
 
-def _decoders(threads: int, line: PlaceLine) -> Decoders:
+def _decoders(work_order: WorkOrder, threads: int, line: PlaceLine) -> Decoders:
+    """Return what decodes the images of a group: once for all nodes, where there are several."""
     cpus = node_cpus()
     beside = ray.train.get_context().get_local_world_size()
     spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
-    return Decoders(
-        announcing(partial(_decode, cpus=cpus, threads=threads), line.say),
-        partial(stream_pixels, cpus=spare),
-    )
+    decoder = Decoder(threads, work_order.cache_space.decode_log)
+    decode = announcing(decoder.to_files, line.say)
+    if _has_nodes():
+        group, session = work_order.group, work_order.cache_space.session
+        key = key_of([read_manifest(each) for each in group.manifests], group.transform, session)
+        decode = decoder.once(ChunkFolder(work_order.store, key, group.transform), line.say)
+    return Decoders(decode, partial(stream_pixels, cpus=spare), decoder.lending)
 
 
-def _decode(tasks: Sequence[DecodeTask], cpus: int, threads: int) -> Iterable[int]:
-    """Decode images into files: few of them here, because processes take seconds to start."""
-    pixels = sum(len(task.row_group) * task.transform.image_bytes for task in tasks)
-    if pixels <= FEW_BYTES:
-        return decode_here(tasks, threads)
-    return decode_to_files(tasks, cpus)
+def _has_nodes() -> bool:
+    """Return True if the cluster has several nodes, or may get more."""
+    return sum(node["Alive"] for node in ray.nodes()) > 1 or bool(node_types())
 
 
 def _from_first(claim: Claim | None, workers: Workers) -> Claim | None:

@@ -81,6 +81,7 @@ def runner_here(
     )
     with cache_space.locked():
         try:
-            yield CellRunner(Workers(), device, machine_facts(device, workers=1), decoders, PLACE)
+            facts = machine_facts(device, workers=1)
+            yield CellRunner(Workers(), device, facts, lambda _: decoders, PLACE)
         finally:
             cache_space.clear()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Group
 from lotus_ray.report.statistics import (
+    disturbed,
     hardware,
     noise_floor,
     rank_stability,
@@ -37,6 +38,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
         *_unranked(group, metrics),
         *_stability(group, metrics),
         *_unlike_hardware(group),
+        *_disturbed(group),
         *_dampened(group),
     ]
 
@@ -134,6 +136,13 @@ def _stability(group: Group, metrics: Sequence[str]) -> list[str]:
     result = {name: rank_stability(group, name) for name in _DEFINING if name in metrics}
     text = [f"{METRICS[name].heading} {s.tau:.2f}" for name, s in result.items() if s is not None]
     return [f"agreement of seeds on the ranking, Kendall's τ: {', '.join(text)}"] if text else []
+
+
+def _disturbed(group: Group) -> list[str]:
+    return [
+        f"the time of {method}{_of_seeds(seeds)} is not ranked: images were decoded beside it"
+        for method, seeds in disturbed(group).items()
+    ]
 
 
 def _unlike_hardware(group: Group) -> list[str]:

@@ -147,15 +147,24 @@ def shared_gpus(group: Group) -> bool:
     return any(row.resources.shares_gpu for entry in group.rivals for row in entry.rows.values())
 
 
+def disturbed(group: Group) -> dict[str, list[int]]:
+    """Return the rivals beside which images were decoded while they were timed, with the seeds."""
+    result = {
+        entry.method: [seed for seed, row in entry.rows.items() if row.resources.is_disturbed]
+        for entry in group.rivals
+    }
+    return {method: sorted(seeds) for method, seeds in result.items() if seeds}
+
+
 def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     """Return the ranked unlearning methods with their costs by seed, the best first.
 
     Methods without a seed that others have are left out. Times are not ranked if the hardware
-    differs or trials shared a GPU.
+    differs or trials shared a GPU, nor those of a method beside which images were decoded.
     """
     if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []
-    incomplete = unranked(group, metric)
+    incomplete = {*unranked(group, metric), *(disturbed(group) if metric in TIMES else ())}
     result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     complete = [
         (method, by_seed)

@@ -6,6 +6,7 @@
     borders/<cell>/<row version>.pt  the checkpoint of a stopped cell; removed once it has a row
     probe-<seconds>-<unique>/        test objects that are removed at once
     roles/, logits/, comparisons/    files that rows share, named after their inputs
+    pixels/                          decoded images that nodes of a cluster share
 
 First every artifact of a row is written and proven to be stored. Then the row's object is created,
 which makes the row visible. Only one writer can create it. A row never changes. When the user asks

@@ -13,6 +13,7 @@ from typing import Any, Self
 from lotus_ray.base.errors import StoreError
 
 FORMAT = 2
+DISTURBED = 0.01  # of the seconds of unlearning: less is not seen among other noise
 OK = "ok"
 
 
@@ -72,6 +73,12 @@ class Resources(_Record):
     device_bytes: int | None = None
     compiled: bool | None = None
     micro_batch: int | None = None  # most images of the smallest part of a step; None: all whole
+    decoding_beside: float | None = None  # part of the ranked seconds; None: no part
+
+    @property
+    def is_disturbed(self) -> bool:
+        """True if images were decoded on the node while the cell's seconds were counted."""
+        return (self.decoding_beside or 0.0) > DISTURBED
 
     @property
     def shares_gpu(self) -> bool:

@@ -24,6 +24,7 @@ from lotus_ray.store.attempts import Attempt
 from lotus_ray.store.row import OK, Resources, Row
 from lotus_ray.trial.checkpoints import StoredCheckpoints
 from lotus_ray.trial.context import Context, Original
+from lotus_ray.trial.decoding_beside import DecodingBeside
 from lotus_ray.trial.original import (
     OriginalPending,
     check_accuracy,
@@ -111,7 +112,8 @@ def run_cell(context: Context, cell: Cell) -> RunCell:
             raise
         fields = failure(error)
     good = measured if fields["status"] == OK else None
-    row = _row(context, cell, attempt, fields, micro_batch) if attempt else None
+    beside = good.decoding_beside if good else None
+    row = _row(context, cell, attempt, fields, micro_batch, beside) if attempt else None
     return RunCell(context, cell, attempt, row, good)
 
 
@@ -121,6 +123,7 @@ def _row(
     attempt: Attempt,
     fields: dict[str, Any],
     micro_batch: MicroBatch,
+    decoding_beside: float | None,
 ) -> Row:
     """Return the row of a cell from the fields that were measured, and where it ran."""
     resources = resources_of(
@@ -129,6 +132,7 @@ def _row(
         **device_memory(context.device),
         compiled=context.work_order.compile,
         micro_batch=micro_batch.smallest,
+        decoding_beside=decoding_beside,
     )
     return new_row(
         context.group,
@@ -161,6 +165,7 @@ class _Measured:
     clock: Clock
     records: list[PhaseRecord]
     resumed_at: int
+    decoding_beside: float | None  # part of the seconds of unlearning
 
     def row_fields(self) -> dict[str, Any]:
         """Return the fields of Row that were measured."""
@@ -197,7 +202,8 @@ def _measure(
         every_seconds=context.work_order.checkpoint_seconds,
     )
     context.before_training()
-    with clock.measure("unlearn"), checkpoints:
+    beside = DecodingBeside(context)
+    with beside.measure(), clock.measure("unlearn"), checkpoints:
         records = unlearn(method, problem, checkpoints)
     release_memory()
     if cell != context.group.original and context.original is None:  # a gold standard is trained
@@ -222,7 +228,9 @@ def _measure(
         changed = {"outputs_changed": outputs_changed(outputs, original.outputs)}
         change = weight_change(problem.model, original.model) | changed
     resumed_at = checkpoints.resumed_at
-    return _Measured(weights, original, outputs, summary, change, clock, records, resumed_at)
+    return _Measured(
+        weights, original, outputs, summary, change, clock, records, resumed_at, beside.share
+    )
 
 
 def _wait_for_original(context: Context) -> None:

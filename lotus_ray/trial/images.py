@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.cache import DecodedFiles
-from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.data.pixels.cache_space import CacheSpace, Waiting
 from lotus_ray.data.pixels.decode_task import Decode
 from lotus_ray.data.pixels.lookup import Decoded, Pixels, StreamedPixels
 from lotus_ray.data.pixels.wanted import stored_order, wanted_row_groups
@@ -30,10 +31,14 @@ class TrialImages:
     _files: DecodedFiles
     _counted: int = 0
 
+    @property
+    def streamed(self) -> int:
+        """How many images were decoded as a stream so far."""
+        return self.pixels.decoded if isinstance(self.pixels, StreamedPixels) else 0
+
     def newly_decoded(self) -> int:
         """Return how many images this process decoded since the last call."""
-        streamed = self.pixels.decoded if isinstance(self.pixels, StreamedPixels) else 0
-        total = self._files.decoded + streamed
+        total = self._files.decoded + self.streamed
         new, self._counted = total - self._counted, total
         return new
 
@@ -42,11 +47,13 @@ class TrialImages:
 class Decoders:
     """The two ways to decode images: into files of this node, and as a stream.
 
-    `stream` takes `ahead_bytes`: how much it decodes before that is used.
+    `stream` takes `ahead_bytes`: how much it decodes before that is used. `waiting` returns a
+    context that is open while another process of the node decodes.
     """
 
     decode: Decode
     stream: Callable[..., Iterable[Decoded]]
+    waiting: Waiting = nullcontext
 
 
 def prepare_images(
@@ -73,7 +80,9 @@ def prepare_images(
     stored = _ranks(stored_order(row_groups), roles)
     content = " ".join(read_manifest(folder).digest for folder in group.manifests)
     files = DecodedFiles(cache_space, group.transform, content)
-    files.ensure(row_groups, roles, decoders.decode, max_bad, group.shuffle_window)
+    files.ensure(
+        row_groups, roles, decoders.decode, max_bad, group.shuffle_window, decoders.waiting
+    )
     bad = files.bad_among(roles)
     if bad:
         kept = np.array([name not in bad for name in roles.sample_ids])

@@ -38,7 +38,7 @@ class CellRunner:
         workers: Workers,
         device: torch.device,
         facts: Mapping[str, Any],
-        decoders: Decoders,
+        decoders: Callable[[WorkOrder], Decoders],
         place: str,
         first_error: Callable[[LotusRayError | None], LotusRayError | None] = lambda own: own,
         wait_for_original: Wait = no_wait,
@@ -51,7 +51,7 @@ class CellRunner:
             workers: the workers that share each cell.
             device: of this worker.
             facts: from `machine_facts`, for the rows.
-            decoders: decode images.
+            decoders: returns what decodes the images of a group.
             place: a name for what runs the cells.
             first_error: given the error of this worker, returns the first worker's that has one.
             wait_for_original: waits until the row of an original may be there.
@@ -165,7 +165,7 @@ class CellRunner:
                 work_order.group,
                 load_roles(work_order),
                 work_order.cache_space,
-                self._decoders,
+                self._decoders(work_order),
                 work_order.max_bad_images,
             ), None
         except LotusRayError as error:

@@ -110,20 +110,20 @@ def test_a_lead_beyond_the_floor_that_seeds_do_not_agree_on_is_no_lead() -> None
     """B leads A by 0.1 twice and A leads B by 0.35 once: in the mean A, beyond a floor of 0.01."""
     golds = [gold({"jsd": [0.0] * 3}), gold({"jsd": [0.01] * 3}, 1)]
     found = group(*golds, *rivals("jsd", A=[0.2, 0.2, 0.1], B=[0.1, 0.1, 0.45]))
-    assert marks(found, "jsd") == {}
+    assert marks(found, "rf_jsd") == {}
 
 
 def test_a_floor_of_zero_marks_no_more_than_none() -> None:
     found = group(*level("jsd", 0.0), *rivals("jsd", A=[0.1, 0.3], B=[0.2, 0.1]))
     assert noise_floor(found, "jsd") == 0
-    assert marks(found, "jsd") == {}
+    assert marks(found, "rf_jsd") == {}
     assert "noise floor, between two gold standards: JSD 0.00e+00" in notes(found, ("jsd",))
 
 
 def test_one_seed_marks_nothing_however_far() -> None:
     golds = [gold({"jsd": [0.0]}), gold({"jsd": [0.1]}, 1)]
     found = group(*golds, *rivals("jsd", A=[0.1], B=[0.6]))
-    assert marks(found, "jsd") == {}
+    assert marks(found, "rf_jsd") == {}
     assert notes(found, ("jsd",)) == [
         "noise floor, between two gold standards: JSD 1.00e-01",
         "one seed: no method is marked as best",
@@ -191,6 +191,28 @@ def test_times_of_a_shared_gpu_are_not_ranked_and_that_is_said() -> None:
     assert marks(shared, "unlearn_seconds") == {}
     assert marks(shared, "rf_jsd") == {"A": 1}
     assert "times are not ranked: trials shared GPUs: 0.25 × H200: A, B" in notes(shared)
+
+
+def test_a_time_beside_which_images_were_decoded_is_not_ranked_and_that_is_said() -> None:
+    """Other metrics and the other methods are, and so is a time that was hardly disturbed."""
+    costs = {"A": 1.0, "B": 9.0, "C": 20.0}
+    found = group(
+        *(
+            entry(
+                name, {metric: [cost, cost + 0.1, cost] for metric in ("unlearn_seconds", "rf_jsd")}
+            )
+            for name, cost in costs.items()
+        )
+    )
+    assert marks(found, "unlearn_seconds") == {"A": 1, "B": 2}
+    rows = found.entries[0].rows
+    rows[2] = replace(rows[2], resources=Resources(**CPU, decoding_beside=0.3))
+    other = found.entries[1].rows
+    other[2] = replace(other[2], resources=Resources(**CPU, decoding_beside=0.009))
+    assert marks(found, "unlearn_seconds") == {"B": 1}
+    assert marks(found, "rf_jsd") == {"A": 1, "B": 2}
+    assert "the time of A of seed 2 is not ranked: images were decoded beside it" in notes(found)
+    assert Resources.from_json({"device": "EPYC"}).is_disturbed is False
 
 
 def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:

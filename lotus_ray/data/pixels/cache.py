@@ -11,6 +11,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pyarrow.ipc
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.roles import FORGET
 from lotus_ray.data.pixels.allocate import allocate
-from lotus_ray.data.pixels.cache_space import CacheSpace, exclusive_lock
+from lotus_ray.data.pixels.cache_space import CacheSpace, Waiting, exclusive_lock
 from lotus_ray.data.pixels.decode_task import Decode, DecodeTask
 from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.row_groups import RowGroupImages
@@ -52,6 +53,7 @@ class DecodedFiles:
         decode: Decode,
         max_bad: int = 0,
         window: int | None = None,
+        waiting: Waiting = nullcontext,
     ) -> None:
         """Decode the images that are not cached yet. Other processes of the node wait meanwhile.
 
@@ -62,6 +64,7 @@ class DecodedFiles:
             max_bad: accept up to this many images that cannot be decoded.
             window: if all images do not fit, leave retained images out: they can stream in windows
                 of this many images. Memory is kept free for the windows. None: all must fit.
+            waiting: returns a context that is open while another process of the node decodes.
 
         Raises:
             DataError: images do not fit; or a forget image, or more than `max_bad` images, cannot
@@ -70,7 +73,7 @@ class DecodedFiles:
         memory, disk = self._folders()
         for folder in (memory, disk):
             folder.mkdir(exist_ok=True)
-        with exclusive_lock(self.cache_space.memory):  # all groups of the node share its limits
+        with exclusive_lock(self.cache_space.memory, waiting):  # all share the limits of the node
             for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
                 unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
@@ -79,7 +82,9 @@ class DecodedFiles:
             missing = [part for part in parts if len(part)]
             image_bytes = self.transform.image_bytes
             tasks = [
-                DecodeTask(row_group, _new_file(folder), self.transform, keep_going=max_bad > 0)
+                DecodeTask(
+                    row_group, _new_file(folder), self.transform, max_bad > 0, folder == disk
+                )
                 for row_group, folder in allocate(
                     missing, roles, self.cache_space, (memory, disk), image_bytes, window
                 )

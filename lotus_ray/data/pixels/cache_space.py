@@ -15,13 +15,14 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.free_memory import available_memory, shared_memory_left
+from lotus_ray.data.pixels.decode_log import DecodeLog
 
 GIB = 1 << 30
 IN_MEMORY = Path("/dev/shm")
@@ -52,6 +53,11 @@ class CacheSpace:
     def disk(self) -> Path:
         """The folder on the disk."""
         return self._folder(Path(self.scratch), "disk")
+
+    @property
+    def decode_log(self) -> DecodeLog:
+        """When the command decoded images on this node."""
+        return DecodeLog(self.memory / ".decoded")
 
     def memory_left(self) -> int:
         """Return how many bytes may still go to the folder in memory.
@@ -104,11 +110,23 @@ class CacheSpace:
         return parent / f"{_PREFIX}{self.session}-{kind}"
 
 
+Waiting = Callable[[], AbstractContextManager[object]]  # what is done while a process waits
+
+
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Wait until no other process on this node holds the lock of the folder, then hold it."""
+def exclusive_lock(folder: Path, waiting: Waiting = nullcontext) -> Iterator[None]:
+    """Wait until no other process on this node holds the lock of the folder, then hold it.
+
+    Args:
+        folder: whose lock.
+        waiting: returns a context that is open while this process waits.
+    """
     with (folder / ".alone").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with waiting():
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -43,6 +43,22 @@ class Encoded:
         """
         return decode_all(self.images, transform, self.where, threads)
 
+    def decode_each(
+        self, transform: Transform, threads: int = 1
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """Return pixels, uint8 [n, 3, H, W], 0 for bad images, and why each bad image is bad."""
+        errors: list[str | None] = [None] * len(self)
+        try:
+            return self.decode(transform, threads), errors
+        except DataError:
+            pixels = np.zeros((len(self), *transform.shape), dtype=np.uint8)
+        for index in range(len(self)):
+            try:
+                pixels[index] = self.part(slice(index, index + 1)).decode(transform)[0]
+            except DataError as error:
+                errors[index] = str(error)
+        return pixels, errors
+
 
 @dataclass(frozen=True)
 class RowGroupImages:

@@ -106,12 +106,12 @@ class Requested(NamedTuple):
     ranges: list[tuple[int, int]]
 
 
-def joined(offsets: Sequence[tuple[int, int]]) -> Iterator[Requested]:
-    """Join ranges into requests: over gaps of GAP bytes at most, and up to MOST bytes."""
+def joined(offsets: Sequence[tuple[int, int]], gap: int = GAP) -> Iterator[Requested]:
+    """Join ranges into requests: over gaps of `gap` bytes at most, and up to MOST bytes."""
     ranges: list[tuple[int, int]] = []
     begin = end = 0
     for offset, size in offsets:
-        if ranges and not (0 <= offset - end <= GAP and offset + size - begin <= MOST):
+        if ranges and not (0 <= offset - end <= gap and offset + size - begin <= MOST):
             yield Requested(begin, end - begin, ranges)
             ranges = []
         if not ranges:

@@ -14,6 +14,12 @@ class Objects(Protocol):
     def read(self, name: str) -> bytes:
         """Return an object; raises FileNotFoundError."""
 
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """Return `size` bytes of an object from `start` on; raises FileNotFoundError.
+
+        Fewer where the object ends.
+        """
+
     def create(self, name: str, content: bytes) -> bool:
         """Create a small object in one step, only if none exists. Return True if this call did.
 

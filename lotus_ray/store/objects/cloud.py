@@ -56,8 +56,19 @@ class CloudObjects:
 
     def read(self, name: str) -> bytes:
         """Return an object, in parts if it is large; raises FileNotFoundError."""
+        return self._read(name, lambda: self._get(name))
+
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """Return bytes of an object; raises FileNotFoundError."""
+
+        def part() -> bytes:
+            return obstore.get_range(self._once, name, start=start, length=size).to_bytes()
+
+        return self._read(name, part)
+
+    def _read(self, name: str, request: Callable[[], bytes]) -> bytes:
         try:
-            return self._ask(name, lambda: self._get(name))
+            return self._ask(name, request)
         except FileNotFoundError:
             where = f"{self.address.base}/{name}"
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None

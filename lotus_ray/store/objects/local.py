@@ -26,6 +26,13 @@ class LocalObjects:
         with _reading(path):
             return path.read_bytes()
 
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """Return bytes of an object; raises FileNotFoundError."""
+        path = self.root / name
+        with _reading(path), path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
     def create(self, name: str, content: bytes) -> bool:
         """Create an object: link a finished temporary file to its name."""
         path = self.root / name

@@ -15,7 +15,7 @@ import pytest
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.decode_task import DecodeTask, decode_here
+from lotus_ray.data.pixels.decode_task import DecodeTask, announcing, decode_here
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.pixels.wanted import wanted_row_groups
@@ -148,6 +148,43 @@ def test_memory_is_filled_first_and_the_disk_takes_the_rest(
         assert len(list(cache_space.memory.rglob("*.arrow"))) == 2
         assert len(list(cache_space.disk.rglob("*.arrow"))) == 2
         assert files.pixels(table("ffrrrruuuttt")).complete
+
+
+def test_a_small_dev_shm_stays_empty_the_disk_serves_and_a_message_says_so(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's /dev/shm has 64 MB: less than what others need there."""
+    free = {tmp_path / "shm": 64 << 20, tmp_path: 64 << 30}
+    monkeypatch.setattr("lotus_ray.data.pixels.cache_space._free_bytes", free.__getitem__)
+    cache_space, said = CacheSpace(scratch=str(tmp_path)), list[str]()
+    roles = table("ffrrrruuuttt")
+    with cache_space.locked():
+        files = DecodedFiles(cache_space, PLAIN)
+        files.ensure(row_groups(manifest, roles), roles, announcing(decode_here, said.append))
+        assert files.pixels(roles).complete
+        assert not list(cache_space.memory.rglob("*.arrow"))
+        assert len(list(cache_space.disk.rglob("*.arrow"))) == 4
+        cache_space.clear()
+    (line,) = said
+    assert line.startswith(
+        f"decoding 12 images; 12 of them are kept on the disk, in {tmp_path}: decoded_memory_gb, "
+    )
+
+
+def test_space_is_set_aside_before_an_image_is_decoded(
+    manifest: Manifest, cache_space: CacheSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 36 bytes does not fit, and no image is read for it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    monkeypatch.setattr(RowGroupImages, "read", lambda _: pytest.fail("an image was read"))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30, before[1]))
+        with pytest.raises(DataError, match="decoded images cannot be written"):
+            ensure(manifest, cache_space, table("ffrrrruuuttt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_without_cache_space_nothing_is_decoded_and_the_error_says_how_much_is_needed(
