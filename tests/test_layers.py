@@ -100,7 +100,9 @@ NOT_LOADED = [
         ("ray", "pydantic"),
     ),
     (("lotus_ray.grid.local", "lotus_ray.grid.run"), ("ray", "rich")),
+    (("lotus_ray",), ("ray", "torch", "numpy", "pydantic", "pandas")),
     (("lotus_ray.cli.main",), ("ray", "rich", "torch")),
+    (("lotus_ray.report.results",), ("ray", "torch", "pandas", "matplotlib", "jinja2")),
 ]
 
 # What a machine with torch alone may lack, and what runs there all the same.

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from lotus_ray import __version__
 from lotus_ray.base.errors import RUN_AGAIN, LotusRayError
+from lotus_ray.base.version import VERSION
 from lotus_ray.cli import signals
 
 # Only the requested command is imported, so it does not wait for imports of others.
@@ -69,7 +69,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(VERSION)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Make image classifiers forget: a distributed benchmark of machine unlearning on Ray."""

@@ -6,8 +6,9 @@ replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.job.yaml_document import EXTENDS, Document
@@ -16,18 +17,20 @@ MAX_FILES = 50
 
 
 def read_document(
-    path: Path, on_read: Callable[[Document], object] = lambda document: None
+    job: Path | Mapping[str, Any], on_read: Callable[[Document], object] = lambda document: None
 ) -> Document:
-    """Read a file and the files that it extends.
+    """Read a file, or take the values of one, and read the files that it extends.
 
     Args:
-        path: the file.
+        job: the file, or its values, whose `extends` is relative to the working directory.
         on_read: called with the document of each file before it is merged with others.
 
     Raises:
         JobError: a file is missing, unreadable or not YAML, or extends itself.
     """
-    return _read(path, on_read, above=(), files=[], where=str(path))
+    if isinstance(job, Mapping):
+        return _extended(Document.of(job), Path(), on_read, above=(), files=[])
+    return _read(job, on_read, above=(), files=[], where=str(job))
 
 
 def _read(
@@ -51,10 +54,20 @@ def _read(
             where=where,
             next_command=f"ls {path.parent}",
         ) from error
-    above = (*above, _resolved(path, where))
+    return _extended(document, path.parent, on_read, (*above, _resolved(path, where)), files)
+
+
+def _extended(
+    document: Document,
+    folder: Path,
+    on_read: Callable[[Document], object],
+    above: tuple[Path, ...],
+    files: list[Path],
+) -> Document:
+    """Merge into a document the files that it extends, which lie relative to a folder."""
     on_read(document)
     for name in _bases(document):
-        base = Path(path.parent, name)
+        base = Path(folder, name)
         where = f"{document.where((EXTENDS,))}: {base}"
         if _resolved(base, where) in above or len(files) > MAX_FILES:
             raise JobError("a file extends itself, or too many others", where=where)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -48,11 +49,13 @@ class LoadedJob:
         return tuple(tuple(entry.method for entry in entries) for entries in self.entries)
 
 
-def load_job(path: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> LoadedJob:
-    """Read and validate a job file.
+def load_job(
+    source: Path | Mapping[str, Any], overrides: Sequence[str] = (), imports: Sequence[str] = ()
+) -> LoadedJob:
+    """Read and validate a job file, or the same as a mapping.
 
     Args:
-        path: the YAML file.
+        source: the YAML file, or its values.
         overrides: `a.b=c` assignments, applied before validation.
         imports: plug-ins, beside those that the job imports: see `use_plugins`.
 
@@ -70,7 +73,7 @@ def load_job(path: Path, overrides: Sequence[str] = (), imports: Sequence[str] =
         notes.extend(replace_old_keys(part))
         part.make_relative(IMPORT, is_path)
 
-    document = read_document(path, on_read)
+    document = read_document(source, on_read)
     _check_is_a_job(document)
     document.append(("grid", "methods"), ("grid", "more_methods"))
     for assignment in overrides:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import yaml
 
 from lotus_ray.base.errors import JobError
 from lotus_ray.job.yaml_values import KeyPath, dotted, parse
 
+IN_PYTHON = "JOB"  # stands for the file of a job that is none
 EXTENDS = "extends"  # read with the file: an override would come too late
 SHORTHANDS = {"model": ("grid", "models"), "dataset": ("grid", "datasets")}  # each entry of these
 
@@ -22,6 +25,25 @@ class Document:
         self.file = file
         self.values: Any
         self.values, self._lines = parse(text, file)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the document of a job that Python code holds. It has no lines.
+
+        Raises:
+            JobError: a value is none that YAML has, such as an array.
+        """
+        try:
+            document = cls(IN_PYTHON, yaml.safe_dump(dict(values)))
+        except yaml.representer.RepresenterError as error:
+            value = error.args[-1]
+            raise JobError(
+                f"a job holds texts, numbers, lists and mappings, and no {type(value).__name__}: "
+                f"{str(value)[:60]}",
+                where=IN_PYTHON,
+            ) from error
+        document._lines = dict.fromkeys(document._lines, IN_PYTHON)
+        return document
 
     def where(self, path: Sequence[str | int]) -> str:
         """Return `file:line a.b[2]` of the value at `path`; if there is none, of its parent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lotus_ray.base.errors import JobError
 
@@ -39,7 +40,48 @@ def head_of(model: nn.Module) -> str:
     )
 
 
-def blocks_of(model: nn.Module) -> tuple[Block, ...]:
+def find_head(model: nn.Module, images: Tensor) -> str:
+    """Return the dotted name of the layer that makes the logits of any network.
+
+    It is that of `head_of`, if it makes as many numbers as there are logits. Elsewhere it is the
+    last linear layer or convolution that the network calls and that makes as many.
+
+    Args:
+        model: in eval mode.
+        images: [N, C, H, W], to call it with.
+
+    Raises:
+        JobError: as `head_of`.
+    """
+    called: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, _LAYERS)
+    ]
+    try:
+        with torch.no_grad():
+            classes = model(images).shape[1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    fitting = [name for name in called if _width(model.get_submodule(name)) == classes]
+    try:
+        head = head_of(model)
+    except JobError:
+        if not fitting:
+            raise
+        return fitting[-1]
+    return head if head in fitting or not fitting else fitting[-1]
+
+
+def _width(layer: nn.Module) -> int | None:
+    """Return how many numbers a layer makes, at each place."""
+    width: int | None = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+    return width
+
+
+def blocks_of(model: nn.Module, head: str | None = None) -> tuple[Block, ...]:
     """Return the names of all parameters by block, from the input to the logits.
 
     A block is what a family repeats: a residual stage, a layer of a transformer, a convolution of
@@ -53,11 +95,15 @@ def blocks_of(model: nn.Module) -> tuple[Block, ...]:
     Source: the last k layers of Goel et al. 2022 (EU-k, CF-k). Deviation: their code counts single
     convolutions and linear layers, so that a k may cut a residual block in two.
 
+    Args:
+        model: the network.
+        head: the layer that makes the logits; default that of `head_of`.
+
     Raises:
         JobError: as `head_of`.
     """
     blocks = _timm_blocks(model) or _named_blocks(model)
-    return tuple(_with_head_last(blocks, head_of(model)))
+    return tuple(_with_head_last(blocks, head or head_of(model)))
 
 
 def _candidates(model: nn.Module) -> Iterator[str]:

@@ -15,8 +15,8 @@ from typing import ClassVar, Self
 
 import torch
 
-from lotus_ray import __version__
 from lotus_ray.base.errors import StoreError, StoreUnreachable
+from lotus_ray.base.version import VERSION
 from lotus_ray.store.results import Store
 from lotus_ray.trial.background import BackgroundWriter
 from lotus_ray.unlearning.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from lotus_ray.unlearning.clock import Clock
 from lotus_ray.unlearning.contract import Workers
 
 _log = logging.getLogger(__name__)
-_VERSIONS = f"lotus-ray {__version__}, torch {torch.__version__}, timm {version('timm')}"
+_VERSIONS = f"lotus-ray {VERSION}, torch {torch.__version__}, timm {version('timm')}"
 _DIGEST = hashlib.sha256().digest_size
 
 

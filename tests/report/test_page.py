@@ -16,6 +16,7 @@ from lotus_ray.report.columns import IN_TABLES
 from lotus_ray.report.entries import groups
 from lotus_ray.report.figures import FIGURES
 from lotus_ray.report.page.tables import table_of
+from lotus_ray.report.page.templates import REPLACEMENT
 from lotus_ray.report.statistics import marks
 from lotus_ray.store.results import Store
 from tests.cli.test_cli import grid
@@ -224,7 +225,7 @@ def test_no_name_turns_the_direction_of_the_page(store: Store) -> None:
     commit(store, "lotus", benchmark=f"{turning}B")
     html = html_of(store)
     assert not set(turning) & set(html)
-    assert page.REPLACEMENT * len(turning) + "B" in html
+    assert REPLACEMENT * len(turning) + "B" in html
 
 
 def test_smoke_rows_are_said_to_mean_nothing(store: Store) -> None:
@@ -346,6 +347,8 @@ def test_making_a_page_loads_neither_torch_nor_ray_nor_pyplot(store: Store) -> N
 
 def test_the_files_of_the_page_are_in_the_package() -> None:
     folder = Path(page.__file__).parent
-    assert {"page.html.j2", "page.css", "page.js"} <= {path.name for path in folder.iterdir()}
+    assert {"page.html.j2", "table.html.j2", "notebook.html.j2", "page.css", "page.js"} <= {
+        path.name for path in folder.iterdir()
+    }
     assert "\r" not in (folder / "page.css").read_bytes().decode()
     assert json.dumps("</script") not in (folder / "page.js").read_text()

@@ -26,6 +26,7 @@ def make_problem(
     random_model: Callable[[], nn.Module],
     workers: Workers | None = None,
     cached_logits: LogitsCache | None = None,
+    head: str | None = None,
 ) -> Problem:
     """Return the problem of one cell.
 
@@ -39,6 +40,7 @@ def make_problem(
         random_model: returns a network that was never trained, frozen, in eval mode.
         workers: who share the work; default those of the data set.
         cached_logits: the original's, where some are computed already.
+        head: the layer that makes the logits; default what is known of the network.
 
     Raises:
         JobError: no layer of the network is known to make its logits.
@@ -52,8 +54,8 @@ def make_problem(
         unseen=dataset.split(UNSEEN),
         calibration=dataset.split(CALIBRATION) or dataset.split(UNSEEN),
         num_classes=dataset.roles.num_classes,
-        head=head_of(model),
-        blocks=blocks_of(model),
+        head=head or head_of(model),
+        blocks=blocks_of(model, head),
         num_rows=len(dataset.roles),
         batch_size=batch_size,
         seed=dataset.seed,

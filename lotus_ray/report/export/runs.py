@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lotus_ray import __version__
+from lotus_ray.base.version import VERSION
 from lotus_ray.report.collect import collect
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry
@@ -114,7 +114,7 @@ def _tags(entry: Entry, seed: int, row: Row) -> dict[str, str]:
         "device_type": resources.device_type,
         "workers": resources.workers,
         **{f"versions.{name}": value for name, value in row.versions.items()},
-        "exported_by": f"lotus-ray {__version__}",
+        "exported_by": f"lotus-ray {VERSION}",
     }
     undefined = [
         f"{name}: {result[seed]}" for name, result in entry.undefined.items() if seed in result

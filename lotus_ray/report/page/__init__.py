@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from lotus_ray import __version__
+from lotus_ray.base.version import VERSION
 from lotus_ray.report.entries import Entry, Group, groups
 from lotus_ray.report.figures import FIGURES, draw
 from lotus_ray.report.figures.files import to_inline
@@ -20,14 +18,10 @@ from lotus_ray.report.formats import shown
 from lotus_ray.report.page.cells import Cell, cells_of
 from lotus_ray.report.page.head import facts, legend, smoke
 from lotus_ray.report.page.tables import Table, table_of
+from lotus_ray.report.page.templates import rendered
 from lotus_ray.store.results import Store
 
 PAGE = "report.html"  # in the store
-REPLACEMENT = "\ufffd"  # for characters that are not allowed in HTML
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff"
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # these change the direction of text
-)
 FULL_CELLS = 200  # with more cells, only failed ones get a part each, at most so many
 FULL_TABLES = 8  # with more tables, each has only the figures of FEW
 FEW = ("rf-jsd", "trade-off")
@@ -70,7 +64,8 @@ def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) 
     ]
     cells = [cell for section in sections for cell in section.cells]
     css, js = _text("page.css"), _text("page.js")
-    page = _template().render(
+    return rendered(
+        "page.html.j2",
         css=css,
         js=js,
         policy=f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(js)}; "
@@ -80,7 +75,7 @@ def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) 
         legend=legend(tables),
         smoke=smoke(entries),
         sections=sections,
-        version=__version__,
+        version=VERSION,
         linked=_in_full(cells),
         is_brief=len(cells) > FULL_CELLS,
         full_cells=FULL_CELLS,
@@ -90,7 +85,6 @@ def to_page(entries: Sequence[Entry], store: Store, against: str | None = None) 
         drawn_tables=DRAWN_TABLES,
         table_count=len(tables),
     )
-    return _CONTROL.sub(REPLACEMENT, page)
 
 
 def _section(
@@ -129,17 +123,6 @@ def _in_full(cells: Sequence[Cell]) -> set[str]:
 
 def _name(store: Store) -> str:
     return store.uri.rstrip("/").rsplit("/", 1)[-1] or store.uri
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader(__name__, package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
 
 
 def _text(name: str) -> Markup:
