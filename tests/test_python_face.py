@@ -15,11 +15,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import lotus_ray
-from lotus_ray import models
 from lotus_ray.base.errors import DataError, JobError, MethodError
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.grid.run_job import Run
-from lotus_ray.models import ModelSpec
+from lotus_ray.models.resnet_cifar import BUILDERS
 from lotus_ray.models.weights import WEIGHTS, weights_from_bytes
 from lotus_ray.store.row import Row
 from lotus_ray.unlearning.methods.lotus import Lotus
@@ -43,7 +42,7 @@ Data = dict[str, tuple[Tensor, Tensor]]
 
 
 def network() -> nn.Module:
-    return models.build(ModelSpec("resnet18_cifar", 10, options={"width": 2}), "any")
+    return BUILDERS["resnet18_cifar"](num_classes=10, width=2)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +128,8 @@ def test_it_gives_the_weights_and_metrics_of_a_cell(
     assert result.seconds > 0
 
 
-def test_the_seed_and_the_ids_select_the_noise(in_memory: Any) -> None:
-    same, again, other = (in_memory("lotus", seed=seed, epochs=1) for seed in (1, 1, 2))
+def test_the_seed_selects_the_random_numbers(in_memory: Any) -> None:
+    same, again, other = (in_memory("finetune", seed=seed, epochs=1) for seed in (1, 1, 2))
     weights = [torch.cat([v.flatten() for v in r.model.parameters()]) for r in (same, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

@@ -98,8 +98,8 @@ def _tried(model: nn.Module, images: Tensor) -> int:
         with torch.no_grad():
             logits = model(images)
     except Exception as error:  # foreign code can raise anything
-        shape = list(images.shape)
-        raise _wrong(f"the network does not take images {shape}: {_line(error)}") from error
+        taken = list(images.shape)
+        raise _wrong(f"the network does not take images {taken}: {_line(error)}") from error
     if not torch.is_tensor(logits) or logits.ndim != 2 or len(logits) != len(images):
         shape = list(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
         raise _wrong(f"the network must give logits [N, classes], and gives {shape}")

@@ -282,7 +282,11 @@ def _without_tf32() -> Iterator[None]:
     """Compute products on a GPU in full, as the precision fp32 of a job does."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):  # torch 2.9: it refuses to read the older flags
-        flags: list[tuple[Any, str]] = [(matmul, "fp32_precision"), (cudnn.conv, "fp32_precision")]
+        convolutions = cudnn.conv  # type: ignore[attr-defined] # made while torch loads
+        flags: list[tuple[Any, str]] = [
+            (matmul, "fp32_precision"),
+            (convolutions, "fp32_precision"),
+        ]
         off: Any = "ieee"
     else:
         flags, off = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")], False

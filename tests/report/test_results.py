@@ -18,12 +18,13 @@ from tests.stores import commit
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Two seeds of LoTUS, of which one failed; a hostile name; no page yet."""
+    """Two seeds of LoTUS, of which one failed with a hostile text; no page yet."""
     folder = tmp_path_factory.mktemp("results") / "store"
     store = Store.open(str(folder))
     store.check_writable()
     for method in ("original", "gold", "lotus"):
         commit(store, method, 1)
+    commit(store, "original", 2)
     commit(store, "lotus", 2, error=f"no room {HOSTILE}")
     return lotus_ray.open_store(folder)
 
@@ -34,8 +35,9 @@ def test_rows_can_be_iterated(results: Results) -> None:
         ("LoTUS", 1),
         ("Original", 1),
         ("LoTUS", 2),
+        ("Original", 2),
     ]
-    assert len(results) == 4
+    assert len(results) == 5
     assert repr(results).endswith("store, 1 failed")
 
 
@@ -51,11 +53,11 @@ def test_a_table_is_text_in_a_terminal_and_html_in_a_notebook(results: Results) 
 
 def test_a_data_frame_has_a_line_for_each_cell(results: Results) -> None:
     frame = results.to_pandas().set_index(["method", "seed"])
-    assert len(frame) == 4
+    assert len(frame) == 5
     assert frame.loc[("LoTUS", 1), "forget_acc"] == 0.5
     assert frame.loc[("LoTUS", 1), "jsd"] == 0  # beside the gold standard, as in the report
     failed = frame.loc[("LoTUS", 2)]
-    assert failed.status == "failed"
+    assert failed.status == "diverged"
     assert failed.error.startswith("no room")
     assert math.isnan(failed.forget_acc)
 
