@@ -1,4 +1,4 @@
-"""`lotus_ray.run`: all cells of a job, from Python."""
+"""`lotus_ray.run` and `lotus_ray.evaluate`: what these commands do, from Python."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import JobError, LotusRayError
+from lotus_ray.grid.evaluate import Evaluated, evaluate_weights
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome
 from lotus_ray.grid.run import run_grid
@@ -37,6 +38,7 @@ def run(
     retry_failed: bool = False,
     force: bool = False,
     overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
 ) -> Run:
     """Run every missing cell of a job, as `lotus-ray grid` does; its progress goes to stderr.
 
@@ -49,6 +51,7 @@ def run(
         retry_failed: run failed cells again.
         force: run every cell again.
         overrides: A.B=C, as after `--set`.
+        imports: plug-ins, files or modules, as after `--import`.
 
     Returns:
         The rows of the job's cells. A cell that failed has a row that says so.
@@ -59,7 +62,7 @@ def run(
     """
     if limit is not None and limit < 1:
         raise JobError(f"limit is {limit}, and must be at least 1", where="limit")
-    loaded = load_job(_source(job), overrides)
+    loaded = load_job(_source(job), overrides, imports)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
     opened = Store.open(str(store or loaded.job.store))
@@ -72,6 +75,55 @@ def run(
             next_command="run the same again: it goes on",
         )
     return Run(opened, outcome)
+
+
+def evaluate(
+    job: str | Path | Mapping[str, Any],
+    *,
+    weights: str | Path | None = None,
+    predictions: str | Path | None = None,
+    label: str | None = None,
+    key: str | None = None,
+    seed: int | None = None,
+    store: str | Path | None = None,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
+) -> Evaluated:
+    """Make a row of weights or predictions of another tool, as `lotus-ray evaluate` does.
+
+    The original of the job is run first, in this process, if the store has no row of it.
+
+    Args:
+        job: as for `run`, with one data set and one model.
+        weights: a state dict, .safetensors or .pth; or else
+        predictions: logits by sample id, .npz, .parquet or .csv.
+        label: of the row in reports; default: the file's name without its ending.
+        key: the state dict to take, of a file that holds several.
+        seed: of the job's seeds, the one whose forget set was unlearned; needed if it has several.
+        store: as the next three, see `run`.
+        limit: samples of each role.
+        overrides: of the job.
+        imports: plug-ins.
+
+    Returns:
+        The row (`.row`), whether this call made it, and the store.
+
+    Raises:
+        JobError: the file is refused, does not fit the job's model, or a choice is missing.
+        LotusRayError: data, store or original cannot be used.
+    """
+    loaded = load_job(_source(job), overrides, imports)
+    return evaluate_weights(
+        loaded,
+        weights=weights,
+        predictions=predictions,
+        label=label,
+        key=key,
+        seed=seed,
+        store=None if store is None else str(store),
+        limit=limit,
+    )
 
 
 def _source(job: str | Path | Mapping[str, Any]) -> Path | Mapping[str, Any]:

@@ -86,7 +86,7 @@ def load_job(
         raise explain(error, document) from None
     use_plugins([*job.imports, *imports])
     _check_names(job, document)
-    check_paths(job, path, document)
+    check_paths(job, Path(document.file), document)
     check_defaults(job, document)
     metrics = tuple(
         find_metric(name, document.where(("metrics", index)))

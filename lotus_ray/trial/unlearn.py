@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from lotus_ray.base import plugins
 from lotus_ray.base.errors import Diverged, JobError, MethodError, nearest
 from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.batches.given import GivenImages, Samples, check_apart
@@ -25,10 +26,11 @@ from lotus_ray.trial.given_network import GivenNetwork
 from lotus_ray.trial.original_logits import SETS
 from lotus_ray.unlearning import engine
 from lotus_ray.unlearning.clock import Clock
+from lotus_ray.unlearning.find_method import find_method, method_names
 from lotus_ray.unlearning.forward_counter import ForwardCounter
 from lotus_ray.unlearning.logits_cache import LogitsCache
 from lotus_ray.unlearning.method import Method
-from lotus_ray.unlearning.methods import METHODS
+from lotus_ray.unlearning.methods import registered_name
 from lotus_ray.unlearning.methods.from_scratch import FromScratch
 
 BATCH_SIZE = 128  # as in jobs
@@ -48,7 +50,8 @@ class Unlearned:
     seconds: float  # of unlearning, without evaluation
 
     def __repr__(self) -> str:
-        shown = [METRICS[name] for name in _SHOWN if self._value(name, self.metrics) is not None]
+        columns = [METRICS[name] for name in _SHOWN]
+        shown = [metric for metric in columns if metric.read(self.metrics) is not None]
         lines = [
             ["Method", *(metric.heading for metric in shown), "Time s"],
             ["Original", *(metric.show(metric.read(self.before)) for metric in shown), "-"],
@@ -63,10 +66,6 @@ class Unlearned:
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
             for line in lines
         )
-
-    @staticmethod
-    def _value(name: str, values: Mapping[str, float | None]) -> float | None:
-        return METRICS[name].read(values)
 
 
 def unlearn(
@@ -223,22 +222,24 @@ def _method(method: str | Method, hyper: Mapping[str, Any], batch_size: int | No
             what = "a method has its hyper-parameters already: give them to it, or give its name"
             raise MethodError(what, where=", ".join(hyper))
         return method
-    if method not in METHODS or method == "original":
+    name = registered_name(str(method))
+    kind = None if name == "original" else find_method(name)
+    if kind is None:
         raise JobError(
             "the model is the original already"
-            if method == "original"
-            else f"unknown method '{method}'",
+            if name == "original"
+            else f"unknown method '{method}'{plugins.looked_at()}",
             where="method",
-            nearest="gold" if method == "original" else nearest(str(method), METHODS),
+            nearest="gold" if name == "original" else nearest(name, method_names()),
             next_command="lotus-ray list methods",
         )
-    kind, params = METHODS[method], dict(hyper)
+    params = dict(hyper)
     if batch_size is not None and issubclass(kind, FromScratch):
         params["batch_size"] = batch_size
     valid = [each.name for each in dataclasses.fields(kind)]
-    if unknown := [name for name in params if name not in valid]:
+    if unknown := [each for each in params if each not in valid]:
         raise MethodError(
-            f"unknown hyper-parameter '{unknown[0]}' of {method}",
+            f"unknown hyper-parameter '{unknown[0]}' of {name}",
             where=unknown[0],
             nearest=nearest(unknown[0], valid),
             next_command="lotus-ray list methods",
@@ -246,11 +247,11 @@ def _method(method: str | Method, hyper: Mapping[str, Any], batch_size: int | No
     if isinstance(params.get("inner"), str):
         params["inner"] = _method(params["inner"], {}, None)
     try:
-        return build_method({"name": method, **params})
+        return build_method({"name": name, "code": kind.code, **params})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise MethodError(f"{method}: {name}: {first['msg']}", where=name) from None
+        where = ".".join(map(str, first["loc"]))
+        raise MethodError(f"{name}: {where}: {first['msg']}", where=where) from None
 
 
 @contextmanager
@@ -260,7 +261,7 @@ def _as_in_a_cell(model: Any) -> Iterator[None]:
     They are: random numbers, default dtype and device, gradients, autocast, and TF32.
     """
     values = model.parameters() if isinstance(model, nn.Module) else ()
-    is_cuda = any(value.device.type == "cuda" for value in values)
+    is_cuda = any(value.is_cuda for value in values)
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
@@ -283,10 +284,7 @@ def _without_tf32() -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):  # torch 2.9: it refuses to read the older flags
         convolutions = cudnn.conv  # type: ignore[attr-defined] # made while torch loads
-        flags: list[tuple[Any, str]] = [
-            (matmul, "fp32_precision"),
-            (convolutions, "fp32_precision"),
-        ]
+        flags: list[tuple[Any, str]] = [(each, "fp32_precision") for each in (matmul, convolutions)]
         off: Any = "ieee"
     else:
         flags, off = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")], False
