@@ -14,6 +14,7 @@ from lotus_ray.cli import signals
 
 # Only the requested command is imported, so it does not wait for imports of others.
 COMMANDS = (
+    "audit",
     "bench",
     "check-method",
     "doctor",
