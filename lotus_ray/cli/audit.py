@@ -63,3 +63,17 @@ def verify(
         click.echo(finding)
     click.echo(verified.last_line)
     sys.exit(verified.exit_code)
+
+
+@command.command("purge")
+@click.argument("store")
+@click.option("--request", "request_id", required=True, help="The id of the request.")
+def purge(store: str, request_id: str) -> None:
+    """Remove ids, outputs, weights and caches of a request from STORE. Its record stays."""
+    from lotus_ray.audit.purge import purge
+    from lotus_ray.store.results import Store
+
+    opened = Store.open(store)
+    opened.check_exists()
+    for line in purge(opened, request_id):
+        click.echo(f"removed: {line}")

@@ -20,13 +20,13 @@ COMMANDS = (
     "doctor",
     "evaluate",
     "export",
+    "forget",
     "grid",
     "list",
     "prepare",
     "report",
     "spot-agent",
     "status",
-    "unlearn",
     "validate",
 )
 MODULES = {  # files with another name
