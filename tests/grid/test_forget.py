@@ -64,13 +64,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = (pixels.float() / 255 - 0.5) / 0.5
     targets = torch.tensor([int(f.parent.name[-1]) for f in files])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(12):
-        loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+    order = torch.cat([torch.randperm(len(inputs)) for _ in range(4)])
+    for rows in order.split(24):
+        loss = torch.nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     model.eval()
-    assert (model(inputs).argmax(1) == targets).float().mean() > 0.8
+    assert (model(inputs).argmax(1) == targets).float().mean() > 0.7
     torch.save(model.state_dict(), path / "model.pth")
     return path
 

@@ -165,7 +165,8 @@ def _transform(wish: Wish, size: int | None) -> dict[str, Any]:
 
     bare = (wish.model or "").rpartition("/")[2]
     config = get_pretrained_cfg(bare, allow_unregistered=False) if _is_timm(bare) else None
-    default = resolve_data_config(pretrained_cfg=config.to_dict() if config else {})
+    known = config.to_dict() if config else {"input_size": (3, 224, 224)}
+    default = resolve_data_config(pretrained_cfg=known)
     return {
         "img_size": wish.img_size or size or default["input_size"][-1],
         "crop_pct": 1.0 if wish.img_size or size else default["crop_pct"],
