@@ -205,7 +205,8 @@ def _some(values: np.ndarray) -> np.ndarray:
     """Return all values, or evenly spaced ones of a set that is too large."""
     if len(values) <= _MOST:
         return values
-    return values[np.linspace(0, len(values) - 1, _MOST).astype(int)]
+    some: np.ndarray = values[np.linspace(0, len(values) - 1, _MOST).astype(int)]
+    return some
 
 
 def overlap(one: Value, other: Value) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,7 +18,9 @@ METRICS = (
     *("mia_accuracy", "rf_jsd", "rf_jsd_compat", "rf_jsd_classes", "zrf"),
     *(f"mia_{figure}_{score}" for score in _SCORES for figure in ("auc", "tpr_1pct", "tpr_01pct")),
 )
-PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
+PASS: Final = "PASS"
+WARN: Final = "WARN"
+FAIL: Final = "FAIL"
 Status = Literal["PASS", "WARN", "FAIL"]
 Model = Literal["original", "gold", "unseen"]
 Bound = Annotated[float, Field(strict=True)] | Model

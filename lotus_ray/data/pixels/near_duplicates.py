@@ -71,7 +71,7 @@ def near_duplicates(
     is_train = np.array(labels["split"].to_pylist()) == TRAIN
     result = NearDuplicates([], [], [])
     for row in np.flatnonzero(is_forgotten & is_good):
-        for other in _like(row, bits, colours, is_good):
+        for other in _like(int(row), bits, colours, is_good):
             pair = (ids[row], ids[other])
             if not is_forgotten[other]:
                 (result.kept if is_train[other] else result.held_out).append(pair)

@@ -70,7 +70,7 @@ class Measured:
         }
         by_model = {name: row.metrics for name, row in self.rows.items()}
         by_model["unseen"] = {
-            **{name: value and value.value for name, value in unseen.items()},
+            **{name: _plain(value) for name, value in unseen.items()},
             "mia_accuracy": evidence.unseen_membership(after),
         }
         row = self.rows["unlearned"]
