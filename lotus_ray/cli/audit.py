@@ -57,7 +57,7 @@ def verify(
     from lotus_ray.audit.verify import verify
     from lotus_ray.data.roles.id_files import read_sample_ids
 
-    named = read_sample_ids(ids) if ids else None
+    named = read_sample_ids(ids).ids if ids else None
     verified = verify(folder, read_public(keys), read_key(commitment_key), named)
     for finding in verified.findings:
         click.echo(finding)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lotus_ray.cli.notes import print_notes
-from lotus_ray.cli.options import store_option
+from lotus_ray.cli.options import import_option, store_option
 from lotus_ray.cli.signals import stop_on_sigterm
 
 _FILE = click.Path(path_type=Path)
@@ -36,6 +36,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--allow-missing", is_flag=True, help="Go on if ids are those of no image.")
 @store_option
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change the job.")
+@import_option
 @click.option("--offline", is_flag=True, help="Download no pretrained weights.")
 def command(job: Path | None, overrides: tuple[str, ...], offline: bool, **given: Any) -> None:
     """Answer a deletion request: forget images, measure it, and leave weights and a record.

@@ -168,9 +168,9 @@ def _named_rows(
         (held_out, "are held out: they play the roles unseen, test or calibration"),
     ):
         if wrong:
-            more = ", …" if len(wrong) > 10 else ""
+            named = ", ".join(map(_shown, wrong[:10])) + (", …" if len(wrong) > 10 else "")
             raise DataError(
-                f"{len(wrong)} ids to {what_for} {what}: {', '.join(map(_shown, wrong[:10]))}{more}",
+                f"{len(wrong)} ids to {what_for} {what}: {named}",
                 where=_lines_of(chosen, wrong[:10]),
                 nearest=f"ids such as {example}",
                 next_command="correct the list; lotus-ray validate JOB.yaml",

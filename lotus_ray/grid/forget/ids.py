@@ -53,7 +53,7 @@ def read_requests(files: Sequence[Path], names: Sequence[str]) -> list[tuple[str
     Raises:
         DataError: a file cannot be read, or holds no id.
     """
-    return [(name, read_sample_ids(file)) for name, file in zip(names, files, strict=True)]
+    return [(name, read_sample_ids(file).ids) for name, file in zip(names, files, strict=True)]
 
 
 def find_ids(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.data.prepared.manifest import MANIFEST
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import find
+from lotus_ray.data.sources.class_folders import LeftOut, images_in
 from lotus_ray.data.sources.image_folder import NAME as IMAGE_FOLDER
-from lotus_ray.data.sources.images import image_files
 from lotus_ray.grid.forget.wish import Wish
 
 JOB = "job.yaml"
@@ -132,24 +131,26 @@ def _prepared(wish: Wish, train: Path, heldout: str | None, say: Callable[[str],
             raise JobError("there is no such folder", where=f"--{name} {folder}")
     digest = hashlib.sha256()
     for name, folder in parts.items():
-        for path in image_files(folder):
+        for path in sorted(images_in(folder, LeftOut())):
             stat = path.stat()
             entry = [name, str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
             digest.update(json.dumps(entry).encode())
     target = wish.work / f"images-{digest.hexdigest()[:12]}"
     if not target.exists():
         say(f"copying the images to shards: {target}")
-    with tempfile.TemporaryDirectory() as root:
-        for name, folder in parts.items():
-            (Path(root) / name).symlink_to(folder.absolute(), target_is_directory=True)
-        prepare(find(IMAGE_FOLDER), target, Path(root))
+    root = wish.work / f"folders-{digest.hexdigest()[:12]}"  # the same for a command that goes on
+    root.mkdir(parents=True, exist_ok=True)
+    for name, folder in parts.items():
+        if not (root / name).exists():
+            (root / name).symlink_to(folder.absolute(), target_is_directory=True)
+    prepare(find(IMAGE_FOLDER), target, root)
     return target
 
 
 def _size(folder: Path) -> int | None:
     """Return the side of the first images if it is one and small, else None."""
     sides = set()
-    for path in image_files(folder)[:_LOOKED_AT]:
+    for path in sorted(images_in(folder, LeftOut()))[:_LOOKED_AT]:
         try:
             with Image.open(path) as image:
                 sides.add(min(image.size))

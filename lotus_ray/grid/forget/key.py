@@ -9,6 +9,7 @@ from lotus_ray.audit.predicate import Predicate
 from lotus_ray.base.errors import JobError
 from lotus_ray.grid.forget.wish import Wish
 from lotus_ray.models.weights import file_digest
+from lotus_ray.unlearning.methods import registered_name
 
 
 def commitment_key(wish: Wish, say: Callable[[str], None], is_done: bool) -> CommitmentKey:
@@ -46,7 +47,7 @@ def check_same(
 ) -> None:
     """Raise JobError if the output answers another request."""
     same = record.commitments.key_check == key.check
-    same &= record.run.method["name"] == wish.method
+    same &= record.run.method["name"] == registered_name(wish.method)
     if asked:
         roots = [key.root(ids) for _, ids in asked]
         same &= roots == [request.commitment for request in record.requests]

@@ -84,7 +84,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     if earlier.weights:
         options += [f"model.initial_checkpoint={json.dumps(str(earlier.weights.absolute()))}"]
         options += ["model.train={}"]
-    loaded = load_one(path, wish.method, options)
+    loaded = load_one(path, wish.method, options, wish.imports)
     store = Store.open(wish.store or loaded.job.store)
     with tempfile.TemporaryDirectory() as scratch:
         requests, samples = _find(loaded, store, asked, wish, earlier, key, Path(scratch))
@@ -100,7 +100,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         if before:
             without = _write_ids(Path(scratch) / "without.txt", sorted(before))
             options += [f"dataset.retain.without={json.dumps(without)}"]
-        loaded = load_one(path, wish.method, options)
+        loaded = load_one(path, wish.method, options, wish.imports)
         outcome = run_grid(loaded, store, Options(local=loaded.job.resources.workers == 1))
     measured = _measured(outcome, store)
     _check_recognises(measured, loaded)

@@ -32,6 +32,7 @@ class Wish:
     allow_missing: bool = False
     store: str | None = None
     overrides: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     begun: str = field(default_factory=utc_now)
 
     @property
