@@ -136,8 +136,9 @@ def _prepared(wish: Wish, train: Path, heldout: str | None, say: Callable[[str],
             entry = [name, str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
             digest.update(json.dumps(entry).encode())
     target = wish.work / f"images-{digest.hexdigest()[:12]}"
-    if not target.exists():
-        say(f"copying the images to shards: {target}")
+    if (target / MANIFEST).exists():  # named after its images, which are checked when decoded
+        return target
+    say(f"copying the images to shards: {target}")
     root = wish.work / f"folders-{digest.hexdigest()[:12]}"  # the same for a command that goes on
     root.mkdir(parents=True, exist_ok=True)
     for name, folder in parts.items():
