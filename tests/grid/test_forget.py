@@ -142,6 +142,7 @@ def test_a_request_leaves_weights_a_record_and_a_page(
     assert said["outcome"] == "passed with warnings"
     assert "WARN zrf {within: 1.0, of: gold}: there is no gold in this run" in result.stderr
     assert result.stdout.splitlines()[-1] == said["verdict"]["sentence"]
+    assert f"{len(asked)} images to forget, {231 - len(asked)} to keep, 100 never" in result.stderr
     assert said["verdict"]["sentence"] in (out / "page.html").read_text().replace("&#39;", "'")
     network = resnet18_cifar(num_classes=3, width=2).eval()
     network.load_state_dict(load_file(out / WEIGHTS))

@@ -24,6 +24,7 @@ from lotus_ray.base.errors import CellError, DataError, JobError
 from lotus_ray.base.roles import FORGET
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates, near_duplicates
 from lotus_ray.data.prepared.embedded import embedded_folder
+from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.grid.forget.chain import Earlier
 from lotus_ray.grid.forget.ids import AskedIds, check_found, find_ids, read_requests
 from lotus_ray.grid.forget.job_file import write_job
@@ -95,6 +96,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         )
         _say_near(pairs, say)
         before = earlier.forgotten_among(samples.labels["sample_id"].to_pylist(), key)
+        say(_roles_line(samples, len(found), len(before)))
         ids = _write_ids(Path(scratch) / "forget.txt", found)
         options += [f"dataset.forget={{ids: {json.dumps(ids)}}}"]
         if before:
@@ -169,6 +171,17 @@ def _find(
     requests = find_ids(asked, samples.labels, earlier.forgotten_among(known, key))
     check_found(requests, samples.labels, wish.allow_missing, where)
     return requests, samples
+
+
+def _roles_line(samples: Samples, forgotten: int, left_out: int) -> str:
+    """Say how many images play which part."""
+    splits = samples.labels["split"].to_pylist()
+    trained, held_out = splits.count(TRAIN), splits.count(HELDOUT)
+    aside = f", {left_out} left out as forgotten before" if left_out else ""
+    return (
+        f"{forgotten} images to forget, {trained - forgotten - left_out} to keep{aside}, {held_out} "
+        "never trained on: half of these serve the method, half only measure"
+    )
 
 
 def _say_ids(requests: Sequence[AskedIds], say: Callable[[str], None]) -> None:
