@@ -179,8 +179,8 @@ def _roles_line(samples: Samples, forgotten: int, left_out: int) -> str:
     trained, held_out = splits.count(TRAIN), splits.count(HELDOUT)
     aside = f", {left_out} left out as forgotten before" if left_out else ""
     return (
-        f"{forgotten} images to forget, {trained - forgotten - left_out} to keep{aside}, {held_out} "
-        "never trained on: half of these serve the method, half only measure"
+        f"{forgotten} images to forget, {trained - forgotten - left_out} to keep{aside}, "
+        f"{held_out} never trained on: half of these serve the method, half only measure"
     )
 
 
