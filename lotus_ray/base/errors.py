@@ -11,6 +11,8 @@ LotusRayError             1   an error without a class of its own
     ArtifactDamaged       5   a file of the store is missing or changed
   ClusterError            6   Ray, its resources or its authentication
   TrackerError            6   MLflow is missing, unreachable, or refuses an export
+  GateError               7   a gate of a deletion request failed
+  RecordError             8   the record of a deletion request does not verify
   Diverged                -   a loss or a weight is NaN or infinite; the row says so
   UndefinedMetric         -   a metric has no value; the row says why
 """
@@ -89,6 +91,18 @@ class TrackerError(LotusRayError):
     """MLflow is not installed, cannot be reached, or refuses an export."""
 
     exit_code = 6
+
+
+class GateError(LotusRayError):
+    """A gate of a deletion request failed: its weights are kept apart."""
+
+    exit_code = 7
+
+
+class RecordError(LotusRayError):
+    """The record of a deletion request, or a file that it vouches for, is damaged or not signed."""
+
+    exit_code = 8
 
 
 class CellError(LotusRayError):

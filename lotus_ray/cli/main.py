@@ -14,18 +14,19 @@ from lotus_ray.cli import signals
 
 # Only the requested command is imported, so it does not wait for imports of others.
 COMMANDS = (
+    "audit",
     "bench",
     "check-method",
     "doctor",
     "evaluate",
     "export",
+    "forget",
     "grid",
     "list",
     "prepare",
     "report",
     "spot-agent",
     "status",
-    "unlearn",
     "validate",
 )
 MODULES = {  # files with another name

@@ -62,7 +62,7 @@ def _keys_at(path: Iterable[str | int]) -> list[str]:
     """Return the valid keys of the mapping at `path` of a job."""
     model: type[BaseModel] = Job
     for key in path:
-        if isinstance(key, int):
+        if isinstance(key, int) or key not in model.model_fields:  # of a list, or of a mapping
             continue
         part = _model_in(model.model_fields[key].annotation)
         if part is None:

@@ -15,6 +15,7 @@ from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.manifest import Manifest, read_manifest
 from lotus_ray.data.roles.assign import Chosen, draw_roles
 from lotus_ray.data.roles.class_names import class_number, with_calibration
+from lotus_ray.data.roles.id_files import read_sample_ids
 from lotus_ray.data.roles.subset import cut
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.roles.warnings import notes_on
@@ -45,6 +46,8 @@ class Samples:
         retain = Chosen(fraction=dataset.retain.fraction, per_class=dataset.retain.per_class)
         self._chosen = forget, retain
         self._own_notes = (*notes, *self._changes())
+        without = dataset.retain.without
+        self._left_out = read_sample_ids(Path(without)).ids if without else ()
         self._notes: dict[str, tuple[str, ...]] = {}  # by digest of roles
 
     @classmethod
@@ -109,6 +112,7 @@ class Samples:
             forget,
             seed,
             retain=retain,
+            left_out=self._left_out,
             keep_other_train=keep_other_train,
         )
         drawn = draw(limit=limit)

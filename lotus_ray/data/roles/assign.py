@@ -54,6 +54,7 @@ def draw_roles(
     seed: int,
     *,
     retain: Chosen = Chosen(),
+    left_out: Sequence[str] = (),
     keep_other_train: bool = True,
     limit: int | None = None,
 ) -> Roles:
@@ -70,6 +71,7 @@ def draw_roles(
         num_classes: C.
         forget: the training samples to forget.
         seed: the cell's seed.
+        left_out: training samples that play no role.
         retain: the other training samples to retain.
         keep_other_train: True keeps other train in the table. Only training an original needs it.
         limit: keep at most this many samples of each role, for smoke tests; None keeps all.
@@ -84,6 +86,8 @@ def draw_roles(
     classes = labels["label"].to_numpy()
     splits = np.array(labels["split"].to_pylist())
     roles = _assign(sample_ids, classes, splits, num_classes, forget, retain, seed)
+    away = Chosen(sample_ids=tuple(left_out))
+    roles[_named_rows(away, sample_ids, splits, "leave out")] = -1
     if not keep_other_train:
         roles[roles == STORED.index(OTHER_TRAIN)] = -1
     kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))
@@ -144,16 +148,18 @@ def _forgotten(forget: Chosen, members: np.ndarray, label: int, named: np.ndarra
     return members[:count]
 
 
-def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np.ndarray:
-    """Return the rows of `forget.sample_ids`.
+def _named_rows(
+    chosen: Chosen, sample_ids: list[str], splits: np.ndarray, what_for: str = "forget"
+) -> np.ndarray:
+    """Return the rows of `chosen.sample_ids`, which are ids to forget, or to do something else.
 
     Raises:
         DataError: an id does not exist, is listed twice, or is held out.
     """
-    if forget.sample_ids is None:
+    if not chosen.sample_ids:
         return np.empty(0, dtype=np.int64)
     row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
-    counted = Counter(forget.sample_ids)
+    counted = Counter(chosen.sample_ids)
     held_out = [i for i in counted if i in row_of and splits[row_of[i]] != TRAIN]
     example = next((name for name in sample_ids if splits[row_of[name]] == TRAIN), "")
     for wrong, what in (
@@ -162,14 +168,14 @@ def _named_rows(forget: Chosen, sample_ids: list[str], splits: np.ndarray) -> np
         (held_out, "are held out: they play the roles unseen, test or calibration"),
     ):
         if wrong:
-            more = ", …" if len(wrong) > 10 else ""
+            named = ", ".join(map(_shown, wrong[:10])) + (", …" if len(wrong) > 10 else "")
             raise DataError(
-                f"{len(wrong)} ids to forget {what}: {', '.join(map(_shown, wrong[:10]))}{more}",
-                where=_lines_of(forget, wrong[:10]),
+                f"{len(wrong)} ids to {what_for} {what}: {named}",
+                where=_lines_of(chosen, wrong[:10]),
                 nearest=f"ids such as {example}",
                 next_command="correct the list; lotus-ray validate JOB.yaml",
             )
-    return np.array([row_of[sample_id] for sample_id in forget.sample_ids], dtype=np.int64)
+    return np.array([row_of[sample_id] for sample_id in chosen.sample_ids], dtype=np.int64)
 
 
 def _shown(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictInt, model_validator
 
+from lotus_ray.audit.gates import Gated
 from lotus_ray.job.schema.dataset import DatasetJob
 from lotus_ray.job.schema.fields import Positive, Strict
 from lotus_ray.job.schema.model import ModelJob
@@ -35,7 +36,7 @@ class Defaults(Strict):
     )
 
 
-class Job(Strict):
+class Job(Gated, Strict):
     """A job file."""
 
     extends: str | list[str] | None = Field(

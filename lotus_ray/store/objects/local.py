@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lotus_ray.base.errors import StoreError
@@ -57,7 +57,10 @@ class LocalObjects:
             raise reads_back_differently(str(self.root / name))
 
     def delete_all(self, prefix: str) -> None:
-        """Remove a folder, and with it temporary files of killed writers."""
+        """Remove a folder, and with it temporary files of killed writers; or a file."""
+        if (self.root / prefix).is_file():
+            with suppress(OSError):
+                (self.root / prefix).unlink()
         shutil.rmtree(self.root / prefix, ignore_errors=True)
 
     def etag(self, name: str) -> str | None:

@@ -1,0 +1,287 @@
+"""Figures of a model before and after, each with an interval; and the verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import binomtest
+
+from lotus_ray.audit.predicate import Attack, Demonstrated, Figure, Value, Verdict
+from lotus_ray.base.errors import UndefinedMetric
+from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
+from lotus_ray.metrics.attacks import AUC, RATES, attack_auc, attack_intervals, attack_tpr
+from lotus_ray.metrics.membership import membership_accuracy
+from lotus_ray.metrics.outputs import Outputs
+
+WILSON = "Wilson, 95 %"
+BOOTSTRAP = "bootstrap over images, 1,000 resamples, 95 %"
+RULE = (
+    "Two figures count: the share of the images to forget that the model recognises, and how well "
+    "a guess from the model's loss tells them from images that it never saw. A figure moved if its "
+    "intervals before and after do not overlap, and it came nearer to its reference. It is at its "
+    "reference if the interval after overlaps that of the reference. Demonstrated: at least one "
+    "moved, and both are at their reference. Partly: at least one moved. Else not demonstrated."
+)
+_CHANCE = 0.5
+_MOST = 5_000  # retained images that are attacked: a bootstrap over a million takes minutes
+
+
+def wilson(right: float, n: float) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share, for counts that need not be whole.
+
+    Args:
+        right: how many of n.
+        n: above 0.
+
+    Source: Wilson 1927, by scipy for whole counts. Deviation: other counts are interpolated.
+    """
+    if float(right).is_integer() and float(n).is_integer():
+        interval = binomtest(int(right), int(n)).proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
+    z, share = 1.959963984540054, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return float(middle - half), float(middle + half)
+
+
+def accuracy(outputs: Outputs, *roles: str) -> Value | None:
+    """Return the share of the images of some roles that the model recognises; None without any."""
+    right = outputs.of(outputs.predicted == outputs.labels, *roles)
+    if not len(right):
+        return None
+    low, high = wilson(float(right.sum()), len(right))
+    return Value(value=float(right.mean()), low=low, high=high, n=len(right))
+
+
+def accuracy_of_such(outputs: Outputs) -> Value | None:
+    """Return the accuracy on held-out images, in the mix of classes of the forget set.
+
+    The interval is Wilson's at Kish's effective number of images. None if a class of the forget
+    set has no held-out image.
+    """
+    forgotten = outputs.of(outputs.labels, FORGET)
+    labels = outputs.of(outputs.labels, UNSEEN, TEST)
+    right = outputs.of(outputs.predicted == outputs.labels, UNSEEN, TEST)
+    value, spread, used = 0.0, 0.0, 0
+    for label, count in zip(*np.unique(forgotten, return_counts=True), strict=True):
+        own = right[labels == label]
+        if not len(own):
+            return None
+        weight = count / len(forgotten)
+        value += weight * float(own.mean())
+        spread += weight**2 / len(own)
+        used += len(own)
+    if not spread:
+        return None
+    low, high = wilson(value / spread, 1 / spread)
+    return Value(value=value, low=low, high=high, n=used)
+
+
+def unseen_membership(outputs: Outputs) -> float | None:
+    """Return mia_accuracy of images that were never trained on: what it is without a trace."""
+    try:
+        return membership_accuracy(
+            retain=outputs.of(outputs.entropy, RETAIN),
+            nonmember=outputs.of(outputs.entropy, UNSEEN, TEST),
+            forget=outputs.of(outputs.entropy, UNSEEN, TEST),
+        )
+    except UndefinedMetric:
+        return None
+
+
+def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figure]:
+    """Return the figures that people read, those of the verdict first.
+
+    Args:
+        before: outputs of the original.
+        after: outputs of the unlearned model on the same images.
+        gold: outputs of a model retrained without the forget set, if there is one.
+    """
+    such = accuracy(gold, FORGET) if gold else accuracy_of_such(after)
+    held_out = "the same model on images that it never trained on, of the same kinds"
+    retrained = "a model trained again without these images"
+    loss = [auc_of_loss(before), auc_of_loss(after), auc_of_loss(gold) if gold else None]
+    chance = Value(value=_CHANCE, low=_CHANCE, high=_CHANCE, n=0)
+    return [
+        Figure(
+            name="forget_accuracy",
+            meaning="share of the images to forget that the model recognises",
+            interval=WILSON,
+            before=accuracy(before, FORGET),
+            after=accuracy(after, FORGET),
+            reference=such,
+            reference_is=retrained if gold else held_out,
+            undefined=None if such else "a class of these images has no held-out image",
+        ),
+        Figure(
+            name="mia_auc_loss",
+            meaning="how often a guess from the model's loss, which of two images was used in "
+            "training, one to forget and a new one, is right: 0.5 is pure chance",
+            interval=BOOTSTRAP,
+            before=loss[0],
+            after=loss[1],
+            reference=loss[2] if gold else chance,
+            reference_is=retrained if gold else "pure chance",
+        ),
+        *(
+            Figure(
+                name=name,
+                meaning=meaning,
+                interval=WILSON,
+                before=accuracy(before, *roles),
+                after=accuracy(after, *roles),
+                reference=accuracy(gold, *roles) if gold else accuracy(before, *roles),
+                reference_is=retrained if gold else "the model before",
+            )
+            for name, meaning, roles in (
+                ("retain_accuracy", "share of the images to keep that it recognises", (RETAIN,)),
+                ("heldout_accuracy", "share of new images that it recognises", (UNSEEN, TEST)),
+            )
+        ),
+    ]
+
+
+def auc_of_loss(outputs: Outputs) -> Value | None:
+    """Return the AUC of the attack by the loss; None if a set is empty."""
+    return _attacks(outputs, FORGET, {"loss": -outputs.loss}).get(("loss", AUC))
+
+
+def attacks(before: Outputs, after: Outputs) -> list[Attack]:
+    """Return all attacks on the images to forget, and on those to keep: may it expose them?"""
+    result = []
+    for role in (FORGET, RETAIN):
+        found = [_attacks(model, role, _scores(model)) for model in (before, after)]
+        for score in _scores(before):
+            for figure in (AUC, *RATES):
+                values = [each.get((score, figure)) for each in found]
+                why = None if all(values) else "too few held-out images for this rate"
+                result.append(
+                    Attack(
+                        score=score,
+                        of="forget" if role == FORGET else "retain",
+                        figure=figure,
+                        before=values[0],
+                        after=values[1],
+                        undefined=why,
+                    )
+                )
+    return result
+
+
+def _scores(outputs: Outputs) -> dict[str, np.ndarray]:
+    scores = {"loss": -outputs.loss, "entropy": -outputs.entropy, "margin": outputs.margin}
+    if outputs.confidence is not None:
+        scores["confidence"] = outputs.confidence
+    return scores
+
+
+def _attacks(
+    outputs: Outputs, role: str, scores: dict[str, np.ndarray]
+) -> dict[tuple[str, str], Value]:
+    """Return each attack that is defined, by score and figure."""
+    pairs = {}
+    for name, values in scores.items():
+        members, strangers = outputs.of(values, role), outputs.of(values, UNSEEN, TEST)
+        if not len(members) or not len(strangers):
+            return {}
+        pairs[name] = (_some(members), _some(strangers))
+    intervals = attack_intervals(pairs)
+    result = {}
+    for (name, figure), (low, high) in intervals.items():
+        n = sum(map(len, pairs[name]))
+        value = _computed(figure)(*pairs[name])
+        result[name, figure] = Value(value=value, low=low, high=high, n=n)
+    return result
+
+
+def _computed(figure: str) -> Callable[..., float]:
+    if figure == AUC:
+        return attack_auc
+    return lambda members, strangers: attack_tpr(members, strangers, RATES[figure])
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """Return all values, or evenly spaced ones of a set that is too large."""
+    if len(values) <= _MOST:
+        return values
+    some: np.ndarray = values[np.linspace(0, len(values) - 1, _MOST).astype(int)]
+    return some
+
+
+def overlap(one: Value, other: Value) -> bool:
+    """Return True if the intervals of two figures have a point in common."""
+    low, high = _interval(one)
+    other_low, other_high = _interval(other)
+    return low <= other_high and other_low <= high
+
+
+def _interval(value: Value) -> tuple[float, float]:
+    if value.low is None or value.high is None:
+        return value.value, value.value
+    return value.low, value.high
+
+
+def moved(figure: Figure) -> bool:
+    """Return True if a figure came nearer to its reference by more than its intervals allow."""
+    if figure.before is None or figure.after is None or figure.reference is None:
+        return False
+    target = figure.reference.value
+    nearer = abs(figure.after.value - target) < abs(figure.before.value - target)
+    return nearer and not overlap(figure.before, figure.after)
+
+
+def verdict(figures: list[Figure]) -> Verdict:
+    """Say whether forgetting was demonstrated, by RULE. The first two figures count."""
+    counted = figures[:2]
+    at_reference = [
+        figure.after is not None
+        and figure.reference is not None
+        and overlap(figure.after, figure.reference)
+        for figure in counted
+    ]
+    forgetting: Demonstrated = "not demonstrated"
+    if any(map(moved, counted)):
+        forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
+    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, counted), rule=RULE)
+
+
+def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
+    recognised = counted[0]
+    before, after, reference = recognised.before, recognised.after, recognised.reference
+    if before is None or after is None:
+        return "Forgetting was not demonstrated: there was no image to measure it on."
+    start = {
+        "demonstrated": "Forgetting was demonstrated",
+        "partly demonstrated": "Forgetting was demonstrated in part",
+        "not demonstrated": "Forgetting was not demonstrated",
+    }[forgetting]
+    beside = f"{recognised.reference_is}: {_share(reference)}" if reference else "no reference"
+    told = counted[1]
+    guess = (
+        " A guess which of two images was used in training, one of these and a new one, was right "
+        f"{_share(told.before)} of the time before and {_share(told.after)} after "
+        f"({told.reference_is}: {_share(told.reference)})."
+        if told.before and told.after
+        else ""
+    )
+    return (
+        f"{start}: of {before.n} images to forget, the model recognised "
+        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
+        f"({beside}).{guess}" + _because(forgetting, counted)
+    )
+
+
+def _because(forgetting: Demonstrated, counted: list[Figure]) -> str:
+    if forgetting == "demonstrated":
+        return " After the run, the model treats them like images that it never saw."
+    if forgetting == "partly demonstrated":
+        return " Something changed, and the model still treats them unlike images it never saw."
+    same = all(f.before and f.after and overlap(f.before, f.after) for f in counted)
+    if same:
+        return " With so few images, the difference between before and after may be chance."
+    return " The figures did not come nearer to those of images that the model never saw."
+
+
+def _share(value: Value | None) -> str:
+    return "unknown" if value is None else f"{value.value:.0%}"

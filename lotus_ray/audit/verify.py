@@ -1,0 +1,213 @@
+"""Check a folder offline: every byte of its record, of the files and of the chain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Key
+
+from lotus_ray.audit.commitment import CommitmentKey
+from lotus_ray.audit.envelope import read_envelope, read_statement
+from lotus_ray.audit.folder import RECORD, Record, chain_name, open_plain, read_record
+from lotus_ray.audit.keys import is_one_form
+from lotus_ray.base.errors import GateError, RecordError
+
+NOT_CHECKED = (
+    "that the figures are true: that needs the images, the model before, and another run",
+    "that the forgotten images have no trace left: no test of a model can show that",
+    "that no later record follows this one: ask for the newest",
+    "that copies elsewhere are gone: see the list in the record",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was checked, or why it says no; or what could not be checked."""
+
+    what: str
+    error: RecordError | None = None
+    is_open: bool = False  # it could not be checked
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"NO           {self.error.what}"
+        return f"{'not checked' if self.is_open else 'checked':12} {self.what}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """All findings on a folder."""
+
+    findings: tuple[Finding, ...]
+    record: Record | None
+
+    @property
+    def errors(self) -> list[RecordError]:
+        """What says no."""
+        return [finding.error for finding in self.findings if finding.error]
+
+    @property
+    def exit_code(self) -> int:
+        """8 if something says no, 7 if a gate failed, else 0."""
+        if self.record is None or self.errors:
+            return RecordError.exit_code
+        return GateError.exit_code if self.record.predicate.outcome == "failed" else 0
+
+    @property
+    def last_line(self) -> str:
+        """The answer in one line."""
+        if self.errors:
+            return f"NOT VERIFIED: {self.errors[0].what}"
+        assert self.record is not None
+        if self.record.predicate.outcome == "failed":
+            return "VERIFIED, and the record says that a GATE FAILED: do not use these weights"
+        return f"VERIFIED. {self.record.predicate.verdict.sentence}"
+
+
+def verify(
+    folder: Path,
+    keys: Sequence[Key],
+    commitment_key: CommitmentKey | None = None,
+    sample_ids: Sequence[str] | None = None,
+) -> Verified:
+    """Check a folder. Nothing is asked of a network.
+
+    Args:
+        folder: of the answered request.
+        keys: public keys. At least one of them must have signed.
+        commitment_key: of the commitments, to check `sample_ids`.
+        sample_ids: that the record is said to have forgotten.
+    """
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        return Verified((Finding("", error),), None)
+    findings = [
+        Finding(f"{RECORD}: its form, its type and its schema"),
+        *_signatures(record.envelope, RECORD, keys),
+        *check_files(record),
+        *_chain_signatures(record, keys),
+        *_ids(record, commitment_key, sample_ids),
+        *(Finding(what, is_open=True) for what in NOT_CHECKED),
+    ]
+    return Verified(tuple(findings), record)
+
+
+def _signatures(envelope: Envelope, name: str, keys: Sequence[Key]) -> Iterator[Finding]:
+    """Check every signature whose key is given. Without a good one, say no."""
+    if not envelope.signatures:
+        yield _no(f"{name} is not signed")
+        return
+    by_id = {key.keyid: key for key in keys}
+    good = False
+    for keyid, signature in envelope.signatures.items():
+        key = by_id.get(keyid)
+        if key is None:
+            yield Finding(
+                f"{name}: the signature of key {keyid[:16]}…, which was not given", None, True
+            )
+            continue
+        try:
+            key.verify_signature(signature, envelope.pae())
+            is_good = is_one_form(signature, key)
+        except (UnverifiedSignatureError, ValueError):
+            is_good = False
+        if not is_good:
+            yield _no(f"{name}: the signature of key {keyid[:16]}… is wrong")
+            return
+        good = True
+        yield Finding(f"{name}: signed by key {keyid[:16]}… ({key.scheme})")
+    if not good:
+        yield _no(f"{name} is not signed by a key that was given")
+
+
+def check_files(record: Record) -> Iterator[Finding]:
+    """Check the files that a record vouches for, its chain, and that there are no others."""
+    for name, digest in record.subjects.items():
+        yield _same(record, name, digest, f"{name}: SHA-256 {digest[:16]}…")
+    yield from _chain(record)
+    listed = {RECORD, *record.subjects, *record.chain_names}
+    for path in sorted(record.folder.rglob("*")):
+        name = path.relative_to(record.folder).as_posix()
+        is_parent = path.is_dir() and any(each.startswith(f"{name}/") for each in listed)
+        if name not in listed and not is_parent:
+            yield _no(f"{name} is in the folder, and the record does not name it")
+
+
+def _same(record: Record, name: str, digest: str, what: str) -> Finding:
+    try:
+        if record.sha256_of(name) != digest:
+            return _no(f"{name} changed since the record was made")
+    except RecordError as error:
+        return Finding("", error)
+    return Finding(what)
+
+
+def _chain(record: Record) -> Iterator[Finding]:
+    """Follow the chain from the record to the first one."""
+    digest, requests = record.predicate.chain.previous_sha256, record.predicate.chain
+    if (digest is None) != (requests.position == 1):
+        yield _no(f"{RECORD}: its place in the chain is contradictory")
+        return
+    for number in range(requests.position - 1, 0, -1):
+        name = chain_name(number)
+        try:
+            with open_plain(record.folder, name) as file:
+                content = file.read()
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise RecordError(f"{name} is not the record that the next one names")
+            _, predicate = read_statement(read_envelope(content, name), name)
+            if predicate.chain.position != number:
+                raise RecordError(f"{name} says that it is record {predicate.chain.position}")
+        except RecordError as error:
+            yield Finding("", error)
+            return
+        digest = predicate.chain.previous_sha256
+        yield Finding(f"{name}: the record before, whole")
+        if (digest is None) != (number == 1):
+            yield _no(f"{name}: the chain is cut short")
+            return
+
+
+def _chain_signatures(record: Record, keys: Sequence[Key]) -> Iterator[Finding]:
+    """Say who signed the earlier records. The newest record's digests hold their bytes."""
+    for name in record.chain_names:
+        try:
+            with open_plain(record.folder, name) as file:
+                envelope = read_envelope(file.read(), name)
+        except RecordError:
+            continue  # already said
+        if envelope.signatures:
+            yield from (
+                Finding(each.error.what, None, True) if each.error else each
+                for each in _signatures(envelope, name, keys)
+            )
+        else:
+            yield Finding(f"{name}: a signature of its own: it has none", None, True)
+
+
+def _ids(
+    record: Record, key: CommitmentKey | None, sample_ids: Sequence[str] | None
+) -> Iterator[Finding]:
+    """Check that ids are those of the commitments."""
+    own = record.predicate.commitments
+    if key is None or sample_ids is None:
+        yield Finding("which ids: that needs --ids and the commitment key", None, True)
+    elif key.check != own.key_check:
+        yield _no("the commitment key is not the one of this record")
+    else:
+        committed = set(own.ids)
+        strange = sum(key.tag(each) not in committed for each in set(sample_ids))
+        if strange:
+            yield _no(f"{strange} of the ids are not among those that the record forgot")
+        else:
+            yield Finding(f"{len(set(sample_ids))} ids are among the {len(committed)} forgotten")
+
+
+def _no(what: str) -> Finding:
+    return Finding("", RecordError(what))

@@ -1,0 +1,62 @@
+"""`lotus-ray forget`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lotus_ray.cli.notes import print_notes
+from lotus_ray.cli.options import import_option, store_option
+from lotus_ray.cli.signals import stop_on_sigterm
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("forget")
+@click.argument("job", required=False, type=_FILE)
+@click.option("--ids", multiple=True, type=_FILE, help="Ids to forget, a file for each request.")
+@click.option("--request", "request_ids", multiple=True, help="A name for each file of ids.")
+@click.option("--received", default="", help="When the request came, UTC. Default: now.")
+@click.option("--output", required=True, type=_FILE, help="A new folder.")
+@click.option("--method", default="lotus", show_default=True, help="See `list methods`.")
+@click.option("--model", help="Without a job: name of the network. See `list models`.")
+@click.option("--weights", type=_FILE, help="Without a job: its weights.")
+@click.option("--train", help="Without a job: training images, in folders, Parquet or prepared.")
+@click.option("--heldout", help="Without a job: images that it never trained on.")
+@click.option("--img-size", type=click.IntRange(1), help="Without a job: pixels.")
+@click.option("--mean", help="Without a job: of pixels in [0, 1], such as .5,.5,.5.")
+@click.option("--std", help="Without a job: the same.")
+@click.option("--gate", "gates", multiple=True, metavar="NAME={RULE}", help="Repeatable.")
+@click.option("--after", type=_FILE, help="The folder of the request before: go on from it.")
+@click.option("--retrain-at", type=float, default=0.02, show_default=True, help="Most drift.")
+@click.option("--commitment-key", type=_FILE, help="Default: LOTUS_RAY_COMMITMENT_KEY, or new.")
+@click.option("--allow-missing", is_flag=True, help="Go on if ids are those of no image.")
+@store_option
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change the job.")
+@import_option
+@click.option("--offline", is_flag=True, help="Download no pretrained weights.")
+def command(job: Path | None, overrides: tuple[str, ...], offline: bool, **given: Any) -> None:
+    """Answer a deletion request: forget images, measure it, and leave weights and a record.
+
+    Give a JOB, or --model, --weights, --train, --heldout and --ids. The same command goes on.
+    """
+    from lotus_ray.grid.forget.run import forget
+    from lotus_ray.grid.forget.wish import Wish
+
+    stop_on_sigterm()
+    given["store"] = given.pop("store_uri")
+    overrides = (*overrides, "offline=true") if offline else overrides
+    answer = forget(Wish(job=job, overrides=overrides, **given), lambda line: print_notes([line]))
+    if not answer.is_new:
+        print_notes(["this request was answered already"])
+    for gate in answer.record.gates:
+        click.echo(f"{gate.status} {gate.gate} {gate.condition}: {gate.why}", err=True)
+    click.echo(answer.folder)
+    click.echo(answer.record.verdict.sentence)
+    if answer.record.outcome == "failed":
+        click.echo("a gate FAILED: the weights are kept apart, and must not be used", err=True)
+        sys.exit(7)
+    click.echo(f"next: lotus-ray audit sign {answer.folder} --key KEY.pem", err=True)

@@ -1,0 +1,56 @@
+"""A job, reduced to the method that answers a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lotus_ray.base.errors import JobError
+from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.unlearning.methods import registered_name
+
+
+def load_one(
+    path: Path, method: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()
+) -> LoadedJob:
+    """Read a job, reduced to one method with the job's hyper-parameters, and gold if it is listed.
+
+    Args:
+        path: of the job.
+        method: name of the method. It need not be in the job.
+        overrides: A.B=C, from the command line.
+        imports: plug-ins, from the command line.
+
+    Raises:
+        JobError: the job is wrong, has several variants of the method, or has several groups.
+    """
+    methods = load_job(path, overrides, imports).job.grid.methods
+    method = registered_name(method)
+    listed = [m for m in methods if method == _name_of(m)]
+    if len(listed) > 1:
+        raise JobError(
+            f"the job lists {len(listed)} variants of {method}",
+            where=str(path),
+            next_command=f"lotus-ray forget {path} --set grid.methods=[{{name: {method}, …}}]",
+        )
+    golds = [m for m in methods if _name_of(m) == "gold" != method]
+    wanted = [*golds[:1], listed[0] if listed else method]
+    is_continued = any(each.startswith("model.train={}") for each in overrides)
+    entries = json.dumps(wanted[-1:] if is_continued else wanted)
+    loaded = load_job(path, [*overrides, f"grid.methods={entries}"], imports)
+    grid = loaded.job.grid
+    for name in ("datasets", "models", "seeds"):
+        if len(getattr(grid, name)) > 1:
+            raise JobError(
+                f"a request is for one model, and the job has {len(getattr(grid, name))} {name}",
+                where=f"{path} grid.{name}",
+                next_command=f"lotus-ray forget {path} --method {method} "
+                f"--set grid.{name}=[…] --output DIR",
+            )
+    return loaded
+
+
+def _name_of(entry: str | dict[str, Any]) -> str:
+    return registered_name(entry if isinstance(entry, str) else str(entry.get("name")))
