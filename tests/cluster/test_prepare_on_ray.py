@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture
 def one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One Ray for all that a test prepares: each start takes half a minute."""
+    """One Ray for all that a test prepares."""
     monkeypatch.chdir(tmp_path)
     with session():
         monkeypatch.setattr("lotus_ray.cluster.prepare.session", contextlib.nullcontext)

@@ -21,14 +21,14 @@ from tests.unlearning.test_micro_batch import check_equal, short, weights_after,
 from tests.unlearning.test_restart import few_epochs
 
 # Steps of one batch, of pairs and of compared images, and a penalty; without batch norm.
-# They ask for the blocks of a network. The others learn as much of two workers from a small one,
-# whose step exchanges twice where that of a ResNet exchanges twenty times.
-ON_BLOCKS = ("cf_k", "eu_k", "lotus")
+# CF-k and EU-k ask for the blocks of a network, and LoTUS is checked on one too. The others are
+# checked on a network of two batch norms: a step of the ResNet exchanges for each of twenty.
+ON_RESNET = ("cf_k", "eu_k", "lotus")
 IN_PARTS = ("finetune", "neggrad_plus", "fcs", "munba", "amun", "unsir", "l1_sparse")
 
 
 def problem(name: str, workers: Workers | None = None) -> Problem:
-    return problem_of(workers, network=resnet if name in ON_BLOCKS else Small)
+    return problem_of(workers, network=resnet if name in ON_RESNET else Small)
 
 
 def _rank(rank: int, folder: str) -> None:
