@@ -101,7 +101,8 @@ class RetainSet(Strict):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # part of every class
     per_class: Positive | None = None  # this many samples of every class
     without: str | None = Field(
-        None, description="file of training ids that play no role: forgotten by earlier requests"
+        default=None,
+        description="file of training ids that play no role: forgotten by earlier requests",
     )
 
     @model_validator(mode="after")
