@@ -81,7 +81,8 @@ def test_a_grid_runs_resumes_and_reports_in_a_bucket(home: Path, uri: str) -> No
 
 
 def test_weights_come_out_of_a_bucket(home: Path, uri: str, tmp_path: Path) -> None:
-    options = ("--set", "epochs=1", *QUICK[-4:])
+    trained = ("--set", "grid.models.0.train={epochs: 6, lr: 0.1}")  # it must recognise its images
+    options = ("--set", "epochs=1", *trained, "--set", "grid.models.0.options={width: 8}")
     command = ["forget", JOB, "--method", "finetune", "--store", uri, *options]
     result = run(*command, "--output", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
@@ -113,8 +114,8 @@ def test_a_manifest_of_files_read_in_place_travels_with_the_store(
     home: Path, uri: str, tmp_path: Path
 ) -> None:
     """The files stay where they are; two states of them are two manifests."""
-    for split in (TRAIN, HELDOUT):
-        write(tmp_path / f"{split}.parquet", 0, [0, 1, 0, 1], ["even", "odd"])
+    for first, split in ((0, TRAIN), (9, HELDOUT)):
+        write(tmp_path / f"{split}.parquet", first, [0, 1, 0, 1], ["even", "odd"])
     dataset = {
         "name": "Theirs",
         "parquet": {
