@@ -12,7 +12,8 @@ from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
-pytestmark = pytest.mark.ray
+# Alone, as CI does: Ray's start of a dozen processes beside other tests can take ten minutes.
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 SMALL = (
     *("--limit", "40", "--set", "epochs=1", "--set", "grid.methods=[original, finetune]"),
