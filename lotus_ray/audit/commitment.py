@@ -1,4 +1,4 @@
-"""Keyed commitments to sample ids: a record names no id, and whoever holds the key can check one.
+"""Keyed commitments to sample ids: a record names no id, and the holder of the key can check one.
 
 A plain hash of an id that can be guessed can be reversed by trying all ids. An HMAC cannot, without
 its key.

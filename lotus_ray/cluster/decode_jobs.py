@@ -51,6 +51,6 @@ def run_job(job: Job, queue: Any) -> None:
                 ended: Any = task.run()
             else:
                 ended = task.run(ray.get_runtime_context().get_node_id())
-    except Exception as error:  # whoever waits for these images raises it
+    except Exception as error:  # raised where these images are waited for
         ended = error
     ray.get(queue.ended.remote(job.name, ended))

@@ -156,7 +156,7 @@ def test_a_group_goes_on_with_fewer_workers(two_nodes: tuple[Nodes, Head], tmp_p
         waited = time.monotonic() - killed
         wait_until(lambda: driver.poll() is not None, log=log)
     assert driver.returncode == 0, log.read_text()
-    # Ray's old list of nodes, its patience with a group of two, and the start of one: 36 to 126 s
+    # Ray's old list of nodes, its wait for a group of two, and the start of one: 36 to 126 s
     # on two cores, by what else they do.
     assert waited < 300
     rows = {row.method: row for row in Store.open(str(store)).rows().values()}
