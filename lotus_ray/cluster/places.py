@@ -55,8 +55,14 @@ class Places:
         """How many places have started and not ended."""
         return sum(thread.is_alive() for thread in self._threads)
 
-    def start(self, count: int) -> None:
-        """Start places until there are `count`, unless they are stopped."""
+    def start(self, count: int, resources: Resources | None = None) -> None:
+        """Start places until there are `count`, unless they are stopped.
+
+        Args:
+            count: of places.
+            resources: of each from now on; None: as before.
+        """
+        self._resources = resources or self._resources
         for _ in range(0 if self._stop.is_set() else count - self.running):
             thread = threading.Thread(target=self._run, args=(len(self._threads),), daemon=True)
             self._threads.append(thread)

@@ -13,7 +13,7 @@ import ray
 import ray.tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lotus_ray.cluster.capacity import concurrent_trials
+from lotus_ray.cluster.capacity import concurrent_trials, narrowed
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
@@ -30,7 +30,7 @@ from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.chunks import ROOT
 from lotus_ray.data.prepared.manifest import read_manifest
-from lotus_ray.job.ready import ReadyTasks, Task, tasks
+from lotus_ray.job.ready import ReadyTasks, Task, most_at_once, tasks
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.spans import Filling, Span
 from lotus_ray.job.work_order import WorkOrder
@@ -121,8 +121,9 @@ class Cluster:
                 check_every_node(Store.open(work_orders[0].store), work_orders[0].store_id)
                 waiting = tasks(work_orders, seconds)
                 if not self._count:
+                    self._resources = narrowed(self._resources, most_at_once(waiting))
                     self._count = min(concurrent_trials(self._resources, say), len(waiting))
-                    self._places.start(self._count)
+                    self._places.start(self._count, self._resources)
                 with say_what_is_missing(
                     lambda: self._places.running, self._resources, say, cells_left
                 ):
