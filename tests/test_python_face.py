@@ -222,6 +222,8 @@ def test_a_network_of_ones_own_on_a_dataset_of_grey_images(data: Data) -> None:
         ({"epochs": 0}, MethodError, "epochs is 0"),
         ({"batch_size": 0}, JobError, "batch_size is 0"),
         ({"sample_ids": {"forget": ["a"]}}, DataError, "1 ids and"),
+        ({"sample_ids": {"forget": []}}, DataError, "0 ids and"),
+        ({"sample_ids": {"forgot": ["a"]}}, DataError, "no samples of forgot"),
         ({"pixel_range": (0,)}, DataError, "a black and a white pixel"),
     ],
 )

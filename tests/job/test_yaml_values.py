@@ -56,6 +56,15 @@ def test_a_number_is_a_number_and_leading_zeros_are_text(text: str, value: Any) 
     assert (found, type(found)) == (value, type(value))
 
 
+@pytest.mark.parametrize("text", ["12e4", "1e-1", "00014", "12:30", "no", "<<", "a\nb ", "é: #"])
+def test_a_text_of_a_dictionary_stays_text(text: str) -> None:
+    """PyYAML writes 12e4 without quotes: for it that is no number."""
+    assert Document.of({"a": text, "b": [text, 1e-7, 3, None, True]}).values == {
+        "a": text,
+        "b": [text, 1e-7, 3, None, True],
+    }
+
+
 def test_set_reads_values_in_the_same_way() -> None:
     document = Document("job.yaml", "a: 1\nb: 1\n")
     document.override("a=00014")
