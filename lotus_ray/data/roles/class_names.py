@@ -66,7 +66,7 @@ def with_calibration(labels: pa.Table, manifest: Manifest, calibration: Manifest
     shared = ids.filter(pc.is_in(ids, value_set=labels["sample_id"]))
     if len(shared):
         raise DataError(
-            f"{len(shared)} sample ids are in the data set too: "
+            f"{len(shared)} sample ids are in {manifest.directory} too: "
             f"{', '.join(shared[:5].to_pylist())}",
             where=where,
         )
