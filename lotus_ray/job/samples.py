@@ -174,7 +174,7 @@ def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
     """Raise DataError if the data do not match the job's number of classes or source."""
     if dataset.num_classes not in (None, len(manifest.classes)):
         raise DataError(
-            f"{dataset.name} has {len(manifest.classes)} classes in {manifest.directory}, "
+            f"{dataset.name} has {len(manifest.classes)} classes, "
             f"and {dataset.num_classes} in the job",
             where="grid.datasets[].num_classes",
         )
@@ -182,5 +182,6 @@ def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
         raise DataError(
             f"{manifest.directory} was prepared from {manifest.dataset}",
             where=f"grid.datasets[].source: {dataset.source}",
-            next_command=prepare_command(dataset.source or "", "DEST"),
+            next_command=f"write source: {manifest.dataset}; or "
+            + prepare_command(dataset.source or "", f"{manifest.directory}-{dataset.source}"),
         )

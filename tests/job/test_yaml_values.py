@@ -44,6 +44,10 @@ grid:
         ("010", "010"),
         ("-010", "-010"),
         ("12:30", "12:30"),
+        ("0x10", "0x10"),
+        ("0b11", "0b11"),
+        ("1_000", "1_000"),
+        ("1_0.5", "1_0.5"),
         ("0", 0),
         ("10", 10),
         ("-7", -7),
@@ -72,11 +76,13 @@ def test_set_reads_values_in_the_same_way() -> None:
     assert document.values == {"a": "00014", "b": 0.1}
 
 
-def test_a_seed_with_leading_zeros_is_no_other_seed(tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(JOB.replace("[1]", "[010]"))
+@pytest.mark.parametrize(("text", "meant"), [("010", "10"), ("1_000", "1000"), ("0x10", "16")])
+def test_a_seed_that_is_a_text_is_no_other_seed(text: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB.replace("[1]", f"[{text}]"))
     with pytest.raises(JobError) as raised:
         load_job(tmp_path / "job.yaml")
     assert raised.value.where.endswith("grid.seeds[0]")
+    assert raised.value.nearest == meant
 
 
 def test_a_class_with_leading_zeros_is_the_class_of_that_name(tmp_path: Path) -> None:
