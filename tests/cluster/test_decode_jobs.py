@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("ray")
 
+import ray
+
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import decode_jobs, trials
 from lotus_ray.cluster.decode_queue import Job
@@ -50,8 +52,8 @@ def test_whoever_waits_hears_of_every_error(
         told.append(pickle.loads(pickle.dumps(answer)))  # as Ray sends it
 
     here = SimpleNamespace(get_node_id=lambda: "a")
-    monkeypatch.setattr(decode_jobs.ray, "get", lambda answer: answer)
-    monkeypatch.setattr(decode_jobs.ray, "get_runtime_context", lambda: here)
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
     job = Job("file", content, None, 1, DecodeLog(Path("/nowhere/log")))
     decode_jobs.run_job(job, SimpleNamespace(ended=SimpleNamespace(remote=ended)))
     (name, error), *more = told
@@ -66,7 +68,7 @@ def test_a_queue_that_is_not_there_is_not_waited_for_for_ever(
     def get_actor(name: str) -> NoReturn:
         raise ValueError(name)
 
-    monkeypatch.setattr(decode_jobs.ray, "get_actor", get_actor)
+    monkeypatch.setattr(ray, "get_actor", get_actor)
     monkeypatch.setattr(decode_jobs, "QUEUE_SECONDS", 0.1)
     with pytest.raises(ClusterError, match="not there after 0 s"):
         decode_jobs.decode_queue()

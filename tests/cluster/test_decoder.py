@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
@@ -335,8 +336,8 @@ def test_a_worker_has_its_threads_back_after_an_error(
 ) -> None:
     """MKL has one number of threads for the whole process, which the lent CPUs set to 1."""
     threads: list[int] = []
-    monkeypatch.setattr(module.torch, "set_num_threads", threads.append)
-    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     with pytest.raises(DataError), Decoder(1, LOG).lending():
         raise DataError("the queue is gone")
     assert threads == [1, 7]

@@ -72,7 +72,7 @@ def _stopped_while_planning(number: int, folder: str) -> None:
     from lotus_ray.cli.main import main
     from lotus_ray.grid import run
 
-    run.plan_grid = lambda *_: signal.raise_signal(number)  # type: ignore[assignment,return-value]
+    run.plan_grid = lambda *_: signal.raise_signal(number)  # type: ignore[attr-defined]
     main(["grid", str(JOB), "--store", f"{folder}/store", "--local"])
 
 

@@ -365,7 +365,8 @@ def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="was prepared from toy") as raised:
         planned(manifest, "grid.datasets.0.source=cifar10")
     assert raised.value.next_command == (
-        f"write source: toy; or lotus-ray prepare cifar10 {manifest.directory}-cifar10 --root FOLDER"
+        "write source: toy; "
+        f"or lotus-ray prepare cifar10 {manifest.directory}-cifar10 --root FOLDER"
     )
     assert planned(manifest, "grid.datasets.0.num_classes=2").groups
 
