@@ -299,6 +299,10 @@ def test_evaluate_gives_weights_of_another_tool_the_figures_of_the_grid(
         lotus_ray.evaluate(JOB, **given)
     with pytest.raises(JobError, match=r"gone\.pth|No such file"):
         lotus_ray.evaluate(JOB, weights=tmp_path / "gone.pth", **given)
+    with pytest.raises(JobError, match="dict is not the path of a file"):
+        lotus_ray.evaluate(JOB, weights={"fc.bias": 0}, **given)
+    with pytest.raises(JobError, match="list is not the path of a file"):
+        lotus_ray.evaluate(JOB, predictions=[[0.1]], **given)
 
 
 def test_every_public_name_is_there() -> None:

@@ -115,14 +115,36 @@ def evaluate(
     """
     return evaluate_weights(
         _loaded(job, overrides, imports),
-        weights=weights,
-        predictions=predictions,
+        weights=_file(weights, "weights", "torch.save(model.state_dict(), FILE)"),
+        predictions=_file(
+            predictions, "predictions", "numpy.savez(FILE, sample_id=ids, logits=logits)"
+        ),
         label=label,
         key=key,
         seed=seed,
         store=None if store is None else str(store),
         limit=limit,
         say=partial(print, file=sys.stderr),
+    )
+
+
+def _file(given: object, name: str, save: str) -> Path | None:
+    """Return the path that an argument gives, or None.
+
+    Args:
+        given: the argument.
+        name: its name.
+        save: writes such a file.
+
+    Raises:
+        JobError: it is no path.
+    """
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else Path(given)
+    raise JobError(
+        f"{type(given).__name__} is not the path of a file",
+        where=name,
+        next_command=f"{save}, and {name}=FILE",
     )
 
 
