@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 import shlex
 import tomllib
@@ -137,3 +138,23 @@ def test_a_table_that_is_another_is_noticed(
     smoke = now.replace("_10pct", "_10pct_smoke64")
     kinds = ("columns: ", "methods: ")
     assert bool(table.faults(shown, smoke)) == fault.startswith((*kinds, "title: "))
+
+
+def test_the_table_of_an_output_is_put_into_readme(
+    table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "README.md"
+    readme = (ROOT / "README.md").read_text()
+    file.write_text(readme)
+    now = "digits, ResNet18, instance_20pct\nMethod  Forget\n-----\nLoTUS    0.500\none seed\n"
+    monkeypatch.setattr(table, "README", file)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"a note\n{now}\nanother table\n"))
+    monkeypatch.setattr("sys.argv", ["table.py", "--write"])
+    table.main()
+    before, shown, after = readme.partition(table.BLOCK.search(readme)[0])
+    assert shown
+    assert file.read_text() == before + now + after
+    monkeypatch.setattr("sys.argv", ["table.py"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(now.replace("Forget", "Retain")))
+    with pytest.raises(SystemExit, match="--write"):
+        table.main()
