@@ -49,8 +49,16 @@ def _metrics() -> Items:
     return [{"name": name, "about": metric.about} for name, metric in METRICS.items()]
 
 
+def _jobs() -> Items:
+    from lotus_ray.job import bundled
+
+    return [{"name": name, "about": bundled.about(path)} for name, path in bundled.files().items()]
+
+
 def of_plugins(kind: str) -> Items:
-    """List the plug-ins of a kind, as `methods`. They are imported."""
+    """List the plug-ins of a kind, as `methods`. They are imported. None is a job."""
+    if kind not in KINDS:
+        return []
     return [_of_plugin(name, KINDS[kind]) for name in plugins.names(KINDS[kind])]
 
 
@@ -82,6 +90,7 @@ CATALOGUE: dict[str, Callable[[], Items]] = {
     "models": _models,
     "datasets": _datasets,
     "metrics": _metrics,
+    "jobs": _jobs,
 }
 
 

@@ -39,7 +39,10 @@ def command(
     force: bool,
     local: bool,
 ) -> None:
-    """Run every missing cell of a job, then print its table. Run it again to resume."""
+    """Run every missing cell of a job, then print its table. Run it again to resume.
+
+    JOB is a file, or a name of `lotus-ray list jobs`.
+    """
     from lotus_ray.cli.grid_output import print_dry_run, print_outcome
     from lotus_ray.grid.options import Options
     from lotus_ray.grid.run import run_grid

@@ -9,7 +9,7 @@ import click
 
 from lotus_ray.cli.options import import_option, json_option
 
-KINDS = ["methods", "models", "datasets", "metrics"]
+KINDS = ["methods", "models", "datasets", "metrics", "jobs"]
 
 
 @click.command("list")
@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """List the names that jobs and reports use: all, or those that hold FILTER (or match vit*16).
 
-    `list models` alone lists families.
+    `list models` alone lists families. `list jobs` lists jobs that `lotus-ray grid NAME` runs
+    without a checkout.
 
     `list methods --check` runs each method for a moment. It prints what the method did beside what
     its definition needs.

@@ -1,5 +1,7 @@
 """Files that extend others: `extends: shared/table.yaml`, or a list. Later files in it win.
 
+A name that is no file may be that of a job that comes with lotus-ray: `extends: digits`.
+
 Values of the file itself win over all of them. Mappings are merged key by key; other values are
 replaced.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lotus_ray.base.errors import JobError
+from lotus_ray.job import bundled
 from lotus_ray.job.yaml_document import EXTENDS, Document
 
 MAX_FILES = 50
@@ -30,7 +33,7 @@ def read_document(
     """
     if isinstance(job, Mapping):
         return _extended(Document.of(job), Path(), on_read, above=(), files=[])
-    return _read(job, on_read, above=(), files=[], where=str(job))
+    return _read(bundled.find(job), on_read, above=(), files=[], where=str(job))
 
 
 def _read(
@@ -49,10 +52,12 @@ def _read(
         document = Document(str(path), path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        similar = bundled.nearest_name(path)
         raise JobError(
             f"the job file cannot be read: {reason}",
             where=where,
-            next_command=f"ls {path.parent}",
+            nearest=similar and f"{similar}, which comes with lotus-ray",
+            next_command="lotus-ray list jobs" if similar else f"ls {path.parent}",
         ) from error
     return _extended(document, path.parent, on_read, (*above, _resolved(path, where)), files)
 
@@ -68,6 +73,7 @@ def _extended(
     on_read(document)
     for name in _bases(document):
         base = Path(folder, name)
+        base = base if base.is_file() else bundled.files().get(name, base)
         where = f"{document.where((EXTENDS,))}: {base}"
         if _resolved(base, where) in above or len(files) > MAX_FILES:
             raise JobError("a file extends itself, or too many others", where=where)

@@ -24,7 +24,7 @@ from lotus_ray.unlearning.contract import Batch, Phase
 from lotus_ray.unlearning.method import Method
 from lotus_ray.unlearning.problem import Problem
 
-PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "my-method.md"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_example_of_the_documentation_passes(
 ) -> None:
     if workers == 1:
         monkeypatch.setattr(run, "_two_differ", lambda method, imports: "")
-    source = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    source = re.findall(r"```python [^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
     assert len(source.splitlines()) <= 30
     file = tmp_path / "push.py"
     file.write_text(source)

@@ -511,7 +511,7 @@ def test_validate_prints_the_schema() -> None:
     assert {"offline", "pretrained", "initial_checkpoint"} <= described
 
 
-@pytest.mark.parametrize("kind", ["methods", "datasets", "metrics"])
+@pytest.mark.parametrize("kind", ["methods", "datasets", "metrics", "jobs"])
 def test_list_says_the_same_as_text_and_as_json(kind: str) -> None:
     items = json.loads(run("list", kind, "--json").stdout)
     names = [item["name"] for item in items]

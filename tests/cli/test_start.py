@@ -42,6 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "list methods",
         "list datasets",
         "list metrics",
+        "list jobs",
         "status STORE",
         "report STORE",
         *(f"{name} --help" for name in COMMANDS),
