@@ -80,6 +80,7 @@ def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
     stages = Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):
+        outcome.origin.add_to(store)
         entries = collect(store, outcome.labels)
         text = FORMATS[form](entries)
     click.echo(text, nl=False)

@@ -61,6 +61,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             print(f"note: {note}", file=sys.stderr)
         to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
         outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
+        outcome.job = loaded.name
         outcome.write(store, "running")
         try:
             if work_orders:
