@@ -32,8 +32,10 @@ def command(
 ) -> None:
     """Print the rows of STORE."""
     from lotus_ray.base.errors import JobError
+    from lotus_ray.cli.terminal import width
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS as WRITERS
+    from lotus_ray.report.formats import to_table
     from lotus_ray.store.results import Store
 
     opened = Store.open(store)
@@ -48,6 +50,8 @@ def command(
         from lotus_ray.report.page import to_page
 
         text = to_page(entries, opened, against, images=not no_images)
+    elif form == "table":
+        text = to_table(entries, against, width() if output is None else None)
     else:
         text = WRITERS[form](entries, against)
     if output is None:

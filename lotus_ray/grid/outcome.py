@@ -91,7 +91,8 @@ class Outcome:
         """Return what is kept after a signal, and how to go on."""
         return (
             f"interrupted: {len(self.rows)} of {len(self.cell_ids)} cells are kept in {store.uri}, "
-            "and cells that ran keep their last checkpoint. Run the same command to go on"
+            "and cells that ran keep their last checkpoint. Run the same command to go on; "
+            f"lotus-ray report {store.uri} shows what is kept"
         )
 
     @property

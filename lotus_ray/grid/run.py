@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,11 +52,13 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         check_here(dataset)  # before Ray starts
     with ExitStack() as stack:
         runner = _Runner(resources, options.local, stack)
-        if _is_new(store):
-            runner.start()
-        planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
-        if options.force:
-            _remove_checkpoints(store, work_orders)
+        with _told_if_interrupted(store):
+            if _is_new(store):
+                runner.start()
+            print("reading the data, and planning the cells", file=sys.stderr, flush=True)
+            planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
+            if options.force:
+                _remove_checkpoints(store, work_orders)
         for note in planned.notes:
             print(f"note: {note}", file=sys.stderr)
         to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
@@ -81,6 +83,20 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             raise
         outcome.rows = _rows(store, outcome)
     return outcome
+
+
+@contextmanager
+def _told_if_interrupted(store: Store) -> Iterator[None]:
+    """Say what a signal before the first cell leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            f"interrupted before a cell began: what {store.uri} held is kept. Run the same command "
+            "to go on",
+            file=sys.stderr,
+        )
+        raise
 
 
 class _Runner:

@@ -32,8 +32,8 @@ def _rf_jsd(group: Group) -> list[str]:
         return []
     show, name = METRICS["rf_jsd"].show, "rf_jsd"
     return [
-        f"RF-JSD misleads here: the untouched original has {show(original.mean(name))}, and the gold "
-        f"standard {show(gold.mean(name))}; lower is not better"
+        f"RF-JSD misleads here: the untouched original has {show(original.mean(name))}, and the "
+        f"gold standard {show(gold.mean(name))}; lower is not better"
     ]
 
 
@@ -50,8 +50,8 @@ def _accuracies(group: Group, metrics: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"{', '.join(names)}: the original and the gold standard are fewer than {FEW} images apart, "
-        "so a method that changes nothing looks good"
+        f"{', '.join(names)}: the original and the gold standard are fewer than {FEW} images "
+        "apart, so a method that changes nothing looks good"
     ]
 
 
@@ -65,5 +65,6 @@ def _attack(group: Group) -> list[str]:
         return []
     auc = METRICS[_AUC].show(original.mean(_AUC))
     return [
-        f"MIA shows no leak here: even on the original its attack is no better than chance (AUC {auc})"
+        "MIA shows no leak here: even on the original its attack is no better than chance "
+        f"(AUC {auc})"
     ]

@@ -38,5 +38,7 @@ class Counts:
             roles = pq.read_table(io.BytesIO(content), columns=["role"])["role"]
         except (StoreError, OSError, ValueError, KeyError):
             return {}
-        counted = Counter({each["values"]: each["counts"] for each in roles.value_counts().to_pylist()})
+        counted = Counter(
+            {each["values"]: each["counts"] for each in roles.value_counts().to_pylist()}
+        )
         return {role: counted[role] for role in ROLES}

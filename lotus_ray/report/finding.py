@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.resolution import FEW, idle, images_apart, rf_jsd_misleads
-from lotus_ray.report.statistics import LEAST_SEEDS, marks
+from lotus_ray.report.statistics import LEAST_SEEDS, marks, ranked
 
 _CHANCE = 1.96  # standard errors
 
@@ -63,7 +63,7 @@ def _nearest(group: Group, original: Entry | None, nearest: Entry) -> str:
             f"is {METRICS['jsd'].show(start)}, of {nearest.method} {_show(nearest, 'jsd')}."
         )
     numbers = f"the JSD of {nearest.method} is {_show(nearest, 'jsd')}{beside}"
-    if marks(group, "jsd").get(nearest.method) == 1:
+    if marks(group, "jsd").get(nearest.method) == 1 or (start and len(ranked(group, "jsd")) == 1):
         return f"{nearest.method} comes closest to the gold standard: {numbers}."
     if len(group.seeds) < LEAST_SEEDS:
         seeds = _seeds(group)
@@ -110,15 +110,19 @@ def _without_gold(group: Group, measured: Sequence[Entry]) -> list[str]:
     sentences = []
     if original and lowest and original.n("rf_jsd"):
         start, end = original.mean("rf_jsd") or 0.0, lowest.mean("rf_jsd") or 0.0
-        least = "no method has less" if end >= start else f"{lowest.method} {_show(lowest, 'rf_jsd')}"
-        sentences.append(f"{why}: RF-JSD of the untouched original is {_show(original, 'rf_jsd')}, {least}.")
+        least = (
+            "no method has less" if end >= start else f"{lowest.method} {_show(lowest, 'rf_jsd')}"
+        )
+        sentences.append(
+            f"{why}: RF-JSD of the untouched original is {_show(original, 'rf_jsd')}, {least}."
+        )
     else:
         sentences.append(f"{why}.")
     if original and _is_null(group, original):
         sentences.append(
             "The original answers the forget set no better than images it never saw "
-            f"({_show(original, 'forget_acc')} and {_show(original, 'unseen_acc')} right): the right "
-            "answer may be to change nothing."
+            f"({_show(original, 'forget_acc')} and {_show(original, 'unseen_acc')} right): the "
+            "best may be to change nothing."
         )
     return sentences
 

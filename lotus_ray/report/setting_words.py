@@ -24,7 +24,10 @@ _CHANGES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         r"_subset(all|\d+)\+(all|\d+)",
         lambda m: f"{m[1]} training and {m[2]} held-out images of each class",
     ),
-    (r"_swap-([^_-]+)-([^_-]+)-(\d+(?:\.\d+)?)pct", lambda m: f"{m[3]} % of {m[1]} and {m[2]} swapped"),
+    (
+        r"_swap-([^_-]+)-([^_-]+)-(\d+(?:\.\d+)?)pct",
+        lambda m: f"{m[3]} % of {m[1]} and {m[2]} swapped",
+    ),
     (rf"_noise({_NUMBER})pct", lambda m: f"{m[1]} % of the labels wrong"),
     (r"_calibrated-([^_]+)", lambda m: f"calibrated on {m[1]}"),
     (r"_smoke(\d+)", lambda m: f"smoke test: {m[1]} images of each role"),

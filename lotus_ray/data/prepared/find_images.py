@@ -63,6 +63,8 @@ def _in_place(manifest: Manifest, wanted: set[str]) -> dict[str, bytes]:
                     column = file.read_row_group(group, columns=[manifest.columns.image]).column(0)
                     chosen = pa.array([row - start for row in here])
                     read = encoded_images(column.combine_chunks(), chosen)
-                    images |= {f"{stem}{row}": image or b"" for row, image in zip(here, read, strict=True)}
+                    images |= {
+                        f"{stem}{row}": image or b"" for row, image in zip(here, read, strict=True)
+                    }
                 start += count
     return images

@@ -50,7 +50,9 @@ def draw(group: Group, store: Store) -> Drawing:
     scale(axes, "x", [*xs, *golds], log=log)
     scale(axes, "y", ys, log=log)
     mark_gold(axes, golds[0] if golds else None, named=True)
-    fan_out(axes, [(x, y, shown[entry.method]) for entry, x, y in zip(entries, xs, ys, strict=True)])
+    fan_out(
+        axes, [(x, y, shown[entry.method]) for entry, x, y in zip(entries, xs, ys, strict=True)]
+    )
     axes.set(xlabel="RF-JSD", ylabel="JSD")
     axes.grid()
     put_key(figure, entries, group, _TOP + _HEIGHT + GAP + 16)
@@ -58,7 +60,7 @@ def draw(group: Group, store: Store) -> Drawing:
 
 
 def divergences_span(group: Group) -> bool:
-    """Return True if figures of divergences need logarithmic scales: the same for all of a table."""
+    """Return True if the figures of divergences of a table need logarithmic scales."""
     values = [
         [value for entry in entries for value in entry.values.get(metric, {}).values()]
         for metric, entries in (("rf_jsd", group.entries), ("jsd", group.rivals))
@@ -105,8 +107,8 @@ def _seen(group: Group, entries: Sequence[Entry]) -> str:
 def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:
     """Say what is drawn, and the correlations, or why there are none."""
     what = (
-        "Means over seeds of the unlearning methods; marks that coincide are fanned out. Dotted: RF-JSD "
-        "of the gold standard, whose JSD is 0. "
+        "Means over seeds of the unlearning methods; marks that coincide are fanned out. Dotted: "
+        "RF-JSD of the gold standard, whose JSD is 0. "
     )
     result = agreement(xs, ys)
     if result is not None:

@@ -34,9 +34,14 @@ def fan_out(axes: Axes, marks: Sequence[Mark]) -> None:
         for turn, index in enumerate(cluster):
             angle = math.tau * turn / len(cluster) + math.pi / 2
             at = (middle[0] + radius * math.cos(angle), middle[1] + radius * math.sin(angle))
-            (x, y), (true_x, true_y, look) = back.transform(at) if radius else marks[index][:2], marks[index]
+            (x, y), (true_x, true_y, look) = (
+                back.transform(at) if radius else marks[index][:2],
+                marks[index],
+            )
             if radius:
-                axes.plot([true_x, x], [true_y, y], color=INK, linewidth=0.6, alpha=0.5, clip_on=False)
+                axes.plot(
+                    [true_x, x], [true_y, y], color=INK, linewidth=0.6, alpha=0.5, clip_on=False
+                )
             axes.scatter(
                 [x],
                 [y],

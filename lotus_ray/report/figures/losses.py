@@ -43,9 +43,14 @@ def _seen(entries: Sequence[Entry]) -> str:
     fell = [
         entry.method
         for entry in entries
-        if all(curve[-1][1] < curve[0][1] for row in entry.rows.values() for curve in [*curves(row).values()][:1])
+        if all(
+            curve[-1][1] < curve[0][1]
+            for row in entry.rows.values()
+            for curve in [*curves(row).values()][:1]
+        )
     ]
-    return f"The loss of the longest phases ended lower than it began for {len(fell)} of {len(entries)} methods."
+    count = f"{len(fell)} of {len(entries)}"
+    return f"The loss of the longest phases ended lower than it began for {count} methods."
 
 
 def curves(row: Row) -> dict[int, Curve]:

@@ -44,7 +44,20 @@ def _seen(group: Group) -> str:
         (entry for entry in group.rivals if entry.n("rf_jsd")),
         key=lambda entry: entry.mean("rf_jsd") or 0.0,
     )
-    ends = [(f"{word} {entry.method}", entry) for word, entry in zip(("least", "most"), (known[0], known[-1]), strict=True)] if known else []
-    controls = [(entry.method, entry) for entry in (group.original, group.gold) if entry and entry.n("rf_jsd")]
-    text = ", ".join(f"{name} {METRICS['rf_jsd'].show(e.mean('rf_jsd'))}" for name, e in [*ends, *controls])
+    ends = (
+        [
+            (f"{word} {entry.method}", entry)
+            for word, entry in zip(("least", "most"), (known[0], known[-1]), strict=True)
+        ]
+        if known
+        else []
+    )
+    controls = [
+        (entry.method, entry)
+        for entry in (group.original, group.gold)
+        if entry and entry.n("rf_jsd")
+    ]
+    text = ", ".join(
+        f"{name} {METRICS['rf_jsd'].show(e.mean('rf_jsd'))}" for name, e in [*ends, *controls]
+    )
     return f"RF-JSD: {text}."

@@ -1,4 +1,4 @@
-"""Figures with one row per method: its name, a dot for each seed, and the mean of several as a line."""
+"""Figures with one row per method: its name, a dot for each seed, and their mean as a line."""
 
 from __future__ import annotations
 

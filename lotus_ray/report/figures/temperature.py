@@ -65,11 +65,15 @@ def _seen(entries: Sequence[Entry]) -> str:
     for entry in entries:
         ends = []
         for note in ("tau", "forget_accuracy"):
-            runs = [list(values.values()) for row in entry.rows.values() if (values := noted(row, note))]
-            ends += [f"{fmean(run[at] for run in runs):.3f}" for at in (0, -1)] if runs else ["-", "-"]
+            runs = [
+                list(values.values()) for row in entry.rows.values() if (values := noted(row, note))
+            ]
+            ends += (
+                [f"{fmean(run[at] for run in runs):.3f}" for at in (0, -1)] if runs else ["-", "-"]
+            )
         said.append(
-            f"{entry.method}: temperature {ends[0]} to {ends[1]}, accuracy on the forget set {ends[2]} "
-            f"to {ends[3]}"
+            f"{entry.method}: temperature {ends[0]} to {ends[1]}, accuracy on the forget set "
+            f"{ends[2]} to {ends[3]}"
         )
     return f"{'; '.join(said[:3])}."
 

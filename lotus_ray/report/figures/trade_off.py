@@ -45,7 +45,9 @@ def draw(group: Group, store: Store) -> Drawing:
     axes.set(xlabel="accuracy on the retain set", ylabel="accuracy on the forget set")
     axes.grid()
     put_key(figure, entries, group, _TOP + _HEIGHT + GAP + 16)
-    caption = "A small dot per seed, a large marker for their mean; marks that coincide are fanned out."
+    caption = (
+        "A small dot per seed, a large marker for their mean; marks that coincide are fanned out."
+    )
     if group.gold in entries:
         caption += " Dotted lines cross at the gold standard: nearer to it is better."
     return Drawing(TITLE, caption, figure, _seen(group, entries))

@@ -92,8 +92,8 @@ def to_page(
         "page.html.j2",
         css=css,
         js=js,
-        policy=f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(js)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(js)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'",
         title=name,
         store=_name(store),
         downloads=downloads(entries, _file_name(name), against),

@@ -24,6 +24,6 @@ def in_frame(page: str, height: int = 640) -> str:
         height: of the frame, in pixels.
     """
     return (
-        f'<iframe title="report" sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
-        f'style="border: 0" srcdoc="{html.escape(page)}"></iframe>'
+        '<iframe title="report" sandbox="allow-scripts allow-downloads" width="100%" '
+        f'height="{height}" style="border: 0" srcdoc="{html.escape(page)}"></iframe>'
     )

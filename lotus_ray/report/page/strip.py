@@ -87,7 +87,9 @@ class Pictures:
             return Strip()
         manifest = self._manifests.get(str(rows[0][1].spec.get("data")))
         if manifest is None:
-            return Strip([], "Forgotten images are not shown: the store does not say where they are.")
+            return Strip(
+                [], "Forgotten images are not shown: the store does not say where they are."
+            )
         try:
             answers = [(entry, self._answers(row)) for entry, row in rows]
             chosen, caption = _choose(answers)
@@ -142,7 +144,9 @@ def _choose(answers: Sequence[tuple[Entry, Answers]]) -> tuple[list[str], str]:
     shown = differing[:_TOLD_APART]
     rest = [name for name in drawn if name not in differing][: MOST - len(shown)]
     who = "the gold standard" if end.is_gold else end.method
-    what = f"{len(differing)} of {len(drawn):,} forgotten images have another answer by {who} than by "
+    what = (
+        f"{len(differing)} of {len(drawn):,} forgotten images have another answer by {who} than by "
+    )
     what += f"the original. {len(shown)} of them, " if shown else "the original. "
     return [*shown, *rest], f"{what}{'and ' if shown else ''}{len(rest)} others drawn by chance."
 

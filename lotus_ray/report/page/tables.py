@@ -14,7 +14,6 @@ from lotus_ray.report.page.cells import anchor_of
 from lotus_ray.report.page.tint import gap_to_gold, tints
 from lotus_ray.report.statistics import interval, marks
 
-
 _SHORT = dict(zip(ATTACK, ("AUC", "TPR@1 %"), strict=True))  # beside MIA
 
 
@@ -110,7 +109,9 @@ def _caption(group: Group) -> str:
     return f"{means} The deeper the tint, the nearer to the gold standard." if group.gold else means
 
 
-def _headings(names: Sequence[str], short: Mapping[str, str] = MappingProxyType({})) -> list[Heading]:
+def _headings(
+    names: Sequence[str], short: Mapping[str, str] = MappingProxyType({})
+) -> list[Heading]:
     return [Heading(short.get(name, METRICS[name].heading), _about(name)) for name in names]
 
 

@@ -9,7 +9,9 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.resolution import FEW, resolution
 
 LEVELS = 4  # 4: as near as can be told; 0: as far as the farthest method, no tint
-_AIMED = ("rf_jsd",)  # where less is said to be better, and the gold standard is the aim all the same
+_AIMED = (
+    "rf_jsd",
+)  # where less is said to be better, and the gold standard is the aim all the same
 _GAPS = ("jsd", "avg_gap")  # already distances from the gold standard
 
 
@@ -32,9 +34,7 @@ def tints(group: Group, metric: str) -> dict[str, int]:
     if not math.isfinite(farthest):
         return {}
     return {
-        method: LEVELS
-        if gap <= chance
-        else round((LEVELS - 1) * (1 - math.sqrt(gap / farthest)))
+        method: LEVELS if gap <= chance else round((LEVELS - 1) * (1 - math.sqrt(gap / farthest)))
         for method, gap in gaps.items()
     }
 
@@ -56,5 +56,7 @@ def gap_to_gold(entry: Entry, group: Group, metric: str) -> float | None:
     if metric in _GAPS:
         return value
     aim = gold.mean(metric)
-    is_aimed = METRICS[metric].better == "near gold" or metric in _AIMED or metric.startswith("mia_")
+    is_aimed = (
+        METRICS[metric].better == "near gold" or metric in _AIMED or metric.startswith("mia_")
+    )
     return abs(value - aim) if is_aimed and aim is not None else None
