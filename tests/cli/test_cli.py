@@ -467,6 +467,13 @@ def test_validate_counts_the_cells() -> None:
     assert result.stdout == f"{DIGITS}: valid, {3 * len(methods)} cells\n"
 
 
+def test_validate_says_that_it_counts_the_original() -> None:
+    """Of a job that names a gold standard alone."""
+    result = run("validate", DIGITS, "--set", "grid.methods=[gold]")
+    assert result.stdout == f"{DIGITS}: valid, 2 cells\n"
+    assert "note: the original is counted too" in result.stderr
+
+
 def test_validate_builds_the_models() -> None:
     result = run("validate", DIGITS, "--set", "grid.models.0.options={wings: 2}")
     assert result.exit_code == 2

@@ -146,7 +146,7 @@ def test_tints_are_full_within_chance_and_none_for_the_farthest() -> None:
          "5 images of each class forgotten, 45 of the others of each class retained"),
         ("class_3_5", "classes 3, 5 forgotten"),
         ("corrupted_noise20pct", "images with wrong labels forgotten, 20 % of the labels wrong"),
-        ("instance_10pct_subset100+all_smoke4", 
+        ("instance_10pct_subset100+all_smoke4",
          "10 % of each class forgotten, 100 training and all held-out images of each class, "
          "smoke test: 4 images of each role"),
         ("instance_mufac_fixed16pct", "instance_mufac_fixed16pct"),

@@ -20,7 +20,7 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.report.collect import collect
 from lotus_ray.report.formats import to_csv, to_latex
-from lotus_ray.report.page import downloads, to_page
+from lotus_ray.report.page import download_files, to_page
 from lotus_ray.report.page.strip import MOST, Pictures
 from lotus_ray.store.origin import ORIGIN, Origin
 from lotus_ray.store.results import Store
@@ -119,7 +119,8 @@ def test_a_page_shows_images_unless_told_not_to(grid: Store) -> None:
     assert "<h1>faces</h1>" in html
     without = to_page(entries, grid, images=False)
     assert Page(without).tags["img"] == 0
-    assert "Forgotten images" not in without
+    assert 'class="strip"' not in without
+    assert "not shown" not in without
 
 
 def test_a_store_that_does_not_say_where_images_are_shows_none(grid: Store) -> None:
@@ -158,5 +159,5 @@ def test_a_page_holds_its_rows_as_csv_and_its_tables_as_latex(
     }
     assert len(list(csv.reader(io.StringIO(to_csv(entries))))) > 20
     assert 'download="store.csv"' in html
-    monkeypatch.setattr(downloads, "MOST_BYTES", 100)
+    monkeypatch.setattr(download_files, "MOST_BYTES", 100)
     assert "download=" not in to_page(entries, full)

@@ -18,7 +18,7 @@ from lotus_ray.report.figures.files import to_inline
 from lotus_ray.report.finding import findings
 from lotus_ray.report.formats import shown
 from lotus_ray.report.page.cells import Cell, cells_of
-from lotus_ray.report.page.downloads import downloads
+from lotus_ray.report.page.download_files import downloads
 from lotus_ray.report.page.head import facts, legend, roles_of, smoke
 from lotus_ray.report.page.strip import Pictures, Strip
 from lotus_ray.report.page.tables import Table, table_of

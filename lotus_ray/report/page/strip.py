@@ -27,6 +27,7 @@ from lotus_ray.store.row import Row
 MOST = 12  # images
 _TOLD_APART = 6  # at most so many of them are images that gold answers otherwise
 _SIDE = 64  # pixels
+_BY_IDS = "ids_"  # how such settings begin: what a deletion request names is not shown
 _TINY = 32  # an image of no more pixels is kept as it is, and shown with hard edges
 Answers = Mapping[str, tuple[int, int, float | None]]  # label, answer and confidence, by image
 
@@ -85,6 +86,8 @@ class Pictures:
         rows = [(entry, row) for entry in lines if (row := entry.rows.get(seed or 0)) and row.is_ok]
         if seed is None or len(rows) < 2:
             return Strip()
+        if group.setting.startswith(_BY_IDS):
+            return Strip([], "Forgotten images are not shown: somebody named them by their ids.")
         manifest = self._manifests.get(str(rows[0][1].spec.get("data")))
         if manifest is None:
             return Strip(

@@ -106,7 +106,9 @@ def _caption(group: Group) -> str:
     """Say what a line and a tint are."""
     count = len(group.seeds)
     means = "Values of one seed." if count < 2 else f"Means of {count} seeds, ± their deviation."
-    return f"{means} The deeper the tint, the nearer to the gold standard." if group.gold else means
+    if group.gold is None:
+        return means
+    return f"{means} The deeper the tint, the nearer to gold; deepest: no further than by chance."
 
 
 def _headings(
