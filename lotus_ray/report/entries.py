@@ -115,6 +115,11 @@ class Group:
         return f"{self.benchmark}, {self.model}: {setting_in_words(self.setting)}"
 
     @property
+    def is_smoke(self) -> bool:
+        """True if any cell used a part of its samples, so that no number means anything."""
+        return any(row.smoke for entry in self.entries for row in entry.rows.values())
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds with a good row of any method."""
         rows = (row for entry in self.entries for row in entry.rows.items())

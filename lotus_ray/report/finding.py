@@ -15,7 +15,7 @@ _CHANCE = 1.96  # standard errors
 
 def findings(group: Group) -> list[str]:
     """Return what a table shows; the first sentence can stand alone."""
-    if any(row.smoke for entry in group.entries for row in entry.rows.values()):
+    if group.is_smoke:
         return ["A smoke test: it used a part of the images, and its numbers mean nothing."]
     measured = [e for e in group.rivals if e.n("forget_acc") or e.n("rf_jsd")]
     if not measured:

@@ -142,7 +142,7 @@ def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
 
 
 def _idle(group: Group) -> list[str]:
-    names = idle(group)
+    names = [] if group.is_smoke else idle(group)
     if not names:
         return []
     text = f"not ranked, because nothing measurable changed: {', '.join(names)}"

@@ -40,7 +40,8 @@ def setting_in_words(name: str) -> str:
     Args:
         name: of the setting, as in rows.
     """
-    rest, changes = name, []
+    rest = name
+    changes: list[str] = []
     while ending := _last_change(rest):
         rest, words = ending
         changes.insert(0, words)

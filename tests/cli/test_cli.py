@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.base.version import VERSION
 from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.manifest import FORMAT
 from lotus_ray.data.prepared.write import prepare
@@ -134,6 +135,9 @@ def test_a_grid_runs_to_its_table_and_its_last_line(finished: tuple[Path, Result
     store, result = finished
     assert result.exit_code == 0
     assert result.stderr.splitlines()[-1] == f"DONE 4/4 cells, 0 failed: {store}/outcome.json"
+    assert result.stderr.startswith(f"lotus-ray {VERSION}: ")
+    origin = json.loads((store / "origin.json").read_text())
+    assert origin == {"job": "digits", "folders": [str(store / "data" / "digits-4")]}
     lines = result.stdout.splitlines()
     assert lines[0] == "digits, ResNet18, instance_10pct_smoke20"
     assert [line.split("  ")[0] for line in lines[3:7]] == [
@@ -582,6 +586,8 @@ def failed(result: Result, code: int) -> dict[str, str]:
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     first, *rest = result.stderr.splitlines()
+    if first.startswith("lotus-ray "):  # what `grid` says at once
+        first, *rest = rest
     assert first.startswith("error: ")
     parts = dict(line.strip().split(": ", 1) for line in rest)
     return {"what": first.removeprefix("error: "), **parts}

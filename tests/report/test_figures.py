@@ -129,7 +129,7 @@ def test_accuracies_of_the_trade_off_are_those_of_the_entries(full: Store) -> No
         assert drawn[entry.method] == expected
     gold = group.gold
     assert gold is not None
-    across, up = figure.axes[0].lines
+    across, up = (line for line in figure.axes[0].lines if line.get_label() == "_gold")
     assert list(across.get_xdata()) == [gold.mean("retain_acc")] * 2  # type: ignore[arg-type]
     assert list(up.get_ydata()) == [gold.mean("forget_acc")] * 2  # type: ignore[arg-type]
 

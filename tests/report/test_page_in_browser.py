@@ -190,3 +190,21 @@ def test_it_is_read_without_scripts(chrome: Chrome, page: Path) -> None:
         assert "RF-JSD" in chrome.find_element(By.CSS_SELECTOR, "thead").text
     finally:
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_print_has_the_legend_and_a_figure_can_be_saved(chrome: Chrome, page: Path) -> None:
+    """What a script saves is a file of its own: black, with the name space of SVG."""
+    show(chrome, page)
+    legend = chrome.find_element(By.CSS_SELECTOR, ".legend")
+    assert legend.get_attribute("open") is None
+    chrome.execute_cdp_cmd("Page.printToPDF", {})
+    assert legend.get_attribute("open") is not None
+    script = """
+    const done = arguments[0];
+    URL.createObjectURL = blob => { blob.text().then(done); return "#"; };
+    document.querySelector(".save").click();
+    """
+    saved = chrome.execute_async_script(script)
+    assert saved.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert 'color="#000"' in saved
+    assert chrome.get_log("browser") == []

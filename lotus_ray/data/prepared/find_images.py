@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from lotus_ray.data.prepared.columns import encoded_images
-from lotus_ray.data.prepared.index import INDEX
-from lotus_ray.data.prepared.manifest import DIGEST, Manifest
+from lotus_ray.data.prepared.manifest import DIGEST, INDEX, Manifest
 from lotus_ray.data.prepared.offsets import read_ranges
 from lotus_ray.data.prepared.parquet import open_parquet, reading
 

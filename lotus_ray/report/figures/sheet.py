@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -172,14 +173,15 @@ def space_ticks(figure: Figure) -> None:
         low, high = sorted(axes.get_xlim())
         ticks = [tick for tick in axes.xaxis.get_majorticklocs() if low <= tick <= high]
         texts = axes.xaxis.get_major_formatter().format_ticks(ticks)
-        places = axes.transData.transform([(tick, 0.0) for tick in ticks])[:, 0] if ticks else []
+        points = np.array([(tick, 0.0) for tick in ticks]).reshape(-1, 2)
+        places: list[float] = axes.transData.transform(points)[:, 0].tolist()
         kept, end = [], -math.inf
         for tick, text, place in zip(ticks, texts, places, strict=True):
             half = EM * len(text) / 2
             if place - half > end + EM / 2:
                 kept.append((tick, text))
                 end = place + half
-        if len(kept) < len(ticks):
+        if axes.axison:
             axes.set_xticks([tick for tick, _ in kept], [text for _, text in kept])
 
 
@@ -199,5 +201,5 @@ def mark_gold(axes: Axes, value: float | None, across: bool = True, named: bool 
     if named:
         place = (value, 1.0) if across else (1.0, value)
         transform = axes.get_xaxis_transform() if across else axes.get_yaxis_transform()
-        align = {"ha": "center", "va": "bottom"} if across else {"ha": "right", "va": "bottom"}
-        axes.text(*place, "gold", transform=transform, fontsize=TEXT - 1, **align)
+        side = "center" if across else "right"
+        axes.text(*place, "gold", transform=transform, fontsize=TEXT - 1, ha=side, va="bottom")

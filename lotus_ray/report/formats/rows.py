@@ -46,7 +46,8 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
 
     `interval` is the 95 % t interval over seeds, `intervals` are over samples, by seed. `mark` is 1
     for the best and 2 for the second best. `noise_floor` is the difference between two gold
-    standards, `resolution` the change by one image. `rank_agreement` is Kendall's τ between seeds, `ranks` the method's rank by seed.
+    standards, `resolution` the change by one image. `rank_agreement` is Kendall's τ between seeds,
+    `ranks` the method's rank by seed.
 
     Args:
         entries: of the report.

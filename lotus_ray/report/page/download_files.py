@@ -34,7 +34,10 @@ def downloads(entries: Sequence[Entry], name: str, against: str | None) -> list[
         return []
     kinds = {"csv": "text/csv", "tex": "text/x-tex"}
     return [
-        Download(f"{name}.{end}", f"data:{kinds[end]};charset=utf-8,{quote(text, safe=_PLAIN)}")
+        Download(
+            f"{name}.{end}",
+            f"data:{kinds[end]};charset=utf-8,{quote(text, _PLAIN, errors='replace')}",
+        )
         for end, text in texts.items()
     ]
 

@@ -42,7 +42,7 @@ def legend(tables: Iterable[Group]) -> list[tuple[str, str, str]]:
 def roles_of(group: Group) -> list[str]:
     """Say which images each role has, and what MIA is; with counts, if they are known."""
     counts = {role: f"{count:,} " for role, count in group.samples.items()}
-    forget, retain, unseen, test = (counts.get(role, "") for role in ROLES)
+    forget, retain, unseen, test = (counts.get(role, "some ") for role in ROLES)
     return [
         f"Training images: {forget}to forget and {retain}to retain. The original learned from "
         "both, the gold standard from those to retain alone.",

@@ -68,7 +68,7 @@ class Pictures:
     @cached_property
     def _manifests(self) -> dict[str, Manifest]:
         """The data sets of the store that are here, by digest."""
-        found = {}
+        found: dict[str, Manifest] = {}
         for folder in map(Path, Origin.read(self._store).folders):
             moved = Path(self._store.folder or "", "data", folder.name)  # with the whole store
             for place in (folder, moved):
