@@ -56,18 +56,20 @@ def _nearest(group: Group, original: Entry | None, nearest: Entry) -> str:
     """Return which method comes closest to the gold standard, if any does, and how surely."""
     value = nearest.mean("jsd") or 0.0
     start = original.mean("jsd") if original else None
-    beside = "" if start is None else f", of the untouched original {METRICS['jsd'].show(start)}"
     if start is not None and value >= start:
         return (
             "No method comes closer to the gold standard than the untouched original does: its JSD "
             f"is {METRICS['jsd'].show(start)}, of {nearest.method} {_show(nearest, 'jsd')}."
         )
-    numbers = f"the JSD of {nearest.method} is {_show(nearest, 'jsd')}{beside}"
-    if marks(group, "jsd").get(nearest.method) == 1 or (start and len(ranked(group, "jsd")) == 1):
-        return f"{nearest.method} comes closest to the gold standard: {numbers}."
+    numbers = f"its JSD is {_show(nearest, 'jsd')}"
+    if start:
+        less = f"{100 * (1 - value / start):.0f} % below the untouched original's"
+        numbers += f", {less} {METRICS['jsd'].show(start)}"
     if len(group.seeds) < LEAST_SEEDS:
         seeds = _seeds(group)
         return f"{nearest.method} comes closest to the gold standard on {seeds}: {numbers}."
+    if marks(group, "jsd").get(nearest.method) == 1 or len(ranked(group, "jsd")) == 1:
+        return f"{nearest.method} comes closest to the gold standard: {numbers}."
     return f"{nearest.method} comes closest to the gold standard, but not clearly: {numbers}."
 
 
