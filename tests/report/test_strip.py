@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -161,3 +163,21 @@ def test_a_page_holds_its_rows_as_csv_and_its_tables_as_latex(
     assert 'download="store.csv"' in html
     monkeypatch.setattr(download_files, "MOST_BYTES", 100)
     assert "download=" not in to_page(entries, full)
+
+
+def test_the_images_of_each_role_are_counted_once_and_kept(store: Store) -> None:
+    """Of two seeds the fewer; a table that is missing or torn counts nothing."""
+    for seed, forgotten in ((1, 3), (2, 2)):
+        out = io.BytesIO()
+        roles = ["forget"] * forgotten + ["retain"] * 5 + ["rest"]
+        pq.write_table(pa.table({"role": roles}), out)
+        store.put(f"roles/roles of {seed}.parquet", out.getvalue())
+        commit(store, "lotus", seed)
+    expected = {"forget": 2, "retain": 5, "unseen": 0, "test": 0}
+    assert group_of(store).samples == expected
+    for seed in (1, 2):
+        (Path(store.location) / f"roles/roles of {seed}.parquet").write_bytes(b"torn")
+    assert group_of(store).samples == expected
+    commit(store, "lotus", 3)
+    store.put("roles/roles of 3.parquet", b"torn")
+    assert group_of(store).samples == expected
