@@ -585,9 +585,8 @@ def failed(result: Result, code: int) -> dict[str, str]:
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    first, *rest = result.stderr.splitlines()
-    if first.startswith("lotus-ray "):  # what `grid` says at once
-        first, *rest = rest
+    stages = (f"lotus-ray {VERSION}: ", "reading the data, ")  # what `grid` says before
+    first, *rest = [line for line in result.stderr.splitlines() if not line.startswith(stages)]
     assert first.startswith("error: ")
     parts = dict(line.strip().split(": ", 1) for line in rest)
     return {"what": first.removeprefix("error: "), **parts}
