@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,13 +52,12 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         check_here(dataset)  # before Ray starts
     with ExitStack() as stack:
         runner = _Runner(resources, options.local, stack)
-        with _told_if_interrupted(store):
-            if _is_new(store):
-                runner.start()
-            print("reading the data, and planning the cells", file=sys.stderr, flush=True)
-            planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
-            if options.force:
-                _remove_checkpoints(store, work_orders)
+        if _is_new(store):
+            runner.start()
+        print("reading the data, and planning the cells", file=sys.stderr, flush=True)
+        planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
+        if options.force:
+            _remove_checkpoints(store, work_orders)
         for note in planned.notes:
             print(f"note: {note}", file=sys.stderr)
         to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
@@ -69,12 +68,14 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             if work_orders:
                 runner.start()
                 _run_missing(work_orders, seconds, store, runner, outcome)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             with suppress(StoreError):
                 outcome.write(store, "interrupted")  # at once: reading the rows may take too long
                 outcome.rows = _rows(store, outcome)
                 outcome.write(store, "interrupted")
-            print(outcome.interrupted_line(store), file=sys.stderr)
+            line = outcome.interrupted_line(store)
+            print(line, file=sys.stderr)
+            interrupt.add_note(line)  # the command need not say it again
             raise
         except Exception as error:
             outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)
@@ -83,20 +84,6 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             raise
         outcome.rows = _rows(store, outcome)
     return outcome
-
-
-@contextmanager
-def _told_if_interrupted(store: Store) -> Iterator[None]:
-    """Say what a signal before the first cell leaves."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            f"interrupted before a cell began: what {store.uri} held is kept. Run the same command "
-            "to go on",
-            file=sys.stderr,
-        )
-        raise
 
 
 class _Runner:
