@@ -105,7 +105,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def no_page() -> Iterator[None]:
     """Leave out the figures of the report page: two seconds of each grid that looks elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lotus_ray.report.page.to_page", lambda entries, store: "<html></html>")
+        patch.setattr("lotus_ray.report.page.to_page", lambda *_, **__: "<html></html>")
         yield
 
 

@@ -25,8 +25,13 @@ from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.pixels.lookup import stream_here
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
-from lotus_ray.data.prepared.index import INDEX
-from lotus_ray.data.prepared.manifest import Manifest, content_digest, sha256_of, write_manifest
+from lotus_ray.data.prepared.manifest import (
+    INDEX,
+    Manifest,
+    content_digest,
+    sha256_of,
+    write_manifest,
+)
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.sources import Images, Source
 from lotus_ray.data.sources.images import Item, index_of

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.base.version import VERSION
 from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.options import job_options, json_option, local_option, store_option
 from lotus_ray.cli.signals import stop_on_sigterm
@@ -43,6 +44,7 @@ def command(
 
     JOB is a file, or a name of `lotus-ray list jobs`.
     """
+    click.echo(f"lotus-ray {VERSION}: {job}", err=True)  # imports take seconds
     from lotus_ray.cli.grid_output import print_dry_run, print_outcome
     from lotus_ray.grid.options import Options
     from lotus_ray.grid.run import run_grid

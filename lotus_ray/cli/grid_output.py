@@ -10,6 +10,7 @@ import click
 
 from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.price_lines import price_lines
+from lotus_ray.cli.terminal import width
 from lotus_ray.grid.missing import missing
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
@@ -20,7 +21,7 @@ from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import Entry
-from lotus_ray.report.formats import FORMATS
+from lotus_ray.report.formats import FORMATS, to_table
 from lotus_ray.store.results import Store
 
 
@@ -80,8 +81,9 @@ def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
     stages = Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):
+        outcome.origin.add_to(store)
         entries = collect(store, outcome.labels)
-        text = FORMATS[form](entries)
+        text = to_table(entries, width=width()) if form == "table" else FORMATS[form](entries)
     click.echo(text, nl=False)
     with stages.measure("page"):
         page = _write_page(entries, store)

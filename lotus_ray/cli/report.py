@@ -19,6 +19,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write to a file, not to stdout.")
 @click.option("--figures", type=click.Path(path_type=Path), help="A folder for SVG and PDF files.")
+@click.option("--no-images", is_flag=True, help="Show no forgotten images on the HTML page.")
 @click.option("--recompute", is_flag=True, help="Compute every metric again from stored outputs.")
 def command(
     store: str,
@@ -26,12 +27,15 @@ def command(
     against: str | None,
     output: Path | None,
     figures: Path | None,
+    no_images: bool,
     recompute: bool,
 ) -> None:
     """Print the rows of STORE."""
     from lotus_ray.base.errors import JobError
+    from lotus_ray.cli.terminal import width
     from lotus_ray.report.collect import collect
     from lotus_ray.report.formats import FORMATS as WRITERS
+    from lotus_ray.report.formats import to_table
     from lotus_ray.store.results import Store
 
     opened = Store.open(store)
@@ -45,7 +49,9 @@ def command(
     if form == "html":
         from lotus_ray.report.page import to_page
 
-        text = to_page(entries, opened, against)
+        text = to_page(entries, opened, against, images=not no_images)
+    elif form == "table":
+        text = to_table(entries, against, width() if output is None else None)
     else:
         text = WRITERS[form](entries, against)
     if output is None:

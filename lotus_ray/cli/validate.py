@@ -35,6 +35,7 @@ def command(job: Path, overrides: tuple[str, ...], imports: tuple[str, ...], mem
     from lotus_ray.job.job_fit import fit_lines
     from lotus_ray.job.load import load_job
     from lotus_ray.job.preview import preview
+    from lotus_ray.unlearning.methods import registered_name
 
     loaded = load_job(job, overrides, imports)
     print_notes(loaded.notes)
@@ -44,6 +45,9 @@ def command(job: Path, overrides: tuple[str, ...], imports: tuple[str, ...], mem
     lines = list(fit_lines(loaded)) if estimated else []
     cells = len(previewed.planned.cells) + len(previewed.absent_cells)
     click.echo(f"{job}: valid, {cells} cells")
+    names = [each if isinstance(each, str) else each["name"] for each in loaded.job.grid.methods]
+    if "original" not in map(registered_name, names):
+        print_notes(["the original is counted too: every method starts from it"])
     for line in lines:
         click.echo(line)
     print_notes(previewed.planned.notes)

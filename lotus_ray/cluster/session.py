@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -16,6 +16,7 @@ from ray.exceptions import AuthenticationError
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster import environment_of_workers, ray_private
 from lotus_ray.cluster.environment import ANOTHER_TOKEN, check_environment, cluster_address
+from lotus_ray.cluster.repeats import repeats_once
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}
@@ -51,11 +52,13 @@ def session() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray_private.print_no_errors()
     try:
-        ray.init(
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **(_there() if cluster_address() else _HERE),
-        )
+        # A Ray that starts here has processes that would hold the pipe.
+        with repeats_once() if cluster_address() else nullcontext():
+            ray.init(
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                **(_there() if cluster_address() else _HERE),
+            )
     except SystemExit as ended:  # by Ray's own handler of SIGTERM
         if callable(on_sigterm):
             on_sigterm(signal.SIGTERM, None)

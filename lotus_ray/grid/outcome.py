@@ -14,6 +14,7 @@ from lotus_ray.grid.status_files import OutcomeFile, PlannedCell
 from lotus_ray.job.plan import Plan
 from lotus_ray.job.spans import Filling
 from lotus_ray.report.labels import labels_of
+from lotus_ray.store.origin import Origin
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
@@ -31,6 +32,7 @@ class Outcome:
     error: str | None = None
     error_code: int = 0
     begun_at: str = field(default_factory=utc_now)
+    job: str = ""  # its file's name, without the ending
 
     @property
     def cell_ids(self) -> list[str]:
@@ -89,7 +91,8 @@ class Outcome:
         """Return what is kept after a signal, and how to go on."""
         return (
             f"interrupted: {len(self.rows)} of {len(self.cell_ids)} cells are kept in {store.uri}, "
-            "and cells that ran keep their last checkpoint. Run the same command to go on"
+            "and cells that ran keep their last checkpoint. Run the same command to go on; "
+            f"lotus-ray report {store.uri} shows what is kept"
         )
 
     @property
@@ -97,6 +100,12 @@ class Outcome:
         """The last line of the command's output."""
         count = f"{self.done}/{len(self.cell_ids)} cells, {self.failed} failed"
         return f"DONE {count}: {self.address}"
+
+    @property
+    def origin(self) -> Origin:
+        """The job, and where its images are: what lets a report show some of them."""
+        folders = {str(path): None for group in self.planned.groups for path in group.manifests}
+        return Origin(self.job, tuple(folders))
 
     def write(self, store: Store, state: str = "ended") -> None:
         """Write the outcome file.

@@ -54,6 +54,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
         runner = _Runner(resources, options.local, stack)
         if _is_new(store):
             runner.start()
+        print("reading the data, and planning the cells", file=sys.stderr, flush=True)
         planned, work_orders, seconds = plan_grid(loaded, store, options, stages)
         if options.force:
             _remove_checkpoints(store, work_orders)
@@ -61,6 +62,7 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             print(f"note: {note}", file=sys.stderr)
         to_run = {cell_id for work_order in work_orders for cell_id in work_order.row_versions}
         outcome = Outcome(store.address(OUTCOME), planned, {}, stages.seconds, to_run)
+        outcome.job = loaded.name
         outcome.write(store, "running")
         try:
             if work_orders:

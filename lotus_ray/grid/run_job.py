@@ -67,6 +67,7 @@ def run(
     opened = Store.open(str(store or loaded.job.store))
     outcome = run_grid(loaded, opened, Options(local, limit, retry_failed, force))
     outcome.write(opened)
+    outcome.origin.add_to(opened)
     if outcome.error:
         raise LotusRayError(
             outcome.error,

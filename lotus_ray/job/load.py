@@ -22,7 +22,7 @@ from lotus_ray.job.plugins.use import use_plugins
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.weights_notes import weights_notes
-from lotus_ray.job.yaml_document import Document
+from lotus_ray.job.yaml_document import IN_PYTHON, Document
 from lotus_ray.metrics.own import OwnMetric, find_metric
 from lotus_ray.models import pretrained
 from lotus_ray.unlearning.method import Method
@@ -42,6 +42,11 @@ class LoadedJob:
     document: Document
     notes: tuple[str, ...] = ()  # old keys in the file and their new names; on given weights
     metrics: tuple[OwnMetric, ...] = ()  # of plug-ins
+
+    @property
+    def name(self) -> str:
+        """The name of the job's file without its ending; empty for a job that Python code holds."""
+        return "" if self.document.file == IN_PYTHON else Path(self.document.file).stem
 
     @property
     def methods(self) -> tuple[tuple[Method, ...], ...]:

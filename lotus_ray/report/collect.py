@@ -9,6 +9,7 @@ from typing import Any
 
 from lotus_ray.report.columns import METRICS, show_own
 from lotus_ray.report.comparison import Comparisons
+from lotus_ray.report.counts import Counts
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
@@ -71,6 +72,7 @@ def collect(
         for row in shown
         if row.is_ok and (gold := golds.get(_reference_key(row, rows))) is not None
     }
+    counts = Counts(store)
     comparisons = Comparisons(store, afresh=recompute)
     comparisons.read((rows[cell_id], gold) for cell_id, gold in references.items())
     entries: dict[tuple[str, ...], Entry] = {}
@@ -81,6 +83,7 @@ def collect(
         entry.older.extend(older.get(row.cell_id, ()))
         if row.is_ok:
             _add(entry, row, references.get(row.cell_id), comparisons)
+            counts.add(entry, row)
     return sorted(entries.values(), key=_order)
 
 

@@ -141,6 +141,9 @@ def show_own(specs: Iterable[Mapping[str, Any]]) -> None:
 # Rows of earlier versions have none of these: without a value they are not shown.
 CHANGE = ("distance", "weights_moved", "outputs_changed")
 
+# Beside MIA on the page: the same attack, at every threshold and where it is surest.
+ATTACK = ("mia_auc_entropy", "mia_tpr_1pct_entropy")
+
 # Columns of tables for people. Other formats have all metrics.
 IN_TABLES = (
     "rf_jsd",

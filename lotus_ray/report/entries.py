@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from lotus_ray.report.columns import BUILT_IN, IN_TABLES, METRICS
+from lotus_ray.report.setting_words import setting_in_words
 from lotus_ray.store.row import Row
 
 Interval = tuple[float, float]
@@ -33,6 +34,7 @@ class Entry:
     undefined: dict[str, dict[int, str]] = field(default_factory=dict)  # why, by metric and seed
     older: list[str] = field(default_factory=list)  # ids of hidden cells of earlier metrics
     intervals: dict[str, dict[int, Interval]] = field(default_factory=dict)  # 95 %, over samples
+    samples: dict[str, int] = field(default_factory=dict)  # the fewest of any seed, by role
 
     @property
     def name(self) -> str:
@@ -106,6 +108,34 @@ class Group:
     def title(self) -> str:
         """A heading for people."""
         return f"{self.benchmark}, {self.model}, {self.setting}"
+
+    @property
+    def heading(self) -> str:
+        """The title with the setting in words."""
+        return f"{self.benchmark}, {self.model}: {setting_in_words(self.setting)}"
+
+    @property
+    def is_smoke(self) -> bool:
+        """True if any cell used a part of its samples, so that no number means anything."""
+        return any(row.smoke for entry in self.entries for row in entry.rows.values())
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds with a good row of any method."""
+        rows = (row for entry in self.entries for row in entry.rows.items())
+        return sorted({seed for seed, row in rows if row.is_ok})
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """The number of images of each role, as far as the store says; the fewest of any seed."""
+        known = [entry.samples for entry in self.entries if entry.samples]
+        return {role: min(counts[role] for counts in known) for role in (known[0] if known else ())}
+
+    @property
+    def original(self) -> Entry | None:
+        """The original; None if there is not exactly one."""
+        originals = [entry for entry in self.entries if entry.name == "original"]
+        return originals[0] if len(originals) == 1 else None
 
     @property
     def columns(self) -> tuple[str, ...]:

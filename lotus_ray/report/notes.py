@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lotus_ray.data.roles.warnings import WHOLE_CLASS
+from lotus_ray.report.cautions import cautions
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Group
+from lotus_ray.report.resolution import idle, resolution
 from lotus_ray.report.statistics import (
+    LEAST_SEEDS,
     disturbed,
     hardware,
     noise_floor,
@@ -30,6 +33,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
     """
     return [
         *_failures(group),
+        *cautions(group, metrics),
         *_whole_classes(group),
         *_undefined(group, metrics),
         *_elsewhere(group),
@@ -38,6 +42,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
         *_golds(group),
         *_firmness(group, metrics),
         *_unranked(group, metrics),
+        *_idle(group),
         *_stability(group, metrics),
         *_unlike_hardware(group),
         *_disturbed(group),
@@ -134,16 +139,29 @@ def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
     compared = [result for name in metrics if len(result := ranked(group, name)) > 1]
     if not compared:
         return floor_note
-    if max(len(seeds) for result in compared for _, seeds in result) < 2:
-        return [*floor_note, "one seed: no method is marked as best"]
-    beyond = "exceeds the noise floor and " if text else ""
-    what = f"difference {beyond}has a 95 % interval over seeds without 0"
+    seeds = max(len(by_seed) for result in compared for _, by_seed in result)
+    if seeds < LEAST_SEEDS:
+        few = "one seed" if seeds == 1 else "two seeds"
+        return [*floor_note, f"{few}: no method is marked as best"]
+    beyond = ["the noise floor"] if text else []
+    beyond += ["one image"] if any(resolution(group, name) for name in metrics) else []
+    exceeds = f"exceeds {' and '.join(beyond)}, and " if beyond else ""
+    what = f"difference {exceeds}has a 95 % interval over seeds without 0"
     return [*floor_note, f"best and second best are marked if the {what}"]
 
 
 def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
     result = {method: None for name in metrics for method in unranked(group, name)}
     return [f"not ranked, because a seed is missing: {', '.join(result)}"] if result else []
+
+
+def _idle(group: Group) -> list[str]:
+    names = [] if group.is_smoke else idle(group)
+    if not names:
+        return []
+    text = f"not ranked, because nothing measurable changed: {', '.join(names)}"
+    is_whole = all(entry.unchanged for entry in group.rivals if entry.method in names)
+    return [text if is_whole else f"{text} (both divergences within 1 % of the original's)"]
 
 
 def _stability(group: Group, metrics: Sequence[str]) -> list[str]:

@@ -129,11 +129,12 @@ class Results:
         frame = pd.DataFrame(lines, columns=[*columns, *METRICS])
         return frame.astype(dict.fromkeys(METRICS, "float64"))
 
-    def page(self, path: str | Path | None = None) -> Page:
+    def page(self, path: str | Path | None = None, images: bool = True) -> Page:
         """Write the report page with its figures, and return it.
 
         Args:
             path: of the file; default `report.html` in the store, as `lotus-ray grid` does.
+            images: show a few forgotten images.
 
         Raises:
             JobError: the file cannot be written.
@@ -141,7 +142,7 @@ class Results:
         """
         from lotus_ray.report.page import PAGE, to_page
 
-        page = to_page(self._entries(), self.store)
+        page = to_page(self._entries(), self.store, images=images)
         if path is None:
             self.store.replace(PAGE, page.encode())
             return Page(self.store.address(PAGE), page)

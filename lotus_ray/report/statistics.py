@@ -12,9 +12,11 @@ from scipy.special import stdtrit
 
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, Interval, workers_of
+from lotus_ray.report.resolution import idle, resolution
 from lotus_ray.store.row import Row
 
 _CONFIDENCE = 0.95
+LEAST_SEEDS = 3  # two that agree by chance have an interval without width
 TIMES = ("time_min", "unlearn_seconds", "unlearn_device_seconds")
 
 
@@ -91,10 +93,10 @@ def marks(group: Group, metric: str) -> dict[str, int]:
     """Return 1 for the best and 2 for the second best method, by its name in the table.
 
     A method is marked only if the difference to the next one is clear, and the better one is marked
-    too. A difference is clear if it exceeds `noise_floor` (if there is one) and its 95 % t interval
-    over seeds excludes 0.
+    too. A difference is clear if there are LEAST_SEEDS, it exceeds `noise_floor` and `resolution`
+    (if they are known), and its 95 % t interval over seeds excludes 0.
     """
-    floor = noise_floor(group, metric)
+    floor = max(noise_floor(group, metric) or 0.0, resolution(group, metric) or 0.0)
     result: dict[str, int] = {}
     pairs = itertools.pairwise(ranked(group, metric)[:3])
     for index, ((method, ahead), (_, behind)) in enumerate(pairs, start=1):
@@ -159,12 +161,14 @@ def disturbed(group: Group) -> dict[str, list[int]]:
 def ranked(group: Group, metric: str) -> list[tuple[str, dict[int, float]]]:
     """Return the ranked unlearning methods with their costs by seed, the best first.
 
-    Methods without a seed that others have are left out. Times are not ranked if the hardware
-    differs or trials shared a GPU, nor those of a method beside which images were decoded.
+    Methods without a seed that others have are left out, and those that changed nothing: see
+    `idle`. Times are not ranked if the hardware differs or trials shared a GPU, nor those of a
+    method beside which images were decoded.
     """
     if metric in TIMES and (len(hardware(group, rivals_only=True)) > 1 or shared_gpus(group)):
         return []
     incomplete = {*unranked(group, metric), *(disturbed(group) if metric in TIMES else ())}
+    incomplete |= set(idle(group))
     result = {entry.method: costs(entry, metric, group.gold) for entry in group.rivals}
     complete = [
         (method, by_seed)
@@ -181,10 +185,12 @@ def unranked(group: Group, metric: str) -> list[str]:
     return [method for method, by_seed in result.items() if set(by_seed) < seeds]
 
 
-def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float | None) -> bool:
+def _is_clear(ahead: Mapping[int, float], behind: Mapping[int, float], floor: float) -> bool:
     differences = [behind[seed] - cost for seed, cost in ahead.items()]
-    result = interval(differences)
-    return result is not None and result[0] > 0 and statistics.fmean(differences) > (floor or 0)
+    if len(differences) < LEAST_SEEDS:
+        return False
+    low, _ = interval(differences) or (0.0, 0.0)
+    return low > 0 and statistics.fmean(differences) > floor * (1 + 1e-9)  # one image of 143 is one
 
 
 def _is_timed(row: Row) -> bool:

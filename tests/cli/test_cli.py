@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from lotus_ray import __version__
 from lotus_ray.base.errors import ClusterError
+from lotus_ray.base.version import VERSION
 from lotus_ray.cli.main import main
 from lotus_ray.data.prepared.manifest import FORMAT
 from lotus_ray.data.prepared.write import prepare
@@ -134,6 +135,9 @@ def test_a_grid_runs_to_its_table_and_its_last_line(finished: tuple[Path, Result
     store, result = finished
     assert result.exit_code == 0
     assert result.stderr.splitlines()[-1] == f"DONE 4/4 cells, 0 failed: {store}/outcome.json"
+    assert result.stderr.startswith(f"lotus-ray {VERSION}: ")
+    origin = json.loads((store / "origin.json").read_text())
+    assert origin == {"job": "digits", "folders": [str(store / "data" / "digits-4")]}
     lines = result.stdout.splitlines()
     assert lines[0] == "digits, ResNet18, instance_10pct_smoke20"
     assert [line.split("  ")[0] for line in lines[3:7]] == [
@@ -467,6 +471,13 @@ def test_validate_counts_the_cells() -> None:
     assert result.stdout == f"{DIGITS}: valid, {3 * len(methods)} cells\n"
 
 
+def test_validate_says_that_it_counts_the_original() -> None:
+    """Of a job that names a gold standard alone."""
+    result = run("validate", DIGITS, "--set", "grid.methods=[gold]")
+    assert result.stdout == f"{DIGITS}: valid, 2 cells\n"
+    assert "note: the original is counted too" in result.stderr
+
+
 def test_validate_builds_the_models() -> None:
     result = run("validate", DIGITS, "--set", "grid.models.0.options={wings: 2}")
     assert result.exit_code == 2
@@ -574,7 +585,8 @@ def failed(result: Result, code: int) -> dict[str, str]:
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    first, *rest = result.stderr.splitlines()
+    stages = (f"lotus-ray {VERSION}: ", "reading the data, ")  # what `grid` says before
+    first, *rest = [line for line in result.stderr.splitlines() if not line.startswith(stages)]
     assert first.startswith("error: ")
     parts = dict(line.strip().split(": ", 1) for line in rest)
     return {"what": first.removeprefix("error: "), **parts}

@@ -10,7 +10,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
-from lotus_ray.report.figures import draw, streisand
+from lotus_ray.report.collect import METHOD_ORDER
+from lotus_ray.report.figures import FIGURES, draw, streisand
 from lotus_ray.report.figures.agreement import Agreement, agreement
 from lotus_ray.report.figures.looks import COLOURS, GREY, looks
 from lotus_ray.report.figures.losses import curves
@@ -69,7 +70,11 @@ def test_each_dot_is_the_value_of_a_seed_and_the_line_their_mean(
             xs = [x for x, _ in drawn[entry.method]]
             assert xs == pytest.approx(list(entry.values[metric].values()))
             assert all(abs(y - row) < 0.3 for _, y in drawn[entry.method])
-        lines = [line.get_xdata()[0] for line in figure.axes[place].lines]  # type: ignore[index]
+        lines = [
+            line.get_xdata()[0]  # type: ignore[index]
+            for line in figure.axes[place].lines
+            if line.get_label() != "_gold"
+        ]
         assert lines == pytest.approx([entry.mean(metric) for entry in group.entries])
 
 
@@ -124,7 +129,7 @@ def test_accuracies_of_the_trade_off_are_those_of_the_entries(full: Store) -> No
         assert drawn[entry.method] == expected
     gold = group.gold
     assert gold is not None
-    across, up = figure.axes[0].lines
+    across, up = (line for line in figure.axes[0].lines if line.get_label() == "_gold")
     assert list(across.get_xdata()) == [gold.mean("retain_acc")] * 2  # type: ignore[arg-type]
     assert list(up.get_ydata()) == [gold.mean("forget_acc")] * 2  # type: ignore[arg-type]
 
@@ -323,3 +328,69 @@ def test_long_names_are_cut_and_wrapped() -> None:
     assert lines_of("LoTUS(alpha=8.0)", 12) == ["LoTUS", "(alpha=8.0)"]
     assert lines_of("a b c d", 1, most=2) == ["a", "…"]
     assert lines_of("", 5) == [""]
+
+
+def test_published_methods_have_a_colour_and_a_marker_of_their_own(store: Store) -> None:
+    """Nine methods, ten colours, eleven markers."""
+    for label in METHOD_ORDER[2:]:
+        commit(store, label)
+    found = [looks(group_of(store))[label] for label in METHOD_ORDER[2:]]
+    assert len({look.colour for look in found}) == len({look.marker for look in found}) == 9
+
+
+def test_tick_labels_do_not_print_over_each_other(store: Store) -> None:
+    """Seconds of preparing from .03 to 1.3, in a quarter of the width."""
+    for method, seconds in (("finetune", 0.03), ("scrub", 0.2), ("lotus", 1.3)):
+        timing = {"prepare_seconds": seconds, "unlearn_seconds": 9.0, "evaluate_seconds": 0.5}
+        commit(store, method, timing=timing)
+    figure = figure_of("time", store)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert len(boxes) > 1
+
+
+def test_neighbours_have_one_kind_of_scale(store: Store) -> None:
+    """JSD spans a factor of 40, RF-JSD of 2: both axes and both figures are logarithmic."""
+    commit(store, "original")
+    commit(store, "gold", files=outputs(1, "gold"))
+    for method, value in (("finetune", 0.01), ("scrub", 0.015), ("lotus", 0.02)):
+        commit(store, method, metrics={"rf_jsd": value * (1 if method != "lotus" else 6)})
+    both = figure_of("agreement", store).axes[0]
+    kinds = {both.get_xscale(), both.get_yscale(), figure_of("rf-jsd", store).axes[0].get_xscale()}
+    assert kinds == {"log"}
+
+
+def test_gold_is_marked_on_every_axis_that_has_it(full: Store) -> None:
+    gold = group_of(full).gold
+    assert gold is not None
+    for name, metrics in (
+        ("rf-jsd", ["rf_jsd"]),
+        ("agreement", ["rf_jsd"]),
+        ("time", ["unlearn_seconds", "prepare_seconds", "evaluate_seconds"]),
+    ):
+        for axes, metric in zip(figure_of(name, full).axes, metrics, strict=False):
+            (line,) = [line for line in axes.lines if line.get_label() == "_gold"]
+            assert line.get_xdata()[0] == gold.mean(metric)  # type: ignore[index]
+
+
+def test_marks_that_coincide_stand_apart(store: Store) -> None:
+    for method in ("original", "gold", "finetune", "scrub", "ssd", "lotus"):
+        commit(store, method, metrics={"forget_accuracy": 1.0, "retain_accuracy": 1.0})
+    axes = figure_of("trade-off", store).axes[0]
+    marks = [one for one in axes.collections if str(one.get_label()).startswith("_child")]
+    places = axes.transData.transform([np.asarray(mark.get_offsets())[0] for mark in marks])
+    assert len(places) == 6
+    apart = [math.dist(a, b) for index, a in enumerate(places) for b in places[index + 1 :]]
+    assert min(apart) > 9
+
+
+def test_each_figure_says_what_is_seen(full: Store) -> None:
+    group = group_of(full)
+    for name in FIGURES:
+        drawing = draw(name, group, full)
+        assert drawing.seen.endswith("."), name
+    lowest = min(group.rivals, key=lambda entry: entry.mean("rf_jsd") or 0)
+    said = draw("rf-jsd", group, full).seen
+    assert said.startswith(f"RF-JSD: least {lowest.method} {lowest.mean('rf_jsd'):.2e}, ")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from lotus_ray.cli.main import main
 from lotus_ray.cli.report import command as command_of_report
 from lotus_ray.report.collect import collect
-from lotus_ray.report.columns import CHANGE, METRICS
+from lotus_ray.report.columns import CHANGE, IN_TABLES, METRICS
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats import FORMATS, to_csv, to_json, to_table
 from lotus_ray.report.formats.shown import Figure, Table, one_line, tables
@@ -179,3 +179,23 @@ def test_the_distance_is_a_column_where_any_row_has_it() -> None:
     assert "Distance" not in [heading.text for heading in older.headings]
     assert ("B", "distance") in rows_of([with_it, without])
     assert ("B", "distance") not in rows_of([without])
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told_which() -> None:
+    """Of a table of 9 columns and spreads: what is least needed goes first."""
+    values = {name: [0.1, 0.2] for name in (*IN_TABLES, "distance")}
+    entries = [entry("A", values), entry("B", values)]
+    whole = to_table(entries)
+    assert to_table(entries, width=1000) == whole
+    assert "too narrow" not in whole
+    seen = set()
+    for width in (120, 100, 80, 60, 40):
+        lines = to_table(entries, width=width).splitlines()
+        assert max(map(len, lines[1:5])) <= width
+        (said,) = [line for line in lines if line.startswith("too narrow for ")]
+        assert said.startswith("too narrow for Distance")
+        assert "RF-JSD" in lines[1]
+        assert "Distance" not in lines[1]
+        seen.add(said)
+    assert len(seen) > 2
+    assert any("±" in said for said in seen)

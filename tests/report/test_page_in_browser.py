@@ -30,7 +30,8 @@ Chrome = webdriver.Chrome
 # Elements that reach beyond the window, but for those that scroll in a box of their own.
 TOO_WIDE = """
 return [...document.querySelectorAll("body *")]
-  .filter(e => !e.closest(".scroll, pre") && e.getBoundingClientRect().right > innerWidth + 1)
+  .filter(e => !e.closest(".scroll, .drawing, pre"))
+  .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
   .map(e => e.tagName)
 """
 
@@ -113,13 +114,14 @@ def test_it_loads_nothing_says_nothing_and_fits(
     assert chrome.execute_script("return document.querySelectorAll('figure svg').length") > 3
 
 
-def test_figures_are_no_wider_than_they_were_drawn(chrome: Chrome, page: Path) -> None:
+def test_figures_are_read_at_every_width(chrome: Chrome, page: Path) -> None:
+    """Letters of 13 points in a sheet of 560 are 10.7 pixels high in one of 460."""
     for width in (390, 1280):
         show(chrome, page, width)
         widths = chrome.execute_script(
             "return [...document.querySelectorAll('figure svg')].map(s => s.clientWidth)"
         )
-        assert all(300 < found <= 380 for found in widths)
+        assert all(460 <= found <= 560 for found in widths)
 
 
 def test_ink_follows_the_scheme(chrome: Chrome, page: Path) -> None:
@@ -188,3 +190,21 @@ def test_it_is_read_without_scripts(chrome: Chrome, page: Path) -> None:
         assert "RF-JSD" in chrome.find_element(By.CSS_SELECTOR, "thead").text
     finally:
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_print_has_the_legend_and_a_figure_can_be_saved(chrome: Chrome, page: Path) -> None:
+    """What a script saves is a file of its own: black, with the name space of SVG."""
+    show(chrome, page)
+    legend = chrome.find_element(By.CSS_SELECTOR, ".legend")
+    assert legend.get_attribute("open") is None
+    chrome.execute_cdp_cmd("Page.printToPDF", {})
+    assert legend.get_attribute("open") is not None
+    script = """
+    const done = arguments[0];
+    URL.createObjectURL = blob => { blob.text().then(done); return "#"; };
+    document.querySelector(".save").click();
+    """
+    saved = chrome.execute_async_script(script)
+    assert saved.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert 'color="#000"' in saved
+    assert chrome.get_log("browser") == []

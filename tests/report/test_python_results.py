@@ -90,7 +90,7 @@ def test_without_pandas_an_error_says_what_to_install(
 def test_a_page_is_written_and_shown(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lotus_ray.report.page.to_page", lambda entries, store: '<p class="a">')
+    monkeypatch.setattr("lotus_ray.report.page.to_page", lambda *_, **__: '<p class="a">')
     page = results.page()
     assert Path(page.address).read_text() == '<p class="a">'
     assert Path(page.address).name == "report.html"

@@ -9,6 +9,7 @@ import scipy.stats
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.notes import notes
+from lotus_ray.report.resolution import idle
 from lotus_ray.report.statistics import (
     costs,
     hardware,
@@ -91,18 +92,18 @@ def test_noise_floor_by_hand() -> None:
 
 
 def level(metric: str, by: float) -> list[Entry]:
-    """Two gold standards that differ in a metric by so much, in both of two seeds."""
-    return [gold({metric: [0.0, 0.0]}), gold({metric: [by, by]}, 1)]
+    """Two gold standards that differ in a metric by so much, in each of three seeds."""
+    return [gold({metric: [0.0] * 3}), gold({metric: [by] * 3}, 1)]
 
 
 def test_best_and_second_are_marked_only_beyond_the_noise_floor() -> None:
     """Floor 0.1. A leads B by 0.2 and B leads C by 0.3; then by 0.05; then A leads B by 0.1."""
     golds = level("jsd", 0.1)
-    clear = rivals("jsd", C=[0.6, 0.61], A=[0.1, 0.1], B=[0.3, 0.3])
+    clear = rivals("jsd", C=[0.6, 0.61, 0.6], A=[0.1] * 3, B=[0.3] * 3)
     assert marks(group(*golds, *clear), "jsd") == {"A": 1, "B": 2}
-    close = rivals("jsd", A=[0.1, 0.1], B=[0.3, 0.3], C=[0.35, 0.35])
+    close = rivals("jsd", A=[0.1] * 3, B=[0.3] * 3, C=[0.35] * 3)
     assert marks(group(*golds, *close), "jsd") == {"A": 1}
-    even = rivals("jsd", A=[0.0, 0.0], B=[0.1, 0.1], C=[0.9, 0.9])
+    even = rivals("jsd", A=[0.0] * 3, B=[0.1] * 3, C=[0.9] * 3)
     assert marks(group(*golds, *even), "jsd") == {}
 
 
@@ -114,7 +115,7 @@ def test_a_lead_beyond_the_floor_that_seeds_do_not_agree_on_is_no_lead() -> None
 
 
 def test_a_floor_of_zero_marks_no_more_than_none() -> None:
-    found = group(*level("jsd", 0.0), *rivals("jsd", A=[0.1, 0.3], B=[0.2, 0.1]))
+    found = group(*level("jsd", 0.0), *rivals("jsd", A=[0.1, 0.3, 0.2], B=[0.2, 0.1, 0.2]))
     assert noise_floor(found, "jsd") == 0
     assert marks(found, "rf_jsd") == {}
     assert "noise floor, between two gold standards: JSD 0.00e+00" in notes(found, ("jsd",))
@@ -153,8 +154,8 @@ def test_a_method_that_lacks_a_seed_is_not_ranked_and_that_is_said() -> None:
 
 
 def test_near_gold_ranks_by_distance_on_both_sides() -> None:
-    golds = [gold({"mia_acc": [0.5, 0.5]}), gold({"mia_acc": [0.51, 0.51]}, 1)]
-    found = group(*golds, *rivals("mia_acc", A=[0.9, 0.9], B=[0.45, 0.45], C=[0.6, 0.6]))
+    golds = [gold({"mia_acc": [0.5] * 3}), gold({"mia_acc": [0.51] * 3}, 1)]
+    found = group(*golds, *rivals("mia_acc", A=[0.9] * 3, B=[0.45] * 3, C=[0.6] * 3))
     assert marks(found, "mia_acc") == {"B": 1, "C": 2}
 
 
@@ -165,6 +166,45 @@ def test_two_golds_of_unlike_recipes_are_told() -> None:
         "more than one gold standard, so closeness to gold is not ranked: "
         "Gold Std(epochs=1), Gold Std(epochs=2)"
     ]
+
+
+def test_two_seeds_mark_nothing_and_that_is_said() -> None:
+    """Both differ by the same, so their interval has no width, and it excludes 0."""
+    found = group(*rivals("rf_jsd", A=[1.0, 1.0], B=[2.0, 2.0]))
+    assert marks(found, "rf_jsd") == {}
+    assert "two seeds: no method is marked as best" in notes(found, ("rf_jsd",))
+
+
+def test_one_image_of_difference_is_no_lead() -> None:
+    """143 images: .983 and .990 differ by one of them, .976 and .990 by two."""
+    one = 1 / 143
+    for apart, best in ((1, {}), (2, {"A": 1})):
+        values = {"A": [0.99] * 3, "B": [0.99 - apart * one] * 3}
+        found = group(gold({"forget_acc": [0.99] * 3}), *rivals("forget_acc", **values))
+        for each in found.entries:
+            each.samples["forget"] = 143
+        assert marks(found, "forget_acc") == best
+        assert any("exceeds one image, and has" in note for note in notes(found, ("forget_acc",)))
+
+
+def test_a_method_that_did_nothing_is_best_at_nothing() -> None:
+    """SSD's outputs are the original's; A moved both divergences by half a percent, B by much."""
+    start = {"rf_jsd": [0.1] * 3, "jsd": [0.2] * 3, "forget_acc": [1.0] * 3}
+    near = {"rf_jsd": [0.1005] * 3, "jsd": [0.201] * 3, "forget_acc": [0.995] * 3}
+    far = {"rf_jsd": [0.05] * 3, "jsd": [0.1] * 3, "forget_acc": [0.9] * 3}
+    times = {"unlearn_seconds": [1.0] * 3}
+    found = group(
+        entry("Original", start, name="original"),
+        entry("SSD", start | times | {"outputs_changed": [0.0] * 3}),
+        entry("A", near | {"unlearn_seconds": [2.0] * 3}),
+        entry("B", far | {"unlearn_seconds": [5.0] * 3}),
+        entry("C", far | {"unlearn_seconds": [9.0] * 3}),
+    )
+    for each in found.entries:
+        each.samples["forget"] = 200
+    assert idle(found) == ["SSD", "A"]
+    assert marks(found, "unlearn_seconds") == {"B": 1}
+    assert any(note.startswith("not ranked, because nothing") for note in notes(found))
 
 
 def test_times_of_unlike_hardware_are_not_ranked_and_that_is_said() -> None:
@@ -222,7 +262,7 @@ def test_hardware_that_changed_between_attempts_is_told_as_it_was() -> None:
 
 
 def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
-    found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
+    found = group(*rivals("unlearn_seconds", A=[1.0] * 3, B=[9.0] * 3))
     assert marks(found, "unlearn_seconds") == {"A": 1}
     rows = found.entries[0].rows
     rows[2] = replace(rows[2], resources=Resources(**GPU))
@@ -231,7 +271,7 @@ def test_seeds_of_one_method_on_unlike_hardware_are_unlike_too() -> None:
 
 def test_a_failed_cell_that_does_not_say_where_it_ran_makes_no_hardware_unlike() -> None:
     """As the row of a cell that lost its worker."""
-    found = group(*rivals("unlearn_seconds", A=[1.0, 1.0], B=[9.0, 9.0]))
+    found = group(*rivals("unlearn_seconds", A=[1.0] * 3, B=[9.0] * 3))
     lost = Row(method="C", status="failed", spec={"method": {"name": "ssd"}})
     with_lost = group(*found.entries, Entry("B", "M", "S", "C", {1: lost}))
     assert marks(with_lost, "unlearn_seconds") == {"A": 1}

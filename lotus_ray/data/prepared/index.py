@@ -18,6 +18,7 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.manifest import (
     DIGEST,
     DIGEST_TYPE,
+    INDEX,
     Manifest,
     content_digest,
     read_small,
@@ -26,7 +27,6 @@ from lotus_ray.data.prepared.offsets import read_offsets
 from lotus_ray.data.prepared.parquet import open_parquet
 from lotus_ray.data.prepared.shard_checks import prepare_again
 
-INDEX = "index.arrow"
 _SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),

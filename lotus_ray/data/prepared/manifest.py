@@ -22,6 +22,7 @@ from lotus_ray.data.prepared.external_ids import short_names
 from lotus_ray.data.prepared.parquet import reading
 
 MANIFEST = "manifest.json"
+INDEX = "index.arrow"  # beside it, of our shards
 FORGET_IDS = "forget.txt"  # ids of the data set's own forget set, if it has one
 FORMAT = 4
 DIGEST = "sha256"  # the column of our shards with the digest of each image

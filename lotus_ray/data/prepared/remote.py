@@ -8,8 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lotus_ray.base.errors import DataError
-from lotus_ray.data.prepared.index import INDEX
-from lotus_ray.data.prepared.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from lotus_ray.data.prepared.manifest import (
+    INDEX,
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from lotus_ray.data.prepared.parquet import read_file
 
 

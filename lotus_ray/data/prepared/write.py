@@ -19,9 +19,10 @@ from lotus_ray.base import seeds
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared.check import count_classes, verify_bytes
 from lotus_ray.data.prepared.hold_out import check_option, hold_out
-from lotus_ray.data.prepared.index import INDEX, write_index
+from lotus_ray.data.prepared.index import write_index
 from lotus_ray.data.prepared.manifest import (
     FORGET_IDS,
+    INDEX,
     MANIFEST,
     Manifest,
     Shard,

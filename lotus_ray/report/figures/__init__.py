@@ -14,7 +14,7 @@ from lotus_ray.report.figures import (
     time,
     trade_off,
 )
-from lotus_ray.report.figures.sheet import Drawing, styled
+from lotus_ray.report.figures.sheet import Drawing, space_ticks, styled
 from lotus_ray.store.results import Store
 
 FIGURES: dict[str, Callable[[Group, Store], Drawing]] = {
@@ -37,4 +37,7 @@ def draw(name: str, group: Group, store: Store) -> Drawing:
         store: with the cells' artifacts.
     """
     with styled():
-        return FIGURES[name](group, store)
+        drawing = FIGURES[name](group, store)
+        if drawing.figure is not None:
+            space_ticks(drawing.figure)
+        return drawing

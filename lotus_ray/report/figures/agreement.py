@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lotus_ray.report.entries import Entry, Group
+from lotus_ray.report.figures.fan import fan_out
 from lotus_ray.report.figures.looks import key_height, looks, put_key
-from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, add_axes, scale, sheet
+from lotus_ray.report.figures.sheet import (
+    GAP,
+    WIDTH,
+    Drawing,
+    add_axes,
+    mark_gold,
+    scale,
+    sheet,
+    spans_much,
+)
+from lotus_ray.report.resolution import idle
 from lotus_ray.store.results import Store
 
 _BOTH = ("rf_jsd", "jsd")
 TITLE = "RF-JSD beside JSD"
 _LEAST = 3  # methods: two are always on a line
-_MANY_TIMES = 5.0  # a low limit for a logarithmic scale separates good methods, close to 0
-_HEIGHT, _LEFT, _TOP = 210.0, 58.0, 10.0
+_HEIGHT, _LEFT, _TOP = 300.0, 74.0, 24.0
 
 
 @dataclass(frozen=True)
@@ -35,16 +45,27 @@ def draw(group: Group, store: Store) -> Drawing:
     figure = sheet(_TOP + _HEIGHT + GAP + 20 + key_height(entries))
     axes = add_axes(figure, _LEFT, _TOP, WIDTH - _LEFT - 14, _HEIGHT)
     shown = looks(group)
-    for entry, x, y in zip(entries, xs, ys, strict=True):
-        look = shown[entry.method]
-        axes.scatter([x], [y], s=1.6 * look.size, c=look.colour, marker=look.marker, alpha=0.9)
-    scale(axes, "x", xs, many=_MANY_TIMES)
-    scale(axes, "y", ys, many=_MANY_TIMES)
-    axes.margins(0.08)
+    log = divergences_span(group)
+    golds = [value] if group.gold and (value := group.gold.mean("rf_jsd")) is not None else []
+    scale(axes, "x", [*xs, *golds], log=log)
+    scale(axes, "y", ys, log=log)
+    mark_gold(axes, golds[0] if golds else None, named=True)
+    fan_out(
+        axes, [(x, y, shown[entry.method]) for entry, x, y in zip(entries, xs, ys, strict=True)]
+    )
     axes.set(xlabel="RF-JSD", ylabel="JSD")
     axes.grid()
     put_key(figure, entries, group, _TOP + _HEIGHT + GAP + 16)
-    return Drawing(TITLE, _caption(xs, ys), figure)
+    return Drawing(TITLE, _caption(xs, ys), figure, _seen(group, entries))
+
+
+def divergences_span(group: Group) -> bool:
+    """Return True if the figures of divergences of a table need logarithmic scales."""
+    values = [
+        [value for entry in entries for value in entry.values.get(metric, {}).values()]
+        for metric, entries in (("rf_jsd", group.entries), ("jsd", group.rivals))
+    ]
+    return spans_much(*values)
 
 
 def agreement(xs: Sequence[float], ys: Sequence[float]) -> Agreement | None:
@@ -72,9 +93,23 @@ def _mean(entry: Entry, metric: str) -> float:
     return fmean(entry.values[metric][seed] for seed in _seeds(entry))
 
 
+def _seen(group: Group, entries: Sequence[Entry]) -> str:
+    """Say which method that changed something has the least of each."""
+    moving = [entry for entry in entries if entry.method not in idle(group)]
+    if not moving:
+        return "No method changed anything that can be measured."
+    least = [min(moving, key=lambda entry: _mean(entry, metric)).method for metric in _BOTH]
+    if least[0] == least[1]:
+        return f"{least[0]} has the least RF-JSD and the least JSD."
+    return f"{least[0]} has the least RF-JSD, {least[1]} the least JSD."
+
+
 def _caption(xs: Sequence[float], ys: Sequence[float]) -> str:
     """Say what is drawn, and the correlations, or why there are none."""
-    what = "Means over seeds of the unlearning methods, without original and gold. "
+    what = (
+        "Means over seeds of the unlearning methods; marks that coincide are fanned out. Dotted: "
+        "RF-JSD of the gold standard, whose JSD is 0. "
+    )
     result = agreement(xs, ys)
     if result is not None:
         return what + (

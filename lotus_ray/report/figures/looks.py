@@ -13,9 +13,20 @@ from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.sheet import EM, INK, TEXT, WIDTH, add_axes, columns, cut
 
 # Contrast is at least 3:1 on white and on the dark page. Colour-blind people can tell neighbours.
-COLOURS = ("#1a86d0", "#d55e00", "#00916a", "#bd52a5", "#a86f00", "#6e7ff0", "#5d8a00")
+COLOURS = (
+    "#1a86d0",  # blue
+    "#a86f00",  # ochre
+    "#00916a",  # green
+    "#bd52a5",  # purple
+    "#6e7ff0",  # indigo
+    "#5d8a00",  # olive
+    "#0095a8",  # teal
+    "#a0705a",  # brown
+    "#e5484d",  # red: the ninth published method, LoTUS
+    "#8f78b8",  # lavender
+)
 GREY = "#7c828a"
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # 7 colours × 8 markers: 56 methods
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "h", ">", "p")  # 10 × 11: 110 methods
 _GOLD = "*"
 _LINE = TEXT + 4
 
@@ -30,7 +41,7 @@ class Look:
     @property
     def size(self) -> float:
         """Area of the marker. A star needs more area to look as large."""
-        return 70.0 if self.marker == _GOLD else 28.0
+        return 130.0 if self.marker == _GOLD else 52.0
 
 
 def looks(group: Group) -> dict[str, Look]:

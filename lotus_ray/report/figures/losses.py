@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -32,7 +34,23 @@ def draw(group: Group, store: Store) -> Drawing:
         "differ, because losses do. Phases with different numbers of steps have separate lines, "
         "such as forget and retain epochs that alternate; the longest phases are solid.",
         figure,
+        _seen(entries),
     )
+
+
+def _seen(entries: Sequence[Entry]) -> str:
+    """Say in how many methods the loss of the longest phases fell."""
+    fell = [
+        entry.method
+        for entry in entries
+        if all(
+            curve[-1][1] < curve[0][1]
+            for row in entry.rows.values()
+            for curve in [*curves(row).values()][:1]
+        )
+    ]
+    count = f"{len(fell)} of {len(entries)}"
+    return f"The loss of the longest phases ended lower than it began for {count} methods."
 
 
 def curves(row: Row) -> dict[int, Curve]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lotus_ray.report.figures.sheet import EM, GAP, TEXT, WIDTH, add_axes, lines_of, sheet
 
 _ACROSS = 2
-_PLOT, _HEAD, _LEFT = 62.0, 18.0, 44.0
+_PLOT, _HEAD, _LEFT = 76.0, 22.0, 58.0
 
 
 def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -20,7 +20,7 @@ def panels(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     width = WIDTH / _ACROSS
     titles = [lines_of(name, int((width - 12) / EM), most=2) for name in names]
     head = _HEAD + (TEXT + 2 if any(len(lines) > 1 for lines in titles) else 0)
-    pitch = head + _PLOT + 20
+    pitch = head + _PLOT + 26
     figure = sheet(down * pitch + GAP - 12)
     result = []
     for number, lines in enumerate(titles):

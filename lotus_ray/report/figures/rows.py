@@ -1,4 +1,4 @@
-"""Figures with one row per method: its name, a dot for each seed, and the mean as a line."""
+"""Figures with one row per method: its name, a dot for each seed, and their mean as a line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rows:
         return self.pitch * len(self.names)
 
 
-def rows_of(group: Group, least: float = 21.0) -> Rows:
+def rows_of(group: Group, least: float = 25.0) -> Rows:
     """Return the layout for the methods of a table, in its order.
 
     Args:
@@ -81,7 +81,8 @@ def put_dots(axes: Axes, group: Group, metric: str) -> list[float]:
         look = shown[entry.method]
         middle = (len(values) - 1) / 2
         heights = [row + _JITTER * (index - middle) for index in range(len(values))]
-        axes.plot([mean, mean], [row - 0.36, row + 0.36], color=INK, linewidth=1.6)
+        if len(values) > 1:
+            axes.plot([mean, mean], [row - 0.36, row + 0.36], color=INK, linewidth=1.6)
         axes.scatter(
             list(values.values()),
             heights,

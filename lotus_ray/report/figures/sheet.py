@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import unicodedata
 import warnings
@@ -11,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-WIDTH = 380.0  # points; one is one pixel on the page, so it nearly fits on a phone
-TEXT = 10.5
+WIDTH = 560.0  # points; one is one pixel on the page, where two figures stand side by side
+TEXT = 13.0
 EM = 0.58 * TEXT  # approximate width of a letter
 INK = "#000001"  # black to the eye; the page replaces it by its own ink
-GAP = 30.0  # for the tick labels and the title of a figure's last axis
+GAP = 36.0  # for the tick labels and the title of a figure's last axis
 _POINTS = 72  # an inch
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -50,7 +52,13 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "lotus-ray",
     "pdf.fonttype": 42,
 }
-_MANY_TIMES = 30.0  # above this ratio the scale is logarithmic
+MANY_TIMES = 5.0  # above this ratio the scale is logarithmic: good methods lie close to 0
+# Ticks within a decade, by the largest ratio of values
+_SUBS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (12, (1, 1.5, 2, 3, 4, 6, 8)),
+    (300, (1, 2, 5)),
+    (math.inf, (1,)),
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Drawing:
     title: str
     caption: str
     figure: Figure | None = None
+    seen: str = ""  # what the figure shows, in a sentence
 
 
 @contextmanager
@@ -121,8 +130,20 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def spans_much(*sets: Iterable[float]) -> bool:
+    """Return True if axes of some sets of values need a logarithmic scale.
+
+    Neighbours have one kind of scale: logarithmic if any set spans more than MANY_TIMES, and none
+    has a value that is not above 0.
+    """
+    drawn = [values for values in map(list, sets) if values]
+    if any(min(values) <= 0 for values in drawn):
+        return False
+    return any(max(values) / min(values) > MANY_TIMES for values in drawn)
+
+
 def scale(
-    axes: Axes, which: str, values: Iterable[float], ticks: int = 5, many: float = _MANY_TIMES
+    axes: Axes, which: str, values: Iterable[float], ticks: int = 5, log: bool = False
 ) -> None:
     """Scale an axis and label it in plain numbers.
 
@@ -131,16 +152,54 @@ def scale(
         which: "x" or "y".
         values: that are drawn.
         ticks: largest number of intervals between ticks.
-        many: the scale is logarithmic if the largest value is more than `many` times the smallest.
+        log: the scale is logarithmic: see `spans_much`.
     """
     drawn = list(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = min(drawn, default=0.0), max(drawn, default=0.0)
-    if low > 0 and high / low > many:
+    if log and drawn:
+        low, high = min(drawn), max(drawn)
         axes.set(**{f"{which}scale": "log"})
-        few = high / low < 300
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=ticks + 1))
+        subs = next(subs for most, subs in _SUBS if high / low < most)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=max(ticks + 1, len(subs) * 3)))
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def space_ticks(figure: Figure) -> None:
+    """Leave out tick labels along x that would print over their neighbours, once all is drawn."""
+    for axes in figure.axes:
+        low, high = sorted(axes.get_xlim())
+        ticks = [tick for tick in axes.xaxis.get_majorticklocs() if low <= tick <= high]
+        texts = axes.xaxis.get_major_formatter().format_ticks(ticks)
+        points = np.array([(tick, 0.0) for tick in ticks]).reshape(-1, 2)
+        places: list[float] = axes.transData.transform(points)[:, 0].tolist()
+        kept, end = [], -math.inf
+        for tick, text, place in zip(ticks, texts, places, strict=True):
+            half = EM * len(text) / 2
+            if place - half > end + EM / 2:
+                kept.append((tick, text))
+                end = place + half
+        if axes.axison:
+            axes.set_xticks([tick for tick, _ in kept], [text for _, text in kept])
+
+
+def mark_gold(axes: Axes, value: float | None, across: bool = True, named: bool = False) -> None:
+    """Draw a dotted line at the gold standard's value.
+
+    Args:
+        axes: the axes.
+        value: of the gold standard; None draws nothing.
+        across: the value is on the x axis, otherwise on the y axis.
+        named: write "gold" at its end.
+    """
+    if value is None:
+        return
+    draw = axes.axvline if across else axes.axhline
+    draw(value, color=INK, linestyle=":", linewidth=1.2, label="_gold")
+    if named:
+        place = (value, 1.0) if across else (1.0, value)
+        transform = axes.get_xaxis_transform() if across else axes.get_yaxis_transform()
+        side = "center" if across else "right"
+        axes.text(*place, "gold", transform=transform, fontsize=TEXT - 1, ha=side, va="bottom")

@@ -26,6 +26,7 @@ from lotus_ray.report.figures.sheet import (
     WIDTH,
     Drawing,
     add_axes,
+    mark_gold,
     number,
     sheet,
 )
@@ -37,10 +38,10 @@ BINS = 32
 FOOT, SHARE = 0.42, 0.86  # of a row: position of its line, and highest histogram
 _LINES: dict[str, dict[str, Any]] = {  # roles in the order of drawing
     RETAIN: {"color": GREY, "fill": True, "alpha": 0.3, "linewidth": 0},
-    FORGET: {"color": "#d55e00", "linewidth": 1.7},
-    TEST: {"color": "#1a86d0", "linewidth": 1.4, "linestyle": (0, (3.5, 1.2))},
+    FORGET: {"color": INK, "linewidth": 1.8},  # roles are no methods, whose colours these are not
+    TEST: {"color": "#c23b83", "linewidth": 1.6, "linestyle": (0, (3.5, 1.2))},
 }
-_TOP = 24.0
+_TOP = 28.0
 Entropies = dict[str, np.ndarray]  # log10 of nats, by role
 
 
@@ -52,19 +53,43 @@ def draw(group: Group, store: Store) -> Drawing:
     if not drawn:
         return Drawing(TITLE, "No cell has outputs of its samples.")
     edges = bins(drawn)
-    rows = rows_of(group, least=44.0)
+    rows = rows_of(group, least=50.0)
     figure = sheet(_TOP + rows.height + GAP + 12)
-    axes = put_rows(figure, rows, rows.left, WIDTH - rows.left - 12, _TOP)
+    axes = put_rows(figure, rows, rows.left, WIDTH - rows.left - 16, _TOP)
     _put(axes, group, result, edges)
     _put_axis(axes, edges)
+    mark_gold(axes, _middle(result.get(group.gold.method), FORGET) if group.gold else None)
     _put_key(figure, rows.left)
     return Drawing(
         TITLE,
         f"Histograms of the logarithm of output entropy, seed {seed}: densities on one scale, with "
         f"the same {BINS} bins for all; entropies below {FLOOR:g} nats are drawn at {FLOOR:g}. "
         "Forgotten images should look like test images: a forget set with higher entropy stands "
-        "out.",
+        "out. Dotted: the median of the forget set by the gold standard.",
         figure,
+        _seen(group, result),
+    )
+
+
+def _middle(by_role: Entropies | None, role: str) -> float | None:
+    values = (by_role or {}).get(role)
+    return None if values is None else float(np.median(values))
+
+
+def _seen(group: Group, result: dict[str, Entropies | None]) -> str:
+    """Say for which method the forget set stands out most from the test set, by medians."""
+    apart = {}
+    for entry in group.rivals:
+        forget, test = (_middle(result.get(entry.method), role) for role in (FORGET, TEST))
+        if forget is not None and test is not None:
+            apart[entry.method] = forget - test
+    if not apart:
+        return ""
+    most = max(apart, key=lambda method: abs(apart[method]))
+    way = "above" if apart[most] > 0 else "below"
+    return (
+        f"The forget set stands out most with {most}: its median entropy is "
+        f"{10 ** abs(apart[most]):.1f} times {way} the test set's."
     )
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.figures.looks import Look, key_height, looks, put_key
-from lotus_ray.report.figures.sheet import GAP, WIDTH, Drawing, add_axes, scale, sheet
+from lotus_ray.report.figures.sheet import (
+    GAP,
+    WIDTH,
+    Drawing,
+    add_axes,
+    mark_gold,
+    scale,
+    sheet,
+)
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 
 TITLE = "LoTUS by epoch"
-_HEIGHT, _LEFT, _TOP, _BETWEEN = 100.0, 58.0, 10.0, 22.0
+_HEIGHT, _LEFT, _TOP, _BETWEEN = 140.0, 74.0, 10.0, 26.0
 
 
 def draw(group: Group, store: Store) -> Drawing:
@@ -33,6 +44,7 @@ def draw(group: Group, store: Store) -> Drawing:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_ylabel(name)
         axes.grid()
+    mark_gold(lower, group.gold.mean("forget_acc") if group.gold else None, across=False)
     upper.tick_params(labelbottom=False)
     lower.set_xlabel("epoch")
     if with_key:
@@ -40,9 +52,30 @@ def draw(group: Group, store: Store) -> Drawing:
     return Drawing(
         TITLE,
         "Values before each epoch, one line per seed. Below, solid: the student’s accuracy on the "
-        "forget set; dashed: the original’s on unseen images, where LoTUS stops.",
+        "forget set; dashed: the original’s on unseen images, where LoTUS stops; dotted: the gold "
+        "standard’s on the forget set.",
         figure,
+        _seen(entries),
     )
+
+
+def _seen(entries: Sequence[Entry]) -> str:
+    """Say from where to where temperature and accuracy go, over all seeds."""
+    said = []
+    for entry in entries:
+        ends = []
+        for note in ("tau", "forget_accuracy"):
+            runs = [
+                list(values.values()) for row in entry.rows.values() if (values := noted(row, note))
+            ]
+            ends += (
+                [f"{fmean(run[at] for run in runs):.3f}" for at in (0, -1)] if runs else ["-", "-"]
+            )
+        said.append(
+            f"{entry.method}: temperature {ends[0]} to {ends[1]}, accuracy on the forget set "
+            f"{ends[2]} to {ends[3]}"
+        )
+    return f"{'; '.join(said[:3])}."
 
 
 def noted(row: Row, note: str) -> dict[int, float]:

@@ -11,6 +11,7 @@ from typing import Any
 from lotus_ray.report.against import Beside, Pair, beside
 from lotus_ray.report.columns import BUILT_IN, CHANGE, METRICS
 from lotus_ray.report.entries import Entry, Group, groups
+from lotus_ray.report.resolution import resolution
 from lotus_ray.report.statistics import hardware, interval, marks, noise_floor, rank_stability
 
 COLUMNS = ("benchmark", "model", "setting", "method", "metric", "mean", "std", "n")
@@ -45,7 +46,8 @@ def to_json(entries: Sequence[Entry], against: str | None = None) -> str:
 
     `interval` is the 95 % t interval over seeds, `intervals` are over samples, by seed. `mark` is 1
     for the best and 2 for the second best. `noise_floor` is the difference between two gold
-    standards. `rank_agreement` is Kendall's τ between seeds, `ranks` the method's rank by seed.
+    standards, `resolution` the change by one image. `rank_agreement` is Kendall's τ between seeds,
+    `ranks` the method's rank by seed.
 
     Args:
         entries: of the report.
@@ -83,6 +85,7 @@ class _Statistics:
     def __init__(self, group: Group, metric: str) -> None:
         self.marks = marks(group, metric)
         self.noise_floor = noise_floor(group, metric)
+        self.resolution = resolution(group, metric)
         self.stability = rank_stability(group, metric)
 
     def of(self, entry: Entry | None) -> Row:
@@ -91,6 +94,7 @@ class _Statistics:
         return {
             "mark": self.marks.get(method),
             "noise_floor": self.noise_floor,
+            "resolution": self.resolution,
             "rank_agreement": result.tau if result else None,
             "ranks": {str(seed): rank for seed, rank in ranks.items()},
         }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lotus_ray.base.roles import ROLES
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Entry, Group, groups, workers_of
+from lotus_ray.report.page.tables import page_columns
 from lotus_ray.store.row import Row
 
 _MOST = 12  # names in one list
@@ -30,10 +32,25 @@ def facts(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 def legend(tables: Iterable[Group]) -> list[tuple[str, str, str]]:
     """Return heading, meaning, and the better direction of each column of some tables."""
-    columns = dict.fromkeys(name for group in tables for name in group.columns)
+    columns = dict.fromkeys(name for group in tables for name in page_columns(group))
     return [
         (metric.heading, metric.about, metric.better)
         for metric in (METRICS[name] for name in columns)
+    ]
+
+
+def roles_of(group: Group) -> list[str]:
+    """Say which images each role has, and what MIA is; with counts, if they are known."""
+    counts = {role: f"{count:,} " for role, count in group.samples.items()}
+    forget, retain, unseen, test = (counts.get(role, "some ") for role in ROLES)
+    return [
+        f"Training images: {forget}to forget and {retain}to retain. The original learned from "
+        "both, the gold standard from those to retain alone.",
+        f"Held-out images, which no model learned from: {unseen}unseen, which methods may use, and "
+        f"{test}for the test. They are halves of one set.",
+        "MIA is the share of the forget set that an attack takes for training images. It takes "
+        "many unseen images for that too, so compare it with gold. AUC says how well the attack "
+        "tells the two apart: 0.5 is chance.",
     ]
 
 

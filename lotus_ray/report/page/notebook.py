@@ -12,7 +12,7 @@ from lotus_ray.report.page.templates import rendered
 
 def to_notebook(entries: Sequence[Entry]) -> str:
     """Return tables with their notes, as HTML without the rest of a page."""
-    tables = [(group.title, table_of(group)) for group in groups(entries)]
+    tables = [(group.heading, table_of(group)) for group in groups(entries)]
     return rendered("notebook.html.j2", tables=tables)
 
 
@@ -24,6 +24,6 @@ def in_frame(page: str, height: int = 640) -> str:
         height: of the frame, in pixels.
     """
     return (
-        f'<iframe title="report" sandbox="allow-scripts" width="100%" height="{height}" '
-        f'style="border: 0" srcdoc="{html.escape(page)}"></iframe>'
+        '<iframe title="report" sandbox="allow-scripts allow-downloads" width="100%" '
+        f'height="{height}" style="border: 0" srcdoc="{html.escape(page)}"></iframe>'
     )

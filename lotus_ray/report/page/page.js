@@ -1,5 +1,5 @@
 "use strict";
-// The page reads without this; it sorts tables and opens the cell that a link names.
+// The page reads without this; it sorts tables, saves figures, and opens the cell of a link.
 
 const compare = (a, b, sign) => {
   // What has no value stays last, whichever way the rest is sorted.
@@ -35,6 +35,30 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
+
+for (const drawing of document.querySelectorAll(".drawing")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "save";
+  button.textContent = "Download as SVG";
+  button.setAttribute("aria-label", `Download ${drawing.dataset.name}.svg`);
+  button.addEventListener("click", () => {
+    const copy = drawing.firstElementChild.cloneNode(true);
+    copy.setAttribute("color", "#000");
+    copy.setAttribute("font-family", "sans-serif");
+    const blob = new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" });
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${drawing.dataset.name}.svg`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+  drawing.closest("figure").append(button);
+}
+
+addEventListener("beforeprint", () => {
+  for (const legend of document.querySelectorAll(".legend")) legend.open = true;
+});
 
 const reveal = () => {
   const found = document.getElementById(location.hash.slice(1));

@@ -14,8 +14,8 @@ import pytest
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.wanted import wanted_row_groups
-from lotus_ray.data.prepared.index import INDEX, group_sizes, offsets_of, read_index
-from lotus_ray.data.prepared.manifest import Manifest
+from lotus_ray.data.prepared.index import group_sizes, offsets_of, read_index
+from lotus_ray.data.prepared.manifest import INDEX, Manifest
 from lotus_ray.data.prepared.offsets import GAP, MOST, joined
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.sources import TRAIN

@@ -15,8 +15,7 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
 from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.check import read_labels
-from lotus_ray.data.prepared.index import INDEX
-from lotus_ray.data.prepared.manifest import MANIFEST, Manifest, read_manifest
+from lotus_ray.data.prepared.manifest import INDEX, MANIFEST, Manifest, read_manifest
 from lotus_ray.data.prepared.remote import read_remote
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles

@@ -14,8 +14,8 @@ import pytest
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.data.prepared import check
-from lotus_ray.data.prepared.index import INDEX, offsets_of, read_index
-from lotus_ray.data.prepared.manifest import FORMAT, MANIFEST, Manifest, Shard, read_manifest
+from lotus_ray.data.prepared.index import offsets_of, read_index
+from lotus_ray.data.prepared.manifest import FORMAT, INDEX, MANIFEST, Manifest, Shard, read_manifest
 from lotus_ray.data.prepared.offsets import offsets_path
 from lotus_ray.data.prepared.shard_task import ShardTask
 from lotus_ray.data.prepared.write import prepare
