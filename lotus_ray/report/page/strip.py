@@ -87,7 +87,7 @@ class Pictures:
         if seed is None or len(rows) < 2:
             return Strip()
         if setting_in_words(group.setting) == group.setting:
-            # Only what the benchmark drew is shown: other images may be those of a deletion request.
+            # Only what the benchmark drew is shown: others may be those of a deletion request.
             return Strip([], "Forgotten images are not shown: somebody may have asked for them.")
         manifest = self._manifests.get(str(rows[0][1].spec.get("data")))
         if manifest is None:
