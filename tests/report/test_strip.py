@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -131,6 +132,13 @@ def test_a_store_that_does_not_say_where_images_are_shows_none(grid: Store) -> N
     html = to_page(collect(grid), grid)
     assert Page(html).tags["img"] == 0
     assert "Forgotten images are not shown: the store does not say where they are." in html
+
+
+@pytest.mark.parametrize("setting", ["ids_request", "user_id_7_12", "a_name_of_the_job"])
+def test_images_that_somebody_may_have_named_are_not_shown(grid: Store, setting: str) -> None:
+    strip = Pictures(grid).of(replace(group_of(grid), setting=setting))
+    assert strip.pictures == []
+    assert strip.caption == "Forgotten images are not shown: somebody may have asked for them."
 
 
 def test_images_that_are_gone_leave_a_note(grid: Store, manifest: Manifest) -> None:

@@ -20,6 +20,7 @@ from lotus_ray.data.prepared.manifest import Manifest, read_manifest
 from lotus_ray.metrics.outputs import SAMPLES
 from lotus_ray.report.entries import Entry, Group
 from lotus_ray.report.resolution import idle
+from lotus_ray.report.setting_words import setting_in_words
 from lotus_ray.store.origin import Origin
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
@@ -27,7 +28,6 @@ from lotus_ray.store.row import Row
 MOST = 12  # images
 _TOLD_APART = 6  # at most so many of them are images that gold answers otherwise
 _SIDE = 64  # pixels
-_BY_IDS = "ids_"  # how such settings begin: what a deletion request names is not shown
 _TINY = 32  # an image of no more pixels is kept as it is, and shown with hard edges
 Answers = Mapping[str, tuple[int, int, float | None]]  # label, answer and confidence, by image
 
@@ -86,8 +86,9 @@ class Pictures:
         rows = [(entry, row) for entry in lines if (row := entry.rows.get(seed or 0)) and row.is_ok]
         if seed is None or len(rows) < 2:
             return Strip()
-        if group.setting.startswith(_BY_IDS):
-            return Strip([], "Forgotten images are not shown: somebody named them by their ids.")
+        if setting_in_words(group.setting) == group.setting:
+            # Only what the benchmark drew is shown: others may be those of a deletion request.
+            return Strip([], "Forgotten images are not shown: somebody may have asked for them.")
         manifest = self._manifests.get(str(rows[0][1].spec.get("data")))
         if manifest is None:
             return Strip(
