@@ -123,7 +123,7 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 2, 2]
     (resumed,) = [row for row in rows if row.resumed_at_phase]
     assert resumed.attempts == 2
-    table = lines.index("digits, ResNet18, instance_10pct_smoke143")
+    table = lines.index("digits, ResNet18, instance_10pct_noise20pct_smoke143")
     about = (
         *("starting Ray", "  starting the workers of ", "  place ", "seed 1: ", "seed 2: "),
         *("seed 3: ", "  waiting for nodes: ", "  all places have"),

@@ -114,7 +114,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(undisturbed: Path, tmp_p
     assert metrics(store) == {method: expected[method] for method in metrics(store)}
     assert "DONE 4/4 cells, 0 failed" in again.stderr.splitlines()[-1]
     assert "Trial" not in again.stdout
-    assert again.stdout.splitlines()[0] == "digits, ResNet18, instance_10pct_smoke143"
+    assert again.stdout.splitlines()[0] == "digits, ResNet18, instance_10pct_noise20pct_smoke143"
 
 
 @pytest.mark.faults

@@ -356,7 +356,7 @@ def test_what_is_not_yaml_is_named_with_its_line(text: str, line: int) -> None:
     assert error.where == f"job.yaml:{line}"
 
 
-@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000, "2020-13-45", "0x_"])
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000, "2020-13-45"])
 def test_a_value_that_yaml_itself_trips_over_is_refused(value: str) -> None:
     error = refused(changed("store: runs/x", f"store: {value}"))
     assert error.what.startswith("this is not YAML: ")
