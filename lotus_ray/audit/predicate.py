@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lotus_ray.audit.gates import GateResult
+from lotus_ray.audit.gates import GateResult, Outcome
 
 PREDICATE_TYPE = "urn:lotus-ray:deletion-request:v1"
 SCHEMA = "record.schema.json"
@@ -171,7 +171,7 @@ class Predicate(Part):
     """The record of a run for one deletion request, or for several at once."""
 
     format: Literal[1] = 1
-    outcome: Literal["passed", "passed with warnings", "failed", "no gates"]
+    outcome: Outcome
     verdict: Verdict
     claim: str
     guarantee: Literal["approximate", "exact", "certified"]

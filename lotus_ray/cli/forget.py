@@ -18,7 +18,12 @@ _FILE = click.Path(path_type=Path)
 @click.command("forget")
 @click.argument("job", required=False, type=_FILE)
 @click.option("--ids", multiple=True, type=_FILE, help="Ids to forget, a file for each request.")
-@click.option("--request", "request_ids", multiple=True, help="A name for each file of ids.")
+@click.option(
+    "--request",
+    "request_ids",
+    multiple=True,
+    help="A name for each file of ids. It is in the record.",
+)
 @click.option("--received", default="", help="When the request came, UTC. Default: now.")
 @click.option("--output", required=True, type=_FILE, help="A new folder.")
 @click.option("--method", default="lotus", show_default=True, help="See `list methods`.")

@@ -16,7 +16,7 @@ import numpy as np
 from lotus_ray import __version__
 from lotus_ray.audit import evidence
 from lotus_ray.audit.commitment import ALGORITHM, CommitmentKey
-from lotus_ray.audit.gates import FAIL, WARN, Figures, Gate, GateResult, apply_gates
+from lotus_ray.audit.gates import Figures, Gate, apply_gates, outcome
 from lotus_ray.audit.predicate import NearDuplicates, Predicate, Value
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.base.timestamps import utc_now
@@ -119,7 +119,7 @@ def make_record(
     roles = measured.outputs["unlearned"].roles
     name = row.spec["method"]["name"]
     values: dict[str, Any] = {
-        "outcome": _outcome(results),
+        "outcome": outcome(results),
         "verdict": evidence.verdict(shown),
         "claim": f"the method {name} ran on this request, with this evidence",
         "guarantee": "exact"
@@ -190,15 +190,6 @@ def make_record(
 
 def _plain(value: Value | None) -> float | None:
     return None if value is None else value.value
-
-
-def _outcome(results: Sequence[GateResult]) -> str:
-    statuses = {result.status for result in results}
-    if not statuses:
-        return "no gates"
-    if FAIL in statuses:
-        return "failed"
-    return "passed with warnings" if WARN in statuses else "passed"
 
 
 def _request(
