@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 from lotus_ray import __version__
-from lotus_ray.audit.evidence import verdict
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, WEIGHTS
 from lotus_ray.audit.gates import FAIL, GateResult, outcome
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
+from lotus_ray.audit.verdict import verdict
 
 
 def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[str]:

@@ -183,7 +183,7 @@ class Predicate(Part):
     input_model: InputModel
     output_model: OutputModel
     run: Run
-    figures: list[Figure]
+    figures: Annotated[list[Figure], Field(min_length=2)]
     metrics_before: dict[str, float | None]
     metrics_after: dict[str, float | None]
     attacks: list[Attack]

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from lotus_ray import __version__
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
-from lotus_ray.audit.evidence import attacks, figures, verdict
+from lotus_ray.audit.evidence import attacks, figures
 from lotus_ray.audit.folder import CHAIN, FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS, chain_name
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Attack, Figure, Predicate
+from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lotus_ray.audit.predicate import Figure, Predicate, Value
-from lotus_ray.audit.words import first_screen
+from lotus_ray.audit.words import first_screen, screen_lists
 
 _NO = "–"
 
@@ -24,7 +24,12 @@ def to_page(predicate: Predicate) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": _value, "number": _number, "rows": _rows}
+    environment.filters |= {
+        "value": _value,
+        "number": _number,
+        "rows": _rows,
+        "lists": screen_lists,
+    }
     css = Markup(resources.files(__name__).joinpath("page.css").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(

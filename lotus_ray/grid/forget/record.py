@@ -18,6 +18,7 @@ from lotus_ray.audit import evidence
 from lotus_ray.audit.commitment import ALGORITHM, CommitmentKey
 from lotus_ray.audit.gates import Figures, Gate, apply_gates, outcome
 from lotus_ray.audit.predicate import NearDuplicates, Predicate, Value
+from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.base.timestamps import utc_now
 from lotus_ray.data.pixels.near_duplicates import METHOD
@@ -120,7 +121,7 @@ def make_record(
     name = row.spec["method"]["name"]
     values: dict[str, Any] = {
         "outcome": outcome(results),
-        "verdict": evidence.verdict(shown),
+        "verdict": verdict(shown),
         "claim": f"the method {name} ran on this request, with this evidence",
         "guarantee": "exact"
         if name in _EXACT
