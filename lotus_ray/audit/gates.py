@@ -71,6 +71,13 @@ class Gate(BaseModel):
 def check_names(gates: Any) -> Any:
     """Refuse a gate of an unknown metric, with the nearest name. For pydantic, before its types."""
     for name in gates if isinstance(gates, dict) else ():
+        if name == "relearn":
+            raise PydanticCustomError(
+                "gate",
+                "relearn is no gate: whether a little more training brings images back is not "
+                "measured",
+                {"nearest": ""},
+            )
         if name not in METRICS:
             raise PydanticCustomError(
                 "gate",

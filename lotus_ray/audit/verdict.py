@@ -55,42 +55,41 @@ def verdict(figures: list[Figure]) -> Verdict:
     return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, counted), rule=RULE)
 
 
-def headline(forgetting: Demonstrated) -> str:
-    """Return the verdict in a few words."""
-    return _START[forgetting]
-
-
-def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
-    """Return before, after and the reference in one sentence, and why the verdict is what it is."""
-    recognised, told = counted
+def headline(forgetting: Demonstrated, recognised: Figure) -> str:
+    """Return the verdict in one sentence: before, after, and what to compare with."""
     before, after = recognised.before, recognised.after
     if before is None or after is None:
         return "Forgetting was not demonstrated: there was no image to measure it on."
     images = f"{before.n:,} image" + ("" if before.n == 1 else "s")
+    return (
+        f"{_START[forgetting]}: of {images} to forget, the model recognised "
+        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
+        f"({recognised.reference_is}: {share(recognised.reference)})."
+    )
+
+
+def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
+    """Return the headline, the other figure, and why the verdict is what it is."""
+    recognised, told = counted
     guess = (
-        f", and a guess which images were used in training was right in {share(told.before)} of "
-        f"tries before and {share(told.after)} after ({told.reference_is}: {share(told.reference)})"
+        f" A guess which images were used in training was right in {share(told.before)} of tries "
+        f"before and {share(told.after)} after ({told.reference_is}: {share(told.reference)})."
         if told.before and told.after
         else ""
     )
-    return (
-        f"{headline(forgetting)}: of {images} to forget, the model recognised "
-        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
-        f"({recognised.reference_is}: {share(recognised.reference)}){guess}. "
-        f"{why(forgetting, counted)}"
-    )
+    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, counted)}"
 
 
 def why(forgetting: Demonstrated, figures: list[Figure]) -> str:
     """Say what the figures mean, in a sentence. The first two count."""
     counted = figures[:2]
     if forgetting == "demonstrated":
-        return "So the new model treats them like images that it never saw."
+        return "So the new model treats these images like ones that it never saw."
     recognised = counted[0]
     if _is_below(recognised.after, recognised.reference):
-        return "It recognises them even less than images that it never saw: that gives them away."
+        return "It recognises them even less than images that it never saw, which gives them away."
     if forgetting == "partly demonstrated":
-        return "Something changed, but the new model still treats them unlike images it never saw."
+        return "Something changed, but the new model still treats these images unlike new ones."
     if all(f.before and f.after and overlap(f.before, f.after) for f in counted):
         return "The difference between before and after is so small that it may be chance."
     return "The figures did not come nearer to those of images that the model never saw."

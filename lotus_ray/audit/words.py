@@ -48,7 +48,7 @@ def first_screen(record: Predicate) -> Screen:
     return Screen(
         title=f"Request to forget {_images(found)}",
         stop=f"Do not use the new model. {conditions}" if is_bad else "",
-        headline=headline(record.verdict.forgetting) + ".",
+        headline=headline(record.verdict.forgetting, record.figures[0]),
         why=why(record.verdict.forgetting, record.figures),
         state="bad" if is_bad else "good" if is_good else "unsure",
         about="A computer program learned from example images to tell what is in an image. It is "

@@ -29,9 +29,9 @@ def test_such_images_are_weighed_by_the_classes_to_forget() -> None:
 @pytest.mark.parametrize(
     ("right", "loss", "forgetting", "words"),
     [
-        (23, 1.0, "demonstrated", "like images that it never saw"),
+        (23, 1.0, "demonstrated", "like ones that it never saw"),
         (37, 0.1, "not demonstrated", "may be chance"),
-        (23, 0.1, "partly demonstrated", "still treats them unlike"),
+        (23, 0.1, "partly demonstrated", "still treats these images unlike"),
         (0, 3.0, "not demonstrated", "even less than images that it never saw"),
     ],
 )
@@ -94,6 +94,11 @@ def test_a_gate_passes_warns_or_fails(name: str, gate: dict, status: str, why: s
 def test_a_gate_has_one_rule(gate: dict) -> None:
     with pytest.raises(ValidationError):
         Gated.model_validate({"gates": {"zrf": gate}})
+
+
+def test_relearn_is_refused_with_its_reason() -> None:
+    with pytest.raises(ValidationError, match="brings images back is not measured"):
+        Gated.model_validate({"gates": {"relearn": {"within": 0.1, "of": "gold"}}})
 
 
 def test_gates_are_the_metrics_of_rows() -> None:

@@ -254,15 +254,18 @@ def test_purge_removes_the_images_of_a_request_and_leaves_the_record(
     answered: tuple[Path, Result], tmp_path: Path
 ) -> None:
     path, _ = answered
-    shutil.copytree(path / "out.work" / "store", tmp_path / "store")
-    missing = run("audit", "purge", tmp_path / "store", "--request", "request-9")
+    work = tmp_path / "moved.work"
+    shutil.copytree(path / "out.work", work, symlinks=True)
+    missing = run("audit", "purge", work / "store", "--request", "request-9")
     assert (missing.exit_code, "nearest: request-1" in missing.stderr) == (5, True)
-    result = run("audit", "purge", tmp_path / "store", "--request", "request-1")
+    result = run("audit", "purge", work / "store", "--request", "request-1")
     assert result.exit_code == 0, result.output
     assert "removed: 2 rows" in result.stdout
-    left = [each for each in (tmp_path / "store").rglob("*") if each.is_file()]
-    assert not [each for each in left if HIDDEN.encode() in each.read_bytes()]
-    assert {each.name for each in left} <= {"lotus-ray-store.json"}
+    assert "removed: the copies of all images that the run was given" in result.stdout
+    left = {each.relative_to(work).as_posix() for each in work.rglob("*") if not each.is_dir()}
+    assert left == {"job.yaml", "store/lotus-ray-store.json"}
+    assert HIDDEN not in (work / "job.yaml").read_text()
+    assert list((path / "out.work").glob("images-*"))  # those of another folder stay
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
-from lotus_ray.audit.purge import request_file
+from lotus_ray.audit.purge import request_file, request_note
 from lotus_ray.base.errors import CellError, DataError
 from lotus_ray.base.roles import FORGET
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates, near_duplicates
@@ -120,6 +120,11 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         wish.retrain_at,
         _input_model(measured.rows["original"], group.checkpoint, earlier),
     )
+    images = Path(loaded.job.grid.datasets[0].manifest or "").absolute()
+    own = images if images.is_relative_to(wish.work.absolute()) else None
+    note = request_note(store, measured.rows["unlearned"].spec["roles"], own)
+    for request in record.requests:
+        store.replace(request_file(request.request_id), note)
     return _write(wish, record, measured.rows["unlearned"], store, earlier)
 
 
@@ -259,8 +264,5 @@ def _write(wish: Wish, record: Predicate, row: Row, store: Store, earlier: Earli
     record = record.model_copy(update={"output_model": output})
     files = {name: weights, PAGE: to_page(record).encode()}
     content = to_bytes(new_envelope(record, files))
-    cells = {"roles": row.spec["roles"]}
-    for request in record.requests:
-        store.replace(request_file(request.request_id), json.dumps(cells).encode())
     write_folder(folder, {**files, **earlier.files(), RECORD: content})
     return Answer(folder, record, is_new=True)
