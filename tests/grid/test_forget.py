@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -326,12 +327,50 @@ def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
     quick = ("epochs=1", WIDTH, "grid.models.0.train={epochs: 1, batch_size: 64}")
     options = [part for each in quick for part in ("--set", each)]
     store = tmp_path / "store"
-    methods = ("--set", "grid.methods=[lotus]")
+    methods = ("--set", "grid.methods=[gold,lotus]")
     result = run("forget", JOB, "--output", tmp_path / "out", "--store", store, *options, *methods)
     assert result.exit_code == 0, result.stderr
     said = predicate(tmp_path / "out")
     assert said["run"]["method"]["name"] == "lotus"
     assert said["input_model"]["source"] == "trained by the job"
     rows = {row.method: row for row in Store.open(str(store)).rows().values()}
-    assert set(rows) == {"Original", "LoTUS"}
+    assert set(rows) == {"Original", "Gold Std", "LoTUS"}
+    assert said["figures"][0]["reference_is"] == "a model trained again without these images"
+    correct = rows["Gold Std"].metrics["forget_accuracy"]
+    assert said["figures"][0]["reference"]["value"] == pytest.approx(correct)
     assert said["metrics_after"] == rows["LoTUS"].metrics
+
+
+def test_prepared_images_and_parquet_answer_as_folders_do(
+    answered: tuple[Path, Result], photos: Path, asked: list[str], tmp_path: Path
+) -> None:
+    """The shards that the request of the fixture was answered from, as data and as plain Parquet.
+
+    In Parquet an id is the file and the row.
+    """
+    path, _ = answered
+    [prepared] = (path / "out.work").glob("images-*")
+    model = ("--model", "resnet18_cifar", "--weights", photos / "model.pth")
+    quick = ("--img-size", 16, "--mean", "0.5", "--std", "0.5", "--set", WIDTH, "--set", "epochs=1")
+    rest = (*quick, "--method", "finetune")
+    own = ("--ids", ids(tmp_path / "ids.csv", *asked), "--output", tmp_path / "own")
+    result = run("forget", *model, "--train", prepared, *own, *rest)
+    assert result.exit_code == 0, result.stderr
+    folders, again = predicate(path / "out"), predicate(tmp_path / "own")
+    assert again["data"]["forget"] == folders["data"]["forget"] == len(asked)
+    assert (
+        again["metrics_before"]["forget_accuracy"] == folders["metrics_before"]["forget_accuracy"]
+    )
+    for name in ("train", "heldout"):
+        [shard] = prepared.glob(f"{name}-*.parquet")
+        pq.write_table(
+            pq.read_table(shard, columns=["image", "label"]), tmp_path / f"{name}.parquet"
+        )
+    files = [part for n in ("train", "heldout") for part in (f"--{n}", tmp_path / f"{n}.parquet")]
+    two = ids(tmp_path / "two.csv", *[f"train/train.parquet:{row}" for row in (7, 8)])
+    result = run("forget", *model, *files, "--ids", two, "--output", tmp_path / "parquet", *rest)
+    assert result.exit_code == 0, result.stderr
+    assert predicate(tmp_path / "parquet")["data"]["forget"] == 2
+    store = tmp_path / "parquet.work" / "store"
+    assert run("audit", "purge", store, "--request", "request-1").exit_code == 0
+    assert [each.name for each in store.rglob("*") if each.is_file()] == ["lotus-ray-store.json"]
