@@ -127,7 +127,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "relative_distance": 0.1,
         },
         "run": {
-            "method": {"name": "lotus"},
+            "method": {"name": "lotus", "alpha": (1, 2)},
             "configuration": {},
             "configuration_sha256": _ZERO,
             "seed": 0,
@@ -138,7 +138,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "device": "a processor",
             "attempts": 1,
             "seconds": 1.0,
-            "versions": {"lotus-ray": __version__},
+            "versions": {"python": "3.11", "lotus-ray": __version__},  # the page sorts them
             "git_commit": None,
             "git_dirty": None,
         },

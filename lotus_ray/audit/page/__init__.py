@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,7 +17,12 @@ _NO = "–"
 
 
 def to_page(predicate: Predicate) -> str:
-    """Return the page of a record. The same record gives the same page."""
+    """Return the page of a record. The same record gives the same page.
+
+    A record that was read from its file has sorted keys, and a new one has not: sort them.
+    """
+    content = json.dumps(predicate.model_dump(mode="json"), sort_keys=True)
+    predicate = Predicate.model_validate_json(content)
     environment = Environment(
         loader=PackageLoader(__name__, package_path=""),
         autoescape=True,
