@@ -368,7 +368,13 @@ def test_prepared_images_and_parquet_answer_as_folders_do(
         )
     files = [part for n in ("train", "heldout") for part in (f"--{n}", tmp_path / f"{n}.parquet")]
     two = ids(tmp_path / "two.csv", *[f"train/train.parquet:{row}" for row in (7, 8)])
-    result = run("forget", *model, *files, "--ids", two, "--output", tmp_path / "parquet", *rest)
+    named = (
+        "--set",
+        "dataset.parquet.classes=[digit0, digit1, digit2]",
+        "--output",
+        tmp_path / "parquet",
+    )
+    result = run("forget", *model, *files, "--ids", two, *named, *rest)
     assert result.exit_code == 0, result.stderr
     assert predicate(tmp_path / "parquet")["data"]["forget"] == 2
     store = tmp_path / "parquet.work" / "store"
