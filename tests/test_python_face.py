@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,8 @@ def test_a_network_of_ones_own_on_a_dataset_of_grey_images(data: Data) -> None:
         ({"epochs": 0}, MethodError, "epochs is 0"),
         ({"batch_size": 0}, JobError, "batch_size is 0"),
         ({"sample_ids": {"forget": ["a"]}}, DataError, "1 ids and"),
+        ({"sample_ids": {"forget": []}}, DataError, "0 ids and"),
+        ({"sample_ids": {"forgot": ["a"]}}, DataError, "no samples of forgot"),
         ({"pixel_range": (0,)}, DataError, "a black and a white pixel"),
     ],
 )
@@ -274,6 +277,32 @@ def test_a_job_that_is_wrong_is_one_clear_error(job: Any, words: str, tmp_path: 
         lotus_ray.run(job, store=tmp_path / "store", local=True)
     assert re.search(words, str(raised.value))
     assert not (tmp_path / "store").exists()
+
+
+def test_evaluate_gives_weights_of_another_tool_the_figures_of_the_grid(
+    done: Run, rows: dict[str, Row], tmp_path: Path
+) -> None:
+    shutil.copytree(done.store.location, tmp_path / "store")
+    weights = weights_from_bytes(done.store.artifact(rows["lotus"], WEIGHTS))
+    torch.save({"state_dict": {f"module.{k}": v for k, v in weights.items()}}, tmp_path / "w.pth")
+    given = {"store": tmp_path / "store", "limit": 60}
+    first = lotus_ray.evaluate(JOB, weights=tmp_path / "w.pth", label="theirs", **given)
+    assert (first.is_new, first.row.method) == (True, "theirs")
+    assert first.row.metrics == rows["lotus"].metrics
+    assert first.row.intervals == rows["lotus"].intervals
+    assert first.row.provenance is not None
+    assert first.row.provenance["file"] == "w.pth"
+    again = lotus_ray.evaluate(JOB, weights=str(tmp_path / "w.pth"), **given)
+    assert (again.is_new, again.row.cell_id) == (False, first.row.cell_id)
+    assert "theirs" in str(lotus_ray.open_store(tmp_path / "store").table())
+    with pytest.raises(JobError, match="either weights"):
+        lotus_ray.evaluate(JOB, **given)
+    with pytest.raises(JobError, match=r"gone\.pth|No such file"):
+        lotus_ray.evaluate(JOB, weights=tmp_path / "gone.pth", **given)
+    with pytest.raises(JobError, match="dict is not the path of a file"):
+        lotus_ray.evaluate(JOB, weights={"fc.bias": 0}, **given)
+    with pytest.raises(JobError, match="list is not the path of a file"):
+        lotus_ray.evaluate(JOB, predictions=[[0.1]], **given)
 
 
 def test_every_public_name_is_there() -> None:

@@ -122,9 +122,15 @@ class UndefinedMetric(LotusRayError):
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return the valid name closest to `name`.
 
-    If none is close, list all names, or nothing if there are more than 20.
+    The same number with other zeros before it is closest: 007 to 7, not 017. If no name is close,
+    list all names, or nothing if there are more than 20.
     """
     valid = sorted(names)
+    if name.isdecimal():
+        number = name.lstrip("0")
+        valid_numbers = (each for each in valid if each.isdecimal())
+        if same := next((each for each in valid_numbers if each.lstrip("0") == number), None):
+            return same
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     if close:
         return close[0]

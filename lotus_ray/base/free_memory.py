@@ -53,13 +53,20 @@ def unallocated_store(folder: Path, proc: Path | None = None) -> int:
     it: Ray removes its name.
     """
     stores: dict[tuple[int, int], int] = {}
-    for link in (proc or PROC).glob("[0-9]*/fd/*"):
-        with suppress(OSError):  # another user's process, or one that ended
+    for link in _open_files(proc or PROC):
+        with suppress(OSError):  # it was closed
             if not str(link.readlink()).startswith(f"{folder}/{_STORE}"):
                 continue
             status = link.stat()
             stores[status.st_dev, status.st_ino] = status.st_size - status.st_blocks * 512
     return sum(max(left, 0) for left in stores.values())
+
+
+def _open_files(proc: Path) -> Iterator[Path]:
+    """Yield the links to what each process holds open."""
+    for process in proc.glob("[0-9]*"):
+        with suppress(OSError):  # another user's process, or one that ended
+            yield from list((process / "fd").iterdir())
 
 
 def _machine_memory(proc: Path) -> int:

@@ -36,6 +36,8 @@ MODULES = {  # files with another name
     "spot-agent": "spot_agent",
 }
 
+_GO_ON = "nothing that was finished is lost, and the same command goes on"
+
 
 class Commands(click.Group):
     """Finds sub-commands by file. Turns each of our errors into its text and exit code."""
@@ -61,7 +63,9 @@ class Commands(click.Group):
                 traceback.print_exc()
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if not getattr(interrupt, "__notes__", None):  # nothing was said about it yet
+                click.echo(f"{signals.received_name()}: stopped; {_GO_ON}", err=True)
             from lotus_ray.cluster import in_submitted_job
 
             if in_submitted_job():

@@ -15,6 +15,11 @@ def received() -> int:
     return _received
 
 
+def received_name() -> str:
+    """Return the name of the signal that ended this command: SIGINT or SIGTERM."""
+    return signal.Signals(_received).name
+
+
 def stop_on_sigterm() -> None:
     """Let SIGTERM end this command like Ctrl-C.
 

@@ -43,6 +43,24 @@ def concurrent_trials(resources: Resources, say: Callable[[str], None]) -> int:
     raise too_small(scarce, resources, largest[scarce])
 
 
+def narrowed(resources: Resources, cells: int) -> Resources:
+    """Return the resources of a place on the cluster that this command joined.
+
+    Where more cells can run at once than places fit, a place takes fewer workers, if the job allows
+    it: one cell on each of eight GPUs is done sooner than eight cells, each on all of them.
+
+    Args:
+        resources: of the job.
+        cells: how many can run at once.
+    """
+    types = autoscaler.node_types() or ()
+    workers = max_workers(resources, live_nodes(), types)
+    if workers < resources.workers:
+        return resources  # nodes may come of which nothing is known yet
+    most = max(resources.least_workers, min(resources.workers, workers // cells))
+    return resources.model_copy(update={"workers": most})
+
+
 def most_places(resources: Resources, started: int) -> int:
     """Return how many places to have now: those that run, and those that wait for nodes.
 

@@ -1,7 +1,8 @@
-"""Find the error that ended a trial, and explain it."""
+"""Find the error that ended a trial, explain it, and send it to another process."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
@@ -43,3 +44,12 @@ def first_failure(error: Exception) -> Exception:
     """Return the error of the failed worker with the lowest rank, or else the error itself."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     return failures[min(failures)] if failures else error
+
+
+def sendable(error: Exception) -> Exception:
+    """Return an error that another process can read: itself, or its text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -11,11 +11,14 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lotus_ray.base.errors import ClusterError
+from lotus_ray.cluster.causes import sendable
 from lotus_ray.cluster.decode_queue import NAME, DecodeQueue, Job
 from lotus_ray.data.pixels.chunks import ChunkTask
 from lotus_ray.data.pixels.decode_task import DecodeTask
 
 POLL_SECONDS = 0.05
+QUEUE_SECONDS = 120.0  # for the queue to be there: it starts before any cell
 FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIFAR
 
 
@@ -34,23 +37,33 @@ def running_queue() -> Iterator[None]:
 
 
 def decode_queue() -> Any:
-    """Return the queue of this grid, which starts before any cell."""
+    """Return the queue of this grid, which starts before any cell.
+
+    Raises:
+        ClusterError: it is not there.
+    """
+    end = time.monotonic() + QUEUE_SECONDS
     while True:
         try:
             return ray.get_actor(NAME)
-        except ValueError:
+        except ValueError as error:
+            if time.monotonic() >= end:
+                raise ClusterError(
+                    f"the queue of images to decode is not there after {QUEUE_SECONDS:.0f} s",
+                    next_command="run the same command again: committed cells are kept",
+                ) from error
             time.sleep(POLL_SECONDS)
 
 
 def run_job(job: Job, queue: Any) -> None:
     """Run a job, and tell the queue how it ended."""
-    task: DecodeTask | ChunkTask = pickle.loads(job.content)
     try:
+        task: DecodeTask | ChunkTask = pickle.loads(job.content)
         with job.log.decoding():
             if isinstance(task, DecodeTask):
                 ended: Any = task.run()
             else:
                 ended = task.run(ray.get_runtime_context().get_node_id())
     except Exception as error:  # raised where these images are waited for
-        ended = error
+        ended = sendable(error)
     ray.get(queue.ended.remote(job.name, ended))

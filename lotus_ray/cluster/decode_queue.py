@@ -63,7 +63,15 @@ class DecodeQueue:
         self._chunk_of: dict[str, dict[str, str]] = {}  # by key and sample id; some are open
 
     def add_files(self, request: str, jobs: Sequence[Job]) -> None:
-        """Ask for files of one node."""
+        """Ask for files of one node.
+
+        One process of a node asks at a time. So whoever asked for files there before has died, and
+        nobody waits for those.
+        """
+        nodes = {job.node for job in jobs}
+        for other, names in list(self._waiting.items()):
+            if other != request and any(self._open[name].job.node in nodes for name in names):
+                self.forget(other)
         for job in jobs:
             self._open[job.name] = _Open(job)
         self._waiting[request] = {job.name for job in jobs}
@@ -96,7 +104,9 @@ class DecodeQueue:
         chunk_of = self._chunk_of.setdefault(folder.key, {})
         for record in records:
             if known.setdefault(record.name, record) is record:
-                chunk_of |= dict.fromkeys(record.sample_ids, record.name)
+                # What could not be decoded is tried again: memory may have been short.
+                good = [name for name in record.sample_ids if name not in record.bad]
+                chunk_of |= dict.fromkeys(good, record.name)
         row_groups: list[RowGroupImages] = pickle.loads(wanted)
         jobs = []
         for task in cut(folder, _without(row_groups, chunk_of)):
@@ -110,10 +120,11 @@ class DecodeQueue:
         self._waiting[request] = {name for name in names if name in self._open}
         return jobs
 
-    def records(self, key: str, sample_ids: Sequence[str]) -> list[ChunkRecord]:
-        """Return the records of the chunks with some images, which have all ended."""
-        chunk_of, known = self._chunk_of[key], self._records[key]
-        return [known[name] for name in {chunk_of[sample_id] for sample_id in sample_ids}]
+    def records(self, key: str, sample_ids: Sequence[str]) -> list[ChunkRecord] | None:
+        """Return the records of the chunks with some images; None if this queue lacks one."""
+        chunk_of, known = self._chunk_of.get(key, {}), self._records.get(key, {})
+        names = {chunk_of.get(sample_id, "") for sample_id in sample_ids}
+        return [known[name] for name in names] if names <= known.keys() else None
 
     def take(self, node: str) -> Job | None:
         """Return a job for a worker that waits on a node, the last one first; None if none is."""
@@ -155,8 +166,7 @@ class DecodeQueue:
         """Nobody waits for a request any more. Chunks stay asked for: others may wait for them."""
         self._errors.pop(request, None)
         for name in self._waiting.pop(request, ()):
-            each = self._open[name]
-            if each.job.node is not None and each.taken is None:
+            if self._open[name].job.node is not None:
                 del self._open[name]
 
     def _keep(self, task: ChunkTask, result: int | ChunkRecord | Exception) -> None:

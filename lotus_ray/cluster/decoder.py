@@ -36,14 +36,16 @@ def lending(threads: int) -> Iterator[None]:
     """
     stop, before = threading.Event(), torch.get_num_threads()
     node = ray.get_runtime_context().get_node_id()
-    with ThreadPoolExecutor(max(threads, 1), "decode") as pool:
-        try:
-            for _ in range(threads):
-                pool.submit(_lend, stop, node)
-            yield
-        finally:
-            stop.set()
-    torch.set_num_threads(before)
+    try:
+        with ThreadPoolExecutor(max(threads, 1), "decode") as pool:
+            try:
+                for _ in range(threads):
+                    pool.submit(_lend, stop, node)
+                yield
+            finally:
+                stop.set()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _lend(stop: threading.Event, node: str) -> None:
@@ -138,7 +140,9 @@ class Decoder:
         old = len(ids) - new
         say(f"decoding {new:,} images for all nodes, fetching {old:,} others{spilled(tasks)}")
         self._work(request, jobs if _pixels(tasks) > FEW_BYTES else [], ask)
-        records = ray.get(queue.records.remote(folder.key, ids))
+        while (records := ray.get(queue.records.remote(folder.key, ids))) is None:
+            ask()  # the queue died since
+            self._work(request, [], ask)
         yield new
         yield fetch_all(tasks, folder, kept(records))
 

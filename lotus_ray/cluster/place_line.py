@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 import uuid
@@ -12,6 +11,7 @@ from typing import Any
 
 import ray
 
+from lotus_ray.cluster.causes import sendable
 from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME
 from lotus_ray.cluster.gauges import Gauges
 from lotus_ray.cluster.messages import Claim, Ended
@@ -72,7 +72,7 @@ class PlaceLine:
             else:
                 self._committing = None
             if ended.error is not None:
-                ended = replace(ended, error=_sendable(ended.error))
+                ended = replace(ended, error=sendable(ended.error))
             ray.get(self._dispatcher.ended.remote(self._place, claim.cell_id, ended))
 
     def refused(self, claim: Claim, error: Exception) -> Claim | None:
@@ -88,13 +88,13 @@ class PlaceLine:
         with self._lock:
             self._claim = None
             other: Claim | None = ray.get(
-                self._dispatcher.refused.remote(self._place, claim, _sendable(error))
+                self._dispatcher.refused.remote(self._place, claim, sendable(error))
             )
             return other
 
     def fell(self, cause: Exception) -> None:
         """Say why this worker is about to die. Any worker may."""
-        ray.get(_dispatcher().fell.remote(self._place, _sendable(cause)))
+        ray.get(_dispatcher().fell.remote(self._place, sendable(cause)))
 
     def say(self, text: str) -> None:
         """Have the command show a line. Any worker may."""
@@ -146,12 +146,3 @@ def _dispatcher() -> Any:
             return ray.get_actor(NAME)
         except ValueError:
             time.sleep(POLL_SECONDS / 2)
-
-
-def _sendable(error: Exception) -> Exception:
-    """Return an error that another process can read: itself, or its text."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

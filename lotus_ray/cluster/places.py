@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0  # between two looks at how many places can be used
 END_SECONDS = 120.0  # for places that run here to end: workers that died start again first
 STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster, or this command, has ended
+LEAVING_SECONDS = 600.0  # most that a node stays after it said that it goes
 LEAVE_SECONDS = 30.0  # for threads to leave Ray: one that begins a place may import torch first
 
 
@@ -55,8 +56,14 @@ class Places:
         """How many places have started and not ended."""
         return sum(thread.is_alive() for thread in self._threads)
 
-    def start(self, count: int) -> None:
-        """Start places until there are `count`, unless they are stopped."""
+    def start(self, count: int, resources: Resources | None = None) -> None:
+        """Start places until there are `count`, unless they are stopped.
+
+        Args:
+            count: of places.
+            resources: of each from now on; None: as before.
+        """
+        self._resources = resources or self._resources
         for _ in range(0 if self._stop.is_set() else count - self.running):
             thread = threading.Thread(target=self._run, args=(len(self._threads),), daemon=True)
             self._threads.append(thread)
@@ -199,9 +206,17 @@ def keep_place(
 
     work = partial(work_at_place, place=place, resources=resources)
     last, deaths = "", 0  # the last start that claimed; deaths since then
+    going = 0.0  # seconds since this node said that it goes
     while not is_stopped():
         try:
             wrong = run_on_workers(work, resources, scratch, MAX_RESTARTS, f"place-{place}")
+        except ray.exceptions.ActorUnschedulableError:
+            # The node of this process is about to go, and takes no controller any more. Ray runs
+            # this function again on another node.
+            if going > LEAVING_SECONDS:
+                raise
+            going += LOOK_SECONDS
+            time.sleep(LOOK_SECONDS)
         except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
             if is_stopped():
                 return

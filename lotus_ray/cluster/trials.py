@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lotus_ray.cluster.capacity import concurrent_trials
+from lotus_ray.cluster.capacity import concurrent_trials, narrowed
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.cell_search import CellSearch
 from lotus_ray.cluster.cell_trial import CellTrial, Ticket
@@ -30,7 +31,7 @@ from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.chunks import ROOT
 from lotus_ray.data.prepared.manifest import read_manifest
-from lotus_ray.job.ready import ReadyTasks, Task, tasks
+from lotus_ray.job.ready import ReadyTasks, Task, most_at_once, tasks
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.spans import Filling, Span
 from lotus_ray.job.work_order import WorkOrder
@@ -116,13 +117,14 @@ class Cluster:
         """
         cache_space = work_orders[0].cache_space
         try:
-            queue = running_queue() if _needs_queue(work_orders) else nullcontext()
+            queue = running_queue() if needs_queue(work_orders) else nullcontext()
             with cache_space.locked(), queue:
                 check_every_node(Store.open(work_orders[0].store), work_orders[0].store_id)
                 waiting = tasks(work_orders, seconds)
                 if not self._count:
+                    self._resources = narrowed(self._resources, most_at_once(waiting))
                     self._count = min(concurrent_trials(self._resources, say), len(waiting))
-                    self._places.start(self._count)
+                    self._places.start(self._count, self._resources)
                 with say_what_is_missing(
                     lambda: self._places.running, self._resources, say, cells_left
                 ):
@@ -199,21 +201,22 @@ class Cluster:
             time.sleep(0.1)
 
 
-def _needs_queue(work_orders: Sequence[WorkOrder]) -> bool:
+def needs_queue(work_orders: Sequence[WorkOrder]) -> bool:
     """Return True if images may be decoded for several nodes, or in many tasks.
 
-    The queue is a process more, whose start would slow down that of a small grid here.
+    The queue is a process more, whose start would slow down that of a small grid here. Groups of
+    one data set may want images of different sizes: the largest counts.
     """
-    bytes_of = {
-        manifest: each.group.transform.image_bytes
+    if cluster_address():
+        return True
+    rows: dict[Path, int] = {}
+    for folder in {folder for each in work_orders for folder in each.group.manifests}:
+        rows[folder] = sum(shard.rows for shard in read_manifest(folder).shards)
+    return any(
+        each.group.transform.image_bytes * sum(map(rows.__getitem__, each.group.manifests))
+        > FEW_BYTES
         for each in work_orders
-        for manifest in each.group.manifests
-    }
-    pixels = sum(
-        size * sum(shard.rows for shard in read_manifest(folder).shards)
-        for folder, size in bytes_of.items()
     )
-    return bool(cluster_address()) or pixels > FEW_BYTES
 
 
 def _config(task: Task, work_order: WorkOrder) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lotus_ray.grid.outcome import Stages
 from lotus_ray.grid.planning import plan_grid
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.datasets import check_here
-from lotus_ray.job.load import LoadedJob, load_job
+from lotus_ray.job.load import LoadedJob
 from lotus_ray.job.plan import Plan
 from lotus_ray.job.preview import preview
 from lotus_ray.job.work_order import WorkOrder
@@ -48,14 +48,14 @@ class Evaluated:
 
 
 def evaluate_weights(
-    job: LoadedJob | Path | str,
+    loaded: LoadedJob,
     *,
     weights: Path | str | None = None,
     predictions: Path | str | None = None,
     label: str | None = None,
     key: str | None = None,
     seed: int | None = None,
-    store: Store | str | None = None,
+    store: str | None = None,
     limit: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Evaluated:
@@ -65,13 +65,13 @@ def evaluate_weights(
     process, without Ray. If the store has a row of the same content, nothing is computed.
 
     Args:
-        job: with one data set and one model.
+        loaded: the job, with one data set and one model.
         weights: a state dict: .safetensors, or .pth, which is read without running code.
         predictions: logits by sample id instead: .npz, .parquet or .csv.
         label: of the row in reports; default: the file's name without its ending.
         key: the state dict to take, of a file that holds several.
         seed: of the job's seeds, the one whose forget set was unlearned; needed if it has several.
-        store: of the rows; default: the job's.
+        store: address of the rows; default: the job's.
         limit: most samples of each role, as in a smoke test of the grid.
         say: shows a line about what is done.
 
@@ -79,9 +79,9 @@ def evaluate_weights(
         JobError: the file is refused, does not fit the job's model, or a choice is missing.
         LotusRayError: data, store or original cannot be used.
     """
-    loaded = _one_group(job if isinstance(job, LoadedJob) else load_job(Path(job)), seed)
+    loaded = _one_group(loaded, seed)
     given = _read(weights, predictions, label, key)
-    opened = store if isinstance(store, Store) else Store.open(store or loaded.job.store)
+    opened = Store.open(store or loaded.job.store)
     for dataset in loaded.job.grid.datasets:
         check_here(dataset)
     planned = preview(loaded, limit).planned

@@ -66,12 +66,14 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
             if work_orders:
                 runner.start()
                 _run_missing(work_orders, seconds, store, runner, outcome)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             with suppress(StoreError):
                 outcome.write(store, "interrupted")  # at once: reading the rows may take too long
                 outcome.rows = _rows(store, outcome)
                 outcome.write(store, "interrupted")
-            print(outcome.interrupted_line(store), file=sys.stderr)
+            line = outcome.interrupted_line(store)
+            print(line, file=sys.stderr)
+            interrupt.add_note(line)  # the command need not say it again
             raise
         except Exception as error:
             outcome.error, outcome.error_code = str(error), getattr(error, "exit_code", 1)

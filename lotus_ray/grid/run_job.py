@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lotus_ray.grid.evaluate import Evaluated, evaluate_weights
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome
 from lotus_ray.grid.run import run_grid
-from lotus_ray.job.load import load_job
+from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.report.results import Results
 from lotus_ray.store.results import Store
 
@@ -62,9 +63,7 @@ def run(
     """
     if limit is not None and limit < 1:
         raise JobError(f"limit is {limit}, and must be at least 1", where="limit")
-    loaded = load_job(_source(job), overrides, imports)
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
+    loaded = _loaded(job, overrides, imports)
     opened = Store.open(str(store or loaded.job.store))
     outcome = run_grid(loaded, opened, Options(local, limit, retry_failed, force))
     outcome.write(opened)
@@ -92,7 +91,8 @@ def evaluate(
 ) -> Evaluated:
     """Make a row of weights or predictions of another tool, as `lotus-ray evaluate` does.
 
-    The original of the job is run first, in this process, if the store has no row of it.
+    The original of the job is run first, in this process, if the store has no row of it. What is
+    done goes to stderr.
 
     Args:
         job: as for `run`, with one data set and one model.
@@ -113,17 +113,53 @@ def evaluate(
         JobError: the file is refused, does not fit the job's model, or a choice is missing.
         LotusRayError: data, store or original cannot be used.
     """
-    loaded = load_job(_source(job), overrides, imports)
     return evaluate_weights(
-        loaded,
-        weights=weights,
-        predictions=predictions,
+        _loaded(job, overrides, imports),
+        weights=_file(weights, "weights", "torch.save(model.state_dict(), FILE)"),
+        predictions=_file(
+            predictions, "predictions", "numpy.savez(FILE, sample_id=ids, logits=logits)"
+        ),
         label=label,
         key=key,
         seed=seed,
         store=None if store is None else str(store),
         limit=limit,
+        say=partial(print, file=sys.stderr),
     )
+
+
+def _file(given: object, name: str, save: str) -> Path | None:
+    """Return the path that an argument gives, or None.
+
+    Args:
+        given: the argument.
+        name: its name.
+        save: writes such a file.
+
+    Raises:
+        JobError: it is no path.
+    """
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else Path(given)
+    raise JobError(
+        f"{type(given).__name__} is not the path of a file",
+        where=name,
+        next_command=f"{save}, and {name}=FILE",
+    )
+
+
+def _loaded(
+    job: str | Path | Mapping[str, Any], overrides: Sequence[str], imports: Sequence[str]
+) -> LoadedJob:
+    """Read a job, and show its notes: what was taken for what it does not say.
+
+    Raises:
+        JobError: the job is wrong.
+    """
+    loaded = load_job(_source(job), overrides, imports)
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return loaded
 
 
 def _source(job: str | Path | Mapping[str, Any]) -> Path | Mapping[str, Any]:

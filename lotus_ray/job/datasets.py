@@ -62,13 +62,17 @@ def _read_in_place(files: ParquetFiles, folder: Path) -> Manifest:
     by_split = {TRAIN: files.train or [], HELDOUT: files.heldout or []}
     image, label, classes = files.image, files.label, files.classes
     if files.repository is not None:
+        given = files.model_fields_set
         found = read_repository(
-            files.repository, files.config, files.train_split, files.heldout_split
+            files.repository,
+            files.config,
+            files.train_split,
+            files.heldout_split,
+            label if "label" in given else None,
         )
         by_split = {split: list(found.files[split]) for split in (TRAIN, HELDOUT)}
-        given = files.model_fields_set
         image = image if "image" in given else found.image or image
-        label = label if "label" in given else found.label or label
+        label = found.label or label
         classes = classes or (list(found.classes) if found.classes else None)
     return read_external(
         by_split, Columns(image, label, sample_id=None), classes, folder / f"{DATASET}-{key}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -44,9 +45,17 @@ def explain(error: ValidationError, document: Document, prefix: KeyPath = ()) ->
     return JobError(
         message + shown,
         where=document.where(path),
-        nearest=str(first.get("ctx", {}).get("nearest", "")),
+        nearest=str(first.get("ctx", {}).get("nearest", "") or _number(value)),
         next_command=next_command,
     )
+
+
+def _number(value: Any) -> str:
+    """Return the number that people mean by 010, 1_000 or 0x10, which are texts in a job."""
+    for base in (10, 0):
+        with suppress(ValueError, TypeError):
+            return str(int(value, base))
+    return ""
 
 
 def _without_union_tags(path: Sequence[str | int]) -> list[str | int]:

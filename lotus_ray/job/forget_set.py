@@ -1,4 +1,4 @@
-"""The images that a job forgets, from its classes, lists and tables of ids, or wrong labels."""
+"""The images that a job forgets, by classes, lists and tables of ids, or wrong labels; or skips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lotus_ray.data.roles.assign import Chosen
 from lotus_ray.data.roles.class_names import class_number
 from lotus_ray.data.roles.id_files import IdList, read_ids_by_key, read_sample_ids
 from lotus_ray.data.sources import TRAIN
-from lotus_ray.job.schema.dataset import ForgetSet
+from lotus_ray.job.schema.dataset import ForgetSet, RetainSet
 
 
 def choose(
@@ -60,6 +60,25 @@ def choose(
         notes.append(f"{sum(outside)} images to forget are outside of the subset")
     listed = _without(listed, outside)
     return Chosen(sample_ids=listed.ids, lines=listed.lines), tuple(notes)
+
+
+def left_out(retain: RetainSet, whole: pa.Table, kept: Collection[str]) -> Chosen:
+    """Return the training images that play no role. Those outside of a subset need no word.
+
+    Args:
+        retain: of the job.
+        whole: sample_id and split of the data set before a subset is cut.
+        kept: sample ids of the subset, or of all images.
+
+    Raises:
+        DataError: the file of ids cannot be read.
+    """
+    if retain.without is None:
+        return Chosen()
+    listed = read_sample_ids(Path(retain.without))
+    every = set(whole["sample_id"].to_pylist())
+    listed = _without(listed, [name in every and name not in kept for name in listed.ids])
+    return Chosen(sample_ids=listed.ids, lines=listed.lines)
 
 
 def _listed(wanted: ForgetSet) -> IdList | None:

@@ -41,6 +41,7 @@ def _paths(job: Job) -> Iterator[tuple[KeyPath, str]]:
             (("manifest",), dataset.manifest),
             (("forget", "ids"), dataset.forget.ids),
             (("forget", "by"), dataset.forget.by),
+            (("retain", "without"), dataset.retain.without),
             (("calibration", "manifest"), calibration.manifest if calibration else None),
             (("parquet", "repository"), parquet.repository if parquet else None),
         ):

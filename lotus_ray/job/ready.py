@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,16 @@ def _waits_for(work_order: WorkOrder, cell_id: str, method: Mapping[str, Any]) -
     if cell_id == original or original not in work_order.row_versions:
         return {}
     return {"after" if issubclass(described_method(method), FromScratch) else "needs": original}
+
+
+def most_at_once(waiting: Sequence[Task]) -> int:
+    """Return how many tasks can run at once, given enough places.
+
+    What needs an original runs after it: of the two only the larger number counts.
+    """
+    ids = {task.cell_id for task in waiting}
+    dependants = Counter(task.needs for task in waiting if task.needs in ids)
+    return sum(max(dependants[task.cell_id], 1) for task in waiting if task.needs not in ids)
 
 
 class ReadyTasks:

@@ -15,13 +15,12 @@ from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.manifest import Manifest, read_manifest
 from lotus_ray.data.roles.assign import Chosen, draw_roles
 from lotus_ray.data.roles.class_names import class_number, with_calibration
-from lotus_ray.data.roles.id_files import read_sample_ids
 from lotus_ray.data.roles.subset import cut
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.roles.warnings import notes_on
 from lotus_ray.data.roles.wrong_labels import WrongLabels, noise, swap
 from lotus_ray.data.sources import HELDOUT, TRAIN, prepare_command
-from lotus_ray.job.forget_set import choose
+from lotus_ray.job.forget_set import choose, left_out
 from lotus_ray.job.schema.dataset import DatasetJob
 
 
@@ -46,8 +45,7 @@ class Samples:
         retain = Chosen(fraction=dataset.retain.fraction, per_class=dataset.retain.per_class)
         self._chosen = forget, retain
         self._own_notes = (*notes, *self._changes())
-        without = dataset.retain.without
-        self._left_out = read_sample_ids(Path(without)).ids if without else ()
+        self._left_out = left_out(dataset.retain, whole, kept)
         self._notes: dict[str, tuple[str, ...]] = {}  # by digest of roles
 
     @classmethod
@@ -176,7 +174,7 @@ def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
     """Raise DataError if the data do not match the job's number of classes or source."""
     if dataset.num_classes not in (None, len(manifest.classes)):
         raise DataError(
-            f"{dataset.name} has {len(manifest.classes)} classes in {manifest.directory}, "
+            f"{dataset.name} has {len(manifest.classes)} classes, "
             f"and {dataset.num_classes} in the job",
             where="grid.datasets[].num_classes",
         )
@@ -184,5 +182,6 @@ def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
         raise DataError(
             f"{manifest.directory} was prepared from {manifest.dataset}",
             where=f"grid.datasets[].source: {dataset.source}",
-            next_command=prepare_command(dataset.source or "", "DEST"),
+            next_command=f"write source: {manifest.dataset}; or "
+            + prepare_command(dataset.source or "", f"{manifest.directory}-{dataset.source}"),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lotus_ray.job.schema.dataset import DatasetJob
 from lotus_ray.job.schema.job import Job
-from lotus_ray.models.preparation import Preparation
+from lotus_ray.models.preparation import Preparation, lost_crop
 
 
 def weights_notes(job: Job) -> list[str]:
@@ -27,6 +27,11 @@ def weights_notes(job: Job) -> list[str]:
             notes.append(
                 f"{name}: neither the job nor {model.name} says how its weights want images; "
                 f"taken: {values}. Wrong values cost accuracy: say them in the data set"
+            )
+        if "crop_pct" in unsaid and (how := lost_crop(model.name)):
+            notes.append(
+                f"{name}: its weights were trained on images with the crop '{how}' of timm, which "
+                "is not done here: the centre is cropped, and accuracy may differ"
             )
         is_original = not model.train.get("epochs")
         if model.initial_checkpoint and is_original and model.expected_accuracy is None:

@@ -1,6 +1,7 @@
 """YAML text -> plain values and their lines. Tags, duplicate keys and bombs are refused.
 
-Two rules differ from YAML 1.1: 1e-1 is a number, and 010 and 12:30 are the text that is written.
+Two rules differ from YAML 1.1: 1e-1 is a number; 010, 0x10, 1_000 and 12:30 are the text that is
+written, because names of classes and people look like this.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ MAX_DEPTH = 50
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _MERGE = "tag:yaml.org,2002:merge"
 _POWER_OF_TEN = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
-_NO_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9_.]+)+)")  # octal, or in sixties
+_NO_NUMBER = re.compile(  # octal, in hexadecimal or binary, with underscores, or in sixties
+    r"[-+]?(0[0-9_]+|0[bx][0-9a-fA-F_]+|[0-9.]*_[0-9_.]*|[0-9_]+(:[0-9_.]+)+)"
+)
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 KeyPath = tuple[str | int, ...]  # keys of mappings and indices of lists, from the root

@@ -21,6 +21,17 @@ class Preparation:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
 
+def lost_crop(name: str) -> str:
+    """Return how weights of timm want images cropped, where that cannot be done here; else ""."""
+    if name in resnet_cifar.BUILDERS or name.startswith(TORCHVISION):
+        return ""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    mode = str(config.crop_mode or "") if config is not None else ""
+    return "" if mode == "center" else mode
+
+
 def own_preparation(name: str, pretrained: bool | str = True) -> Preparation | None:
     """Return how the weights of a model want images, by their own configuration.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lotus_ray.data.roles.warnings import WHOLE_CLASS
 from lotus_ray.report.columns import METRICS
 from lotus_ray.report.entries import Group
 from lotus_ray.report.statistics import (
@@ -29,6 +30,7 @@ def notes(group: Group, metrics: Sequence[str] = tuple(METRICS)) -> list[str]:
     """
     return [
         *_failures(group),
+        *_whole_classes(group),
         *_undefined(group, metrics),
         *_elsewhere(group),
         *_unchanged(group),
@@ -49,6 +51,18 @@ def _failures(group: Group) -> list[str]:
         for entry in group.entries
         for seed, why in sorted(entry.failures.items())
     ]
+
+
+def _whole_classes(group: Group) -> list[str]:
+    """Explain the accuracy of gold standards where a class is forgotten whole, for each seed."""
+    found = {
+        note: None
+        for entry in group.entries
+        for row in entry.rows.values()
+        for note in row.data_notes
+        if note.startswith(WHOLE_CLASS)
+    }
+    return list(found)
 
 
 def _undefined(group: Group, metrics: Sequence[str]) -> list[str]:

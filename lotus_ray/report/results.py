@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lotus_ray.base.errors import JobError, LotusRayError
 from lotus_ray.report.collect import collect
-from lotus_ray.report.columns import METRICS
+from lotus_ray.report.columns import METRICS, show_own
 from lotus_ray.report.entries import Entry
 from lotus_ray.report.formats.text import to_table
 from lotus_ray.store.results import Store
@@ -26,6 +26,7 @@ class Table:
     entries: Sequence[Entry]
 
     def __str__(self) -> str:
+        self._know_metrics()
         return to_table(self.entries)
 
     def __repr__(self) -> str:
@@ -34,7 +35,12 @@ class Table:
     def _repr_html_(self) -> str:
         from lotus_ray.report.page.notebook import to_notebook  # its figures take a second
 
+        self._know_metrics()
         return to_notebook(self.entries)
+
+    def _know_metrics(self) -> None:
+        """Let reports have the metrics of these rows: another store may have been read since."""
+        show_own(row.spec for entry in self.entries for row in entry.rows.values())
 
 
 @dataclass(frozen=True)

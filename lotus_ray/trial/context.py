@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lotus_ray import models
+from lotus_ray.base.errors import JobError
 from lotus_ray.base.roles import STORED
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.job.cells import CellGroup
@@ -19,7 +20,7 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.models import precision
 from lotus_ray.models.state_dicts import read_weights
-from lotus_ray.models.weights import load_into
+from lotus_ray.models.weights import file_digest, load_into
 from lotus_ray.store.results import Store
 from lotus_ray.trial.images import TrialImages
 from lotus_ray.unlearning.contract import Workers
@@ -51,6 +52,7 @@ class Context:
     before_training: Callable[[], None]  # called before seconds are ranked
     position: Position  # of the cell that runs
     original: Original | None = None
+    _is_checkpoint_checked: bool = False
 
     @property
     def group(self) -> CellGroup:
@@ -67,13 +69,30 @@ class Context:
 
         Args:
             seed: of fresh weights.
+
+        Raises:
+            JobError: the weights file cannot be read, or is not the one that was planned with.
         """
         group = self.group
         model = models.build(group.model, seed, "initial weights")
         if group.checkpoint:
+            self._check_checkpoint(Path(group.checkpoint))
             weights = read_weights(Path(group.checkpoint), group.checkpoint_key)
             load_into(model, weights, where=group.checkpoint)
         return precision.prepare(model, group.precision, self.device)
+
+    def _check_checkpoint(self, path: Path) -> None:
+        """Raise JobError if a weights file is not the one whose digest is in the cells' specs."""
+        if self._is_checkpoint_checked:
+            return
+        if file_digest(path) != self.group.original.spec["model"]["checkpoint"]:
+            raise JobError(
+                "the weights file is not the one that the grid was planned with",
+                where=str(path),
+                nearest="the same file on every node",
+                next_command="run the same command again: it plans anew",
+            )
+        self._is_checkpoint_checked = True
 
     def random_model(self) -> nn.Module:
         """Return a frozen network with random weights, different from the initial network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,24 @@ def test_an_open_file_without_a_name_is_seen(tmp_path: Path) -> None:
         (tmp_path / "plasmaX").unlink()
         assert unallocated_store(tmp_path) == 6 * MIB
     assert unallocated_store(tmp_path) == 0
+
+
+def test_processes_may_end_while_their_files_are_listed(
+    proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of one is gone when it is opened."""
+    for number in (10, 11):
+        (proc / str(number) / "fd").mkdir(parents=True)
+    (proc / "11" / "fd" / "3").symlink_to(tmp_path / "plasmaA1")
+    with (tmp_path / "plasmaA1").open("wb") as file:
+        file.truncate(MIB)
+    for name in ("scandir", "listdir"):
+        honest = getattr(os, name)
+
+        def listed(path: object, honest: Callable[..., object] = honest) -> object:
+            if Path(str(path)) == proc / "10" / "fd":
+                raise FileNotFoundError(path)
+            return honest(path)
+
+        monkeypatch.setattr(os, name, listed)
+    assert unallocated_store(tmp_path, proc) == MIB

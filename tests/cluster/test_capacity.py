@@ -17,6 +17,7 @@ from lotus_ray.cluster.capacity import (
     check_this_machine,
     concurrent_trials,
     most_places,
+    narrowed,
     trials_when_grown,
 )
 from lotus_ray.cluster.nodes import max_workers
@@ -157,6 +158,44 @@ def test_trials_of_a_cluster_that_grows_take_what_there_can_be(
     for workers, least, trials in ((99, 16, 1), (12, 4, 2), (12, 5, 1)):
         need = GPU.model_copy(update={"workers": workers, "min_workers": least})
         assert concurrent_trials(need, print) == trials
+
+
+@pytest.mark.parametrize(
+    ("cells", "least", "workers"),
+    [
+        (30, None, 8),  # the job allows no other number
+        (30, 1, 1),
+        (9, 1, 1),
+        (8, 1, 2),  # two of the sixteen for each
+        (5, 1, 3),
+        (3, 1, 5),
+        (2, 1, 8),
+        (1, 1, 8),
+        (30, 4, 4),  # no fewer
+    ],
+)
+def test_a_place_takes_fewer_workers_where_cells_outnumber_places(
+    cells: int,
+    least: int | None,
+    workers: int,
+    nodes: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cluster grows to 16 workers, which is two places of eight."""
+    monkeypatch.setattr(autoscaler, "node_types", lambda: [ONE_GPU, FOUR_GPUS])
+    nodes(HEAD)
+    need = GPU.model_copy(update={"workers": 8, "min_workers": least})
+    assert narrowed(need, cells).workers == workers
+
+
+def test_where_nodes_may_come_a_place_stays_as_wide_as_the_job_says(
+    nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only four workers are there, and nobody says what can be added."""
+    monkeypatch.setattr(autoscaler, "node_types", lambda: None)
+    nodes(HEAD, dict(FOUR_GPUS.resources))
+    need = GPU.model_copy(update={"workers": 8, "min_workers": 1})
+    assert narrowed(need, 30) is need
 
 
 def test_where_nobody_says_what_can_be_added_what_fits_counts(

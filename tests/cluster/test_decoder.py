@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
@@ -18,7 +19,7 @@ from lotus_ray.base.errors import DataError
 from lotus_ray.cluster import decoder as module
 from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job
 from lotus_ray.cluster.decoder import Decoder
-from lotus_ray.data.pixels import chunks
+from lotus_ray.data.pixels import chunks, transform
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
@@ -194,6 +195,31 @@ def test_bad_images_are_known_to_every_node(tmp_path: Path, cluster: Cluster) ->
         assert "s001" in str(caught.value)
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_an_image_that_was_bad_is_tried_again_by_the_next_command(
+    others: bool, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory may have been short. The chunk holds good images too, or none."""
+    roles = seed(0)
+    decode = transform.decode
+
+    def fail(encoded: bytes, *rest: Any) -> np.ndarray:
+        if others and encoded != first:
+            return decode(encoded, *rest)
+        raise DataError("no memory")
+
+    (row_group, *_) = wanted_row_groups([cluster.manifest.directory], roles)
+    first = next(row_group.read()).images[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(transform, "decode", fail)
+        with pytest.raises(DataError, match=f"{1 if others else 12} images cannot be decoded"):
+            cluster.ask("a", roles)
+    cluster.queue = _Direct()  # of another command
+    images, decoded = cluster.ask("bb", roles)
+    assert images[:, 0, 0, 0].tolist() == levels(roles)
+    assert decoded == (1 if others else 12)
+
+
 def test_files_of_a_node_are_written_by_its_own_workers(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +298,49 @@ def test_a_job_whose_worker_died_is_given_to_another_one(monkeypatch: pytest.Mon
     assert progress is not None
     assert (progress.left, progress.error) == (0, None)
     assert queue.progress("another") is None
+
+
+def test_nobody_decodes_files_for_a_worker_that_has_died() -> None:
+    """The next worker of its node asks for files of its own. Another node waits on."""
+    queue = DecodeQueue()
+    for request, node in (("dead", "a"), ("other", "b"), ("next", "a")):
+        jobs = [Job(f"{request} {n}", b"", node, 1, LOG) for n in range(2)]
+        queue.add_files(request, jobs)
+        assert queue.take(node) is not None
+    assert queue.progress("dead") is None
+    names = [job.name for _ in range(3) for node in ("a", "b") if (job := queue.take(node))]
+    assert sorted(names) == ["next 0", "other 0"]
+    queue.ended("dead 1", 1)
+    assert queue.progress("next") == (2, None)
+
+
+def test_a_queue_that_dies_last_of_all_is_asked_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All chunks are in the store by then, so nothing is decoded twice."""
+    records = DecodeQueue.records
+
+    def die(queue: DecodeQueue, *arguments: Any) -> Any:
+        monkeypatch.setattr(DecodeQueue, "records", records)
+        queue.__init__()  # type: ignore[misc] # as Ray starts it again
+        return queue.records(*arguments)
+
+    monkeypatch.setattr(DecodeQueue, "records", die)
+    images, decoded = cluster.ask("a", seed(0))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+    assert decoded == 12
+
+
+def test_a_worker_has_its_threads_back_after_an_error(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MKL has one number of threads for the whole process, which the lent CPUs set to 1."""
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    with pytest.raises(DataError), Decoder(1, LOG).lending():
+        raise DataError("the queue is gone")
+    assert threads == [1, 7]
 
 
 def test_versions_of_decoders_and_commands_with_external_files_have_keys_of_their_own(

@@ -226,6 +226,7 @@ def kept(
         return None
 
     monkeypatch.setattr(train_function, "run_on_workers", run)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(ray, "get_actor", lambda name: dispatcher)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     try:
@@ -237,6 +238,7 @@ def kept(
 
 DIED = ray.train.TrainingFailedError("workers died three times")
 GONE = ray.exceptions.RayActorError()
+GOING = ray.exceptions.ActorUnschedulableError("the node does not exist any more")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,8 @@ GONE = ray.exceptions.RayActorError()
         ([(GONE, ""), (GONE, ""), (None, "")], None, 3),
         ([(GONE, "")] * 4, "before they claimed a cell, 3 times", 3),
         ([(GONE, ""), (GONE, ""), (GONE, "a"), (GONE, "a"), (None, "a")], None, 5),
+        # This node goes, and takes no controller. That is no death: Ray moves the place.
+        ([(GOING, ""), (GOING, ""), (GOING, ""), (GOING, ""), (None, "a")], None, 5),
         # The dispatcher started again, and knows no start any more.
         ([(DIED, "a"), (GONE, ""), (GONE, ""), (None, "")], None, 4),
     ],
@@ -267,3 +271,9 @@ def test_a_place_whose_workers_die_before_they_claim_ends(
     assert times == ran
     assert (found is None) == (error is None)
     assert error is None or error in str(found)
+
+
+def test_a_node_that_says_it_goes_and_stays_ends_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0.0015)
+    with pytest.raises(ray.exceptions.ActorUnschedulableError):
+        kept(monkeypatch, [(GOING, "")] * 4)

@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load
 
+import lotus_ray
 from lotus_ray.cli.main import main
 from lotus_ray.metrics.outputs import SAMPLES
 from lotus_ray.models.resnet_cifar import resnet18_cifar
@@ -108,6 +109,21 @@ def test_repeating_it_does_nothing_and_another_label_is_told(folder: Path) -> No
     assert json.loads(second.stdout) == {**first, "is_new": False}
     assert "theirs: its row was there already" in second.stderr
     assert sorted(path for path in store.rglob("*")) == before
+
+
+def test_python_says_what_the_command_says(folder: Path, capsys: Any) -> None:
+    changes = [value for key, value in zip(QUICK[::2], QUICK[1::2], strict=True) if key == "--set"]
+    evaluated = lotus_ray.evaluate(
+        JOB,
+        weights=folder / "theirs.pth",
+        store=folder / "fresh",
+        limit=20,
+        overrides=[*changes, "resources.lanes_at_once=1"],
+    )
+    assert evaluated.is_new
+    said = capsys.readouterr().err
+    assert "note: " in said
+    assert "the original, so it runs first" in said
 
 
 def test_without_a_row_of_the_original_it_runs_first(folder: Path) -> None:

@@ -60,9 +60,32 @@ def test_a_signal_ends_the_command_and_its_outcome_says_so(
     assert driver.exitcode == exits, stderr
     assert (tmp_path / "stdout").read_text() == ""
     assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("interrupted: 0 of 2 cells are kept")
     outcome = json.loads((tmp_path / "store" / "outcome.json").read_text())
     assert (outcome["state"], outcome["exit_code"]) == ("interrupted", None)
     assert (outcome["done"], outcome["cells"]) == (0, 2)
+
+
+def _stopped_while_planning(number: int, folder: str) -> None:
+    """Run a grid that gets a signal before any cell is known; stderr goes to a file."""
+    os.dup2(os.open(f"{folder}/stderr", os.O_CREAT | os.O_WRONLY), 2)
+    from lotus_ray.cli.main import main
+    from lotus_ray.grid import run
+
+    run.plan_grid = lambda *_: signal.raise_signal(number)  # type: ignore[attr-defined]
+    main(["grid", str(JOB), "--store", f"{folder}/store", "--local"])
+
+
+@pytest.mark.parametrize(("number", "exits"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_cell_is_said(number: int, exits: int, tmp_path: Path) -> None:
+    driver = FORKSERVER.Process(target=_stopped_while_planning, args=(number, str(tmp_path)))
+    driver.start()
+    driver.join(TIMEOUT)
+    assert driver.exitcode == exits
+    assert (tmp_path / "stderr").read_text().splitlines()[-1] == (
+        f"{signal.Signals(number).name}: stopped; nothing that was finished is lost, and the same "
+        "command goes on"
+    )
 
 
 IGNORING = """

@@ -360,11 +360,14 @@ def test_a_calibration_set_is_part_of_the_identity(manifest: Manifest, tmp_path:
 
 
 def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
-    with pytest.raises(DataError, match=r"Toy has 2 classes in .*, and 3 in the job"):
+    with pytest.raises(DataError, match="Toy has 2 classes, and 3 in the job"):
         planned(manifest, "grid.datasets.0.num_classes=3")
     with pytest.raises(DataError, match="was prepared from toy") as raised:
         planned(manifest, "grid.datasets.0.source=cifar10")
-    assert raised.value.next_command == "lotus-ray prepare cifar10 DEST --root FOLDER"
+    assert raised.value.next_command == (
+        "write source: toy; "
+        f"or lotus-ray prepare cifar10 {manifest.directory}-cifar10 --root FOLDER"
+    )
     assert planned(manifest, "grid.datasets.0.num_classes=2").groups
 
 

@@ -161,3 +161,18 @@ def test_unknown_ids_are_named_by_file_and_line(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="1 ids to forget are not in the data set: t999") as raised:
         planned(manifest, "forget={ids: ids.csv, column: name}")
     assert raised.value.where == "ids.csv:3"
+
+
+def test_images_that_play_no_role_may_lie_outside_of_a_subset(manifest: Manifest) -> None:
+    """An id that no image has is told with its line."""
+    Path("without.txt").write_text("\n".join(f"t0{n:02d}" for n in range(10)) + "\n")
+    without = "retain={without: without.txt}"
+    subset = ("subset={train_per_class: 12}", "forget={classes: [b]}")
+    _, roles = planned(manifest, *subset, without)
+    assert not {f"t0{n:02d}" for n in range(10)} & set(roles.sample_ids)
+    assert any(name.startswith("t0") for name in roles.sample_ids)
+    with Path("without.txt").open("a") as file:
+        file.write("t999\n")
+    with pytest.raises(DataError, match="1 ids to leave out are not in the data set") as raised:
+        planned(manifest, without)
+    assert raised.value.where == "without.txt:11"

@@ -26,6 +26,10 @@ grid:
         ("manifest: x, forget: {fraction: 0.1}", "manifest"),
         ("source: digits, forget: {ids: x}", "forget.ids"),
         ("source: digits, forget: {by: x, key: user, values: [1]}", "forget.by"),
+        (
+            "source: digits, forget: {per_class: 1}, retain: {without: x}",
+            "retain.without",
+        ),
         ("parquet: {train: [x], heldout: [hf://y]}, forget: {per_class: 1}", "parquet.train[0]"),
         ("parquet: {repository: x}, forget: {per_class: 1}", "parquet.repository"),
     ],

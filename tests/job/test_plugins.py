@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, LotusRayError
-from lotus_ray.base.plugins import PluginError
+from lotus_ray.base.plugins import Code, PluginError
 from lotus_ray.cli.main import main
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
@@ -21,6 +21,10 @@ from lotus_ray.grid.planning import plan_grid
 from lotus_ray.grid.run import run_grid
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.job.method_spec import build_method
+from lotus_ray.job.plugins import run_code
+from lotus_ray.job.plugins.collect import named
+from lotus_ray.job.plugins.read_code import read_code
+from lotus_ray.job.plugins.run_code import import_code
 from lotus_ray.job.plugins.use import load_from_store, use_plugins
 from lotus_ray.metrics.own import TAKEN
 from lotus_ray.report.collect import collect
@@ -229,8 +233,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield site
     for name in [name for name in sys.modules if name.startswith("my_forget")]:
         del sys.modules[name]
-    from lotus_ray.job.plugins import run_code
-
     run_code._digests.pop("my_forget", None)
     for name in [name for name in run_code._finder.modules if name.startswith("my_forget")]:
         del run_code._finder.modules[name]
@@ -247,13 +249,37 @@ def test_a_method_of_an_installed_package_reaches_workers_that_lack_it(
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(package)])
     for name in [name for name in sys.modules if name.startswith("my_forget")]:
         del sys.modules[name]
-    from lotus_ray.job.plugins import run_code
-
     run_code._digests.pop("my_forget")
     forget_all()
     load_from_store(store, orders[0].plugins)
     assert build_method(method).label == "Pull"
     assert "site" not in str(sys.modules["my_forget"].__file__)
+
+
+def test_a_package_of_which_one_module_fails_serves_with_the_others() -> None:
+    """On a node that has no such package, its modules are known by their texts alone."""
+    texts = {"__init__": "", "good": "HERE = 1", "bad": "1 / 0", "other": "HERE = 2"}
+    code = Code("odd", {f"my_odd/{name}.py": text for name, text in texts.items()})
+    try:
+        assert import_code(code, "my_odd.good").HERE == 1
+        with pytest.raises(PluginError, match="ZeroDivisionError"):
+            import_code(code, "my_odd.bad")
+        assert import_code(code, "my_odd.other").HERE == 2
+    finally:
+        run_code._forget(code)
+
+
+def test_a_module_may_be_called_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reaches nodes that lack it under this name, as an entry point names it."""
+    (tmp_path / "plugin.py").write_text(METHOD)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        code, module = read_code("plugin")
+    assert (code.top, module) == ("plugin", "plugin")
+    try:
+        assert named("method", "push", code, module, "Push").value.label == "Push"
+    finally:
+        run_code._forget(code)
 
 
 def test_a_package_that_no_job_uses_is_not_imported(package: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lotus_ray.job.ready import ReadyTasks, Task
+from lotus_ray.job.ready import ReadyTasks, Task, most_at_once
 
 
 def task(name: str, seconds: float, needs: str | None = None, after: str | None = None) -> Task:
@@ -53,3 +53,17 @@ def test_what_needs_a_cell_without_a_row_is_dropped() -> None:
 
 def test_equal_cells_keep_their_order() -> None:
     assert taken(ReadyTasks([task(name, 1) for name in "abc"])) == ["a", "b", "c"]
+
+
+def test_how_many_cells_can_run_at_once() -> None:
+    """Three methods after their original, a gold standard beside it, a method whose original is."""
+    cells = [
+        task("original", 9),
+        task("gold", 9, after="original"),
+        *(task(f"method {number}", 1, needs="original") for number in range(3)),
+        task("late", 1, needs="an original that has a row"),
+        task("other original", 9),
+    ]
+    assert most_at_once(cells) == 3 + 1 + 1 + 1
+    assert most_at_once(cells[:1]) == most_at_once(cells[::2][:2]) == 1
+    assert most_at_once([]) == 0

@@ -44,6 +44,10 @@ grid:
         ("010", "010"),
         ("-010", "-010"),
         ("12:30", "12:30"),
+        ("0x10", "0x10"),
+        ("0b11", "0b11"),
+        ("1_000", "1_000"),
+        ("1_0.5", "1_0.5"),
         ("0", 0),
         ("10", 10),
         ("-7", -7),
@@ -56,6 +60,15 @@ def test_a_number_is_a_number_and_leading_zeros_are_text(text: str, value: Any) 
     assert (found, type(found)) == (value, type(value))
 
 
+@pytest.mark.parametrize("text", ["12e4", "1e-1", "00014", "12:30", "no", "<<", "a\nb ", "é: #"])
+def test_a_text_of_a_dictionary_stays_text(text: str) -> None:
+    """PyYAML writes 12e4 without quotes: for it that is no number."""
+    assert Document.of({"a": text, "b": [text, 1e-7, 3, None, True]}).values == {
+        "a": text,
+        "b": [text, 1e-7, 3, None, True],
+    }
+
+
 def test_set_reads_values_in_the_same_way() -> None:
     document = Document("job.yaml", "a: 1\nb: 1\n")
     document.override("a=00014")
@@ -63,11 +76,13 @@ def test_set_reads_values_in_the_same_way() -> None:
     assert document.values == {"a": "00014", "b": 0.1}
 
 
-def test_a_seed_with_leading_zeros_is_no_other_seed(tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(JOB.replace("[1]", "[010]"))
+@pytest.mark.parametrize(("text", "meant"), [("010", "10"), ("1_000", "1000"), ("0x10", "16")])
+def test_a_seed_that_is_a_text_is_no_other_seed(text: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(JOB.replace("[1]", f"[{text}]"))
     with pytest.raises(JobError) as raised:
         load_job(tmp_path / "job.yaml")
     assert raised.value.where.endswith("grid.seeds[0]")
+    assert raised.value.nearest == meant
 
 
 def test_a_class_with_leading_zeros_is_the_class_of_that_name(tmp_path: Path) -> None:

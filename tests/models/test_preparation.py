@@ -90,6 +90,20 @@ def test_a_checkpoint_whose_model_does_not_say_is_told(job: Path) -> None:
     assert load_job(written(job, CIFAR + ", expected_accuracy: 0.9", said)).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [("coat_lite_medium_384", "squash"), ("deepseek_vit_412m", "border"), ("test_vit", "")],
+)
+def test_a_crop_of_timm_that_is_not_done_here_is_told(name: str, crop: str, job: Path) -> None:
+    model = f"{name}, initial_checkpoint: timm.pth"
+    told = [note for note in load_job(written(job, model)).notes if "of timm" in note]
+    assert len(told) == bool(crop)
+    assert all(f"'{crop}'" in note for note in told)
+    assert not any(
+        " of timm" in note for note in load_job(written(job, model, ", crop_pct: 1")).notes
+    )
+
+
 def test_without_weights_nothing_changes_and_nothing_is_told(job: Path) -> None:
     for name in ("test_vit", "resnet18_cifar"):
         loaded = load_job(written(job, f"{name}, train: {{epochs: 1}}"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+from lotus_ray.data.roles.warnings import WHOLE_CLASS
 from lotus_ray.report.collect import collect
 from lotus_ray.report.entries import groups
 from lotus_ray.report.notes import notes
@@ -69,6 +70,14 @@ def ssd_phase(dampened: int, share: float) -> dict[str, float | None]:
         "weights": 11_173_962,
         "forget_share": share,
     }
+
+
+def test_a_class_that_is_forgotten_whole_is_explained_once(store: Store) -> None:
+    why = f"{WHOLE_CLASS}cat. A model that was never trained on it …"
+    for method in ("original", "gold", "finetune"):
+        commit(store, method, data_notes=[why, "forget and test share 1 image: a = b"])
+    (group,) = groups(collect(store))
+    assert [note for note in notes(group) if "cat" in note or "share" in note] == [why]
 
 
 def test_what_ssd_dampened_is_said_and_why_it_may_be_nothing(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_a_table_is_text_in_a_terminal_and_html_in_a_notebook(results: Results) 
     assert html.count("<tr class=") == 3
     assert "no room" in html
     assert HOSTILE not in html
+
+
+def test_a_table_keeps_the_metrics_of_its_plugins_when_another_store_is_read(
+    results: Results,
+) -> None:
+    own = {"name": "odd", "heading": "Odd", "about": "", "better": "", "form": ".3f"}
+    table = results.table()
+    entry = next(entry for entry in table.entries if entry.method == "LoTUS")
+    entry.rows[1] = replace(entry.rows[1], spec={**entry.rows[1].spec, "own_metrics": [own]})
+    entry.values["odd"] = {1: 0.25}
+    results.table()  # of a store without such metrics
+    assert "Odd" in str(table)
+    assert "0.250" in str(table)
+    results.table()
+    assert "0.250" in table._repr_html_()
+    results.table()
 
 
 def test_a_data_frame_has_a_line_for_each_cell(results: Results) -> None:

@@ -162,18 +162,19 @@ def test_a_link_whose_reply_was_lost_is_known_for_our_own(
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EISDIR])
 @pytest.mark.parametrize(
-    ("inner", "ask"),
+    ("owner", "inner", "ask"),
     [
-        ("read_bytes", lambda objects: objects.read("rows/a")),
-        ("stat", lambda objects: objects.etag("rows/a")),
-        ("rglob", lambda objects: objects.names("rows/")),
-        ("iterdir", lambda objects: objects.folders("")),
+        (Path, "read_bytes", lambda objects: objects.read("rows/a")),
+        (Path, "stat", lambda objects: objects.etag("rows/a")),
+        (os, "scandir", lambda objects: objects.names("rows/")),
+        (Path, "iterdir", lambda objects: objects.folders("")),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_an_error_of_the_store(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
+    owner: object,
     inner: str,
     ask: Callable[[LocalObjects], object],
 ) -> None:
@@ -183,7 +184,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_of_the_store(
     objects = LocalObjects(tmp_path)
     objects.create("rows/a", b"row")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, inner, broken)
+        patch.setattr(owner, inner, broken)
         with pytest.raises(StoreError, match=os.strerror(number)) as raised:
             ask(objects)
     assert raised.value.exit_code == 5

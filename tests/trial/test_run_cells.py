@@ -381,6 +381,26 @@ def test_a_checkpoint_can_be_the_original(data: Manifest, tmp_path: Path) -> Non
     assert lotus[0].metrics == before.metrics
 
 
+def test_another_checkpoint_at_the_same_path_is_noticed(data: Manifest, tmp_path: Path) -> None:
+    """A cell's id holds the digest of the file that was planned with. Nodes may hold another."""
+    spec = ModelSpec("resnet18_cifar", 10, options={"width": 4})
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(weights_to_bytes(models.build(spec, 5)))
+    group, store, work_order = plan_group(
+        data,
+        tmp_path / "store",
+        "model.train={}",
+        "model.options={width: 4}",
+        f"model.initial_checkpoint={file}",
+        "grid.methods=[original]",
+    )
+    file.write_bytes(weights_to_bytes(models.build(spec, 6)))
+    run_work_order(work_order)
+    row = store.rows()[group.original.cell_id]
+    assert not row.is_ok
+    assert "not the one that the grid was planned with" in row.first_error_line
+
+
 def test_a_checkpoint_takes_the_place_of_a_download(
     data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

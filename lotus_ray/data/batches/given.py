@@ -139,7 +139,15 @@ class GivenImages(ImageDataset):
         """
         for each in samples:
             _check_fits(each, samples[0], num_classes)
-        ids = [name for each in samples for name in _ids(each, sample_ids or {})]
+        given = dict(sample_ids or {})
+        if strange := given.keys() - {each.role for each in samples}:
+            roles_there = ", ".join(each.role for each in samples)
+            raise DataError(
+                f"there are no samples of {min(map(str, strange))}",
+                where="sample_ids",
+                nearest=f"one of {roles_there}",
+            )
+        ids = [name for each in samples for name in _ids(each, given)]
         if len(set(ids)) < len(ids):
             raise DataError("two samples have one id", where="sample_ids")
         order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
@@ -190,7 +198,8 @@ def _ids(samples: Samples, given: Mapping[str, Sequence[str]]) -> Sequence[str]:
         DataError: there are not as many ids as samples.
     """
     count = len(samples.labels)
-    ids = given.get(samples.role) or [f"{samples.role}/{index:09d}" for index in range(count)]
+    made = [f"{samples.role}/{index:09d}" for index in range(count)]
+    ids = given.get(samples.role, made)
     if len(ids) != count:
         raise DataError(
             f"there are {len(ids)} ids and {count} samples", where=f"sample_ids: {samples.role}"

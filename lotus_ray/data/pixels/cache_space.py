@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.base.folders import files_under
 from lotus_ray.base.free_memory import available_memory, shared_memory_left
 from lotus_ray.data.pixels.decode_log import DecodeLog
 
@@ -190,7 +191,7 @@ def _free_bytes(folder: Path) -> int:
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
+    for path in files_under(folder):
         with suppress(FileNotFoundError):  # another process may just have renamed it
-            total += path.stat().st_size if path.is_file() else 0
+            total += path.stat().st_size
     return total

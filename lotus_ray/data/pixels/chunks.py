@@ -70,7 +70,7 @@ class ChunkFolder:
     def keep(
         self, sample_ids: Sequence[str], pixels: np.ndarray, bad: Mapping[str, str], node: str
     ) -> ChunkRecord:
-        """Keep a chunk; return its record, or that of a writer who was first.
+        """Keep a chunk; return its record, or that of a writer who was first and as successful.
 
         Args:
             sample_ids: of its images [n].
@@ -90,7 +90,9 @@ class ChunkFolder:
         if store.objects.create(self._name(f"{name}.json"), sealed(asdict(record))):
             return record
         first = unsealed(store.find(self._name(f"{name}.json")) or b"")
-        return record if first is None else ChunkRecord(**first)
+        if first is None or len(first["bad"]) > len(bad):
+            return record
+        return ChunkRecord(**first)
 
     def read(self, record: ChunkRecord, indices: Sequence[int]) -> np.ndarray:
         """Return some images of a chunk, uint8 [n, 3, H, W]. Near ones are read by one request.

@@ -69,13 +69,13 @@ def write_images(path: Path, transform: Transform, count: int, batches: Iterable
 
 
 def _set_aside(descriptor: int, size: int) -> None:
-    """Allocate the first `size` bytes of a file. Some file systems cannot: they are left alone.
+    """Allocate the first `size` bytes of a file. Some systems cannot: they are left alone.
 
     Raises:
         OSError: there is no room.
     """
     try:
-        if size:
+        if size and hasattr(os, "posix_fallocate"):  # macOS has none
             os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno in _FULL:

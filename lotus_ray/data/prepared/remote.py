@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def is_address(name: str) -> bool:
 
 def read_remote(address: str, parent: Path) -> Manifest:
     """Copy manifest and index of a data set in a bucket; the copy lists the shards by address.
+
+    Both files appear in one step each: another command may have the older index mapped into memory.
 
     Args:
         address: of the folder that `lotus-ray prepare` wrote, in a bucket.
@@ -40,11 +43,16 @@ def read_remote(address: str, parent: Path) -> Manifest:
             where=address,
             next_command="lotus-ray prepare SOURCE FOLDER   (then copy FOLDER to this address)",
         )
-    (folder / MANIFEST).write_bytes(content)
-    try:
-        manifest = read_manifest(folder)
-    except DataError as error:
-        raise DataError(error.what, where=_within(address, MANIFEST)) from error
+    with tempfile.TemporaryDirectory(prefix=".remote-", dir=parent) as scratch:
+        (Path(scratch) / MANIFEST).write_bytes(content)
+        try:
+            manifest = read_manifest(Path(scratch))
+        except DataError as error:
+            raise DataError(error.what, where=_within(address, MANIFEST)) from error
+        index = read_file(_within(address, INDEX))  # older versions wrote none
+        if index is not None:
+            (Path(scratch) / INDEX).write_bytes(index)
+            (Path(scratch) / INDEX).rename(folder / INDEX)
     if manifest.is_external:
         raise DataError(
             "this manifest lists files elsewhere",
@@ -52,11 +60,8 @@ def read_remote(address: str, parent: Path) -> Manifest:
             next_command="name the files under `parquet:`",
         )
     shards = (replace(each, file=_within(address, each.file)) for each in manifest.shards)
-    manifest = replace(manifest, shards=tuple(shards))
+    manifest = replace(manifest, directory=folder, shards=tuple(shards))
     write_manifest(manifest)
-    index = read_file(_within(address, INDEX))  # older versions wrote none
-    if index is not None:
-        (folder / INDEX).write_bytes(index)
     return manifest
 
 

@@ -46,7 +46,11 @@ class Repository:
 
 
 def read_repository(
-    address: str, config: str | None, train: str | None, heldout: str | None
+    address: str,
+    config: str | None,
+    train: str | None,
+    heldout: str | None,
+    label: str | None = None,
 ) -> Repository:
     """Find the files, columns and classes of a repository.
 
@@ -55,6 +59,7 @@ def read_repository(
         config: name of a configuration; None takes the only one, or the one that is the default.
         train: name of the split to train on; None is train.
         heldout: name of the split to hold out; None is the first of validation and test.
+        label: name of the column of labels; None is the only such column.
 
     Returns:
         Files by the splits `train` and `heldout`.
@@ -65,16 +70,18 @@ def read_repository(
     folder = address.rstrip("/")
     card = _card(folder)
     files = [(uri, uri.removeprefix(f"{folder}/")) for uri in list_parquet(folder)]
-    splits = _by_card(card, files, config, address) or _by_name(files, config, address)
+    found, splits = _by_card(card, files, config, address)
+    splits = splits or _by_name(files, config, address)
     chosen = {
         "train": _split(splits, ("train", "training") if train is None else (train,), address),
         "heldout": _split(splits, _HELD_OUT if heldout is None else (heldout,), address),
     }
-    features = _features(card, config)
+    features = _features(card, config or found)
     with open_parquet(chosen["train"][0]) as file:
         image = _column("image", features, "image", columns_of_type(file, "Image"))
-        label = _column("label", features, "class_label", columns_of_type(file, "ClassLabel"))
-    return Repository(chosen, image, label, _names(features.get(label or "", {})))
+        stored = columns_of_type(file, "ClassLabel")
+        label = label or _column("label", features, "class_label", stored)
+    return Repository(chosen, image, label, _names(features.get(label or "label")))
 
 
 def _card(folder: str) -> dict[str, Any]:
@@ -98,18 +105,18 @@ def _entries(card: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _by_card(
     card: Mapping[str, Any], files: Sequence[tuple[str, str]], config: str | None, address: str
-) -> dict[str, list[str]]:
-    """Return the files of each split as the card lists them; none if it does not."""
+) -> tuple[str, dict[str, list[str]]]:
+    """Return the configuration, and the files of each split, as the card lists them; else none."""
     configs = [each for each in _entries(card, "configs") if each.get("data_files")]
     if not configs:
-        return {}
+        return "", {}
     names = [str(each.get("config_name", "default")) for each in configs]
     usual = [name for name, each in zip(names, configs, strict=True) if each.get("default")]
     name = _one_config(names, config, usual, address)
     splits: dict[str, list[str]] = {}
     for split, patterns in _data_files(configs[names.index(name)]["data_files"]):
         splits[split] = [uri for uri, path in files if any(_matches(path, p) for p in patterns)]
-    return {split: found for split, found in splits.items() if found}
+    return name, {split: found for split, found in splits.items() if found}
 
 
 def _data_files(value: Any) -> Iterator[tuple[str, list[str]]]:
@@ -178,11 +185,14 @@ def _split(splits: Mapping[str, list[str]], wanted: Sequence[str], address: str)
     )
 
 
-def _features(card: Mapping[str, Any], config: str | None) -> dict[str, Any]:
-    """Return the type of each column in the card, by its name."""
+def _features(card: Mapping[str, Any], config: str) -> dict[str, Any]:
+    """Return the type of each column of a configuration in the card, by its name.
+
+    Those of another configuration are not taken for it: its classes may have another order.
+    """
     infos = _entries(card, "dataset_info")
     named = [each for each in infos if each.get("config_name", "default") == (config or "default")]
-    features = (named or infos or [{}])[0].get("features", [])
+    features = (named or (infos if len(infos) == 1 else []) or [{}])[0].get("features", [])
     return {
         str(each["name"]): each.get("dtype")
         for each in features

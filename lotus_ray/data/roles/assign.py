@@ -54,7 +54,7 @@ def draw_roles(
     seed: int,
     *,
     retain: Chosen = Chosen(),
-    left_out: Sequence[str] = (),
+    left_out: Chosen = Chosen(),
     keep_other_train: bool = True,
     limit: int | None = None,
 ) -> Roles:
@@ -71,7 +71,7 @@ def draw_roles(
         num_classes: C.
         forget: the training samples to forget.
         seed: the cell's seed.
-        left_out: training samples that play no role.
+        left_out: training samples, by their ids, that play no role.
         retain: the other training samples to retain.
         keep_other_train: True keeps other train in the table. Only training an original needs it.
         limit: keep at most this many samples of each role, for smoke tests; None keeps all.
@@ -86,8 +86,7 @@ def draw_roles(
     classes = labels["label"].to_numpy()
     splits = np.array(labels["split"].to_pylist())
     roles = _assign(sample_ids, classes, splits, num_classes, forget, retain, seed)
-    away = Chosen(sample_ids=tuple(left_out))
-    roles[_named_rows(away, sample_ids, splits, "leave out")] = -1
+    roles[_named_rows(left_out, sample_ids, splits, "leave out")] = -1
     if not keep_other_train:
         roles[roles == STORED.index(OTHER_TRAIN)] = -1
     kept = np.sort(_keep(roles, _random_order(sample_ids, seed, "limit"), limit))

@@ -10,6 +10,8 @@ from lotus_ray.base.roles import CALIBRATION
 from lotus_ray.data.prepared.check import read_labels
 from lotus_ray.data.prepared.manifest import DIGEST, Manifest
 
+_SHOWN = 10  # classes that an error names
+
 
 def class_number(name: str, manifest: Manifest, where: str) -> int:
     """Return the label of a class.
@@ -35,8 +37,9 @@ def class_number(name: str, manifest: Manifest, where: str) -> int:
             nearest=" or ".join(manifest.classes[label] for label in result),
         )
     names = [*manifest.classes, *(title for titles in synonyms for title in titles if title)]
+    known = ", ".join(manifest.classes[:_SHOWN]) + (", …" if manifest.classes[_SHOWN:] else "")
     raise DataError(
-        f"there is no class '{name}' in {manifest.directory}",
+        f"there is no class '{name}'; there are {len(manifest.classes)}: {known}",
         where=where,
         nearest=nearest(name, names),
     )

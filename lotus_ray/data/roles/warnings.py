@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lotus_ray.base.roles import ROLES, STORED
+from lotus_ray.base.roles import FORGET, RETAIN, ROLES, STORED, TEST, UNSEEN
 from lotus_ray.data.prepared.manifest import DIGEST
 from lotus_ray.data.roles.table import Roles
 
+WHOLE_CLASS = "forgotten whole: "  # begins a note that reports show below their tables
 NAMED = 3  # classes or images that a warning names
 UNCHECKED = "not checked: images that occur twice (files read in place)"
 
@@ -26,9 +27,10 @@ def notes_on(roles: Roles, labels: pa.Table, classes: Sequence[str]) -> tuple[st
         classes: names in the order of labels.
 
     Returns:
-        One line for each role without some class, and for each two roles that share an image.
+        One line for each role without some class, for classes that are forgotten whole, and for
+        each two roles that share an image.
     """
-    return (*_absent(roles, classes), *_shared(roles, labels))
+    return (*_absent(roles, classes), *_whole(roles, classes), *_shared(roles, labels))
 
 
 def _absent(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
@@ -40,6 +42,22 @@ def _absent(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
                 f"{role} holds no image of {len(absent)} of {len(classes)} classes, which metrics "
                 f"by class leave out: {_listed(classes[label] for label in absent[: NAMED + 1])}"
             )
+
+
+def _whole(roles: Roles, classes: Sequence[str]) -> Iterator[str]:
+    """Say what forgetting a whole class means for a model that never saw it."""
+    counts = {
+        role: np.bincount(roles.labels[roles.indices(role)], minlength=len(classes))
+        for role in ROLES
+    }
+    gone = np.flatnonzero((counts[FORGET] > 0) & (counts[RETAIN] == 0))
+    if len(gone):
+        shares = [counts[role][gone].sum() / max(counts[role].sum(), 1) for role in (UNSEEN, TEST)]
+        yield (
+            f"{WHOLE_CLASS}{_listed(classes[label] for label in gone[: NAMED + 1])}. A model that "
+            "was never trained on it, as the gold standard, cannot recognise it: that alone costs "
+            f"{shares[0]:.2f} of its unseen accuracy and {shares[1]:.2f} of its test accuracy"
+        )
 
 
 def _shared(roles: Roles, labels: pa.Table) -> Iterator[str]:

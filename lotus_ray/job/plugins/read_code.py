@@ -62,7 +62,9 @@ def code_of_module(name: str, origin: str = "") -> Code:
             for path in _python_files(folder)
         }
     else:
-        files = {f"{top}.py": Path(spec.origin or "")}
+        file = f"{top}.py"  # a module of the name `plugin` is kept as a package: see FILE
+        file = f"{top}/__init__.py" if file == FILE else file
+        files = {file: Path(spec.origin or "")}
     return Code(origin, _texts(files, origin))
 
 

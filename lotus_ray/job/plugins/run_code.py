@@ -120,7 +120,8 @@ def _shown(code: Code, name: str) -> str:
 
 
 def _forget(code: Code) -> None:
-    """Remove what a failed import has left."""
+    """Remove what a failed import has left. The next import of the package begins anew."""
+    _digests.pop(code.top, None)
     for name in [*sys.modules, *_finder.modules]:
         if name == code.top or name.startswith(f"{code.top}."):
             sys.modules.pop(name, None)

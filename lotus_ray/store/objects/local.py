@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lotus_ray.base.errors import StoreError
+from lotus_ray.base.folders import files_under
 from lotus_ray.store.objects.errors import reads_back_differently
 
 
@@ -79,7 +80,7 @@ class LocalObjects:
         with _reading(folder):
             return sorted(
                 path.relative_to(self.root).as_posix()
-                for path in folder.rglob("*")
+                for path in files_under(folder)
                 if not path.name.startswith(".") and path.is_file()
             )
 

@@ -187,6 +187,15 @@ def test_space_is_set_aside_before_an_image_is_decoded(
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+def test_images_are_decoded_where_the_system_sets_no_space_aside(
+    manifest: Manifest, cache_space: CacheSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS."""
+    monkeypatch.delattr("os.posix_fallocate", raising=False)
+    _, decoded = ensure(manifest, cache_space, table("ffrrrruuuttt"))
+    assert len(decoded) == 12
+
+
 def test_without_cache_space_nothing_is_decoded_and_the_error_says_how_much_is_needed(
     manifest: Manifest, tmp_path: Path
 ) -> None:

@@ -96,6 +96,19 @@ def test_it_is_the_same_data_set(far: Far, tmp_path: Path) -> None:
     assert {path.rsplit("/", 1)[-1] for path in far.gets()} == {MANIFEST, INDEX}
 
 
+def test_another_command_may_read_the_older_copies(far: Far, tmp_path: Path) -> None:
+    """Writing into a file that is mapped into memory would end the process that reads it."""
+    folder = read_remote(far.address, tmp_path / "made").directory
+    before = {path: (path.stat().st_ino, path.read_bytes()) for path in folder.iterdir()}
+    with ExitStack() as stack:
+        held = {path: stack.enter_context(path.open("rb")) for path in before}
+        read_remote(far.address, tmp_path / "made")
+        for path, (inode, content) in before.items():
+            assert path.stat().st_ino != inode
+            assert held[path].read() == path.read_bytes() == content
+    assert [path.name for path in (tmp_path / "made").iterdir()] == [folder.name]
+
+
 @pytest.mark.parametrize("step", [1, 7])
 def test_images_are_read_in_place(far: Far, tmp_path: Path, step: int) -> None:
     """All of them, and each seventh: images near to each other by one request."""

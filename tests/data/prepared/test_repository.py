@@ -102,6 +102,17 @@ def test_columns_and_classes_come_from_the_card(tmp_path: Path) -> None:
     assert (manifest.columns.image, manifest.columns.label) == ("img", "fine")
 
 
+def test_classes_are_those_of_the_column_that_is_read(tmp_path: Path) -> None:
+    """The card names the classes of one column, and the job takes another."""
+    root = tmp_path / "repository"
+    for name in ("train", "test"):
+        write(root / f"data/{name}-0.parquet", "img", "coarse", named=False)
+    (root / "README.md").write_text(CARD)
+    with pytest.raises(DataError, match="do not name their classes"):
+        located(root, ", label: coarse")
+    assert located(root, ", label: coarse, classes: [x, y]").classes == ("x", "y")
+
+
 def test_columns_come_from_the_files_where_there_is_no_card(tmp_path: Path) -> None:
     root = tmp_path / "repository"
     for name in ("train", "test"):
@@ -132,6 +143,34 @@ def test_the_card_lists_the_files_of_each_configuration(tmp_path: Path) -> None:
     assert raised.value.nearest == "one of held, train"
     manifest = located(root, ", config: small, heldout_split: held")
     assert files(manifest, root) == {"train": ["small/x.parquet"], "heldout": ["small/y.parquet"]}
+
+
+def test_classes_are_those_of_the_configuration_that_is_read(tmp_path: Path) -> None:
+    """The card's default is its second one. Its files do not name their classes."""
+    root = tmp_path / "repository"
+    for name in ("train", "test"):
+        for config in ("first", "second"):
+            write(root / f"{config}/{name}-0.parquet", named=False)
+
+    def feature(names: str) -> str:
+        label = f"  - name: label\n    dtype: {{class_label: {{names: {names}}}}}\n"
+        return f"  features:\n  - {{name: image, dtype: image}}\n{label}"
+
+    data = "[{split: train, path: CONFIG/train*}, {split: test, path: CONFIG/test*}]"
+    card = (
+        "---\ndataset_info:\n"
+        f"- config_name: first\n{feature('[dog, cat]')}"
+        f"- config_name: second\n{feature('[cat, dog]')}"
+        f"configs:\n- config_name: first\n  data_files: {data.replace('CONFIG', 'first')}\n"
+        f"- config_name: second\n  default: true\n"
+        f"  data_files: {data.replace('CONFIG', 'second')}\n---\n"
+    )
+    (root / "README.md").write_text(card)
+    assert located(root).classes == ("cat", "dog")
+    assert located(root, ", config: first").classes == ("dog", "cat")
+    (root / "README.md").write_text(card.replace("config_name: second\n  f", "config_name: x\n  f"))
+    with pytest.raises(DataError, match="do not name their classes"):
+        located(root)
 
 
 def test_a_split_can_be_chosen(tmp_path: Path) -> None:

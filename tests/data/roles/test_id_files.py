@@ -80,7 +80,7 @@ def test_another_column_may_hold_the_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_the_photographs_of_some_people_are_chosen(tmp_path: Path, form: str) -> None:
     """One image shows two of them, and is chosen once."""
-    columns = {"sample_id": ["a", "b", "c", "a"], "user_id": ["07", "8", "9", "9"]}
+    columns = {"sample_id": ["a", "b", "c", "a"], "user_id": ["07", "17", "9", "9"]}
     path = tmp_path / f"people.{form}"
     if form == "parquet":
         pq.write_table(pa.table(columns), path)

@@ -79,6 +79,17 @@ def test_a_class_that_a_role_lacks_is_counted_and_named() -> None:
     )
 
 
+def test_a_class_that_is_forgotten_whole_is_named_with_what_it_costs() -> None:
+    """Rows of classes 0 and 1 in turn: all of class 0 is forgotten; half of unseen, .4 of test."""
+    assert notes("frfruutttttt"[:-1], "abcdefghijk", classes=2) == (
+        "forget holds no image of 1 of 2 classes, which metrics by class leave out: class 1",
+        "retain holds no image of 1 of 2 classes, which metrics by class leave out: class 0",
+        "forgotten whole: class 0. A model that was never trained on it, as the gold standard, "
+        "cannot recognise it: that alone costs 0.50 of its unseen accuracy and 0.60 of its test "
+        "accuracy",
+    )
+
+
 def test_files_read_in_place_are_not_checked_and_that_is_said() -> None:
     assert notes("frut", None) == (UNCHECKED,)
     assert UNCHECKED.startswith("not checked: images that occur twice")
