@@ -64,7 +64,7 @@ class Request(Part):
     held_out: Count = Field(description="never trained on: nothing to forget")
     repeated: Count = Field(description="lines that name an id again")
     in_other_requests: Count = Field(description="ids that another list of this run names too")
-    forgotten_before: Count = Field(description="ids that an earlier record of the chain forgot")
+    forgotten_before: Count = Field(description="found, and forgotten by an earlier record too")
     commitment: Digest = Field(description="keyed, to the set of all ids that were asked")
     recognised_before: Count = Field(description="of the found images, by the model before")
     recognised_after: Count

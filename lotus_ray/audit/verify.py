@@ -222,8 +222,8 @@ def _ids(
         if request.commitment == root:
             yield Finding(
                 f"the ids are those of {request.request_id}: {request.asked} asked, "
-                f"{request.found} forgotten, {request.missing} of no image, {request.held_out} "
-                f"never trained on, {request.forgotten_before} forgotten before"
+                f"{request.found} forgotten, {request.forgotten_before} of them not for the first "
+                f"time, {request.missing} of no image, {request.held_out} never trained on"
             )
             return
     committed = set(own.ids)

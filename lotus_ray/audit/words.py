@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from lotus_ray.audit.gates import FAIL, PASS, WARN
+from lotus_ray.audit.gates import FAIL, PASS, WARN, Status
 from lotus_ray.audit.predicate import Predicate, Value
 from lotus_ray.audit.verdict import headline, share, why
 
@@ -115,15 +115,12 @@ def _conditions(record: Predicate) -> str:
     if not record.gates:
         return "No condition was set beforehand."
     count = Counter(gate.status for gate in record.gates)
-    parts = [
-        f"{count[status]} {what}"
-        for status, what in (
-            (FAIL, "BROKEN"),
-            (PASS, "met"),
-            (WARN, "neither shown to be met nor to be broken"),
-        )
-        if count[status]
-    ]
+    words: dict[Status, str] = {
+        FAIL: "BROKEN",
+        PASS: "met",
+        WARN: "neither shown to be met nor to be broken",
+    }
+    parts = [f"{count[status]} {what}" for status, what in words.items() if count[status]]
     return f"Conditions that were set beforehand: {', '.join(parts)}."
 
 
@@ -139,7 +136,7 @@ def _left(record: Predicate) -> list[str]:
         for count, what in (
             (request.missing, "named by the request are not among the images that we have"),
             (request.held_out, "were never used to train the model, so there is nothing to forget"),
-            (request.forgotten_before, "were forgotten already, by an earlier request"),
+            (request.forgotten_before, "were to be forgotten by an earlier request too"),
             (request.in_other_requests, "are named by another request of this run too"),
         ):
             if count:

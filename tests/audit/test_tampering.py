@@ -214,9 +214,10 @@ def test_the_very_ids_of_a_request_are_recognised_with_what_became_of_them(
     public = read_public([keys.public])
     whole = verify(path, public, KEY, asked)
     assert whole.errors == []
-    assert "the ids are those of r1: 38 asked, 37 forgotten, 0 of no image, 1 never" in str(
-        [str(each) for each in whole.findings]
-    )
+    assert (
+        "the ids are those of r1: 38 asked, 37 forgotten, 0 of them not for the first time, "
+        "0 of no image, 1 never trained on"
+    ) in str([str(each) for each in whole.findings])
     assert [each.what for each in verify(path, public, KEY, asked[30:]).errors] == [
         "1 of the ids are not among those that the record forgot"
     ]

@@ -10,8 +10,10 @@ import pytest
 
 from lotus_ray.audit.folder import RECORD, WEIGHTS
 from lotus_ray.base.errors import JobError, RecordError
+from lotus_ray.grid.forget.job_file import write_job
 from lotus_ray.grid.forget.place import earlier_answer, write_folder
 from lotus_ray.grid.forget.wish import Wish
+from lotus_ray.job.load import load_job
 from tests.audit.made_up import folder
 
 
@@ -87,3 +89,19 @@ def test_a_gate_is_given_once() -> None:
     wish = Wish(output=Path("out"), gates=("zrf={at_most: 1}", "zrf={at_least: 0}"))
     with pytest.raises(JobError, match="gate zrf is given twice"):
         wish.gate_overrides()
+
+
+def test_a_job_that_is_written_keeps_names_that_look_like_numbers(tmp_path: Path) -> None:
+    (tmp_path / "model.pth").touch()
+    wish = Wish(
+        output=tmp_path / "out",
+        ids=(tmp_path / "ids.csv",),
+        model="resnet18",
+        weights=tmp_path / "model.pth",
+        train=str(tmp_path / "train.parquet"),
+        heldout=str(tmp_path / "val.parquet"),
+        classes="12e4,7,no",
+    )
+    [dataset] = load_job(write_job(wish, lambda line: None)).job.grid.datasets
+    assert dataset.parquet is not None
+    assert dataset.parquet.classes == ["12e4", "7", "no"]

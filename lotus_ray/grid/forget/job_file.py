@@ -20,6 +20,7 @@ from lotus_ray.data.sources import find
 from lotus_ray.data.sources.class_folders import LeftOut, images_in
 from lotus_ray.data.sources.image_folder import NAME as IMAGE_FOLDER
 from lotus_ray.grid.forget.wish import Wish
+from lotus_ray.job.yaml_document import Quoting
 
 JOB = "job.yaml"
 _SMALL = 96  # pixels: data sets of images that are all this small are not enlarged
@@ -71,7 +72,7 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     }
     wish.work.mkdir(parents=True, exist_ok=True)
     path = wish.work / JOB
-    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    path.write_text(yaml.dump(job, Dumper=Quoting, sort_keys=False))
     return path
 
 
@@ -93,7 +94,10 @@ def _images(wish: Wish, say: Callable[[str], None]) -> tuple[dict[str, Any], int
                 "images that were never trained on are needed to compare with: --heldout",
                 where=f"--train {train}",
             )
-        return {"parquet": {"train": [_absolute(train)], "heldout": [_absolute(heldout)]}}, None
+        files: dict[str, Any] = {"train": [_absolute(train)], "heldout": [_absolute(heldout)]}
+        if wish.classes:
+            files["classes"] = wish.classes.split(",")
+        return {"parquet": files}, None
     if not folder.is_dir():
         raise JobError(
             "there are no such images",

@@ -96,7 +96,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
             samples.folders, samples.labels, found, loaded.job.resources.cpus_per_worker
         )
         _say_near(pairs, say)
-        before = earlier.forgotten_among(samples.labels["sample_id"].to_pylist(), key)
+        known = samples.labels["sample_id"].to_pylist()
+        before = earlier.forgotten_among(known, key).difference(found)
         say(_roles_line(samples, len(found), len(before)))
         ids = _write_ids(Path(scratch) / "forget.txt", found)
         options += [f"dataset.forget={{ids: {json.dumps(ids)}}}"]
@@ -115,6 +116,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         pairs,
         key,
         earlier,
+        len(before),
         loaded.job.gates,
         received,
         wish.retrain_at,

@@ -26,6 +26,7 @@ class Wish:
     weights: Path | None = None
     train: str | None = None
     heldout: str | None = None
+    classes: str | None = None
     img_size: int | None = None
     mean: str | None = None
     std: str | None = None
