@@ -11,7 +11,7 @@ import pytest
 
 from lotus_ray.audit.folder import PAGE, RECORD, WEIGHTS, read_record
 from lotus_ray.audit.verify import check_files
-from tests.grid.test_forget import WIDTH, ids, photos, some
+from tests.grid.test_forget import QUICK, ids, photos, some
 
 __all__ = ["photos"]
 pytestmark = pytest.mark.faults
@@ -37,7 +37,7 @@ def test_a_stopped_command_goes_on_and_leaves_nothing_half_written(
         *(sys.executable, "-m", "lotus_ray", "forget", "--model", "resnet18_cifar"),
         *("--weights", str(photos / "model.pth"), "--train", str(photos / "train")),
         *("--heldout", str(photos / "val"), "--ids", str(_ids(photos, tmp_path))),
-        *("--mean", "0.5", "--std", "0.5", "--set", WIDTH, "--set", "epochs=1"),
+        *("--mean", "0.5", "--std", "0.5", *QUICK),
         *("--method", "finetune", "--output", str(output)),
     ]
     met = []

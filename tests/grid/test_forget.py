@@ -32,6 +32,7 @@ from tests.audit.made_up import key_pair
 
 JOB = str(Path(__file__).parents[2] / "jobs" / "digits.yaml")
 WIDTH = "grid.models.0.options={width: 2}"
+QUICK = ("--set", WIDTH, "--set", "epochs=1", "--set", "resources.cpus_per_worker=1")
 HIDDEN = "seven-of-user-17"
 
 
@@ -95,7 +96,7 @@ def forget(photos: Path, output: Path, *options: object) -> Result:
     return run(
         *("forget", "--model", "resnet18_cifar", "--weights", photos / "model.pth"),
         *("--train", photos / "train", "--heldout", photos / "val", "--output", output),
-        *("--mean", "0.5", "--std", "0.5", "--set", WIDTH, "--set", "epochs=1"),
+        *("--mean", "0.5", "--std", "0.5", *QUICK),
         *("--method", "finetune", *options),
     )
 
@@ -353,8 +354,7 @@ def test_prepared_images_and_parquet_answer_as_folders_do(
     path, _ = answered
     [prepared] = (path / "out.work").glob("images-*")
     model = ("--model", "resnet18_cifar", "--weights", photos / "model.pth")
-    quick = ("--img-size", 16, "--mean", "0.5", "--std", "0.5", "--set", WIDTH, "--set", "epochs=1")
-    rest = (*quick, "--method", "finetune")
+    rest = ("--img-size", 16, "--mean", "0.5", "--std", "0.5", *QUICK, "--method", "finetune")
     own = ("--ids", ids(tmp_path / "ids.csv", *asked), "--output", tmp_path / "own")
     result = run("forget", *model, "--train", prepared, *own, *rest)
     assert result.exit_code == 0, result.stderr

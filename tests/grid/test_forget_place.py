@@ -105,3 +105,10 @@ def test_a_job_that_is_written_keeps_names_that_look_like_numbers(tmp_path: Path
     [dataset] = load_job(write_job(wish, lambda line: None)).job.grid.datasets
     assert dataset.parquet is not None
     assert dataset.parquet.classes == ["12e4", "7", "no"]
+
+
+def test_an_option_that_says_what_a_job_says_is_refused(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    Wish(output=tmp_path / "out", job=job, gates=("zrf={at_most: 1}",)).check_for_job()
+    with pytest.raises(JobError, match="with a job file, the job says what --img-size would"):
+        Wish(output=tmp_path / "out", job=job, img_size=32).check_for_job()

@@ -54,6 +54,8 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     if not wish.weights.is_file():
         raise JobError("there is no such weights file", where=f"--weights {wish.weights}")
     data, size = _images(wish, say)
+    if wish.classes and "parquet" not in data:
+        raise JobError("these images name their classes themselves", where="--classes")
     transform = _transform(wish, size)
     say(
         f"images are taken at {transform['img_size']} pixels, mean {transform['mean']}, std "

@@ -72,6 +72,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
             output does not exist then.
     """
     received = wish.received_utc()
+    wish.check_for_job()
     done = earlier_answer(wish)
     key = commitment_key(wish, say, is_done=done is not None)
     asked = read_requests(wish.ids, wish.names())

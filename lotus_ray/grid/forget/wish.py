@@ -72,6 +72,17 @@ class Wish:
             )
         return given if self.ids else ()
 
+    def check_for_job(self) -> None:
+        """Raise JobError if an option is given that a job says itself."""
+        names = ("model", "weights", "train", "heldout", "classes", "img_size", "mean", "std")
+        given = [name.replace("_", "-") for name in names if getattr(self, name) is not None]
+        if self.job and given:
+            raise JobError(
+                f"with a job file, the job says what --{given[0]} would",
+                where=f"lotus-ray forget {self.job}",
+                next_command="leave the option out, or change the job with --set A.B=C",
+            )
+
     def received_utc(self) -> str:
         """Return when the requests came, UTC. Raise JobError if what was given is no time."""
         if not self.received:
