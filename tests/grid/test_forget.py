@@ -326,8 +326,11 @@ def test_a_model_that_does_not_recognise_its_own_images_is_refused(
 
 
 def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
-    quick = ("epochs=1", WIDTH, "grid.models.0.train={epochs: 1, batch_size: 64}")
-    options = [part for each in quick for part in ("--set", each)]
+    quick = (
+        "grid.models.0.train={epochs: 4, batch_size: 16}",
+        "dataset.subset={train_per_class: 30, heldout_per_class: 10}",
+    )
+    options = [*QUICK, *(part for each in quick for part in ("--set", each))]
     store = tmp_path / "store"
     methods = ("--set", "grid.methods=[gold,lotus]")
     result = run("forget", JOB, "--output", tmp_path / "out", "--store", store, *options, *methods)
