@@ -346,7 +346,6 @@ def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
     assert said["metrics_after"] == rows["LoTUS"].metrics
 
 
-@pytest.mark.models
 def test_prepared_images_and_parquet_answer_as_folders_do(
     answered: tuple[Path, Result], photos: Path, asked: list[str], tmp_path: Path
 ) -> None:
