@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -81,6 +81,8 @@ def read_statement(envelope: Envelope, name: str) -> tuple[dict[str, str], Predi
             raise ValueError("it names a file twice")
         if wrong := [each for each in subjects if not _PLAIN.fullmatch(each)]:
             raise ValueError(f"{wrong[0]!r} is no name of a file")
+        if not all(text.isprintable() for text in _texts(statement)):
+            raise ValueError("a text in it holds control characters")
         return subjects, Predicate.model_validate(statement["predicate"])
     except ValidationError as error:
         first = error.errors()[0]
@@ -88,6 +90,17 @@ def read_statement(envelope: Envelope, name: str) -> tuple[dict[str, str], Predi
         raise RecordError(f"{name} does not fit its schema: {place}: {first['msg']}") from error
     except Exception as error:  # as above
         raise RecordError(f"{name} holds no record of a deletion request: {error}") from error
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Yield every text in a JSON value. A terminal obeys control characters that it is shown."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        yield from _texts([*content, *content.values()])
+    elif isinstance(content, list):
+        for each in content:
+            yield from _texts(each)
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Figures of a model before and after, each with an interval; and the verdict on them."""
+"""Figures of a model before and after, each with an interval."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import binomtest
 
-from lotus_ray.audit.predicate import Attack, Demonstrated, Figure, Value, Verdict
+from lotus_ray.audit.predicate import Attack, Figure, Value
 from lotus_ray.base.errors import UndefinedMetric
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.metrics.attacks import AUC, RATES, attack_auc, attack_intervals, attack_tpr
@@ -16,13 +16,6 @@ from lotus_ray.metrics.outputs import Outputs
 
 WILSON = "Wilson, 95 %"
 BOOTSTRAP = "bootstrap over images, 1,000 resamples, 95 %"
-RULE = (
-    "Two figures count: the share of the images to forget that the model recognises, and how well "
-    "a guess from the model's loss tells them from images that it never saw. A figure moved if its "
-    "intervals before and after do not overlap, and it came nearer to its reference. It is at its "
-    "reference if the interval after overlaps that of the reference. Demonstrated: at least one "
-    "moved, and both are at their reference. Partly: at least one moved. Else not demonstrated."
-)
 _CHANCE = 0.5
 _MOST = 5_000  # retained images that are attacked: a bootstrap over a million takes minutes
 
@@ -99,7 +92,7 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
         gold: outputs of a model retrained without the forget set, if there is one.
     """
     such = accuracy(gold, FORGET) if gold else accuracy_of_such(after)
-    held_out = "the same model on images that it never trained on, of the same kinds"
+    new_images = "new images of the same kinds"
     retrained = "a model trained again without these images"
     loss = [auc_of_loss(before), auc_of_loss(after), auc_of_loss(gold) if gold else None]
     chance = Value(value=_CHANCE, low=_CHANCE, high=_CHANCE, n=0)
@@ -111,7 +104,7 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
             before=accuracy(before, FORGET),
             after=accuracy(after, FORGET),
             reference=such,
-            reference_is=retrained if gold else held_out,
+            reference_is=retrained if gold else new_images,
             undefined=None if such else "a class of these images has no held-out image",
         ),
         Figure(
@@ -207,81 +200,3 @@ def _some(values: np.ndarray) -> np.ndarray:
         return values
     some: np.ndarray = values[np.linspace(0, len(values) - 1, _MOST).astype(int)]
     return some
-
-
-def overlap(one: Value, other: Value) -> bool:
-    """Return True if the intervals of two figures have a point in common."""
-    low, high = _interval(one)
-    other_low, other_high = _interval(other)
-    return low <= other_high and other_low <= high
-
-
-def _interval(value: Value) -> tuple[float, float]:
-    if value.low is None or value.high is None:
-        return value.value, value.value
-    return value.low, value.high
-
-
-def moved(figure: Figure) -> bool:
-    """Return True if a figure came nearer to its reference by more than its intervals allow."""
-    if figure.before is None or figure.after is None or figure.reference is None:
-        return False
-    target = figure.reference.value
-    nearer = abs(figure.after.value - target) < abs(figure.before.value - target)
-    return nearer and not overlap(figure.before, figure.after)
-
-
-def verdict(figures: list[Figure]) -> Verdict:
-    """Say whether forgetting was demonstrated, by RULE. The first two figures count."""
-    counted = figures[:2]
-    at_reference = [
-        figure.after is not None
-        and figure.reference is not None
-        and overlap(figure.after, figure.reference)
-        for figure in counted
-    ]
-    forgetting: Demonstrated = "not demonstrated"
-    if any(map(moved, counted)):
-        forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
-    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, counted), rule=RULE)
-
-
-def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
-    recognised = counted[0]
-    before, after, reference = recognised.before, recognised.after, recognised.reference
-    if before is None or after is None:
-        return "Forgetting was not demonstrated: there was no image to measure it on."
-    start = {
-        "demonstrated": "Forgetting was demonstrated",
-        "partly demonstrated": "Forgetting was demonstrated in part",
-        "not demonstrated": "Forgetting was not demonstrated",
-    }[forgetting]
-    beside = f"{recognised.reference_is}: {_share(reference)}" if reference else "no reference"
-    told = counted[1]
-    guess = (
-        " A guess which of two images was used in training, one of these and a new one, was right "
-        f"{_share(told.before)} of the time before and {_share(told.after)} after "
-        f"({told.reference_is}: {_share(told.reference)})."
-        if told.before and told.after
-        else ""
-    )
-    return (
-        f"{start}: of {before.n} images to forget, the model recognised "
-        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
-        f"({beside}).{guess}" + _because(forgetting, counted)
-    )
-
-
-def _because(forgetting: Demonstrated, counted: list[Figure]) -> str:
-    if forgetting == "demonstrated":
-        return " After the run, the model treats them like images that it never saw."
-    if forgetting == "partly demonstrated":
-        return " Something changed, and the model still treats them unlike images it never saw."
-    same = all(f.before and f.after and overlap(f.before, f.after) for f in counted)
-    if same:
-        return " With so few images, the difference between before and after may be chance."
-    return " The figures did not come nearer to those of images that the model never saw."
-
-
-def _share(value: Value | None) -> str:
-    return "unknown" if value is None else f"{value.value:.0%}"

@@ -8,9 +8,9 @@ chain/0001.json …       the earlier records, as they were when this one was ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import uuid
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -26,6 +26,7 @@ WEIGHTS = "weights.safetensors"
 FAILED_WEIGHTS = "FAILED-A-GATE.safetensors"
 PAGE = "page.html"
 CHAIN = "chain"
+_PARTIAL = f".{RECORD}.partial"  # a record that is being signed
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ def chain_name(number: int) -> str:
 
 
 def open_plain(folder: Path, name: str) -> BufferedReader:
-    """Open a file of a folder, for its bytes. A link is refused: it may lead anywhere.
+    """Open a file of a folder, for its bytes. A link on its way is refused: it may lead anywhere.
 
     Raises:
         RecordError: it is missing, no plain file, or cannot be read.
     """
     path = folder / name
     try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
+        links = [each for each in (path, *path.parents[: name.count("/")]) if each.is_symlink()]
+        if links or (path.exists() and not path.is_file()):
             raise RecordError(f"{name} is no plain file", where=str(folder))
         return path.open("rb")
     except FileNotFoundError as error:
@@ -105,13 +107,27 @@ def replace_record(folder: Path, content: bytes) -> None:
     Raises:
         RecordError: the folder cannot be written.
     """
-    temporary = folder / f".{RECORD}.{uuid.uuid4().hex}"
+    partial = folder / _PARTIAL
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, folder / RECORD)  # noqa: PTH105
+        partial.write_bytes(content)
+        os.replace(partial, folder / RECORD)  # noqa: PTH105
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RecordError(
+            f"the record cannot be written: {error.strerror}", where=str(folder)
+        ) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a signing that was killed left in a folder.
+
+    Raises:
+        RecordError: the folder cannot be written.
+    """
+    try:
+        (folder / _PARTIAL).unlink(missing_ok=True)
     except OSError as error:
         raise RecordError(
             f"the record cannot be written: {error.strerror}", where=str(folder)
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

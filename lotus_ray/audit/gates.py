@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +22,7 @@ PASS: Final = "PASS"
 WARN: Final = "WARN"
 FAIL: Final = "FAIL"
 Status = Literal["PASS", "WARN", "FAIL"]
+Outcome = Literal["passed", "passed with warnings", "failed", "no gates"]
 Model = Literal["original", "gold", "unseen"]
 Bound = Annotated[float, Field(strict=True)] | Model
 
@@ -70,6 +71,13 @@ class Gate(BaseModel):
 def check_names(gates: Any) -> Any:
     """Refuse a gate of an unknown metric, with the nearest name. For pydantic, before its types."""
     for name in gates if isinstance(gates, dict) else ():
+        if name == "relearn":
+            raise PydanticCustomError(
+                "gate",
+                "relearn is no gate: whether a little more training brings images back is not "
+                "measured",
+                {"nearest": ""},
+            )
         if name not in METRICS:
             raise PydanticCustomError(
                 "gate",
@@ -135,6 +143,16 @@ def apply_gates(gates: Mapping[str, Gate], figures: Figures) -> list[GateResult]
         FAIL: the value does not meet it.
     """
     return [_result(name, gate, figures) for name, gate in gates.items()]
+
+
+def outcome(results: Sequence[GateResult]) -> Outcome:
+    """Return what some gates say together."""
+    statuses = {result.status for result in results}
+    if not statuses:
+        return "no gates"
+    if FAIL in statuses:
+        return "failed"
+    return "passed with warnings" if WARN in statuses else "passed"
 
 
 def _result(name: str, gate: Gate, figures: Figures) -> GateResult:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lotus_ray.audit.gates import GateResult
+from lotus_ray.audit.gates import GateResult, Outcome
 
 PREDICATE_TYPE = "urn:lotus-ray:deletion-request:v1"
 SCHEMA = "record.schema.json"
@@ -64,7 +64,7 @@ class Request(Part):
     held_out: Count = Field(description="never trained on: nothing to forget")
     repeated: Count = Field(description="lines that name an id again")
     in_other_requests: Count = Field(description="ids that another list of this run names too")
-    forgotten_before: Count = Field(description="ids that an earlier record of the chain forgot")
+    forgotten_before: Count = Field(description="found, and forgotten by an earlier record too")
     commitment: Digest = Field(description="keyed, to the set of all ids that were asked")
     recognised_before: Count = Field(description="of the found images, by the model before")
     recognised_after: Count
@@ -171,7 +171,7 @@ class Predicate(Part):
     """The record of a run for one deletion request, or for several at once."""
 
     format: Literal[1] = 1
-    outcome: Literal["passed", "passed with warnings", "failed", "no gates"]
+    outcome: Outcome
     verdict: Verdict
     claim: str
     guarantee: Literal["approximate", "exact", "certified"]
@@ -183,7 +183,7 @@ class Predicate(Part):
     input_model: InputModel
     output_model: OutputModel
     run: Run
-    figures: list[Figure]
+    figures: Annotated[list[Figure], Field(min_length=2)]
     metrics_before: dict[str, float | None]
     metrics_after: dict[str, float | None]
     attacks: list[Attack]

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 from lotus_ray.base.errors import StoreError, nearest
 from lotus_ray.store.results import Store
 
+IMAGES, FOLDERS = "images-", "folders-"  # what a request without a job makes beside its store
+MANIFEST = "manifest.json"  # of such images
 REQUESTS = "requests/"  # <request id>.json: the digest of its table of roles
+
+
+def request_note(store: Store, roles: str, images: Path | None) -> bytes:
+    """Return what a store keeps about a request, so that it can be purged.
+
+    Args:
+        store: of the run.
+        roles: digest of the table of roles.
+        images: folder of the shards that were made for this request, if there is one.
+    """
+    if images is None:
+        return json.dumps({"roles": roles}).encode()
+    place = images if store.folder is None else os.path.relpath(images, store.folder)
+    return json.dumps({"roles": roles, "images": str(place)}).encode()
 
 
 def request_file(request_id: str) -> str:
@@ -59,13 +78,35 @@ def purge(store: Store, request_id: str) -> list[str]:
     same = [each for each in known if _roles_of(store, each) == digest]
     for each in same:
         _empty(store, request_file(each))
+    if not store.rows():  # manifests and indexes of images that are read where they lie
+        store.remove_all("data/")
+    images = _remove_images(store, json.loads(content).get("images"))
     if left := [row.cell_id for row in rows if store.objects.names(f"attempts/{row.cell_id}/")]:
         raise StoreError("some files could not be removed", where=store.address(left[0]))
     return [
         f"{len(rows)} rows, with weights, outputs for each image and checkpoints",
         f"{len(logits)} sets of logits",
         f"the ids of the requests {', '.join(same)}",
+        *images,
     ]
+
+
+def _remove_images(store: Store, place: str | None) -> list[str]:
+    """Remove the shards that were made for a request. Say what was removed, or is not here."""
+    if place is None:
+        return []
+    folder = Path(os.path.normpath((store.folder or Path()) / place))
+    if not (folder.name.startswith(IMAGES) and (folder / MANIFEST).is_file()):
+        return []
+    links = folder.parent / folder.name.replace(IMAGES, FOLDERS, 1)
+    try:
+        shutil.rmtree(folder)
+        shutil.rmtree(links, ignore_errors=True)  # links to the folders that were given
+    except OSError as error:
+        raise StoreError(
+            f"copies of the images could not be removed: {error.strerror}", where=str(folder)
+        ) from error
+    return ["the copies of all images that the run was given"]
 
 
 def _roles_of(store: Store, request_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lotus_ray.audit.envelope import to_bytes
-from lotus_ray.audit.folder import read_record, replace_record
+from lotus_ray.audit.folder import read_record, remove_partial, replace_record
 from lotus_ray.audit.keys import RecordSigner
 from lotus_ray.audit.verify import check_files
 
@@ -24,6 +24,7 @@ def sign(folder: Path, signer: RecordSigner) -> str:
         RecordError: the folder is damaged, and is not signed; or it cannot be written.
     """
     record = read_record(folder)
+    remove_partial(folder)
     for found in check_files(record):
         if found.error:
             raise found.error

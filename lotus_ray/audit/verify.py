@@ -12,9 +12,11 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key
 
 from lotus_ray.audit.commitment import CommitmentKey
+from lotus_ray.audit.consistency import breaks, contradictions, is_own_version
 from lotus_ray.audit.envelope import read_envelope, read_statement
-from lotus_ray.audit.folder import RECORD, Record, chain_name, open_plain, read_record
+from lotus_ray.audit.folder import PAGE, RECORD, Record, chain_name, open_plain, read_record
 from lotus_ray.audit.keys import is_one_form
+from lotus_ray.audit.predicate import Predicate
 from lotus_ray.base.errors import GateError, RecordError
 
 NOT_CHECKED = (
@@ -64,9 +66,11 @@ class Verified:
         if self.errors:
             return f"NOT VERIFIED: {self.errors[0].what}"
         assert self.record is not None
-        if self.record.predicate.outcome == "failed":
-            return "VERIFIED, and the record says that a GATE FAILED: do not use these weights"
-        return f"VERIFIED. {self.record.predicate.verdict.sentence}"
+        record = self.record.predicate
+        names = ", ".join(request.request_id for request in record.requests)
+        if record.outcome == "failed":
+            return f"VERIFIED, and a GATE FAILED for {names}: do not use these weights"
+        return f"VERIFIED for {names}, completed {record.completed[:10]}. {record.verdict.sentence}"
 
 
 def verify(
@@ -98,19 +102,20 @@ def verify(
     return Verified(tuple(findings), record)
 
 
-def _signatures(envelope: Envelope, name: str, keys: Sequence[Key]) -> Iterator[Finding]:
-    """Check every signature whose key is given. Without a good one, say no."""
+def _signatures(
+    envelope: Envelope, name: str, keys: Sequence[Key], is_needed: bool = True
+) -> Iterator[Finding]:
+    """Check every signature whose key is given. A wrong one is a no, and none if one is needed."""
+    missing = _no if is_needed else _open
     if not envelope.signatures:
-        yield _no(f"{name} is not signed")
+        yield missing(f"{name} is not signed")
         return
     by_id = {key.keyid: key for key in keys}
     good = False
     for keyid, signature in envelope.signatures.items():
         key = by_id.get(keyid)
         if key is None:
-            yield Finding(
-                f"{name}: the signature of key {keyid[:16]}…, which was not given", None, True
-            )
+            yield _open(f"{name}: the signature of key {keyid[:16]}…, which was not given")
             continue
         try:
             key.verify_signature(signature, envelope.pae())
@@ -123,13 +128,18 @@ def _signatures(envelope: Envelope, name: str, keys: Sequence[Key]) -> Iterator[
         good = True
         yield Finding(f"{name}: signed by key {keyid[:16]}… ({key.scheme})")
     if not good:
-        yield _no(f"{name} is not signed by a key that was given")
+        yield missing(f"{name} is not signed by a key that was given")
 
 
 def check_files(record: Record) -> Iterator[Finding]:
-    """Check the files that a record vouches for, its chain, and that there are no others."""
+    """Check the files that a record vouches for, its chain, and that there are no others.
+
+    Check too that the record agrees with itself and with its page: somebody may have edited it
+    before it was signed.
+    """
     for name, digest in record.subjects.items():
         yield _same(record, name, digest, f"{name}: SHA-256 {digest[:16]}…")
+    yield from _agreement(record)
     yield from _chain(record)
     listed = {RECORD, *record.subjects, *record.chain_names}
     for path in sorted(record.folder.rglob("*")):
@@ -137,6 +147,14 @@ def check_files(record: Record) -> Iterator[Finding]:
         is_parent = path.is_dir() and any(each.startswith(f"{name}/") for each in listed)
         if name not in listed and not is_parent:
             yield _no(f"{name} is in the folder, and the record does not name it")
+
+
+def _agreement(record: Record) -> Iterator[Finding]:
+    """Check that a record agrees with itself and with its page."""
+    found = [_no(f"{RECORD}: {what}") for what in contradictions(record.predicate, record.subjects)]
+    yield from found or [Finding(f"{RECORD}: its parts agree with each other")]
+    if not is_own_version(record.predicate):
+        yield _open(f"{PAGE}: that it says what the record says: another version wrote it")
 
 
 def _same(record: Record, name: str, digest: str, what: str) -> Finding:
@@ -150,11 +168,12 @@ def _same(record: Record, name: str, digest: str, what: str) -> Finding:
 
 def _chain(record: Record) -> Iterator[Finding]:
     """Follow the chain from the record to the first one."""
-    digest, requests = record.predicate.chain.previous_sha256, record.predicate.chain
-    if (digest is None) != (requests.position == 1):
+    later: Predicate = record.predicate
+    digest = later.chain.previous_sha256
+    if (digest is None) != (later.chain.position == 1):
         yield _no(f"{RECORD}: its place in the chain is contradictory")
         return
-    for number in range(requests.position - 1, 0, -1):
+    for number in range(later.chain.position - 1, 0, -1):
         name = chain_name(number)
         try:
             with open_plain(record.folder, name) as file:
@@ -164,10 +183,12 @@ def _chain(record: Record) -> Iterator[Finding]:
             _, predicate = read_statement(read_envelope(content, name), name)
             if predicate.chain.position != number:
                 raise RecordError(f"{name} says that it is record {predicate.chain.position}")
+            for what in breaks(later, predicate):
+                raise RecordError(f"the record after {name} does not follow it: {what}")
         except RecordError as error:
             yield Finding("", error)
             return
-        digest = predicate.chain.previous_sha256
+        later, digest = predicate, predicate.chain.previous_sha256
         yield Finding(f"{name}: the record before, whole")
         if (digest is None) != (number == 1):
             yield _no(f"{name}: the chain is cut short")
@@ -182,32 +203,40 @@ def _chain_signatures(record: Record, keys: Sequence[Key]) -> Iterator[Finding]:
                 envelope = read_envelope(file.read(), name)
         except RecordError:
             continue  # already said
-        if envelope.signatures:
-            yield from (
-                Finding(each.error.what, None, True) if each.error else each
-                for each in _signatures(envelope, name, keys)
-            )
-        else:
-            yield Finding(f"{name}: a signature of its own: it has none", None, True)
+        yield from _signatures(envelope, name, keys, is_needed=False)
 
 
 def _ids(
     record: Record, key: CommitmentKey | None, sample_ids: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """Check that ids are those of the commitments."""
+    """Check that ids are those of a request, or are among the forgotten ones."""
     own = record.predicate.commitments
     if key is None or sample_ids is None:
-        yield Finding("which ids: that needs --ids and the commitment key", None, True)
-    elif key.check != own.key_check:
+        yield _open("which ids: that needs --ids and the commitment key")
+        return
+    if key.check != own.key_check:
         yield _no("the commitment key is not the one of this record")
+        return
+    root = key.root(sample_ids)
+    for request in record.predicate.requests:
+        if request.commitment == root:
+            yield Finding(
+                f"the ids are those of {request.request_id}: {request.asked} asked, "
+                f"{request.found} forgotten, {request.forgotten_before} of them not for the first "
+                f"time, {request.missing} of no image, {request.held_out} never trained on"
+            )
+            return
+    committed = set(own.ids)
+    strange = sum(key.tag(each) not in committed for each in set(sample_ids))
+    if strange:
+        yield _no(f"{strange} of the ids are not among those that the record forgot")
     else:
-        committed = set(own.ids)
-        strange = sum(key.tag(each) not in committed for each in set(sample_ids))
-        if strange:
-            yield _no(f"{strange} of the ids are not among those that the record forgot")
-        else:
-            yield Finding(f"{len(set(sample_ids))} ids are among the {len(committed)} forgotten")
+        yield Finding(f"{len(set(sample_ids))} ids are among the {len(committed)} forgotten")
 
 
 def _no(what: str) -> Finding:
     return Finding("", RecordError(what))
+
+
+def _open(what: str) -> Finding:
+    return Finding(what, is_open=True)

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from lotus_ray.audit.gates import FAIL, PASS, WARN, Status
 from lotus_ray.audit.predicate import Predicate, Value
+from lotus_ray.audit.verdict import headline, share, why
 
-_OUTCOME = {
-    "passed": "All conditions that were set beforehand are met.",
-    "passed with warnings": "No condition that was set beforehand is broken, and some could not "
-    "be shown to be met.",
-    "failed": "A CONDITION THAT WAS SET BEFOREHAND IS BROKEN. The new model was put aside and must "
-    "not be used.",
-    "no gates": "No condition was set beforehand.",
-}
+
+@dataclass(frozen=True)
+class Compared:
+    """One question about the model, answered before, after, and for something to compare with."""
+
+    question: str
+    before: str
+    after: str
+    to_compare: str
+    compared_with: str
 
 
 @dataclass(frozen=True)
 class Screen:
-    """The first screen: a title, the verdict, three boxes, and lists."""
+    """The first screen: a title, the verdict, the figures, and lists."""
 
     title: str
-    asked: str
-    verdict: str
+    stop: str  # why the new model must not be used, if so
+    headline: str
+    why: str
     state: str  # good, unsure or bad: the colour of the verdict
-    boxes: tuple[tuple[str, str, str], ...]  # heading, figure, what it is
+    about: str
+    compared: tuple[Compared, ...]
     conditions: str
     left: tuple[str, ...]  # what the request leaves open, such as images that were not found
     does_not_show: tuple[str, ...]
@@ -35,22 +42,22 @@ def first_screen(record: Predicate) -> Screen:
     """Return the first screen of a record."""
     found = sum(request.found for request in record.requests)
     lists = len(record.requests)
-    asked = (
-        "A computer program learned from example images to tell what is in an image. It is called "
-        f"the model here. It was asked to forget {_images(found)}"
-        + (f", named by {lists} requests." if lists > 1 else ".")
-        + f" This was done by the method {record.run.method['name']} and ended on "
-        f"{record.completed[:10]}. This page says what was measured before and after."
-    )
-    good = record.verdict.forgetting == "demonstrated" and record.outcome != "failed"
-    bad = record.outcome == "failed"
+    is_bad = record.outcome == "failed"
+    is_good = record.verdict.forgetting == "demonstrated" and not is_bad
+    conditions = _conditions(record)
     return Screen(
         title=f"Request to forget {_images(found)}",
-        asked=asked,
-        verdict=record.verdict.sentence,
-        state="bad" if bad else "good" if good else "unsure",
-        boxes=_boxes(record),
-        conditions=_OUTCOME[record.outcome],
+        stop=f"Do not use the new model. {conditions}" if is_bad else "",
+        headline=headline(record.verdict.forgetting, record.figures[0]),
+        why=why(record.verdict.forgetting, record.figures),
+        state="bad" if is_bad else "good" if is_good else "unsure",
+        about="A computer program learned from example images to tell what is in an image. It is "
+        f"called the model here. It was asked to forget {_images(found)}"
+        + (f", named by {lists} requests." if lists > 1 else ".")
+        + f" This was done on {record.completed[:10]}, and made a new model. This page says what "
+        "was measured before and after.",
+        compared=tuple(_compared(record)),
+        conditions="" if is_bad else conditions,
         left=tuple(_left(record)),
         does_not_show=tuple(record.not_shown),
         by_hand=tuple(record.residual_copies),
@@ -60,26 +67,65 @@ def first_screen(record: Predicate) -> Screen:
 def text(record: Predicate) -> str:
     """Return the first screen as lines of text."""
     screen = first_screen(record)
-    parts = [screen.title, "", screen.verdict, "", screen.asked, ""]
-    parts += [f"  {heading}: {figure}, {what}" for heading, figure, what in screen.boxes]
-    parts += ["", screen.conditions]
-    for heading, lines in (
-        ("Left open", screen.left),
-        ("What this does not show", screen.does_not_show),
-        ("To check by hand", screen.by_hand),
-    ):
-        if lines:
-            parts += ["", f"{heading}:", *(f"  - {line}" for line in lines)]
+    parts = [screen.title, "", *([screen.stop, ""] if screen.stop else [])]
+    parts += [f"{screen.headline} {screen.why}", "", screen.about]
+    for each in screen.compared:
+        parts += ["", each.question, f"  Before: {each.before}", f"  After: {each.after}"]
+        parts += [f"  {each.compared_with}: {each.to_compare}"]
+    parts += ["", screen.conditions] if screen.conditions else []
+    for heading, lines in screen_lists(screen):
+        parts += ["", f"{heading}:", *(f"  - {line}" for line in lines)]
     return "\n".join(parts)
 
 
-def _boxes(record: Predicate) -> tuple[tuple[str, str, str], ...]:
-    recognised = record.figures[0]
-    return (
-        ("Before", _of(recognised.before), "of these images were recognised by the model"),
-        ("After", _of(recognised.after), "of the same images are recognised by the new model"),
-        ("To compare", _percent(recognised.reference), recognised.reference_is),
+def screen_lists(screen: Screen) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the headings and lines of the lists that are not empty."""
+    lists = (
+        ("Left open", screen.left),
+        ("What this does not show", screen.does_not_show),
+        ("Where traces may still be, to check by hand", screen.by_hand),
     )
+    return [(heading, lines) for heading, lines in lists if lines]
+
+
+def _compared(record: Predicate) -> list[Compared]:
+    """Return the two figures of the verdict, as questions that anybody can follow."""
+    recognised, told = record.figures[:2]
+    return [
+        Compared(
+            "How many of these images does the model recognise?",
+            _of(recognised.before),
+            _of(recognised.after),
+            share(recognised.reference),
+            _capital(recognised.reference_is),
+        ),
+        Compared(
+            "How often can somebody guess, from how sure the model is, that these images were "
+            "used to train it?",
+            share(told.before),
+            share(told.after),
+            share(told.reference),
+            _capital(told.reference_is),
+        ),
+    ]
+
+
+def _conditions(record: Predicate) -> str:
+    """Say how many of the conditions are met."""
+    if not record.gates:
+        return "No condition was set beforehand."
+    count = Counter(gate.status for gate in record.gates)
+    words: dict[Status, str] = {
+        FAIL: "BROKEN",
+        PASS: "met",
+        WARN: "neither shown to be met nor to be broken",
+    }
+    parts = [f"{count[status]} {what}" for status, what in words.items() if count[status]]
+    return f"Conditions that were set beforehand: {', '.join(parts)}."
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _left(record: Predicate) -> list[str]:
@@ -90,7 +136,7 @@ def _left(record: Predicate) -> list[str]:
         for count, what in (
             (request.missing, "named by the request are not among the images that we have"),
             (request.held_out, "were never used to train the model, so there is nothing to forget"),
-            (request.forgotten_before, "were forgotten already, by an earlier request"),
+            (request.forgotten_before, "were to be forgotten by an earlier request too"),
             (request.in_other_requests, "are named by another request of this run too"),
         ):
             if count:
@@ -117,10 +163,6 @@ def _of(value: Value | None) -> str:
     if value is None:
         return "unknown"
     return f"{round(value.value * value.n)} of {value.n}"
-
-
-def _percent(value: Value | None) -> str:
-    return "unknown" if value is None else f"{value.value:.0%}"
 
 
 def _images(count: int) -> str:

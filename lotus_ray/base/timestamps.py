@@ -10,6 +10,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def to_utc(text: str) -> str:
+    """Return a time as a timestamp. One without a zone is UTC. Raise ValueError if it is none."""
+    time = datetime.fromisoformat(text.strip())
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
 def unix_seconds(timestamp: object) -> float | None:
     """Return a timestamp as seconds since 1970, or None if it is not one."""
     try:

@@ -18,7 +18,12 @@ _FILE = click.Path(path_type=Path)
 @click.command("forget")
 @click.argument("job", required=False, type=_FILE)
 @click.option("--ids", multiple=True, type=_FILE, help="Ids to forget, a file for each request.")
-@click.option("--request", "request_ids", multiple=True, help="A name for each file of ids.")
+@click.option(
+    "--request",
+    "request_ids",
+    multiple=True,
+    help="A name for each file of ids. It is in the record.",
+)
 @click.option("--received", default="", help="When the request came, UTC. Default: now.")
 @click.option("--output", required=True, type=_FILE, help="A new folder.")
 @click.option("--method", default="lotus", show_default=True, help="See `list methods`.")
@@ -26,6 +31,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--weights", type=_FILE, help="Without a job: its weights.")
 @click.option("--train", help="Without a job: training images, in folders, Parquet or prepared.")
 @click.option("--heldout", help="Without a job: images that it never trained on.")
+@click.option("--classes", help="Without a job: of Parquet with bare numbers: cat,dog.")
 @click.option("--img-size", type=click.IntRange(1), help="Without a job: pixels.")
 @click.option("--mean", help="Without a job: of pixels in [0, 1], such as .5,.5,.5.")
 @click.option("--std", help="Without a job: the same.")

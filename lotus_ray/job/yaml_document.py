@@ -18,7 +18,7 @@ EXTENDS = "extends"  # read with the file: an override would come too late
 SHORTHANDS = {"model": ("grid", "models"), "dataset": ("grid", "datasets")}  # each entry of these
 
 
-class _Quoting(yaml.SafeDumper):
+class Quoting(yaml.SafeDumper):
     """Writes every text in quotes: 12e4 is a number for us, and a plain text for PyYAML."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
@@ -26,7 +26,7 @@ class _Quoting(yaml.SafeDumper):
         return self.represent_scalar("tag:yaml.org,2002:str", data, style='"')
 
 
-_Quoting.add_representer(str, _Quoting.represent_str)
+Quoting.add_representer(str, Quoting.represent_str)
 
 
 class Document:
@@ -45,7 +45,7 @@ class Document:
             JobError: a value is none that YAML has, such as an array.
         """
         try:
-            document = cls(IN_PYTHON, yaml.dump(dict(values), Dumper=_Quoting))
+            document = cls(IN_PYTHON, yaml.dump(dict(values), Dumper=Quoting))
         except yaml.representer.RepresenterError as error:
             value = error.args[-1]
             raise JobError(

@@ -13,18 +13,21 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from lotus_ray import __version__
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
-from lotus_ray.audit.evidence import attacks, figures, verdict
-from lotus_ray.audit.folder import CHAIN, PAGE, RECORD, WEIGHTS, chain_name
+from lotus_ray.audit.evidence import attacks, figures
+from lotus_ray.audit.folder import CHAIN, FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS, chain_name
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Attack, Figure, Predicate
+from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
 
 KEY = CommitmentKey(b"a key of more than 16 bytes")
 IDS = tuple(f"user-17/photo-{number}.jpg" for number in range(37))
 _ZERO = "0" * 64
+_WEIGHTS = hashlib.sha256(b"weights" * 100).hexdigest()
 
 
 def outputs(right: dict[str, tuple[int, int]], losses: dict[str, float]) -> Outputs:
@@ -112,19 +115,19 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "classes": 2,
             "options": {},
             "revision": None,
-            "sha256": _ZERO,
+            "sha256": _ZERO if position == 1 else _WEIGHTS,
             "source": "a file",
             "still_exists": "the file",
         },
         "output_model": {
             "file": WEIGHTS,
-            "sha256": hashlib.sha256(b"weights" * 100).hexdigest(),
+            "sha256": _WEIGHTS,
             "bytes": 700,
             "parameters_moved": 1.0,
             "relative_distance": 0.1,
         },
         "run": {
-            "method": {"name": "lotus"},
+            "method": {"name": "lotus", "alpha": (1, 2)},
             "configuration": {},
             "configuration_sha256": _ZERO,
             "seed": 0,
@@ -135,7 +138,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "device": "a processor",
             "attempts": 1,
             "seconds": 1.0,
-            "versions": {"python": "3.11"},
+            "versions": {"python": "3.11", "lotus-ray": __version__},  # the page sorts them
             "git_commit": None,
             "git_dirty": None,
         },
@@ -160,11 +163,31 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
     return Predicate.model_validate({**values, **changes})
 
 
+def failed() -> dict[str, Any]:
+    """Return what differs in a record of which a gate failed."""
+    gate = {
+        "gate": "forget_accuracy",
+        "condition": "{at_most: 0.5}",
+        "status": "FAIL",
+        "value": 0.6,
+        "lowest": None,
+        "highest": 0.5,
+        "why": "the condition is not met",
+    }
+    output = {**predicate().output_model.model_dump(), "file": FAILED_WEIGHTS}
+    return {
+        "outcome": "failed",
+        "gates": [gate],
+        "metrics_after": {"forget_accuracy": 0.6},
+        "output_model": output,
+    }
+
+
 def folder(path: Path, earlier: Sequence[bytes] = (), **changes: Any) -> Path:
     """Write the folder of an unsigned record after some earlier ones, given as their files."""
     previous = hashlib.sha256(earlier[-1]).hexdigest() if earlier else None
     record = predicate(len(earlier) + 1, previous, **changes)
-    files = {WEIGHTS: b"weights" * 100, PAGE: to_page(record).encode()}
+    files = {record.output_model.file: b"weights" * 100, PAGE: to_page(record).encode()}
     path.mkdir(parents=True)
     for name, content in files.items():
         (path / name).write_bytes(content)

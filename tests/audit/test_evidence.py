@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from lotus_ray.audit.evidence import accuracy_of_such, figures, verdict, wilson
+from lotus_ray.audit.evidence import accuracy_of_such, figures, wilson
 from lotus_ray.audit.gates import FAIL, METRICS, PASS, WARN, Figures, Gated, apply_gates
+from lotus_ray.audit.verdict import verdict
 from lotus_ray.metrics.summary import summarise
 from tests.audit.made_up import after, before
 
@@ -28,10 +29,10 @@ def test_such_images_are_weighed_by_the_classes_to_forget() -> None:
 @pytest.mark.parametrize(
     ("right", "loss", "forgetting", "words"),
     [
-        (23, 1.0, "demonstrated", "like images that it never saw"),
+        (23, 1.0, "demonstrated", "like ones that it never saw"),
         (37, 0.1, "not demonstrated", "may be chance"),
-        (23, 0.1, "partly demonstrated", "still treats them unlike"),
-        (0, 3.0, "not demonstrated", "did not come nearer"),
+        (23, 0.1, "partly demonstrated", "still treats these images unlike"),
+        (0, 3.0, "not demonstrated", "even less than images that it never saw"),
     ],
 )
 def test_the_verdict_follows_its_rule(right: int, loss: float, forgetting: str, words: str) -> None:
@@ -93,6 +94,11 @@ def test_a_gate_passes_warns_or_fails(name: str, gate: dict, status: str, why: s
 def test_a_gate_has_one_rule(gate: dict) -> None:
     with pytest.raises(ValidationError):
         Gated.model_validate({"gates": {"zrf": gate}})
+
+
+def test_relearn_is_refused_with_its_reason() -> None:
+    with pytest.raises(ValidationError, match="brings images back is not measured"):
+        Gated.model_validate({"gates": {"relearn": {"within": 0.1, "of": "gold"}}})
 
 
 def test_gates_are_the_metrics_of_rows() -> None:

@@ -26,7 +26,7 @@ from lotus_ray.audit.predicate import published_schema, schema
 from lotus_ray.audit.sign import sign
 from lotus_ray.audit.verify import verify
 from lotus_ray.cli.main import main
-from tests.audit.made_up import IDS, Pair, folder, key_pair
+from tests.audit.made_up import IDS, Pair, failed, folder, key_pair
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -70,10 +70,12 @@ def test_a_signed_folder_verifies_and_says_what_it_could_not_check(
     result = audit("verify", signed, "--key", keys.public)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[-1].startswith("VERIFIED. Forgetting was demonstrated: of 37 images")
-    assert sum(line.startswith("checked") for line in lines) == 7
+    assert lines[-1].startswith(
+        "VERIFIED for r1, completed 2026-11-29. Forgetting was demonstrated: of 37 images"
+    )
+    assert sum(line.startswith("checked") for line in lines) == 8
     assert any("not checked" in line and "the figures are true" in line for line in lines)
-    assert any("chain/0002.json" in line and "it has none" in line for line in lines)
+    assert any("chain/0002.json" in line and "is not signed" in line for line in lines)
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "p256"])
@@ -260,13 +262,13 @@ def test_ids_are_checked_by_the_key_of_the_commitments(
 
 
 def test_a_failed_record_is_genuine_and_not_to_be_used(tmp_path: Path, keys: Pair) -> None:
-    path = folder(tmp_path / "failed", outcome="failed")
+    path = folder(tmp_path / "failed", **failed())
     sign(path, read_signer(keys.private))
     result = audit("verify", path, "--key", keys.public)
     assert result.exit_code == 7
-    assert "GATE FAILED: do not use these weights" in result.stdout.splitlines()[-1]
+    assert "a GATE FAILED for r1: do not use these weights" in result.stdout.splitlines()[-1]
     assert FAILED_WEIGHTS.startswith("FAILED")
-    assert "must not be used" in audit("show", path).stdout
+    assert "Do not use the new model." in audit("show", path).stdout
 
 
 def test_the_record_is_an_in_toto_statement_and_fits_the_published_schema(signed: Path) -> None:

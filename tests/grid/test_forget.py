@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -31,6 +32,7 @@ from tests.audit.made_up import key_pair
 
 JOB = str(Path(__file__).parents[2] / "jobs" / "digits.yaml")
 WIDTH = "grid.models.0.options={width: 2}"
+QUICK = ("--set", WIDTH, "--set", "epochs=1", "--set", "resources.cpus_per_worker=1")
 HIDDEN = "seven-of-user-17"
 
 
@@ -94,7 +96,7 @@ def forget(photos: Path, output: Path, *options: object) -> Result:
     return run(
         *("forget", "--model", "resnet18_cifar", "--weights", photos / "model.pth"),
         *("--train", photos / "train", "--heldout", photos / "val", "--output", output),
-        *("--mean", "0.5", "--std", "0.5", "--set", WIDTH, "--set", "epochs=1"),
+        *("--mean", "0.5", "--std", "0.5", *QUICK),
         *("--method", "finetune", *options),
     )
 
@@ -208,8 +210,9 @@ def test_a_second_request_goes_on_from_the_first_and_knows_what_was_forgotten(
     assert [each["in_other_requests"] for each in said["requests"]] == [1, 1]
     assert said["chain"]["position"] == 2
     assert said["chain"]["retrain_now"] is True
-    assert said["data"]["left_out"] == len(asked)
-    assert said["data"]["forget"] == len(new)
+    assert said["data"]["left_out"] == len(asked) - 1  # the one that is named again is not
+    assert said["data"]["forget"] == len(new) + 1
+    assert "1 of 4 ids were forgotten by an earlier request, and are again" in result.stderr
     roles = said["data"]
     trained = len(list((photos / "train").rglob("*.*")))
     assert roles["forget"] + roles["retain"] + roles["left_out"] == trained
@@ -254,15 +257,18 @@ def test_purge_removes_the_images_of_a_request_and_leaves_the_record(
     answered: tuple[Path, Result], tmp_path: Path
 ) -> None:
     path, _ = answered
-    shutil.copytree(path / "out.work" / "store", tmp_path / "store")
-    missing = run("audit", "purge", tmp_path / "store", "--request", "request-9")
+    work = tmp_path / "moved.work"
+    shutil.copytree(path / "out.work", work, symlinks=True)
+    missing = run("audit", "purge", work / "store", "--request", "request-9")
     assert (missing.exit_code, "nearest: request-1" in missing.stderr) == (5, True)
-    result = run("audit", "purge", tmp_path / "store", "--request", "request-1")
+    result = run("audit", "purge", work / "store", "--request", "request-1")
     assert result.exit_code == 0, result.output
     assert "removed: 2 rows" in result.stdout
-    left = [each for each in (tmp_path / "store").rglob("*") if each.is_file()]
-    assert not [each for each in left if HIDDEN.encode() in each.read_bytes()]
-    assert {each.name for each in left} <= {"lotus-ray-store.json"}
+    assert "removed: the copies of all images that the run was given" in result.stdout
+    left = {each.relative_to(work).as_posix() for each in work.rglob("*") if not each.is_dir()}
+    assert left == {"job.yaml", "store/lotus-ray-store.json"}
+    assert HIDDEN not in (work / "job.yaml").read_text()
+    assert list((path / "out.work").glob("images-*"))  # those of another folder stay
 
 
 @pytest.mark.parametrize(
@@ -320,15 +326,56 @@ def test_a_model_that_does_not_recognise_its_own_images_is_refused(
 
 
 def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
-    quick = ("epochs=1", WIDTH, "grid.models.0.train={epochs: 1, batch_size: 64}")
-    options = [part for each in quick for part in ("--set", each)]
+    quick = (
+        "grid.models.0.train={epochs: 4, batch_size: 16}",
+        "dataset.subset={train_per_class: 30, heldout_per_class: 10}",
+    )
+    options = [*QUICK, *(part for each in quick for part in ("--set", each))]
     store = tmp_path / "store"
-    methods = ("--set", "grid.methods=[lotus]")
+    methods = ("--set", "grid.methods=[gold,lotus]")
     result = run("forget", JOB, "--output", tmp_path / "out", "--store", store, *options, *methods)
     assert result.exit_code == 0, result.stderr
     said = predicate(tmp_path / "out")
     assert said["run"]["method"]["name"] == "lotus"
     assert said["input_model"]["source"] == "trained by the job"
     rows = {row.method: row for row in Store.open(str(store)).rows().values()}
-    assert set(rows) == {"Original", "LoTUS"}
+    assert set(rows) == {"Original", "Gold Std", "LoTUS"}
+    assert said["figures"][0]["reference_is"] == "a model trained again without these images"
+    correct = rows["Gold Std"].metrics["forget_accuracy"]
+    assert said["figures"][0]["reference"]["value"] == pytest.approx(correct)
     assert said["metrics_after"] == rows["LoTUS"].metrics
+
+
+def test_prepared_images_and_parquet_answer_as_folders_do(
+    answered: tuple[Path, Result], photos: Path, asked: list[str], tmp_path: Path
+) -> None:
+    """The shards that the request of the fixture was answered from, as data and as plain Parquet.
+
+    In Parquet an id is the file and the row.
+    """
+    path, _ = answered
+    [prepared] = (path / "out.work").glob("images-*")
+    model = ("--model", "resnet18_cifar", "--weights", photos / "model.pth")
+    rest = ("--img-size", 16, "--mean", "0.5", "--std", "0.5", *QUICK, "--method", "finetune")
+    own = ("--ids", ids(tmp_path / "ids.csv", *asked), "--output", tmp_path / "own")
+    result = run("forget", *model, "--train", prepared, *own, *rest)
+    assert result.exit_code == 0, result.stderr
+    folders, again = predicate(path / "out"), predicate(tmp_path / "own")
+    assert again["data"]["forget"] == folders["data"]["forget"] == len(asked)
+    assert (
+        again["metrics_before"]["forget_accuracy"] == folders["metrics_before"]["forget_accuracy"]
+    )
+    for name in ("train", "heldout"):
+        [shard] = prepared.glob(f"{name}-*.parquet")
+        pq.write_table(
+            pq.read_table(shard, columns=["image", "label"]), tmp_path / f"{name}.parquet"
+        )
+    files = [part for n in ("train", "heldout") for part in (f"--{n}", tmp_path / f"{n}.parquet")]
+    two = ids(tmp_path / "two.csv", *[f"train/train.parquet:{row}" for row in (7, 8)])
+    named = ("--classes", "digit0,digit1,digit2", "--output", tmp_path / "parquet")
+    result = run("forget", *model, *files, "--ids", two, *named, *rest)
+    assert result.exit_code == 0, result.stderr
+    assert predicate(tmp_path / "parquet")["data"]["forget"] == 2
+    store = tmp_path / "parquet.work" / "store"
+    assert run("audit", "purge", store, "--request", "request-1").exit_code == 0
+    assert [each.name for each in store.rglob("*") if each.is_file()] == ["lotus-ray-store.json"]

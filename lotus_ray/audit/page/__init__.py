@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lotus_ray.audit.predicate import Figure, Predicate, Value
-from lotus_ray.audit.words import first_screen
+from lotus_ray.audit.words import first_screen, screen_lists
 
 _NO = "–"
 
 
 def to_page(predicate: Predicate) -> str:
-    """Return the page of a record. The same record gives the same page."""
+    """Return the page of a record. The same record gives the same page.
+
+    A record that was read from its file has sorted keys, and a new one has not: sort them.
+    """
+    content = json.dumps(predicate.model_dump(mode="json"), sort_keys=True)
+    predicate = Predicate.model_validate_json(content)
     environment = Environment(
         loader=PackageLoader(__name__, package_path=""),
         autoescape=True,
@@ -24,7 +30,12 @@ def to_page(predicate: Predicate) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": _value, "number": _number, "rows": _rows}
+    environment.filters |= {
+        "value": _value,
+        "number": _number,
+        "rows": _rows,
+        "lists": screen_lists,
+    }
     css = Markup(resources.files(__name__).joinpath("page.css").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(

@@ -65,7 +65,8 @@ def read_external(
         raise DataError(
             "the files do not name their classes",
             where=shards[0].file if shards else str(directory),
-            next_command="add classes: [...] to the data set, in the order of labels",
+            next_command="add classes: [...] to the data set, or to `forget` --classes cat,dog, in "
+            "the order of labels",
         )
     names = tuple(str(name) for name in chosen)
     manifest = Manifest(directory, DATASET, names, tuple(shards), columns=columns)

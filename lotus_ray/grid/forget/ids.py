@@ -25,7 +25,7 @@ class AskedIds:
     found: tuple[str, ...]  # training images, to forget now
     missing: tuple[str, ...]  # no image has this id
     held_out: tuple[str, ...]  # never trained on
-    before: tuple[str, ...] = ()  # forgotten by an earlier record
+    before: tuple[str, ...] = ()  # found, and an earlier record forgot them too
     repeated: int = 0  # lines that name an id again
     shared: tuple[str, ...] = field(default=())  # that another request names too
 
@@ -34,7 +34,7 @@ class AskedIds:
         counts = (
             (len(self.missing), "are the id of no image", self.missing),
             (len(self.held_out), "are held out: nothing was learned from them", self.held_out),
-            (len(self.before), "were forgotten by an earlier request", self.before),
+            (len(self.before), "were forgotten by an earlier request, and are again", self.before),
             (len(self.shared), "are in another request of this run too", self.shared),
         )
         lines = [
@@ -78,7 +78,7 @@ def find_ids(
             AskedIds(
                 request_id=name,
                 asked=asked,
-                found=tuple(each for each in in_training if each not in earlier),
+                found=tuple(in_training),
                 missing=tuple(each for each in asked if each not in split_of),
                 held_out=tuple(each for each in here if split_of[each] != TRAIN),
                 before=tuple(each for each in in_training if each in earlier),
@@ -108,7 +108,7 @@ def check_found(
         )
     if not any(request.found for request in requests):
         raise DataError(
-            "none of these ids is a training image that is still to be forgotten",
+            "none of these ids is a training image",
             where=where,
             nearest=_like(missing[0], known) if missing else "",
         )

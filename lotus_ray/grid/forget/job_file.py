@@ -20,6 +20,7 @@ from lotus_ray.data.sources import find
 from lotus_ray.data.sources.class_folders import LeftOut, images_in
 from lotus_ray.data.sources.image_folder import NAME as IMAGE_FOLDER
 from lotus_ray.grid.forget.wish import Wish
+from lotus_ray.job.yaml_document import Quoting
 
 JOB = "job.yaml"
 _SMALL = 96  # pixels: data sets of images that are all this small are not enlarged
@@ -53,6 +54,8 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     if not wish.weights.is_file():
         raise JobError("there is no such weights file", where=f"--weights {wish.weights}")
     data, size = _images(wish, say)
+    if wish.classes and "parquet" not in data:
+        raise JobError("these images name their classes themselves", where="--classes")
     transform = _transform(wish, size)
     say(
         f"images are taken at {transform['img_size']} pixels, mean {transform['mean']}, std "
@@ -71,7 +74,7 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     }
     wish.work.mkdir(parents=True, exist_ok=True)
     path = wish.work / JOB
-    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    path.write_text(yaml.dump(job, Dumper=Quoting, sort_keys=False))
     return path
 
 
@@ -93,7 +96,10 @@ def _images(wish: Wish, say: Callable[[str], None]) -> tuple[dict[str, Any], int
                 "images that were never trained on are needed to compare with: --heldout",
                 where=f"--train {train}",
             )
-        return {"parquet": {"train": [_absolute(train)], "heldout": [_absolute(heldout)]}}, None
+        files: dict[str, Any] = {"train": [_absolute(train)], "heldout": [_absolute(heldout)]}
+        if wish.classes:
+            files["classes"] = wish.classes.split(",")
+        return {"parquet": files}, None
     if not folder.is_dir():
         raise JobError(
             "there are no such images",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import yaml
+from pydantic import ValidationError
+
 from lotus_ray.audit.commitment import CommitmentKey, new_key, read_key
+from lotus_ray.audit.gates import Gate
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.base.errors import JobError
 from lotus_ray.grid.forget.wish import Wish
@@ -39,6 +43,14 @@ def commitment_key(wish: Wish, say: Callable[[str], None], is_done: bool) -> Com
     return key
 
 
+def _condition(rule: str) -> str:
+    """Return the rule of a gate as a record writes it; a rule that is none as it is."""
+    try:
+        return str(Gate.model_validate(yaml.safe_load(rule)))
+    except (ValidationError, yaml.YAMLError):
+        return rule
+
+
 def check_same(
     record: Predicate,
     asked: Sequence[tuple[str, Sequence[str]]],
@@ -51,6 +63,9 @@ def check_same(
     if asked:
         roots = [key.root(ids) for _, ids in asked]
         same &= roots == [request.commitment for request in record.requests]
+    answered = {gate.gate: gate.condition for gate in record.gates}
+    asked_gates = [gate.partition("=") for gate in wish.gates]
+    same &= all(answered.get(name) == _condition(rule) for name, _, rule in asked_gates)
     if wish.weights and not wish.after:
         same &= record.input_model.sha256 == file_digest(wish.weights)
     if not same:

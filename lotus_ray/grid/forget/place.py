@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from lotus_ray.audit.folder import RECORD, Record, read_record
+from lotus_ray.audit.verify import check_files
 from lotus_ray.base.errors import JobError
 from lotus_ray.grid.forget.wish import Wish
 
@@ -21,7 +23,11 @@ def earlier_answer(wish: Wish) -> Record | None:
     """
     for folder in (wish.output, wish.failed):
         if (folder / RECORD).exists():
-            return read_record(folder)
+            record = read_record(folder)
+            for finding in check_files(record):
+                if finding.error:
+                    raise finding.error
+            return record
     for folder in (wish.output, wish.failed):
         if folder.exists() or folder.is_symlink():
             raise JobError(
@@ -61,12 +67,16 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".forget-", dir=folder.parent))
+        partial = folder.parent / f".{folder.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
+        partial.mkdir()
         try:
             for name, content in files.items():
                 (partial / name).parent.mkdir(exist_ok=True)
-                (partial / name).write_bytes(content)
-            partial.chmod(0o755)
+                with (partial / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

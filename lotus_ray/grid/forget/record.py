@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from lotus_ray import __version__
 from lotus_ray.audit import evidence
 from lotus_ray.audit.commitment import ALGORITHM, CommitmentKey
-from lotus_ray.audit.gates import FAIL, WARN, Figures, Gate, GateResult, apply_gates
+from lotus_ray.audit.gates import Figures, Gate, apply_gates, outcome
 from lotus_ray.audit.predicate import NearDuplicates, Predicate, Value
+from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.base.timestamps import utc_now
+from lotus_ray.base.version import VERSION
 from lotus_ray.data.pixels.near_duplicates import METHOD
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates as Pairs
 from lotus_ray.grid.forget.chain import Earlier
@@ -89,6 +90,7 @@ def make_record(
     pairs: Pairs | None,
     key: CommitmentKey,
     earlier: Earlier,
+    left_out: int,
     gates: Mapping[str, Gate],
     received: str,
     retrain_at: float,
@@ -103,6 +105,7 @@ def make_record(
         pairs: near-duplicates, if they were looked for.
         key: of the commitments.
         earlier: the records before.
+        left_out: training images that only those name: they take no part.
         gates: of the job.
         received: when the requests came, UTC.
         retrain_at: see `Chain`.
@@ -119,8 +122,8 @@ def make_record(
     roles = measured.outputs["unlearned"].roles
     name = row.spec["method"]["name"]
     values: dict[str, Any] = {
-        "outcome": _outcome(results),
-        "verdict": evidence.verdict(shown),
+        "outcome": outcome(results),
+        "verdict": verdict(shown),
         "claim": f"the method {name} ran on this request, with this evidence",
         "guarantee": "exact"
         if name in _EXACT
@@ -138,7 +141,7 @@ def make_record(
         "near_duplicates": pairs and _near(pairs),
         "data": {
             **{role: int((roles == role).sum()) for role in (FORGET, RETAIN, UNSEEN, TEST)},
-            "left_out": sum(len(each.commitments.ids) for each in earlier.predicates),
+            "left_out": left_out,
             "bad_images": len(row.bad_images),
             "manifest_sha256": row.spec["data"],
             "calibration_manifest_sha256": row.spec.get("calibration"),
@@ -192,15 +195,6 @@ def _plain(value: Value | None) -> float | None:
     return None if value is None else value.value
 
 
-def _outcome(results: Sequence[GateResult]) -> str:
-    statuses = {result.status for result in results}
-    if not statuses:
-        return "no gates"
-    if FAIL in statuses:
-        return "failed"
-    return "passed with warnings" if WARN in statuses else "passed"
-
-
 def _request(
     asked: AskedIds, measured: Measured, key: CommitmentKey, received: str
 ) -> dict[str, Any]:
@@ -251,7 +245,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    result = {"lotus-ray": __version__}
+    result = {"lotus-ray": VERSION}
     for name in ("torchvision", "timm", "numpy", "pillow"):
         try:
             result[name] = version(name)

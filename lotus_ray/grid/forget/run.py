@@ -19,8 +19,8 @@ from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
-from lotus_ray.audit.purge import request_file
-from lotus_ray.base.errors import CellError, DataError, JobError
+from lotus_ray.audit.purge import request_file, request_note
+from lotus_ray.base.errors import CellError, DataError
 from lotus_ray.base.roles import FORGET
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates, near_duplicates
 from lotus_ray.data.prepared.embedded import embedded_folder
@@ -71,9 +71,11 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         LotusRayError: an option, the data, the store or a key is wrong, or the run failed. The
             output does not exist then.
     """
+    received = wish.received_utc()
+    wish.check_for_job()
     done = earlier_answer(wish)
     key = commitment_key(wish, say, is_done=done is not None)
-    asked = read_requests(wish.ids, _names(wish))
+    asked = read_requests(wish.ids, wish.names())
     if done:
         check_same(done.predicate, asked, key, wish)
         return Answer(done.folder, done.predicate, is_new=False)
@@ -81,7 +83,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     if earlier.weights and wish.job is None:
         wish = replace(wish, weights=earlier.weights, model=earlier.predicates[-1].input_model.name)
     path = wish.job or write_job(wish, say)
-    options = [*wish.overrides, *_gate_overrides(wish.gates)]
+    options = [*wish.overrides, *wish.gate_overrides()]
     if earlier.weights:
         options += [f"model.initial_checkpoint={json.dumps(str(earlier.weights.absolute()))}"]
         options += ["model.train={}"]
@@ -95,7 +97,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
             samples.folders, samples.labels, found, loaded.job.resources.cpus_per_worker
         )
         _say_near(pairs, say)
-        before = earlier.forgotten_among(samples.labels["sample_id"].to_pylist(), key)
+        known = samples.labels["sample_id"].to_pylist()
+        before = earlier.forgotten_among(known, key).difference(found)
         say(_roles_line(samples, len(found), len(before)))
         ids = _write_ids(Path(scratch) / "forget.txt", found)
         options += [f"dataset.forget={{ids: {json.dumps(ids)}}}"]
@@ -114,38 +117,18 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         pairs,
         key,
         earlier,
+        len(before),
         loaded.job.gates,
-        wish.received or wish.begun,
+        received,
         wish.retrain_at,
         _input_model(measured.rows["original"], group.checkpoint, earlier),
     )
+    images = Path(loaded.job.grid.datasets[0].manifest or "").absolute()
+    own = images if images.is_relative_to(wish.work.absolute()) else None
+    note = request_note(store, measured.rows["unlearned"].spec["roles"], own)
+    for request in record.requests:
+        store.replace(request_file(request.request_id), note)
     return _write(wish, record, measured.rows["unlearned"], store, earlier)
-
-
-def _names(wish: Wish) -> tuple[str, ...]:
-    """Return a name for each file of ids: as given, else numbers."""
-    given = wish.request_ids or tuple(f"request-{n}" for n in range(1, len(wish.ids) + 1))
-    if len(given) != len(wish.ids) or len(set(given)) != len(given):
-        raise JobError(
-            f"{len(given)} names for {len(wish.ids)} files of ids, each needs its own",
-            where="--request",
-        )
-    return given
-
-
-def _gate_overrides(gates: Sequence[str]) -> list[str]:
-    """Return gates of the command line as settings of the job."""
-    if not gates:
-        return []
-    for gate in gates:
-        if "=" not in gate:
-            raise JobError(
-                f"'{gate}' is no gate",
-                where="--gate",
-                nearest="'retain_accuracy={drop_at_most: .01}'",
-            )
-    parts = [gate.partition("=") for gate in gates]
-    return ["gates={" + ", ".join(f"{name}: {rule}" for name, _, rule in parts) + "}"]
 
 
 def _find(
@@ -284,8 +267,5 @@ def _write(wish: Wish, record: Predicate, row: Row, store: Store, earlier: Earli
     record = record.model_copy(update={"output_model": output})
     files = {name: weights, PAGE: to_page(record).encode()}
     content = to_bytes(new_envelope(record, files))
-    cells = {"roles": row.spec["roles"]}
-    for request in record.requests:
-        store.replace(request_file(request.request_id), json.dumps(cells).encode())
     write_folder(folder, {**files, **earlier.files(), RECORD: content})
     return Answer(folder, record, is_new=True)

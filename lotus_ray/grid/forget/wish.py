@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lotus_ray.base.timestamps import utc_now
+from lotus_ray.base.errors import JobError
+from lotus_ray.base.timestamps import to_utc, utc_now
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a request, and of a file in the store
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Wish:
     weights: Path | None = None
     train: str | None = None
     heldout: str | None = None
+    classes: str | None = None
     img_size: int | None = None
     mean: str | None = None
     std: str | None = None
@@ -44,3 +49,67 @@ class Wish:
     def failed(self) -> Path:
         """The folder that takes the place of the output if a gate fails."""
         return self.output.parent / f"{self.output.name}.FAILED"
+
+    def names(self) -> tuple[str, ...]:
+        """Return a name for each file of ids, as given or numbered. A job's own set needs none.
+
+        Raises:
+            JobError: too few or equal names, or one that cannot name a file.
+        """
+        given = self.request_ids or tuple(f"request-{n}" for n in range(1, len(self.ids) + 1))
+        for name in given:
+            if not _NAME.fullmatch(name):
+                raise JobError(
+                    f"'{ascii(name)[1:-1]}' is no name of a request: letters, digits, . _ and -",
+                    where="--request",
+                    nearest=re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "request-1",
+                )
+        lists = len(self.ids) or min(1, len(given))  # a job's own forget set may have a name too
+        if len(given) != lists or len(set(given)) != len(given):
+            raise JobError(
+                f"{len(given)} names for {lists} files of ids, each needs its own",
+                where="--request",
+            )
+        return given if self.ids else ()
+
+    def check_for_job(self) -> None:
+        """Raise JobError if an option is given that a job says itself."""
+        names = ("model", "weights", "train", "heldout", "classes", "img_size", "mean", "std")
+        given = [name.replace("_", "-") for name in names if getattr(self, name) is not None]
+        if self.job and given:
+            raise JobError(
+                f"with a job file, the job says what --{given[0]} would",
+                where=f"lotus-ray forget {self.job}",
+                next_command="leave the option out, or change the job with --set A.B=C",
+            )
+
+    def received_utc(self) -> str:
+        """Return when the requests came, UTC. Raise JobError if what was given is no time."""
+        if not self.received:
+            return self.begun
+        try:
+            return to_utc(self.received)
+        except ValueError as error:
+            raise JobError(
+                f"'{ascii(self.received)[1:-1]}' is no time",
+                where="--received",
+                nearest=self.begun,
+            ) from error
+
+    def gate_overrides(self) -> list[str]:
+        """Return gates of the command line as settings of the job.
+
+        Raises:
+            JobError: one is not NAME={RULE}, or a name is given twice.
+        """
+        parts = [gate.partition("=") for gate in self.gates]
+        names = [name for name, _, _ in parts]
+        for gate, (name, sign, _) in zip(self.gates, parts, strict=True):
+            if not sign or names.count(name) > 1:
+                raise JobError(
+                    f"gate {name} is given twice" if sign else f"'{gate}' is no gate",
+                    where="--gate",
+                    nearest="'retain_accuracy={drop_at_most: .01}'",
+                )
+        rules = ", ".join(f"{name}: {rule}" for name, _, rule in parts)
+        return [f"gates={{{rules}}}"] if parts else []

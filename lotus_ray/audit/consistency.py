@@ -1,0 +1,85 @@
+"""Whether a record agrees with itself, with its page, and with the record before it.
+
+A signature shows who vouches for a record. It does not show that nobody edited the record before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, WEIGHTS
+from lotus_ray.audit.gates import FAIL, GateResult, outcome
+from lotus_ray.audit.page import to_page
+from lotus_ray.audit.predicate import Predicate
+from lotus_ray.audit.verdict import verdict
+from lotus_ray.base.version import VERSION
+
+
+def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[str]:
+    """Say what in a record contradicts something else in it.
+
+    Args:
+        record: what it says.
+        subjects: SHA-256 of each file that it vouches for, by name.
+    """
+    output = record.output_model
+    name = FAILED_WEIGHTS if record.outcome == "failed" else WEIGHTS
+    if output.file != name:
+        yield f"its outcome is '{record.outcome}', and its weights are not named {name}"
+    if set(subjects) != {PAGE, output.file}:
+        yield f"it must vouch for {PAGE} and {output.file}, and for no other file"
+    elif subjects[output.file] != output.sha256:
+        yield f"it names two digests of {output.file}"
+    if record.outcome != outcome(record.gates):
+        yield f"its outcome is '{record.outcome}', and its gates say '{outcome(record.gates)}'"
+    for gate in record.gates:
+        if gate.value != record.metrics_after.get(gate.gate) or not _fits(gate):
+            yield f"the figures of gate {gate.gate} do not give {gate.status}"
+    expected = verdict(record.figures)
+    if record.verdict.forgetting != expected.forgetting:
+        yield f"its verdict is '{record.verdict.forgetting}', and its figures say otherwise"
+    elif is_own_version(record) and record.verdict != expected:
+        yield "its verdict is not the one of its figures"
+    if any(
+        r.found + r.missing + r.held_out != r.asked or r.forgotten_before > r.found
+        for r in record.requests
+    ):
+        yield "the counts of a request do not add up"
+    if len(record.commitments.ids) != len(set(record.commitments.ids)):
+        yield "it commits to an id twice"
+    if is_own_version(record) and _digest_of_page(record) != subjects.get(PAGE):
+        yield f"{PAGE} does not say what the record says"
+
+
+def is_own_version(record: Predicate) -> bool:
+    """Return True if this version made the record: then it can make its page again."""
+    return record.run.versions.get("lotus-ray") == VERSION
+
+
+def breaks(record: Predicate, earlier: Predicate) -> Iterator[str]:
+    """Say why a record cannot follow an earlier one, whose model it went on from."""
+    if earlier.outcome == "failed":
+        yield "a gate of the record before failed"
+    if record.input_model.sha256 != earlier.output_model.sha256:
+        yield "its model before is not the model after of the record before"
+    if record.commitments.key_check != earlier.commitments.key_check:
+        yield "its commitments have another key than the record before"
+    own, before = record.chain, earlier.chain
+    if own.requests_so_far != before.requests_so_far + len(record.requests):
+        yield "its count of requests does not follow from the record before"
+    if own.first_heldout_accuracy != before.first_heldout_accuracy:
+        yield "its accuracy of the first model is not the one of the record before"
+
+
+def _fits(gate: GateResult) -> bool:
+    """Return True if the status of a gate follows from its value and limits."""
+    if gate.value is None or (gate.lowest is None and gate.highest is None):
+        return gate.status == "WARN"
+    low = float("-inf") if gate.lowest is None else gate.lowest
+    high = float("inf") if gate.highest is None else gate.highest
+    return (gate.status != FAIL) == (low <= gate.value <= high)
+
+
+def _digest_of_page(record: Predicate) -> str:
+    return hashlib.sha256(to_page(record).encode()).hexdigest()

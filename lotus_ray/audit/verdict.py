@@ -1,0 +1,107 @@
+"""The verdict: whether forgetting was demonstrated, by which rule, in words for anybody."""
+
+from __future__ import annotations
+
+from lotus_ray.audit.predicate import Demonstrated, Figure, Value, Verdict
+
+RULE = (
+    "Two figures count: the share of the images to forget that the model recognises, and how well "
+    "a guess from the model's loss tells them from images that it never saw. A figure moved if its "
+    "intervals before and after do not overlap, and it came nearer to its reference. It is at its "
+    "reference if the interval after overlaps that of the reference. Demonstrated: at least one "
+    "moved, and both are at their reference. Partly: at least one moved. Else not demonstrated."
+)
+_START: dict[Demonstrated, str] = {
+    "demonstrated": "Forgetting was demonstrated",
+    "partly demonstrated": "Forgetting was demonstrated in part",
+    "not demonstrated": "Forgetting was not demonstrated",
+}
+
+
+def overlap(one: Value, other: Value) -> bool:
+    """Return True if the intervals of two figures have a point in common."""
+    low, high = _interval(one)
+    other_low, other_high = _interval(other)
+    return low <= other_high and other_low <= high
+
+
+def _interval(value: Value) -> tuple[float, float]:
+    if value.low is None or value.high is None:
+        return value.value, value.value
+    return value.low, value.high
+
+
+def moved(figure: Figure) -> bool:
+    """Return True if a figure came nearer to its reference by more than its intervals allow."""
+    if figure.before is None or figure.after is None or figure.reference is None:
+        return False
+    target = figure.reference.value
+    nearer = abs(figure.after.value - target) < abs(figure.before.value - target)
+    return nearer and not overlap(figure.before, figure.after)
+
+
+def verdict(figures: list[Figure]) -> Verdict:
+    """Say whether forgetting was demonstrated, by RULE. The first two figures count."""
+    counted = figures[:2]
+    at_reference = [
+        figure.after is not None
+        and figure.reference is not None
+        and overlap(figure.after, figure.reference)
+        for figure in counted
+    ]
+    forgetting: Demonstrated = "not demonstrated"
+    if any(map(moved, counted)):
+        forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
+    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, counted), rule=RULE)
+
+
+def headline(forgetting: Demonstrated, recognised: Figure) -> str:
+    """Return the verdict in one sentence: before, after, and what to compare with."""
+    before, after = recognised.before, recognised.after
+    if before is None or after is None:
+        return "Forgetting was not demonstrated: there was no image to measure it on."
+    images = f"{before.n:,} image" + ("" if before.n == 1 else "s")
+    return (
+        f"{_START[forgetting]}: of {images} to forget, the model recognised "
+        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
+        f"({recognised.reference_is}: {share(recognised.reference)})."
+    )
+
+
+def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
+    """Return the headline, the other figure, and why the verdict is what it is."""
+    recognised, told = counted
+    guess = (
+        f" A guess which images were used in training was right in {share(told.before)} of tries "
+        f"before and {share(told.after)} after ({told.reference_is}: {share(told.reference)})."
+        if told.before and told.after
+        else ""
+    )
+    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, counted)}"
+
+
+def why(forgetting: Demonstrated, figures: list[Figure]) -> str:
+    """Say what the figures mean, in a sentence. The first two count."""
+    counted = figures[:2]
+    if forgetting == "demonstrated":
+        return "So the new model treats these images like ones that it never saw."
+    recognised = counted[0]
+    if _is_below(recognised.after, recognised.reference):
+        return "It recognises them even less than images that it never saw, which gives them away."
+    if forgetting == "partly demonstrated":
+        return "Something changed, but the new model still treats these images unlike new ones."
+    if all(f.before and f.after and overlap(f.before, f.after) for f in counted):
+        return "The difference between before and after is so small that it may be chance."
+    return "The figures did not come nearer to those of images that the model never saw."
+
+
+def _is_below(one: Value | None, other: Value | None) -> bool:
+    """Return True if a figure is below another by more than their intervals."""
+    if one is None or other is None:
+        return False
+    return one.value < other.value and not overlap(one, other)
+
+
+def share(value: Value | None) -> str:
+    """Return a share in per cent."""
+    return "unknown" if value is None else f"{value.value:.0%}"
