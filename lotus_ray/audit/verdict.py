@@ -17,6 +17,9 @@ _START: dict[Demonstrated, str] = {
     "not demonstrated": "Forgetting was not demonstrated",
 }
 
+_LEAST_LOSS = 0.02  # of accuracy, to be named in the verdict
+_SHORT = {"retain_accuracy": "images to keep", "heldout_accuracy": "new images"}
+
 
 def overlap(one: Value, other: Value) -> bool:
     """Return True if the intervals of two figures have a point in common."""
@@ -52,7 +55,7 @@ def verdict(figures: list[Figure]) -> Verdict:
     forgetting: Demonstrated = "not demonstrated"
     if any(map(moved, counted)):
         forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
-    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, counted), rule=RULE)
+    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, figures), rule=RULE)
 
 
 def headline(forgetting: Demonstrated, recognised: Figure) -> str:
@@ -68,21 +71,41 @@ def headline(forgetting: Demonstrated, recognised: Figure) -> str:
     )
 
 
-def _sentence(forgetting: Demonstrated, counted: list[Figure]) -> str:
+def _sentence(forgetting: Demonstrated, figures: list[Figure]) -> str:
     """Return the headline, the other figure, and why the verdict is what it is."""
-    recognised, told = counted
+    recognised, told = figures[:2]
     guess = (
         f" A guess which images were used in training was right in {share(told.before)} of tries "
         f"before and {share(told.after)} after ({told.reference_is}: {share(told.reference)})."
         if told.before and told.after
         else ""
     )
-    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, counted)}"
+    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, figures)}"
 
 
 def why(forgetting: Demonstrated, figures: list[Figure]) -> str:
-    """Say what the figures mean, in a sentence. The first two count."""
-    counted = figures[:2]
+    """Say what the figures mean: the first two in a sentence, and what else the model lost."""
+    return _meaning(forgetting, figures[:2]) + _damage(figures[2:])
+
+
+def _damage(others: list[Figure]) -> str:
+    """Say which images that it should know the model recognises less; empty if there are none."""
+    worse = [
+        f"{_SHORT.get(figure.name, figure.meaning)} {share(figure.before)} before and "
+        f"{share(figure.after)} after"
+        for figure in others
+        if _is_below(figure.after, figure.before) and _loss(figure) >= _LEAST_LOSS
+    ]
+    if not worse:
+        return ""
+    return f" But the new model is worse at what it should still know: {', '.join(worse)}."
+
+
+def _loss(figure: Figure) -> float:
+    return figure.before.value - figure.after.value if figure.before and figure.after else 0.0
+
+
+def _meaning(forgetting: Demonstrated, counted: list[Figure]) -> str:
     if forgetting == "demonstrated":
         return "So the new model treats these images like ones that it never saw."
     recognised = counted[0]

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from lotus_ray.audit.evidence import accuracy_of_such, figures, wilson
 from lotus_ray.audit.gates import FAIL, METRICS, PASS, WARN, Figures, Gated, apply_gates
+from lotus_ray.audit.predicate import Value
 from lotus_ray.audit.verdict import verdict
 from lotus_ray.metrics.summary import summarise
 from tests.audit.made_up import after, before
@@ -40,6 +41,28 @@ def test_the_verdict_follows_its_rule(right: int, loss: float, forgetting: str, 
     assert said.forgetting == forgetting
     assert words in said.sentence
     assert f"recognised 37 before and {right} after" in said.sentence
+
+
+def test_what_the_model_lost_beside_stands_in_the_verdict() -> None:
+    """Forgetting by ruin is said to be that."""
+    shown = figures(before(), after(23, 1.0), None)
+    assert "worse at what it should still know" not in verdict(shown).sentence
+    new = shown[3]
+    assert new.name == "heldout_accuracy"
+    lost = Value(value=0.23, low=0.2, high=0.26, n=1000)
+    had = Value(value=0.52, low=0.49, high=0.55, n=1000)
+    shown[3] = new.model_copy(update={"before": had, "after": lost})
+    said = verdict(shown)
+    assert said.forgetting == "demonstrated"
+    assert said.sentence.endswith(
+        "But the new model is worse at what it should still know: "
+        "new images 52% before and 23% after."
+    )
+    little = had.model_copy(update={"value": 0.51, "low": 0.505, "high": 0.515})
+    shown[3] = new.model_copy(
+        update={"before": had.model_copy(update={"low": 0.518}), "after": little}
+    )
+    assert "worse" not in verdict(shown).sentence
 
 
 def test_gold_is_the_reference_where_it_ran() -> None:
