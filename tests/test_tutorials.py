@@ -122,5 +122,5 @@ def test_my_photographs_and_a_deletion_request(
     assert re.search(r"^LoTUS .*\d", outputs["lotus-ray grid photos.yaml"], re.MULTILINE)
     outputs = shown("deletion-request", folder, monkeypatch)
     (whole,) = (text for command, text in outputs.items() if "commitment-key" in command)
-    assert "2 ids are among the 2 forgotten" in whole
+    assert "2 asked, 2 forgotten" in whole
     assert (folder / "request-2" / "chain").is_dir()

@@ -72,7 +72,7 @@ def collect(
         for row in shown
         if row.is_ok and (gold := golds.get(_reference_key(row, rows))) is not None
     }
-    counts = Counts(store)
+    counts = Counts(store, (row for row in shown if row.is_ok))
     comparisons = Comparisons(store, afresh=recompute)
     comparisons.read((rows[cell_id], gold) for cell_id, gold in references.items())
     entries: dict[tuple[str, ...], Entry] = {}

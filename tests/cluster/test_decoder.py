@@ -22,9 +22,10 @@ from lotus_ray.cluster.decoder import Decoder
 from lotus_ray.data.pixels import chunks, transform
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
+from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkRecord, key_of
 from lotus_ray.data.pixels.decode_log import DecodeLog
 from lotus_ray.data.pixels.decode_task import Decode
+from lotus_ray.data.pixels.fetch import kept
 from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
@@ -218,6 +219,14 @@ def test_an_image_that_was_bad_is_tried_again_by_the_next_command(
     images, decoded = cluster.ask("bb", roles)
     assert images[:, 0, 0, 0].tolist() == levels(roles)
     assert decoded == (1 if others else 12)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_image_that_was_bad_at_first_is_taken_from_its_good_chunk(turn: int) -> None:
+    """In either order of the two chunks."""
+    old = ChunkRecord("old", "old.bin", ["a", "b"], [0, 0], {"b": "no memory"}, "node")
+    new = ChunkRecord("new", "new.bin", ["b"], [0], {}, "node")
+    assert kept([old, new][::turn]) == {"a": (old, 0), "b": (new, 0)}
 
 
 def test_files_of_a_node_are_written_by_its_own_workers(

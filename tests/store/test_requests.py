@@ -163,7 +163,7 @@ def test_a_report_reads_each_row_and_each_comparison_once(counted: tuple[Store, 
     store, objects = counted
     assert sum(len(entry.rows) for entry in collect(store)) == CELLS
     assert objects.lists == 1
-    assert objects.others <= 2 * CELLS
+    assert objects.others <= 2 * CELLS + 2 * SEEDS  # the images of each role, and their table
     assert 1 < objects.at_once <= 16
 
 
@@ -218,4 +218,4 @@ def test_a_server_is_asked_as_often(full: Path, monkeypatch: pytest.MonkeyPatch)
         status(store)
         collect(store)
         assert server.asked["LIST"] <= 3
-        assert server.asked.total() <= 3 * CELLS + 10
+        assert server.asked.total() <= 3 * CELLS + 2 * SEEDS + 10

@@ -20,10 +20,13 @@ _log = logging.getLogger(__name__)
 
 
 def kept(records: Iterable[ChunkRecord]) -> Kept:
-    """Return where each image is kept."""
-    return {
-        name: (record, index) for record in records for index, name in enumerate(record.sample_ids)
-    }
+    """Return where each image is kept. An image that was bad at first is in two chunks."""
+    where: dict[str, tuple[ChunkRecord, int]] = {}
+    for record in records:
+        for index, name in enumerate(record.sample_ids):
+            if name not in record.bad or name not in where:
+                where[name] = record, index
+    return where
 
 
 def fetch_all(tasks: Sequence[DecodeTask], folder: ChunkFolder, where: Kept) -> int:
