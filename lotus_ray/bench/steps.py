@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from functools import partial
 
 from lotus_ray.bench.scoreboard import Measurements, Score
 from lotus_ray.bench.step_loop import STEPS, WORKERS, step_seconds, torchrun_step_seconds
 from lotus_ray.bench.timing import medians_without_warm_up
 from lotus_ray.cluster.session import session
 from lotus_ray.cluster.train_function import run_on_workers
+from lotus_ray.cluster.worker_group import join_workers
 from lotus_ray.job.schema.resources import Resources
 
 MOST = 1.01  # Ray Train step ÷ torchrun step
@@ -27,7 +27,10 @@ def ray_step_seconds(steps: int) -> list[float]:
 
     Ray runs only during this loop, so its processes slow Ray's steps and not torchrun's.
     """
-    loop = partial(step_seconds, steps=steps)
+
+    def loop() -> list[float]:
+        return step_seconds(*join_workers(), steps)
+
     with tempfile.TemporaryDirectory() as scratch, session():
         return run_on_workers(loop, Resources(workers=WORKERS), scratch)
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import ray
@@ -174,7 +173,7 @@ class _Stopped(Exception):
 def kill_actors() -> None:
     """Kill every actor that this process has a handle of, so that no thread waits for it.
 
-    A thread in `TorchTrainer.fit` waits for its controller, and keeps the only handle to itself.
+    A thread in `fit` of Ray Train waits for its controller, and keeps the only handle to itself.
     """
     for thing in gc.get_objects():
         if issubclass(type(thing), ActorHandle):
@@ -202,9 +201,12 @@ def keep_place(
             one.
     """
     from lotus_ray.cluster.train_function import run_on_workers
-    from lotus_ray.cluster.worker import work_at_place
 
-    work = partial(work_at_place, place=place, resources=resources)
+    def work() -> LotusRayError | None:
+        from lotus_ray.cluster.worker import work_at_place  # with torch, on the worker alone
+
+        return work_at_place(place, resources)
+
     last, deaths = "", 0  # the last start that claimed; deaths since then
     going = 0.0  # seconds since this node said that it goes
     while not is_stopped():

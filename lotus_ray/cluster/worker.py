@@ -22,6 +22,7 @@ from lotus_ray.cluster.decode import node_cpus, stream_pixels
 from lotus_ray.cluster.decoder import Decoder, lending
 from lotus_ray.cluster.messages import Claim, Ended
 from lotus_ray.cluster.place_line import PlaceLine
+from lotus_ray.cluster.worker_group import join_workers
 from lotus_ray.data.pixels.cache_space import Waiting
 from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
 from lotus_ray.data.pixels.decode_task import announcing
@@ -35,20 +36,17 @@ from lotus_ray.trial.run import OPEN_GROUPS, CellRunner
 from lotus_ray.unlearning.contract import Workers
 
 
-def work_at_place(
-    workers: Workers, device: torch.device, place: str, resources: Resources
-) -> LotusRayError | None:
+def work_at_place(place: str, resources: Resources) -> LotusRayError | None:
     """Run cells on this worker until there are no more.
 
     Args:
-        workers: the workers of the place.
-        device: of this worker.
         place: its name.
         resources: of each worker.
 
     Returns:
         Why this place can run no cell at all; None: there are no more cells.
     """
+    workers, device = join_workers()
     threads, gpus = resources.cpus_per_worker, resources.gpus_per_worker
     torch.set_num_threads(threads)
     limit_gpu_memory(device, gpus)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +17,8 @@ import ray.train
 from ray.exceptions import ActorUnavailableError
 
 from lotus_ray.cluster import ray_private
-from lotus_ray.cluster.train_function import _join_workers, run_on_workers
+from lotus_ray.cluster.train_function import run_on_workers
+from lotus_ray.cluster.worker_group import join_workers
 from lotus_ray.job.schema.resources import Resources
 
 
@@ -32,7 +36,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ray.train.ScalingConfig]:
         def fit(self) -> Any:
             return SimpleNamespace(return_value=None)
 
-    monkeypatch.setattr("lotus_ray.cluster.train_function.TorchTrainer", Trainer)
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", Trainer)  # of several workers
+    monkeypatch.setattr("lotus_ray.cluster.train_function.DataParallelTrainer", Trainer)
     return asked
 
 
@@ -55,12 +60,28 @@ def test_elastic_workers_reach_ray_as_they_stand(
     name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
     environment = dict[str, str]()
     monkeypatch.setattr("lotus_ray.cluster.train_function.os.environ", environment)
-    run_on_workers(lambda workers, device: None, need, "/tmp")
+    run_on_workers(lambda: None, need, "/tmp")
     assert asked[0].num_workers == workers
     assert environment.get(name) == patience
     environment[name] = "7"
-    run_on_workers(lambda workers, device: None, need, "/tmp")
+    run_on_workers(lambda: None, need, "/tmp")
     assert environment[name] == "7"  # what a job sets is left to it
+
+
+def test_a_process_that_keeps_a_place_of_one_worker_imports_no_torch() -> None:
+    """64 of them may stand on the head of a cluster whose nodes are still to come."""
+    script = """
+        import sys
+        from lotus_ray.cluster.places import keep_place
+        from lotus_ray.cluster.train_function import _trainer
+        from lotus_ray.job.schema.resources import Resources
+
+        print(_trainer(Resources())[0].__name__, "torch" in sys.modules)
+        print(_trainer(Resources(workers=2))[0].__name__)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["DataParallelTrainer", "False", "TorchTrainer"]
 
 
 @pytest.mark.parametrize(("kept", "looks"), [(0, 60), (600, 600)])
@@ -68,14 +89,14 @@ def test_workers_grow_no_more_often_than_checkpoints_are_kept(
     kept: float, looks: float, asked: list[ray.train.ScalingConfig]
 ) -> None:
     need = Resources(workers=1, checkpoint_seconds=kept)
-    run_on_workers(lambda workers, device: None, need, "/tmp")
+    run_on_workers(lambda: None, need, "/tmp")
     assert asked[0].elastic_resize_monitor_interval_s == looks
 
 
 def test_part_of_a_gpu_reaches_ray_as_it_stands(asked: list[ray.train.ScalingConfig]) -> None:
     """ScalingConfig accepts it, and the trial's worker is asked for with it."""
     need = Resources(cpus_per_worker=2, gpus_per_worker=0.25)
-    run_on_workers(lambda workers, device: None, need, "/tmp")
+    run_on_workers(lambda: None, need, "/tmp")
     assert asked[0].use_gpu
     assert asked[0].resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
 
@@ -87,10 +108,11 @@ def test_one_worker_asks_no_actor_whether_its_node_leaves(monkeypatch: pytest.Mo
         raise ActorUnavailableError("The actor is temporarily unavailable", None)
 
     monkeypatch.setattr("ray.train.get_preemption_info", no_answer)
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
     for size in (1, 2):
         context = SimpleNamespace(get_world_size=lambda: size, get_world_rank=lambda: 0)  # noqa: B023
         monkeypatch.setattr("ray.train.get_context", lambda: context)  # noqa: B023
-        workers = _join_workers(torch.device("cpu"))
+        workers, _ = join_workers()
         if size == 2:
             with pytest.raises(ActorUnavailableError):
                 workers.leaving()
