@@ -20,6 +20,7 @@ from lotus_ray.data.roles.table import Roles
 from lotus_ray.data.roles.warnings import notes_on
 from lotus_ray.data.roles.wrong_labels import WrongLabels, noise, swap
 from lotus_ray.data.sources import HELDOUT, TRAIN, prepare_command
+from lotus_ray.data.sources.image_folder import NAME as IMAGE_FOLDER
 from lotus_ray.job.forget_set import choose, left_out
 from lotus_ray.job.schema.dataset import DatasetJob
 
@@ -134,7 +135,9 @@ class Samples:
         return replace(roles, labels=labels)
 
     def _changes(self) -> Iterator[str]:
-        """Yield a line for a subset and for wrong labels."""
+        """Yield a line for data of another source, for a subset and for wrong labels."""
+        if self.dataset.source not in (None, self.manifest.dataset):
+            yield f"prepared from folders of images; the job says {self.dataset.source}"
         splits = self.labels["split"].to_pylist()
         trained = splits.count(TRAIN)
         if self.dataset.subset is not None:
@@ -178,7 +181,8 @@ def _check_classes(dataset: DatasetJob, manifest: Manifest) -> None:
             f"and {dataset.num_classes} in the job",
             where="grid.datasets[].num_classes",
         )
-    if dataset.source not in (None, manifest.dataset):
+    # Folders may hold the images of any source. A note says so.
+    if dataset.source not in (None, manifest.dataset) and manifest.dataset != IMAGE_FOLDER:
         raise DataError(
             f"{manifest.directory} was prepared from {manifest.dataset}",
             where=f"grid.datasets[].source: {dataset.source}",

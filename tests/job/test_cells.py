@@ -371,6 +371,13 @@ def test_data_of_another_kind_are_refused(manifest: Manifest) -> None:
     assert planned(manifest, "grid.datasets.0.num_classes=2").groups
 
 
+def test_folders_may_hold_the_images_of_any_source(manifest: Manifest) -> None:
+    """CIFAR-10 unpacked to files, as people have it: the job needs no edit."""
+    folders = replace(manifest, dataset="image_folder")
+    (group,) = planned(folders, "grid.datasets.0.source=cifar10").groups
+    assert group.notes[0] == "prepared from folders of images; the job says cifar10"
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The samples of class a all show one image."""
