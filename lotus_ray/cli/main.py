@@ -64,13 +64,21 @@ class Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            if not getattr(interrupt, "__notes__", None):  # nothing was said about it yet
+            signals.leave_at_next_signal()
+            if not _was_said(interrupt):
                 click.echo(f"{signals.received_name()}: stopped; {_GO_ON}", err=True)
             from lotus_ray.cluster import in_submitted_job
 
             if in_submitted_job():
                 signals.leave_at_once(RUN_AGAIN)
             ctx.exit(128 + signals.received())
+
+
+def _was_said(interrupt: BaseException | None) -> bool:
+    """Return True if a line was shown for this signal, or for one before it."""
+    while interrupt is not None and not getattr(interrupt, "__notes__", None):
+        interrupt = interrupt.__context__
+    return interrupt is not None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 _received = int(signal.SIGINT)
@@ -34,8 +35,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def leave_at_next_signal() -> None:
+    """Let another signal end this command at once: all is said, and the rest is tidying up.
+
+    Ray's processes end by themselves when this one is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, _: leave_at_once(128 + number))
+
+
 def leave_at_once(code: int) -> None:
-    """Exit without tidying up: Ray kills a stopped job after 3 s, and Python takes longer."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Exit without tidying up, which may take longer than Ray or a person waits."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the signal may have come within a write
+            stream.flush()
     os._exit(code)

@@ -65,7 +65,7 @@ def most_places(resources: Resources, started: int) -> int:
     """Return how many places to have now: those that run, and those that wait for nodes.
 
     Places that wait make an autoscaler add nodes. If its limit is unknown, as many may wait as have
-    started, so that a grid doubles with each wave of nodes.
+    started, so that a grid doubles with each wave of nodes. Without an autoscaler none waits.
 
     Args:
         resources: of each place.
@@ -74,8 +74,11 @@ def most_places(resources: Resources, started: int) -> int:
     places = fitting_trials(resources)
     if cluster_address():
         types = autoscaler.node_types()
-        grown = 2 * started if types is None else trials_when_grown(resources, types)
-        places = max(places, grown, 1)
+        if types is not None:
+            places = max(places, trials_when_grown(resources, types))
+        elif autoscaler.read_report().exists:
+            places = max(places, 2 * started)
+        places = max(places, 1)
     return min(places, resources.trials_at_once or places)
 
 

@@ -25,6 +25,12 @@ def cluster_address(environment: Mapping[str, str] = os.environ) -> str:
     return "" if address in HERE else address
 
 
+def first_line(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the line that says which Ray a command waits for."""
+    address = cluster_address(environment)
+    return f"joining the cluster at RAY_ADDRESS={address}" if address else "starting Ray"
+
+
 def wrong_address(environment: Mapping[str, str] = os.environ) -> ClusterError | None:
     """Return why the cluster at RAY_ADDRESS cannot be joined, if that shows within seconds.
 

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0  # between two looks at how many places can be used
 END_SECONDS = 120.0  # for places that run here to end: workers that died start again first
 STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster, or this command, has ended
+CANCEL_SECONDS = 5.0  # for a place of a cluster to end, with what Ray Train keeps beside it
 LEAVING_SECONDS = 600.0  # most that a node stays after it said that it goes
 LEAVE_SECONDS = 30.0  # for threads to leave Ray: one that begins a place may import torch first
 
@@ -46,6 +47,7 @@ class Places:
         self._looking: threading.Thread | None = None
         self._errors: list[tuple[str, LotusRayError]] = []  # of places that have ended, by name
         self._stop = threading.Event()
+        self._cancel = threading.Event()
         self._dispatcher: Any = None
         self._say: Callable[[str], None] = print
         self.most = 0  # places at once
@@ -84,10 +86,12 @@ class Places:
         """Start no more places, and ignore what happens to those that run.
 
         No thread may wait for Ray when Ray is shut down: Ray would end this process at once. So
-        what runs here is killed until each thread has seen it. Places of a cluster are left: they
-        end with this command's job.
+        what runs here is killed until each thread has seen it. Places of a cluster are cancelled:
+        they would end with this command's job, but not a detached actor of Ray Train for each,
+        which holds 200 MB of the head until the cluster ends.
         """
         self._stop.set()
+        self._cancel.set()
         end = time.monotonic() + LEAVE_SECONDS
         while self._alive() and time.monotonic() < end:
             if not cluster_address():
@@ -97,9 +101,9 @@ class Places:
             _log.warning("%d threads still wait for Ray", len(left))
 
     def end(self) -> None:
-        """Wait a little for the places that run here to end. No cell runs any more."""
+        """Wait a little for the places to end. No cell runs any more."""
         self._stop.set()
-        self._join(END_SECONDS)
+        self._join(CANCEL_SECONDS if cluster_address() else END_SECONDS)  # some wait for nodes
 
     def _alive(self) -> list[threading.Thread]:
         threads = (self._looking, *self._threads)  # the first may start others before it ends
@@ -156,10 +160,12 @@ class Places:
                 "max_retries": -1,
             }
             kept = ray.remote(keep_place).options(**options).remote(*work)
-            while not self._stop.is_set():
-                if ray.wait([kept], timeout=STOP_SECONDS)[0]:
-                    ray.get(kept)
+            while not ray.wait([kept], timeout=STOP_SECONDS)[0]:
+                if self._cancel.is_set():
+                    ray.cancel(kept)
+                    ray.wait([kept], timeout=CANCEL_SECONDS)
                     return
+            ray.get(kept)
         except Exception as error:
             if not self._stop.is_set():  # else it was ended
                 ours = explain(error, f"place {place} ended early")

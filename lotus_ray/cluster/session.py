@@ -77,7 +77,7 @@ def _unreachable(error: Exception) -> ClusterError:
     address = cluster_address()
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     if why := _token_refusal(error):
-        cluster = f"the cluster at {address}" if address else "Ray on this machine"
+        cluster = f"the cluster at RAY_ADDRESS={address}" if address else "Ray on this machine"
         what, command = f"{cluster} demands another token: {why}", ANOTHER_TOKEN
     elif address:
         what, command = f"Ray cannot be reached: {first_line}", "ray status"

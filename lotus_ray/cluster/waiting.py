@@ -20,6 +20,7 @@ from lotus_ray.job.schema.resources import Resources
 POLL_SECONDS = 2.0
 INFEASIBLE_SECONDS = 30.0  # an autoscaler at its limit reports infeasible requests for a moment
 NO_AUTOSCALER_SECONDS = 600.0  # for somebody to add a node to a cluster without an autoscaler
+ALONE = "no node is large enough, and this cluster adds none by itself"
 
 
 class PlacementGroup(Protocol):
@@ -71,6 +72,7 @@ def wait_until_placed(
     """
     start = last_feasible = clock()
     shown: set[str] = set()
+    minutes = NO_AUTOSCALER_SECONDS / 60
     if group.wait(POLL_SECONDS):
         return
     say(f"waiting for nodes for the first place: {need_text(resources)}")
@@ -86,8 +88,10 @@ def wait_until_placed(
         if now - last_feasible >= INFEASIBLE_SECONDS:
             raise _never_fits(resources, "its autoscaler can add none")
         if not report.exists and now - start >= NO_AUTOSCALER_SECONDS:
-            minutes = NO_AUTOSCALER_SECONDS / 60
             raise _never_fits(resources, f"in {minutes:.0f} min nobody added one")
+        if not report.exists and now - start >= INFEASIBLE_SECONDS and ALONE not in shown:
+            shown.add(ALONE)
+            say(f"{ALONE}: the command waits {minutes:.0f} min for somebody to add one")
 
 
 def _never_fits(resources: Resources, why: str) -> ClusterError:

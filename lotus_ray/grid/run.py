@@ -69,10 +69,10 @@ def run_grid(loaded: LoadedJob, store: Store, options: Options) -> Outcome:
                 runner.start()
                 _run_missing(work_orders, seconds, store, runner, outcome)
         except KeyboardInterrupt as interrupt:
+            _record_interruption(outcome, store)  # at once: reading the rows may take too long
             with suppress(StoreError):
-                outcome.write(store, "interrupted")  # at once: reading the rows may take too long
                 outcome.rows = _rows(store, outcome)
-                outcome.write(store, "interrupted")
+            _record_interruption(outcome, store)
             line = outcome.interrupted_line(store)
             print(line, file=sys.stderr)
             interrupt.add_note(line)  # the command need not say it again
@@ -104,9 +104,11 @@ class _Runner:
         if self._local or self._cluster is not None:
             return
         check_this_machine(self._resources)
+        from lotus_ray.cluster.environment import first_line
+
+        print(first_line(), file=sys.stderr, flush=True)  # before Ray is imported
         from lotus_ray.cluster import trials
 
-        print("starting Ray", file=sys.stderr, flush=True)
         self._cluster = self._stack.enter_context(trials.cluster(self._resources))
 
     def run(
@@ -159,6 +161,12 @@ def _remove_checkpoints(store: Store, work_orders: list[WorkOrder]) -> None:
         store.remove_all(folder)
 
 
+def _record_interruption(outcome: Outcome, store: Store) -> None:
+    """Write that a signal ended the command. A full disk must not hide the signal."""
+    with suppress(StoreError):
+        outcome.write(store, "interrupted")
+
+
 def _rows(store: Store, outcome: Outcome) -> dict[str, Row]:
     rows = store.rows()
     return {cell_id: rows[cell_id] for cell_id in outcome.cell_ids if cell_id in rows}
@@ -181,7 +189,7 @@ def _run_missing(
     start = time.time()
     with watch:
         try:
-            interrupted = partial(outcome.write, store, "interrupted")
+            interrupted = partial(_record_interruption, outcome, store)
             outcome.filling = runner.run(work_orders, seconds, watch, interrupted)
         except LotusRayError as error:
             if watch.first_cell_after is None:

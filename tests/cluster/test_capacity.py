@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import ClusterError, JobError
 from lotus_ray.cluster import autoscaler, waiting
-from lotus_ray.cluster.autoscaler import NodeType
+from lotus_ray.cluster.autoscaler import NodeType, Report
 from lotus_ray.cluster.capacity import (
     check_this_machine,
     concurrent_trials,
@@ -264,8 +264,13 @@ def test_places_follow_the_nodes(
     """The limit is unknown: as many places wait for nodes as have started, at least one.
 
     Four fit on the node with four GPUs. Where the limit is known, all that can be there wait.
+    Where nobody adds nodes, none waits.
     """
     monkeypatch.setattr(autoscaler, "node_types", lambda: None)
+    monkeypatch.setattr(autoscaler, "read_report", Report)
+    nodes(HEAD, dict(FOUR_GPUS.resources))
+    assert [most_places(GPU, started) for started in (0, 1, 3)] == [4, 4, 4]
+    monkeypatch.setattr(autoscaler, "read_report", lambda: Report(exists=True))
     nodes(HEAD)
     assert [most_places(GPU, started) for started in (0, 1, 3)] == [1, 2, 6]
     nodes(HEAD, dict(FOUR_GPUS.resources))

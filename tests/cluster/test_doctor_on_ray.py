@@ -70,7 +70,7 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
             *(sys.executable, "-c", OTHER_TOKEN),
         )
         assert told.stdout.splitlines() == [
-            f"6 the cluster at {ray.address} demands another token: "
+            f"6 the cluster at RAY_ADDRESS={ray.address} demands another token: "
             "InvalidAuthToken: Authentication token is missing or incorrect",
             ANOTHER_TOKEN,
         ], told.stderr

@@ -15,6 +15,7 @@ from lotus_ray.base.errors import ClusterError, StoreError
 from lotus_ray.cluster.environment import (
     ANOTHER_TOKEN,
     cluster_address,
+    first_line,
     wrong_address,
     wrong_folder,
     wrong_token,
@@ -54,6 +55,14 @@ def started(**environment: str) -> subprocess.CompletedProcess[str]:
 def test_a_ray_of_this_command_is_no_cluster_to_join(address: str) -> None:
     assert cluster_address({"RAY_ADDRESS": address}) == cluster_address({}) == ""
     assert wrong_address({"RAY_ADDRESS": address}) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [("", "starting Ray"), ("auto", "joining the cluster at RAY_ADDRESS=auto")],
+)
+def test_a_command_says_which_ray_it_waits_for(address: str, line: str) -> None:
+    assert first_line({"RAY_ADDRESS": address}) == line
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     assert resumed.attempts == 2
     table = lines.index("digits, ResNet18, instance_10pct_noise20pct_smoke143")
     about = (
-        *("starting Ray", "  starting the workers of ", "  place ", "seed 1: ", "seed 2: "),
+        *("joining the cluster", "  starting the workers of ", "  place ", "seed 1: ", "seed 2: "),
         *("seed 3: ", "  waiting for nodes: ", "  all places have"),
     )
     assert all(any(words in line for words in about) for line in lines[:table])

@@ -161,6 +161,53 @@ def test_places_that_are_stopped_leave_no_thread_and_start_none(grid: Grid) -> N
     assert grid.places.running == 0
 
 
+class Kept:
+    """A place of a cluster, as the task that keeps it: it runs until it is cancelled, or ends."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.cancelled = 0
+
+    def options(self, **_: object) -> Kept:
+        return self
+
+    def remote(self, *_: object) -> Kept:
+        return self
+
+
+@pytest.mark.parametrize(("done", "cancelled"), [(True, 0), (False, 1)])
+def test_places_of_a_cluster_end_before_its_command_leaves(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, done: bool, cancelled: int
+) -> None:
+    """One that is done ends by itself; one that waits for a node, or runs, is cancelled.
+
+    Only so Ray Train ends the detached actor that it keeps for each.
+    """
+    kept = Kept()
+
+    def wait(answers: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        if not kept.is_done:
+            time.sleep(min(timeout, 0.01))
+        return (answers, []) if kept.is_done else ([], answers)
+
+    def cancel(place: Kept) -> None:
+        place.cancelled += 1
+        place.is_done = True
+
+    monkeypatch.setattr(module, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(module, "cluster_address", lambda: "head:6379")
+    monkeypatch.setattr(ray, "remote", lambda _: kept)
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "cancel", cancel)
+    grid.places.start(1)
+    time.sleep(0.05)
+    kept.is_done = done
+    grid.places.end()
+    assert (grid.places.running, kept.cancelled) == (0 if done else 1, 0)
+    grid.places.stop()
+    assert (grid.places.running, kept.cancelled) == (0, cancelled)
+
+
 class Controller:
     """What a thread in Ray's hands waits for, and which it alone has a handle of."""
 

@@ -8,10 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lotus_ray.base.errors import StoreError
+from lotus_ray.grid.local import run_cells
+from lotus_ray.grid.options import Options
+from lotus_ray.grid.run import run_grid
+from lotus_ray.grid.watch import GridWatch
+from lotus_ray.job.load import load_job
+from lotus_ray.job.schema.resources import Resources
+from lotus_ray.store.results import Store
 from tests.forkserver import FORKSERVER
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
@@ -99,6 +109,41 @@ main(sys.argv[1:])
 """
 
 
+IMPATIENT = """
+import atexit, signal, sys
+from lotus_ray.cli.main import main
+from lotus_ray.grid import run
+
+def stopped(*_):
+    try:
+        interrupt = KeyboardInterrupt()
+        interrupt.add_note("it was said")
+        raise interrupt
+    finally:
+        signal.raise_signal(signal.SIGINT)
+
+run.run_grid = stopped
+atexit.register(lambda: signal.raise_signal(int(sys.argv.pop())))
+main(sys.argv[1:-1])
+"""
+
+
+@pytest.mark.parametrize(("number", "exits"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_more_signals_while_a_command_tidies_up_show_no_traceback(
+    number: int, exits: int, tmp_path: Path
+) -> None:
+    """Ctrl-C three times: in a cell, while Ray is left, and while Python ends."""
+    arguments = ["grid", str(JOB), "--store", str(tmp_path / "store"), "--local"]
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, *arguments, str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert ended.returncode == exits, ended.stderr
+    assert ended.stderr.splitlines()[1:] == []
+
+
 def test_a_command_that_was_started_with_sigint_ignored_keeps_ignoring_it(tmp_path: Path) -> None:
     """As `nohup lotus-ray grid … &` in a script does: it runs to its end."""
     arguments = ["grid", str(JOB), "--store", str(tmp_path), "--local", "--limit", "20"]
@@ -111,3 +156,39 @@ def test_a_command_that_was_started_with_sigint_ignored_keeps_ignoring_it(tmp_pa
     assert ended.returncode == 4, ended.stderr
     outcome = json.loads((tmp_path / "outcome.json").read_text())
     assert (outcome["state"], outcome["done"]) == ("ended", 0)
+
+
+def test_ctrl_c_on_a_full_disk_is_still_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The outcome cannot be written any more; what is kept is counted and said all the same."""
+    short = ("model.train.epochs=1", "model.train.warmup_epochs=0")
+    loaded, store = (
+        load_job(JOB, ("grid.methods=[original, gold]", *short)),
+        Store.open(str(tmp_path / "store")),
+    )
+    options = Options(local=True, limit=40, retry_failed=False, force=False)
+    replace, is_full = Store.replace, False
+
+    def full(store: Store, name: str, content: bytes) -> None:
+        if is_full:
+            raise StoreError("No space left on device", where=name)
+        replace(store, name, content)
+
+    def stopped(*arguments: Any) -> None:
+        nonlocal is_full
+        run_one(*arguments[:4])
+        is_full = True
+        arguments[-1]()  # as the cluster does when a signal comes
+        raise KeyboardInterrupt
+
+    def run_one(_: object, work_orders: Any, seconds: Any, watch: GridWatch) -> None:
+        (group,) = work_orders
+        versions = {group.group.original.cell_id: 0}
+        run_cells([replace_fields(group, row_versions=versions)], Resources(), seconds, watch.say)
+
+    monkeypatch.setattr(Store, "replace", full)
+    monkeypatch.setattr("lotus_ray.grid.run._Runner.run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(loaded, store, options)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted: 1 of 2 cells are kept")
