@@ -69,7 +69,7 @@ class Dispatcher:
             seen: the last progress that the caller knows.
 
         Returns:
-            Its new progress, its end, or None if this dispatcher does not know the cell.
+            Its new progress, its end, or None if the cell is unknown here.
         """
         ticket = self._tickets.get(cell_id)
         while ticket is not None and not ticket.end.done() and ticket.progress == seen:
@@ -130,8 +130,7 @@ class Dispatcher:
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
         held = [running for _, running in self._held.all() if running.cell_id not in self._over]
-        left = self._cells - len(self._over)
-        return self._closed is not False or left <= len(held)
+        return self._closed is not False or await self.left() <= len(held)
 
     async def beat(
         self, place: str, start: str, number: int, claim: Claim, phase: int | None
@@ -156,6 +155,10 @@ class Dispatcher:
         """Return True if a place runs a cell."""
         await self._listen()
         return any(running.cell_id == cell_id for _, running in self._held.all())
+
+    async def has_failed(self, cell_id: str) -> bool:
+        """Return True if an error ended a cell, so that no place will run it."""
+        return self._over.get(cell_id) is not None
 
     async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
         """Say how a place's cell ended."""

@@ -51,14 +51,20 @@ def too_small(name: str, resources: Resources, largest: float) -> ClusterError:
     field = "cpus_per_worker" if name == "CPU" else "gpus_per_worker"
     need = getattr(resources, field)
     workers = "workers" if resources.min_workers is None else "min_workers"
-    one = "--set resources.workers=1" + (
-        "" if resources.min_workers is None else " --set resources.min_workers=1"
-    )
+    fits = int(largest / need + 1e-4) if need else 0
+    fewer = f"--set resources.workers={max(fits, 1)}"
+    if resources.min_workers is not None:
+        fewer += f" --set resources.min_workers={max(fits, 1)}"
+    if not fits:
+        fewer += f" --set resources.{field}=" + ("1" if name == "CPU" else "0")
     return ClusterError(
-        f"one worker needs {need:g} {name}s and one trial {resources.workers_text} workers; "
-        f"the largest node has {largest:g} {name}s",
+        f"one worker needs {_count(need, name)} and one trial {resources.workers_text} workers; "
+        f"the largest node has {_count(largest, name)}",
         where=f"resources.{workers} × resources.{field}",
-        nearest=f"at most {largest:g} {name}s per trial",
-        next_command=f"lotus-ray grid JOB.yaml {one} --set resources.{field}="
-        + ("1" if name == "CPU" else "0"),
+        nearest=f"at most {_count(largest, name)} per trial",
+        next_command=f"lotus-ray grid JOB.yaml {fewer}",
     )
+
+
+def _count(number: float, name: str) -> str:
+    return f"{number:g} {name}" + ("" if number == 1 else "s")

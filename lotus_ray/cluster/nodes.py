@@ -58,4 +58,6 @@ def need_text(resources: Resources) -> str:
     """Return what each worker of a trial needs, for messages."""
     several = resources.workers > 1
     workers = f"each of {resources.workers_text} workers" if several else "a worker"
-    return f"{workers} needs {resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs"
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    cpu, gpu = "CPU" if cpus == 1 else "CPUs", "GPU" if gpus == 1 else "GPUs"
+    return f"{workers} needs {cpus} {cpu}, {gpus:g} {gpu}"

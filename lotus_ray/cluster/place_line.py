@@ -104,25 +104,25 @@ class PlaceLine:
         """Wait until the original of a group has a row.
 
         Raises:
-            OriginalPending: no place has run it for RESTART_SECONDS: this one may have to. Or the
-                command is gone, which is no fault of the cell.
+            OriginalPending: no place has run it for RESTART_SECONDS: this one may have to. Or an
+                error has ended it, or the command is gone, which is no fault of the cell.
         """
         cell, store = work_order.group.original, Store.open(work_order.store)
         ran = time.monotonic()
         while not work_order.is_settled(cell, store):
-            if self._is_run(cell.cell_id):
+            if self._ask("runs", cell.cell_id):
                 ran = time.monotonic()
-            elif time.monotonic() - ran > RESTART_SECONDS:
+            elif time.monotonic() - ran > RESTART_SECONDS or self._ask("has_failed", cell.cell_id):
                 raise OriginalPending
             time.sleep(POLL_SECONDS)
 
-    def _is_run(self, cell_id: str) -> bool:
-        """Return True if a place runs a cell."""
+    def _ask(self, question: str, cell_id: str) -> bool:
+        """Ask the dispatcher about a cell."""
         try:
-            runs: bool = ray.get(self._dispatcher.runs.remote(cell_id))
+            answer: bool = ray.get(getattr(self._dispatcher, question).remote(cell_id))
         except ray.exceptions.RayError as error:
             raise OriginalPending from error
-        return runs
+        return answer
 
     def _beat(self) -> None:
         gauges = Gauges(self._place)

@@ -109,11 +109,11 @@ def test_a_machine_too_small_for_the_fewest_workers_is_refused(
         check_this_machine(Resources(workers=4, min_workers=3))
     error = raised.value
     assert error.what == (
-        "one worker needs 1 CPUs and one trial 3 to 4 workers; the largest node has 2 CPUs"
+        "one worker needs 1 CPU and one trial 3 to 4 workers; the largest node has 2 CPUs"
     )
     assert error.where == "resources.min_workers × resources.cpus_per_worker"
     options = error.next_command.replace("--set", "").split()[3:]
-    assert load_job(JOB, ["resources.min_workers=3", *options]).job.resources.min_workers == 1
+    assert load_job(JOB, ["resources.min_workers=3", *options]).job.resources.min_workers == 2
 
 
 def test_a_job_may_ask_for_fewer_groups_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:

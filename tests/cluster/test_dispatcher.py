@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.cluster import dispatcher as module
 from lotus_ray.cluster.dispatcher import Dispatcher
 from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
@@ -108,6 +109,9 @@ def test_a_gold_standard_is_claimed_after_its_original() -> None:
         assert name(await there.claim("2", "s", 1, [])) == "gold"
         assert await there.runs("original")
         assert not await there.runs("another")
+        assert not await there.has_failed("original")
+        await there.ended("1", "original", Ended(error=StoreError("no space is left")))
+        assert await there.has_failed("original")
 
     run(story())
 

@@ -78,7 +78,7 @@ def test_a_ray_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         told = ray.run("env", f"RAY_ADDRESS={ray.address}", sys.executable, "-c", REFUSED)
         assert told.stdout.splitlines() == [
             "1",
-            "waiting for nodes for the first place: a worker needs 1 CPUs, 1 GPUs",
+            "waiting for nodes for the first place: a worker needs 1 CPU, 1 GPU",
             "refused: a trial does not fit on this cluster, and in 0 min nobody added one: "
-            "a worker needs 1 CPUs, 1 GPUs",
+            "a worker needs 1 CPU, 1 GPU",
         ], told.stderr

@@ -107,10 +107,10 @@ def test_one_line_says_what_is_waited_for() -> None:
     assert told(Waiting(0), lambda now: Report()) == []
     two = GPU.model_copy(update={"workers": 2})
     assert told(Waiting(50), lambda now: Report(exists=True)) == [
-        "waiting for nodes for the first place: a worker needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: a worker needs 4 CPUs, 1 GPU"
     ]
     assert told(Waiting(2), lambda now: Report(), two) == [
-        "waiting for nodes for the first place: each of 2 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: each of 2 workers needs 4 CPUs, 1 GPU"
     ]
 
 
@@ -165,5 +165,5 @@ def test_the_fewest_workers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     wait_for_first_trial(need, lines.append)
     assert asked == [[{"CPU": 4, "GPU": 1}] * 2]
     assert lines == [
-        "waiting for nodes for the first place: each of 2 to 4 workers needs 4 CPUs, 1 GPUs"
+        "waiting for nodes for the first place: each of 2 to 4 workers needs 4 CPUs, 1 GPU"
     ]

@@ -49,13 +49,20 @@ class Clock:
 
 
 def wait(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, runs: Iterator[bool], settled: Iterator[bool]
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    runs: Iterator[bool],
+    settled: Iterator[bool],
+    failed: bool = False,
 ) -> float:
     """Wait for an original; return after how many seconds the wait ended."""
     clock, line = Clock(), PlaceLine("1", workers=1)
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr("lotus_ray.cluster.place_line.ray.get", lambda answer: answer)
-    line._dispatcher = SimpleNamespace(runs=SimpleNamespace(remote=lambda cell: next(runs)))
+    line._dispatcher = SimpleNamespace(
+        runs=SimpleNamespace(remote=lambda cell: next(runs)),
+        has_failed=SimpleNamespace(remote=lambda cell: failed),
+    )
     work_order: Any = SimpleNamespace(
         group=SimpleNamespace(original=SimpleNamespace(cell_id="original")),
         store=str(folder),
@@ -72,6 +79,16 @@ def test_an_original_whose_workers_start_again_is_waited_for(
     runs = iter([True, False, False, True, True])
     settled = iter([False] * 5 + [True])
     assert wait(monkeypatch, tmp_path, runs, settled) == 5 * STEP
+
+
+def test_an_original_that_an_error_ended_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a full disk: it has no row, and no place will run it."""
+    settled = iter([False] * 2)
+    with pytest.raises(OriginalPending):
+        wait(monkeypatch, tmp_path, iter([True, False]), settled, failed=True)
+    assert not list(settled)  # it gave up at the second look
 
 
 def test_an_original_that_nobody_runs_is_not_waited_for_for_ever(
