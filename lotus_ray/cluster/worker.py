@@ -23,9 +23,8 @@ from lotus_ray.cluster.decoder import Decoder, lending
 from lotus_ray.cluster.messages import Claim, Ended
 from lotus_ray.cluster.place_line import PlaceLine
 from lotus_ray.data.pixels.cache_space import Waiting
-from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
+from lotus_ray.data.pixels.chunks import ChunkFolder
 from lotus_ray.data.pixels.decode_task import announcing
-from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.trial.images import Decoders
@@ -229,9 +228,8 @@ def _decoders(work_order: WorkOrder, threads: int, line: PlaceLine) -> Decoders:
     decoder = Decoder(threads, work_order.cache_space.decode_log)
     decode = announcing(decoder.to_files, line.say)
     if _has_nodes():
-        group, session = work_order.group, work_order.cache_space.session
-        key = key_of([read_manifest(each) for each in group.manifests], group.transform, session)
-        decode = decoder.once(ChunkFolder(work_order.store, key, group.transform), line.say)
+        folder = ChunkFolder(work_order.store, work_order.chunks_key, work_order.group.transform)
+        decode = decoder.once(folder, line.say)
     return Decoders(decode, partial(stream_pixels, cpus=spare), decoder.lending)
 
 

@@ -170,6 +170,28 @@ def test_damaged_pixels_are_decoded_again_and_never_used(
     assert decoded >= 8  # whole files of the node
     assert "damaged" in caplog.text
     assert "gone" in caplog.text
+    for left in (8, 0):  # the next command makes the two chunks again
+        cluster.queue = _Direct()
+        images, decoded = cluster.ask("c" * (left + 3), seed(0))
+        assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+        assert decoded == left
+
+
+def test_chunks_that_are_removed_while_a_grid_reads_them_are_decoded_again(
+    cluster: Cluster,
+) -> None:
+    """The queue of the grid still takes them for kept."""
+    cluster.ask("a", seed(0))
+    Store.open(str(cluster.store)).remove_all("pixels/")
+    images, decoded = cluster.ask("bb", seed(0))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+    assert decoded == 12
+    images, _ = cluster.ask("ccc", seed(1))  # some of them were removed, others are new
+    assert images[:, 0, 0, 0].tolist() == levels(seed(1))
+    cluster.queue = _Direct()  # of another command
+    both = unique([seed(0), seed(1)])
+    assert cluster.ask("dddd", seed(1))[1] == 24 - both  # those that were removed
+    assert cluster.ask("eeeee", seed(1))[1] == 0
 
 
 def test_what_one_node_cannot_read_is_an_error_on_all_and_can_be_asked_for_again(

@@ -6,10 +6,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkRecord
+from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkLost, ChunkRecord
 from lotus_ray.data.pixels.decode_task import DecodeTask
 from lotus_ray.data.pixels.image_file import Batch, write_images
 from lotus_ray.data.pixels.row_groups import ROWS_AT_A_TIME
@@ -73,4 +74,10 @@ def _batches(names: Sequence[str], folder: ChunkFolder, where: Kept) -> Iterator
         for start in range(0, len(ordered), ROWS_AT_A_TIME):
             part = ordered[start : start + ROWS_AT_A_TIME]
             ids = [record.sample_ids[index] for index in part]
-            yield Batch(ids, folder.read(record, part), [record.bad.get(each) for each in ids])
+            try:
+                pixels = folder.read(record, part)
+            except ChunkLost:
+                with suppress(StoreError):
+                    folder.discard(record)
+                raise
+            yield Batch(ids, pixels, [record.bad.get(each) for each in ids])
