@@ -312,6 +312,41 @@ def test_free_cpus_take_what_nobody_has_taken(
     assert (decoded, ran) == (12, [(3, 2)])
 
 
+@pytest.mark.parametrize("free", [0, 1])
+def test_a_worker_with_no_cpu_to_lend_hears_that_ray_data_failed(
+    free: int, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else decodes: it would wait for ever. One that has CPUs decodes without Ray Data."""
+
+    def fail(jobs: Sequence[Job], cpus: int) -> None:
+        assert cpus == 1  # where none is free, the task waits for one
+        raise DataError("Ray Data is lost")
+
+    monkeypatch.setattr(module, "FEW_BYTES", 0)
+    monkeypatch.setattr(module, "free_cpus", lambda: free)
+    monkeypatch.setattr(module, "decode_beside", fail)
+    with pytest.raises(DataError, match="Ray Data is lost"):
+        cluster.ask("a", seed(0), Decoder(0, LOG).once(cluster.folder))
+    images, _ = cluster.ask("bb", seed(0), Decoder(1, LOG).once(cluster.folder))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+
+
+def test_who_waits_asks_less_and_less_often_until_something_moves(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three jobs are left for a long time, then two, then none."""
+    left = [3] * 6 + [2] * 3 + [0]
+    pauses: list[float] = []
+    progress = SimpleNamespace(remote=lambda _: module.Progress(left.pop(0), None))
+    forget = SimpleNamespace(remote=lambda _: None)
+    fake = SimpleNamespace(progress=progress, forget=forget)
+    monkeypatch.setattr(module, "decode_queue", lambda: fake)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=pauses.append))
+    Decoder(0, LOG)._work("request", [], lambda: None)
+    assert pauses == pytest.approx([0.05, 0.15, 0.35, 0.5, 0.5, 0.5, 0.05, 0.15, 0.35])
+
+
 def test_a_job_whose_worker_died_is_given_to_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("lotus_ray.cluster.decode_queue.time.monotonic", lambda: now)

@@ -113,7 +113,7 @@ def _remove(store: Store, own: Collection[str], most: int, say: Callable[[str], 
     left: list[ChunkSet] = []
     old: list[ChunkSet] = []
     total = _size(sets)
-    for each in sets:
+    for each in sorted(sets, key=lambda each: not each.is_of_one_command):
         if each.name in own or not each.is_idle(now):
             continue
         if each.is_of_one_command:

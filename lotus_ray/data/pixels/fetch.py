@@ -36,7 +36,7 @@ def fetch_all(tasks: Sequence[DecodeTask], folder: ChunkFolder, where: Kept) -> 
     Args:
         tasks: one per file.
         folder: of the chunks.
-        where: all images are kept.
+        where: images that are kept. An image that is not is decoded here.
 
     Returns:
         How many images were decoded here.
@@ -66,6 +66,8 @@ def _batches(names: Sequence[str], folder: ChunkFolder, where: Kept) -> Iterator
     """Yield images, ROWS_AT_A_TIME at a time, chunk by chunk."""
     indices = defaultdict[str, list[int]](list)
     records = {}
+    if not where.keys() >= set(names):
+        raise StoreError("some decoded images are in no chunk", where=folder.store)
     for record, index in (where[name] for name in names):
         indices[record.name].append(index)
         records[record.name] = record

@@ -98,6 +98,15 @@ def test_over_the_limit_the_least_recently_used_idle_sets_go(store: Store) -> No
     assert lines == [f"removed decoded images from the store: 1.0 MiB {why}"] * 2
 
 
+def test_what_stopped_commands_left_goes_before_sets_that_may_serve_again(store: Store) -> None:
+    fill(store, A, MIB, 4)
+    fill(store, f"{OTHER}/{B}", MIB, 1)
+    context, lines = use(store, most=MIB)
+    with context:
+        assert kept(store) == {A}
+    assert len(lines) == 1
+
+
 def test_sets_without_a_note_are_the_oldest_and_empty_ones_go(store: Store) -> None:
     fill(store, A, MIB, None)
     fill(store, B, MIB, 5)
