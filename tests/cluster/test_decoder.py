@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cluster import decoder as module
-from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job
+from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job, Progress
 from lotus_ray.cluster.decoder import Decoder
 from lotus_ray.data.pixels import chunks, transform
 from lotus_ray.data.pixels.cache import DecodedFiles
@@ -337,7 +337,7 @@ def test_who_waits_asks_less_and_less_often_until_something_moves(
     """Three jobs are left for a long time, then two, then none."""
     left = [3] * 6 + [2] * 3 + [0]
     pauses: list[float] = []
-    progress = SimpleNamespace(remote=lambda _: module.Progress(left.pop(0), None))
+    progress = SimpleNamespace(remote=lambda _: Progress(left.pop(0), None))
     forget = SimpleNamespace(remote=lambda _: None)
     fake = SimpleNamespace(progress=progress, forget=forget)
     monkeypatch.setattr(module, "decode_queue", lambda: fake)
