@@ -37,6 +37,8 @@ def request_file(request_id: str) -> str:
 def purge(store: Store, request_id: str) -> list[str]:
     """Remove ids, outputs, checkpoints, weights and logits of the cells of a request.
 
+    The decoded images that nodes of a cluster share go too, all of them.
+
     Other requests of the same run share them, and are purged with it.
 
     Args:
@@ -78,6 +80,7 @@ def purge(store: Store, request_id: str) -> list[str]:
     same = [each for each in known if _roles_of(store, each) == digest]
     for each in same:
         _empty(store, request_file(each))
+    store.remove_all("pixels/")
     if not store.rows():  # manifests and indexes of images that are read where they lie
         store.remove_all("data/")
     images = _remove_images(store, json.loads(content).get("images"))

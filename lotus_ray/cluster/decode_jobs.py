@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster.causes import sendable
-from lotus_ray.cluster.decode_queue import NAME, DecodeQueue, Job
+from lotus_ray.cluster.decode_queue import NAME, DecodeQueue, Job, unpacked
 from lotus_ray.data.pixels.chunks import ChunkTask
 from lotus_ray.data.pixels.decode_task import DecodeTask
 
@@ -58,7 +57,7 @@ def decode_queue() -> Any:
 def run_job(job: Job, queue: Any) -> None:
     """Run a job, and tell the queue how it ended."""
     try:
-        task: DecodeTask | ChunkTask = pickle.loads(job.content)
+        task: DecodeTask | ChunkTask = unpacked(job.content)
         with job.log.decoding():
             if isinstance(task, DecodeTask):
                 ended: Any = task.run()

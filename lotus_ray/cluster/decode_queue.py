@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pickle
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from lotus_ray.data.pixels.chunk_index import ChunkIndex
 from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkRecord, ChunkTask, cut
 from lotus_ray.data.pixels.decode_log import DecodeLog
 from lotus_ray.data.pixels.decode_task import DecodeTask
@@ -28,7 +28,7 @@ class Job(NamedTuple):
     """Images to decode together."""
 
     name: str
-    content: bytes  # a pickled DecodeTask or ChunkTask
+    content: bytes  # a packed DecodeTask or ChunkTask
     node: str | None  # whose file it writes; None: any node may run it
     images: int
     log: DecodeLog  # of the node that runs it
@@ -59,8 +59,8 @@ class DecodeQueue:
         self._open: dict[str, _Open] = {}  # by name
         self._waiting: dict[str, set[str]] = {}  # names of open jobs, by request
         self._errors: dict[str, Exception] = {}  # by request
-        self._records: dict[str, dict[str, ChunkRecord]] = {}  # by key of a folder and name
-        self._chunk_of: dict[str, dict[str, str]] = {}  # by key and sample id; some are open
+        self._records: dict[str, dict[str, bytes]] = {}  # packed, by key of a folder and name
+        self._indexes: dict[str, ChunkIndex] = {}  # by key; some chunks are open
 
     def add_files(self, request: str, jobs: Sequence[Job]) -> None:
         """Ask for files of one node.
@@ -101,30 +101,32 @@ class DecodeQueue:
             New jobs: for images that are in no chunk and in no open job.
         """
         known = self._records.setdefault(folder.key, {})
-        chunk_of = self._chunk_of.setdefault(folder.key, {})
-        for record in records:
-            if known.setdefault(record.name, record) is record:
-                # What could not be decoded is tried again: memory may have been short.
-                good = [name for name in record.sample_ids if name not in record.bad]
-                chunk_of |= dict.fromkeys(good, record.name)
+        index = self._indexes.setdefault(folder.key, ChunkIndex())
+        new = [record for record in records if record.name not in known]
+        known |= {record.name: packed(record) for record in new}
+        # What could not be decoded is tried again: memory may have been short.
+        index.add(([n for n in each.sample_ids if n not in each.bad], each.name) for each in new)
         row_groups: list[RowGroupImages] = pickle.loads(wanted)
-        jobs = []
-        for task in cut(folder, _without(row_groups, chunk_of)):
+        jobs, added = [], []
+        for task in cut(folder, _without(row_groups, index)):
             ids = task.sample_ids
             name = _job_name(folder, task.name)
-            jobs.append(Job(name, pickle.dumps(task), None, len(ids), log))
+            jobs.append(Job(name, packed(task), None, len(ids), log))
             self._open[name] = _Open(jobs[-1])
-            chunk_of |= dict.fromkeys(ids, task.name)
-        chunks = {chunk_of[name] for row_group in row_groups for name in row_group.sample_ids}
-        names = {_job_name(folder, chunk) for chunk in chunks}
+            added.append((ids, task.name))
+        index.add(added)
+        chunks = (index.chunks_of(row_group.sample_ids) or () for row_group in row_groups)
+        names = {_job_name(folder, chunk) for each in chunks for chunk in each}
         self._waiting[request] = {name for name in names if name in self._open}
         return jobs
 
-    def records(self, key: str, sample_ids: Sequence[str]) -> list[ChunkRecord] | None:
-        """Return the records of the chunks with some images; None if this queue lacks one."""
-        chunk_of, known = self._chunk_of.get(key, {}), self._records.get(key, {})
-        names = {chunk_of.get(sample_id, "") for sample_id in sample_ids}
-        return [known[name] for name in names] if names <= known.keys() else None
+    def records(self, key: str, sample_ids: Sequence[str]) -> list[bytes] | None:
+        """Return the packed records of the chunks with some images; None if one is not here."""
+        index, known = self._indexes.get(key, ChunkIndex()), self._records.get(key, {})
+        names = index.chunks_of(sample_ids)
+        if names is None or not names <= known.keys():
+            return None
+        return [known[name] for name in names]
 
     def take(self, node: str) -> Job | None:
         """Return a job for a worker that waits on a node, the last one first; None if none is."""
@@ -149,7 +151,7 @@ class DecodeQueue:
         if each is None:
             return  # it was given to two, and the other one was first
         if each.job.node is None:
-            self._keep(pickle.loads(each.job.content), result)
+            self._keep(unpacked(each.job.content), result)
         for request, names in self._waiting.items():
             if name in names:
                 names.discard(name)
@@ -173,30 +175,35 @@ class DecodeQueue:
         """Keep the record of a chunk, or forget that its images were about to be in one."""
         key = task.folder.key
         if isinstance(result, ChunkRecord):
-            self._records[key][result.name] = result
-            return
-        for sample_id in task.sample_ids:
-            self._chunk_of[key].pop(sample_id, None)
+            self._records[key][result.name] = packed(result)
+        else:
+            self._indexes[key].drop(task.name)
+
+
+def packed(content: DecodeTask | ChunkTask | ChunkRecord) -> bytes:
+    """Pack a task or a record: most of it are ids, of which each is much like the next."""
+    return zlib.compress(pickle.dumps(content), level=1)
+
+
+def unpacked(content: bytes) -> Any:
+    """Return what `packed` packed."""
+    return pickle.loads(zlib.decompress(content))
 
 
 def _job_name(folder: ChunkFolder, chunk: str) -> str:
     return f"{folder.key}/{chunk}"
 
 
-def _without(
-    row_groups: Sequence[RowGroupImages], chunk_of: dict[str, str]
-) -> list[RowGroupImages]:
+def _without(row_groups: Sequence[RowGroupImages], index: ChunkIndex) -> list[RowGroupImages]:
     """Return the images that are in no chunk, by row group."""
     parts = []
     for row_group in row_groups:
-        new = [n for n, name in enumerate(row_group.sample_ids) if name not in chunk_of]
-        if new:
-            parts.append(row_group.only(np.array(new)))
+        is_new = ~index.holds(row_group.sample_ids)
+        if is_new.any():
+            parts.append(row_group.only(is_new))
     return parts
 
 
 def file_jobs(tasks: Sequence[DecodeTask], node: str, log: DecodeLog) -> list[Job]:
     """Return the jobs of files on a node."""
-    return [
-        Job(str(task.path), pickle.dumps(task), node, len(task.row_group), log) for task in tasks
-    ]
+    return [Job(str(task.path), packed(task), node, len(task.row_group), log) for task in tasks]

@@ -17,13 +17,13 @@ import torch
 
 from lotus_ray.cluster.decode import decode_beside, free_cpus
 from lotus_ray.cluster.decode_jobs import FEW_BYTES, POLL_SECONDS, decode_queue, run_job
-from lotus_ray.cluster.decode_queue import NAME, Job, Progress, file_jobs
+from lotus_ray.cluster.decode_queue import NAME, Job, Progress, file_jobs, unpacked
 from lotus_ray.data.pixels.chunks import ChunkFolder
 from lotus_ray.data.pixels.decode_log import DecodeLog
 from lotus_ray.data.pixels.decode_task import Decode, DecodeTask, decode_here, spilled
 from lotus_ray.data.pixels.fetch import fetch_all, kept
 
-IDLE_SECONDS = 0.5  # the longest pause of a worker that finds no job
+IDLE_SECONDS = 0.5  # the longest pause of a worker that finds no job, or waits for others
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +63,7 @@ def _lend(stop: threading.Event, node: str) -> None:
         except ray.exceptions.RayError as error:
             _log.warning("a job of the decode queue was lost: %s", error)
             job = None
-        pause = min(2 * pause + POLL_SECONDS, IDLE_SECONDS) if job is None else 0.0
+        pause = _longer(pause) if job is None else 0.0
 
 
 def _say_nothing(text: str) -> None:
@@ -144,7 +144,7 @@ class Decoder:
             ask()  # the queue died since
             self._work(request, [], ask)
         yield new
-        yield fetch_all(tasks, folder, kept(records))
+        yield fetch_all(tasks, folder, kept(map(unpacked, records)))
 
     def _work(self, request: str, jobs: Sequence[Job], ask: Callable[[], object]) -> None:
         """Wait for a request; meanwhile decode here, and by Ray Data on CPUs that are free.
@@ -155,20 +155,35 @@ class Decoder:
             ask: makes the request again, if the queue has died.
         """
         queue = decode_queue()
-        if jobs and (cpus := min(free_cpus(), len(jobs))):
-            threading.Thread(target=_beside, args=(jobs, cpus), daemon=True).start()
+        # Without CPUs of its own a worker needs the tasks, even if they wait for a CPU.
+        cpus = min(max(free_cpus(), not self._threads), len(jobs)) if jobs else 0
+        failed: list[Exception] = []  # by Ray Data
+        if cpus:
+            threading.Thread(target=_beside, args=(jobs, cpus, failed), daemon=True).start()
+        left, pause, error = 0, 0.0, None
         with self.lending():
             while True:
                 progress: Progress | None = ray.get(queue.progress.remote(request))
                 if progress is None:
                     ask()
                 elif progress.error is not None or not progress.left:
+                    error = progress.error
+                    break
+                elif failed and not self._threads:
+                    error = failed[0]
                     break
                 else:
-                    time.sleep(POLL_SECONDS)
+                    pause = _longer(pause if progress.left == left else 0.0)
+                    left = progress.left
+                    time.sleep(pause)
         ray.get(queue.forget.remote(request))
-        if progress.error is not None:
-            raise progress.error
+        if error is not None:
+            raise error
+
+
+def _longer(pause: float) -> float:
+    """Return the pause after a pause that was not long enough."""
+    return min(2 * pause + POLL_SECONDS, IDLE_SECONDS)
 
 
 def _pixels(tasks: Sequence[DecodeTask]) -> int:
@@ -176,9 +191,16 @@ def _pixels(tasks: Sequence[DecodeTask]) -> int:
     return sum(len(task.row_group) * task.transform.image_bytes for task in tasks)
 
 
-def _beside(jobs: Sequence[Job], cpus: int) -> None:
-    """Decode by Ray Data, in a thread. Without it, the workers that wait decode."""
+def _beside(jobs: Sequence[Job], cpus: int, failed: list[Exception]) -> None:
+    """Decode by Ray Data, in a thread. Without it, the workers that wait decode.
+
+    Args:
+        jobs: of the queue.
+        cpus: how many run at once.
+        failed: takes the error, if Ray Data does not decode.
+    """
     try:
         decode_beside(jobs, cpus)
     except Exception as error:  # Ray Data's own: a job's error goes to the queue
         _log.warning("Ray Data does not decode: %s", error)
+        failed.append(error)

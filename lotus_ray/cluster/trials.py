@@ -29,7 +29,6 @@ from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node
 from lotus_ray.cluster.waiting import say_what_is_missing
 from lotus_ray.data.pixels.cache_space import CacheSpace
-from lotus_ray.data.pixels.chunks import ROOT
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.ready import ReadyTasks, Task, most_at_once, tasks
 from lotus_ray.job.schema.resources import Resources
@@ -130,7 +129,6 @@ class Cluster:
                 ):
                     filling, errors = self._run(work_orders, waiting, say)
                 _clear_nodes(cache_space)
-                Store.open(work_orders[0].store).remove_all(f"{ROOT}{cache_space.session}/")
         except KeyboardInterrupt:
             interrupted()
             raise

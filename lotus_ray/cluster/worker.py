@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 import ray
-import ray.train
 import torch
 import torch.distributed
 
@@ -18,15 +17,14 @@ from lotus_ray.base.memory import limit_gpu_memory
 from lotus_ray.cluster.autoscaler import node_types
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.commits import Commits
-from lotus_ray.cluster.decode import node_cpus, stream_pixels
 from lotus_ray.cluster.decoder import Decoder, lending
 from lotus_ray.cluster.messages import Claim, Ended
 from lotus_ray.cluster.place_line import PlaceLine
+from lotus_ray.cluster.stream import stream_pixels
 from lotus_ray.cluster.worker_group import join_workers
 from lotus_ray.data.pixels.cache_space import Waiting
-from lotus_ray.data.pixels.chunks import ChunkFolder, key_of
+from lotus_ray.data.pixels.chunks import ChunkFolder
 from lotus_ray.data.pixels.decode_task import announcing
-from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.schema.resources import Resources
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.trial.images import Decoders
@@ -61,7 +59,7 @@ def work_at_place(place: str, resources: Resources) -> LotusRayError | None:
         workers,
         device,
         facts,
-        partial(_decoders, threads=threads, line=line),
+        partial(_decoders, threads=threads, workers=workers.size, line=line),
         place,
         first_error,
         line.wait_for_original,
@@ -219,18 +217,16 @@ def _at_once() -> None:
     """Do not wait."""
 
 
-def _decoders(work_order: WorkOrder, threads: int, line: PlaceLine) -> Decoders:
+def _decoders(work_order: WorkOrder, threads: int, workers: int, line: PlaceLine) -> Decoders:
     """Return what decodes the images of a group: once for all nodes, where there are several."""
-    cpus = node_cpus()
-    beside = ray.train.get_context().get_local_world_size()
-    spare = max((cpus - beside * threads) // beside, 1)  # CPUs that no worker uses, per worker
     decoder = Decoder(threads, work_order.cache_space.decode_log)
     decode = announcing(decoder.to_files, line.say)
     if _has_nodes():
-        group, session = work_order.group, work_order.cache_space.session
-        key = key_of([read_manifest(each) for each in group.manifests], group.transform, session)
-        decode = decoder.once(ChunkFolder(work_order.store, key, group.transform), line.say)
-    return Decoders(decode, partial(stream_pixels, cpus=spare), decoder.lending)
+        folder = ChunkFolder(work_order.store, work_order.chunks_key, work_order.group.transform)
+        decode = decoder.once(folder, line.say)
+    return Decoders(
+        decode, partial(stream_pixels, threads=threads, workers=workers), decoder.lending
+    )
 
 
 def _has_nodes() -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lotus_ray.base.errors import LotusRayError, StoreError
+from lotus_ray.data.pixels.cache_space import GIB
+from lotus_ray.data.pixels.chunk_sets import chunk_sets_in_use
 from lotus_ray.grid.options import Options
 from lotus_ray.grid.outcome import Outcome, Stages
 from lotus_ray.grid.planning import plan_grid
@@ -90,7 +92,7 @@ class _Runner:
     """What runs the cells: this process, or Ray, which takes seconds to start."""
 
     def __init__(self, resources: Resources, local: bool, stack: ExitStack) -> None:
-        self._resources = resources
+        self.resources = resources
         self._local = local
         self._stack = stack
         self._cluster: Cluster | None = None
@@ -103,13 +105,22 @@ class _Runner:
         """
         if self._local or self._cluster is not None:
             return
-        check_this_machine(self._resources)
+        check_this_machine(self.resources)
         from lotus_ray.cluster.environment import first_line
 
         print(first_line(), file=sys.stderr, flush=True)  # before Ray is imported
         from lotus_ray.cluster import trials
 
-        self._cluster = self._stack.enter_context(trials.cluster(self._resources))
+        self._cluster = self._stack.enter_context(trials.cluster(self.resources))
+
+    @property
+    def has_nodes(self) -> bool:
+        """True if the cells run on a cluster that was there before, which may have many nodes."""
+        if self._cluster is None:
+            return False
+        from lotus_ray.cluster.environment import cluster_address
+
+        return bool(cluster_address())
 
     def run(
         self,
@@ -122,7 +133,7 @@ class _Runner:
         if self._cluster is None:
             from lotus_ray.grid.local import run_cells
 
-            return run_cells(work_orders, self._resources, seconds, watch.say)
+            return run_cells(work_orders, self.resources, seconds, watch.say)
         return self._cluster.run(work_orders, seconds, watch.say, watch.cells_left, interrupted)
 
 
@@ -187,7 +198,7 @@ def _run_missing(
     poll_seconds = LOCAL_POLL_SECONDS if store.folder is not None else CLOUD_POLL_SECONDS
     watch = GridWatch(work_orders, store, sys.stderr, poll_seconds)
     start = time.time()
-    with watch:
+    with watch, _chunk_sets(work_orders, store, runner, watch):
         try:
             interrupted = partial(_record_interruption, outcome, store)
             outcome.filling = runner.run(work_orders, seconds, watch, interrupted)
@@ -200,3 +211,13 @@ def _run_missing(
     until_first = begin - start if begin else watch.first_cell_after or whole
     until_first = min(max(until_first, 0.0), whole)  # a cell's clock may be another machine's
     outcome.stages |= {"start": until_first, "cells": whole - until_first}
+
+
+def _chunk_sets(
+    work_orders: list[WorkOrder], store: Store, runner: _Runner, watch: GridWatch
+) -> AbstractContextManager[None]:
+    """Return a context in which the store keeps the decoded images that nodes of the grid share."""
+    keys = {work_order.chunks_key for work_order in work_orders} if runner.has_nodes else ()
+    session = work_orders[0].cache_space.session
+    most = int(runner.resources.decoded_store_gb * GIB)
+    return chunk_sets_in_use(store, keys, session, most, watch.say)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from lotus_ray.base.plugins import Reference
 from lotus_ray.data.pixels.cache_space import CacheSpace
+from lotus_ray.data.pixels.chunks import key_of
+from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.store.results import Store
 
@@ -26,6 +28,12 @@ class WorkOrder:
     micro_batch: int | None = None  # images of a part of a step on one worker; None: no parts
     micro_batch_is_auto: bool = True  # parts may be halved where memory runs out
     plugins: tuple[Reference, ...] = ()  # that its cells use; the store has their code
+
+    @property
+    def chunks_key(self) -> str:
+        """The key of the decoded images of its group that nodes share."""
+        manifests = [read_manifest(folder) for folder in self.group.manifests]
+        return key_of(manifests, self.group.transform, self.cache_space.session)
 
     @property
     def missing_cells(self) -> list[Cell]:

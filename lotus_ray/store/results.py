@@ -7,7 +7,7 @@
     probe-<seconds>-<unique>/        test objects that are removed at once
     origin.json                      the job, and the folders of its images
     roles/, logits/, comparisons/    files that rows share, named after their inputs
-    pixels/                          decoded images that nodes of a cluster share
+    pixels/                          decoded images that nodes of a cluster share, removed in time
 
 First every artifact of a row is written and proven to be stored. Then the row's object is created,
 which makes the row visible. Only one writer can create it. A row never changes. When the user asks

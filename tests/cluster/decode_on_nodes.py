@@ -2,7 +2,8 @@
 
 The arguments are a folder, and the ids of the nodes with workers. It prints, for each part of the
 test, how many images were decoded by each node and how many of them are different, and whether the
-pixels are right. Each node keeps its own files.
+pixels are right. Each node keeps its own files. Then it streams: beside free CPUs, beside none, and
+beside none where the workers believe that there is one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -18,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cluster.decode_jobs import running_queue
 from lotus_ray.data.pixels.chunks import ChunkFolder
+from lotus_ray.data.pixels.lookup import Decoded
 from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
@@ -56,6 +60,58 @@ def work(data: Path, folder: ChunkFolder, scratch: Path, seeds: list[int], threa
     return decoded, right
 
 
+class Streaming:
+    """A worker that holds a CPU, as an actor does: it lends none while it waits in Ray."""
+
+    def stream(self, data: Path, believed_free: int | None) -> tuple[int, bool]:
+        """Stream the images of a seed; return how many this process decoded, and if all is right.
+
+        Args:
+            data: the prepared data set.
+            believed_free: what the worker believes of free CPUs; None: what Ray says.
+        """
+        from lotus_ray.cluster import stream
+        from lotus_ray.data.pixels.lookup import stream_here
+
+        own, names = vars(stream), drawn(0).sample_ids
+        own["STALL_SECONDS"] = 60.0
+        if believed_free is not None:
+            own["STALL_SECONDS"] = 8.0
+            own["free_cpus"] = lambda: believed_free
+        here = 0
+
+        def count(*arguments: Any) -> Iterator[Decoded]:
+            nonlocal here
+            for rows, pixels in stream_here(*arguments):
+                here += len(rows)
+                yield rows, pixels
+
+        own["stream_here"] = count
+        groups = wanted_row_groups([data], drawn(0))
+        found = list(stream.stream_pixels(groups, PLAIN, 1, workers=1, ahead_bytes=1 << 20))
+        rows = np.concatenate([rows for rows, _ in found])
+        levels = np.concatenate([pixels for _, pixels in found])[:, 0, 0, 0].tolist()
+        expected = np.concatenate([group.rows for group in groups])
+        right = [int(names[row][1:]) % 256 for row in expected]
+        return here, rows.tolist() == expected.tolist() and levels == right
+
+
+def stream_on(nodes: list[str], data: Path, believed_free: int | None = None) -> object:
+    """Stream on some nodes at once, each by an actor that holds its CPU."""
+    actor = ray.remote(Streaming)
+    actors = [
+        actor.options(
+            num_cpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote()
+        for node in nodes
+    ]
+    ray.get([each.__ray_ready__.remote() for each in actors])
+    answers = ray.get([each.stream.remote(data, believed_free) for each in actors])
+    for each in actors:
+        ray.kill(each)
+    return answers
+
+
 def main() -> None:
     root, *nodes = Path(sys.argv[1]), *sys.argv[2:]
     content = [png(np.full((2, 2, 3), n % 256, np.uint8)) for n in range(IMAGES)]
@@ -80,6 +136,9 @@ def main() -> None:
                 by_node[record.node] += len(record.sample_ids)
             answer = {"decoded": [count for count, _ in done], "by_node": by_node}
             print(json.dumps(answer | {"right": all(right for _, right in done)}), flush=True)
+    everywhere = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    for on, believed in ((nodes[:1], None), (everywhere, None), (everywhere, 1)):
+        print(json.dumps({"streamed": stream_on(on, data, believed)}), flush=True)
     ray.shutdown()
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cluster import decoder as module
-from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job
+from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job, Progress
 from lotus_ray.cluster.decoder import Decoder
 from lotus_ray.data.pixels import chunks, transform
 from lotus_ray.data.pixels.cache import DecodedFiles
@@ -170,6 +170,28 @@ def test_damaged_pixels_are_decoded_again_and_never_used(
     assert decoded >= 8  # whole files of the node
     assert "damaged" in caplog.text
     assert "gone" in caplog.text
+    for left in (8, 0):  # the next command makes the two chunks again
+        cluster.queue = _Direct()
+        images, decoded = cluster.ask("c" * (left + 3), seed(0))
+        assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+        assert decoded == left
+
+
+def test_chunks_that_are_removed_while_a_grid_reads_them_are_decoded_again(
+    cluster: Cluster,
+) -> None:
+    """The queue of the grid still takes them for kept."""
+    cluster.ask("a", seed(0))
+    Store.open(str(cluster.store)).remove_all("pixels/")
+    images, decoded = cluster.ask("bb", seed(0))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+    assert decoded == 12
+    images, _ = cluster.ask("ccc", seed(1))  # some of them were removed, others are new
+    assert images[:, 0, 0, 0].tolist() == levels(seed(1))
+    cluster.queue = _Direct()  # of another command
+    both = unique([seed(0), seed(1)])
+    assert cluster.ask("dddd", seed(1))[1] == 24 - both  # those that were removed
+    assert cluster.ask("eeeee", seed(1))[1] == 0
 
 
 def test_what_one_node_cannot_read_is_an_error_on_all_and_can_be_asked_for_again(
@@ -288,6 +310,41 @@ def test_free_cpus_take_what_nobody_has_taken(
     monkeypatch.setattr(module, "decode_beside", beside)
     _, decoded = cluster.ask("a", seed(0), Decoder(0, LOG).once(cluster.folder))
     assert (decoded, ran) == (12, [(3, 2)])
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_a_worker_with_no_cpu_to_lend_hears_that_ray_data_failed(
+    free: int, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else decodes: it would wait for ever. One that has CPUs decodes without Ray Data."""
+
+    def fail(jobs: Sequence[Job], cpus: int) -> None:
+        assert cpus == 1  # where none is free, the task waits for one
+        raise DataError("Ray Data is lost")
+
+    monkeypatch.setattr(module, "FEW_BYTES", 0)
+    monkeypatch.setattr(module, "free_cpus", lambda: free)
+    monkeypatch.setattr(module, "decode_beside", fail)
+    with pytest.raises(DataError, match="Ray Data is lost"):
+        cluster.ask("a", seed(0), Decoder(0, LOG).once(cluster.folder))
+    images, _ = cluster.ask("bb", seed(0), Decoder(1, LOG).once(cluster.folder))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+
+
+def test_who_waits_asks_less_and_less_often_until_something_moves(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three jobs are left for a long time, then two, then none."""
+    left = [3] * 6 + [2] * 3 + [0]
+    pauses: list[float] = []
+    progress = SimpleNamespace(remote=lambda _: Progress(left.pop(0), None))
+    forget = SimpleNamespace(remote=lambda _: None)
+    fake = SimpleNamespace(progress=progress, forget=forget)
+    monkeypatch.setattr(module, "decode_queue", lambda: fake)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=pauses.append))
+    Decoder(0, LOG)._work("request", [], lambda: None)
+    assert pauses == pytest.approx([0.05, 0.15, 0.35, 0.5, 0.5, 0.5, 0.05, 0.15, 0.35])
 
 
 def test_a_job_whose_worker_died_is_given_to_another_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,10 +55,15 @@ def objects(store: Store) -> dict[str, bytes]:
 
 
 def test_a_grid_runs_resumes_and_reports_in_a_bucket(home: Path, uri: str) -> None:
+    """Decoded images of a command that was killed go too."""
     command = ("grid", JOB, "--local", "--store", uri, *QUICK)
+    store = Store.open(uri)
+    store.replace(f"pixels/{'a' * 12}/key/chunk.bin", bytes(1 << 20))
     first = run(*command)
     assert first.exit_code == 0, first.stderr
-    store = Store.open(uri)
+    removed = "removed decoded images from the store: 1.0 MiB that stopped commands left"
+    assert removed in first.stderr
+    assert not store.objects.names("pixels/")
     place = uri.partition("?")[0]
     assert first.stderr.splitlines()[-1] == f"DONE 3/3 cells, 0 failed: {place}/outcome.json"
     assert [row.status for row in store.rows().values()] == ["ok"] * 3

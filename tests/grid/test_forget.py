@@ -261,7 +261,10 @@ def test_purge_removes_the_images_of_a_request_and_leaves_the_record(
     shutil.copytree(path / "out.work", work, symlinks=True)
     missing = run("audit", "purge", work / "store", "--request", "request-9")
     assert (missing.exit_code, "nearest: request-1" in missing.stderr) == (5, True)
+    shared = work / "store" / "pixels" / "key"
+    shared.mkdir(parents=True)  # as nodes of a cluster leave it
     result = run("audit", "purge", work / "store", "--request", "request-1")
+    assert not shared.exists()
     assert result.exit_code == 0, result.output
     assert "removed: 2 rows" in result.stdout
     assert "removed: the copies of all images that the run was given" in result.stdout

@@ -69,8 +69,9 @@ def test_create_keeps_what_is_there_and_replace_does_not(objects: Objects) -> No
 
 def test_names_leave_out_hidden_files_and_other_folders(objects: Objects) -> None:
     for name in ("rows/b/0000.json", "rows/a/0001.json", "rows/a/.0002.json.tmp", "roles/x"):
-        objects.create(name, b"")
+        objects.create(name, b"0" * len(name))
     assert objects.names("rows/") == ["rows/a/0001.json", "rows/b/0000.json"]
+    assert objects.sizes("rows/") == {"rows/a/0001.json": 16, "rows/b/0000.json": 16}
     assert objects.names("nothing/") == []
     with pytest.raises(FileNotFoundError) as caught:
         objects.read("nothing")

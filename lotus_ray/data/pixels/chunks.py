@@ -35,6 +35,10 @@ _IN_FLIGHT = 8  # requests at once
 _DECODERS = ("pillow", "simplejpeg", "torch")
 
 
+class ChunkLost(StoreError):
+    """The pixels of a chunk are gone or damaged. Its images can be decoded again."""
+
+
 @dataclass(frozen=True)
 class ChunkRecord:
     """What the store knows of a chunk."""
@@ -87,12 +91,22 @@ class ChunkFolder:
         crc32 = [zlib.crc32(image.data) for image in pixels]
         record = ChunkRecord(name, file, list(sample_ids), crc32, dict(bad), node)
         store.replace(self._name(file), content)
-        if store.objects.create(self._name(f"{name}.json"), sealed(asdict(record))):
+        if store.objects.create(self._name_of(record), sealed(asdict(record))):
             return record
-        first = unsealed(store.find(self._name(f"{name}.json")) or b"")
+        first = unsealed(store.find(self._name_of(record)) or b"")
+        if first is None:  # damaged, or discarded
+            store.replace(self._name_of(record), sealed(asdict(record)))
         if first is None or len(first["bad"]) > len(bad):
             return record
         return ChunkRecord(**first)
+
+    def discard(self, record: ChunkRecord) -> None:
+        """Discard a chunk whose pixels are gone or damaged: the next command makes it again.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        Store.open(self.store).replace(self._name_of(record), b"")
 
     def read(self, record: ChunkRecord, indices: Sequence[int]) -> np.ndarray:
         """Return some images of a chunk, uint8 [n, 3, H, W]. Near ones are read by one request.
@@ -102,7 +116,8 @@ class ChunkFolder:
             indices: of the images in the chunk, rising.
 
         Raises:
-            StoreError: the pixels are missing or damaged, or the store cannot be read.
+            ChunkLost: the pixels are missing or damaged.
+            StoreError: the store cannot be read.
         """
         objects, size = Store.open(self.store).objects, self.transform.image_bytes
         name = self._name(record.file)
@@ -115,22 +130,25 @@ class ChunkFolder:
                 for request, content in zip(requests, replies, strict=True):
                     count = len(request.ranges)
                     if len(content) != request.size:
-                        raise StoreError("decoded images are damaged", where=self.address(record))
+                        raise ChunkLost("decoded images are damaged", where=self.address(record))
                     part = np.frombuffer(content, np.uint8).reshape(count, *self.transform.shape)
                     pixels[done : done + count] = part
                     done += count
             except FileNotFoundError as error:
-                raise StoreError("decoded images are gone", where=self.address(record)) from error
+                raise ChunkLost("decoded images are gone", where=self.address(record)) from error
         if any(
             zlib.crc32(image.data) != record.crc32[index]
             for image, index in zip(pixels, indices, strict=True)
         ):
-            raise StoreError("decoded images are damaged", where=self.address(record))
+            raise ChunkLost("decoded images are damaged", where=self.address(record))
         return pixels
 
     def address(self, record: ChunkRecord) -> str:
         """Return the address of a chunk, for people."""
         return Store.open(self.store).address(self._name(record.file))
+
+    def _name_of(self, record: ChunkRecord) -> str:
+        return self._name(f"{record.name}.json")
 
     def _name(self, file: str) -> str:
         return f"{ROOT}{self.key}/{file}"

@@ -6,10 +6,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from lotus_ray.base.errors import StoreError, StoreUnreachable
-from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkRecord
+from lotus_ray.data.pixels.chunks import ChunkFolder, ChunkLost, ChunkRecord
 from lotus_ray.data.pixels.decode_task import DecodeTask
 from lotus_ray.data.pixels.image_file import Batch, write_images
 from lotus_ray.data.pixels.row_groups import ROWS_AT_A_TIME
@@ -35,7 +36,7 @@ def fetch_all(tasks: Sequence[DecodeTask], folder: ChunkFolder, where: Kept) -> 
     Args:
         tasks: one per file.
         folder: of the chunks.
-        where: all images are kept.
+        where: images that are kept. An image that is not is decoded here.
 
     Returns:
         How many images were decoded here.
@@ -65,6 +66,8 @@ def _batches(names: Sequence[str], folder: ChunkFolder, where: Kept) -> Iterator
     """Yield images, ROWS_AT_A_TIME at a time, chunk by chunk."""
     indices = defaultdict[str, list[int]](list)
     records = {}
+    if not where.keys() >= set(names):
+        raise StoreError("some decoded images are in no chunk", where=folder.store)
     for record, index in (where[name] for name in names):
         indices[record.name].append(index)
         records[record.name] = record
@@ -73,4 +76,10 @@ def _batches(names: Sequence[str], folder: ChunkFolder, where: Kept) -> Iterator
         for start in range(0, len(ordered), ROWS_AT_A_TIME):
             part = ordered[start : start + ROWS_AT_A_TIME]
             ids = [record.sample_ids[index] for index in part]
-            yield Batch(ids, folder.read(record, part), [record.bad.get(each) for each in ids])
+            try:
+                pixels = folder.read(record, part)
+            except ChunkLost:
+                with suppress(StoreError):
+                    folder.discard(record)
+                raise
+            yield Batch(ids, pixels, [record.bad.get(each) for each in ids])

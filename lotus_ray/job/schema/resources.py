@@ -56,6 +56,13 @@ class Resources(Strict):
         float | None,
         Field(ge=0, description="most decoded images on its disk (GiB); default: the free space"),
     ] = None
+    decoded_store_gb: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="most decoded images that the store keeps for later commands (GiB)",
+        ),
+    ] = 100
     scratch: Annotated[
         str | None,
         Field(description="folder on the disk for decoded images; default: the system's"),

@@ -51,6 +51,9 @@ class Objects(Protocol):
         Names of hidden files, which begin with a dot, are not returned.
         """
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size of each object of `names(prefix)` in bytes, in the same order."""
+
     def folders(self, prefix: str) -> list[str]:
         """Return the sorted names of the folders directly in `prefix`, each with its slash.
 

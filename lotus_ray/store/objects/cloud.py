@@ -126,7 +126,7 @@ class CloudObjects:
     def delete_all(self, prefix: str) -> None:
         """Remove all objects under `prefix`. Objects that cannot be removed stay."""
         with suppress(StoreError, FileNotFoundError):
-            if names := self._list(prefix):
+            if names := list(self._list(prefix)):
                 self._ask(prefix, lambda: obstore.delete(self._once, names))
 
     def etag(self, name: str) -> str | None:
@@ -139,7 +139,12 @@ class CloudObjects:
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names under `prefix`."""
-        return sorted(n for n in self._list(prefix) if not n.rpartition("/")[2].startswith("."))
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the sizes of objects under `prefix`, by name."""
+        shown = {n: s for n, s in self._list(prefix).items() if not _is_hidden(n)}
+        return dict(sorted(shown.items()))
 
     def folders(self, prefix: str) -> list[str]:
         """Return the sorted names of the folders directly in `prefix`, each with its slash."""
@@ -150,9 +155,12 @@ class CloudObjects:
 
         return self._ask(prefix, attempt)
 
-    def _list(self, prefix: str) -> list[str]:
-        def attempt() -> list[str]:
-            return [entry["path"] for page in obstore.list(self._once, prefix) for entry in page]
+    def _list(self, prefix: str) -> dict[str, int]:
+        """Return the sizes of all objects under `prefix`, hidden ones too."""
+
+        def attempt() -> dict[str, int]:
+            pages = obstore.list(self._once, prefix)
+            return {entry["path"]: entry["size"] for page in pages for entry in page}
 
         return self._ask(prefix, attempt)
 
@@ -208,6 +216,10 @@ class CloudObjects:
             if next(pauses, _END) is _END:
                 raise fault.end(self.address, name, tries, time.monotonic() - start)
         raise AssertionError("unreachable")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
 
 
 class _TryAgain(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,20 +70,28 @@ class LocalObjects:
         path = self.root / name
         try:
             with _reading(path):
-                stat = path.stat()
+                found = path.stat()
         except FileNotFoundError:
             return None
-        return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
+        return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
 
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names under a folder, without temporary files."""
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the sizes of files under a folder, by name, without temporary files."""
         folder = self.root / prefix
+        sizes = {}
         with _reading(folder):
-            return sorted(
-                path.relative_to(self.root).as_posix()
-                for path in files_under(folder)
-                if not path.name.startswith(".") and path.is_file()
-            )
+            for path in files_under(folder):
+                if path.name.startswith("."):
+                    continue
+                with suppress(FileNotFoundError, NotADirectoryError):  # it was removed
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        sizes[path.relative_to(self.root).as_posix()] = status.st_size
+        return dict(sorted(sizes.items()))
 
     def folders(self, prefix: str) -> list[str]:
         """Return the sorted names of the folders directly in `prefix`, each with its slash."""
