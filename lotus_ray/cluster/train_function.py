@@ -108,7 +108,15 @@ def _join_workers(device: torch.device) -> Workers:
         sum=_sum_over_workers,
         replicate=replicate,
         leaving=_is_leaving,
+        nodes=_nodes(context.get_world_size()),
     )
+
+
+def _nodes(size: int) -> tuple[int, ...]:
+    """Return the number of the node of each worker, by rank. Every worker calls this."""
+    ids: list[str] = [""] * size
+    torch.distributed.all_gather_object(ids, ray.get_runtime_context().get_node_id())
+    return tuple(sorted(set(ids)).index(each) for each in ids)
 
 
 def _is_leaving() -> bool:
