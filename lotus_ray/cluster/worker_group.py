@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -32,8 +33,16 @@ def join_workers() -> tuple[Workers, torch.device]:
         sum=_sum_over_workers,
         replicate=replicate,
         leaving=_is_leaving,
+        nodes=_nodes(context.get_world_size()),
     )
     return workers, device
+
+
+def _nodes(size: int) -> tuple[int, ...]:
+    """Return the number of the node of each worker, by rank. Every worker calls this."""
+    ids: list[str] = [""] * size
+    torch.distributed.all_gather_object(ids, ray.get_runtime_context().get_node_id())
+    return tuple(sorted(set(ids)).index(each) for each in ids)
 
 
 def _is_leaving() -> bool:

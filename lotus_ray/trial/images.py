@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.batches.shares import home
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace, Waiting
 from lotus_ray.data.pixels.decode_task import Decode
@@ -18,6 +19,9 @@ from lotus_ray.data.pixels.wanted import stored_order, wanted_row_groups
 from lotus_ray.data.prepared.manifest import read_manifest
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import CellGroup
+from lotus_ray.unlearning.contract import Workers
+
+ONE_WORKER = Workers()
 
 
 @dataclass
@@ -57,7 +61,12 @@ class Decoders:
 
 
 def prepare_images(
-    group: CellGroup, roles: Roles, cache_space: CacheSpace, decoders: Decoders, max_bad: int = 0
+    group: CellGroup,
+    roles: Roles,
+    cache_space: CacheSpace,
+    decoders: Decoders,
+    max_bad: int = 0,
+    workers: Workers = ONE_WORKER,
 ) -> TrialImages:
     """Make the images of a group available on this node, each decoded once.
 
@@ -67,6 +76,7 @@ def prepare_images(
         cache_space: where decoded images are kept.
         decoders: decode images.
         max_bad: leave out up to so many images that cannot be decoded. Forget images never are.
+        workers: of the place. Where a node cannot keep all images, it keeps its part first.
 
     Returns:
         The images. If the group shuffles within windows, retained images that do not fit in the
@@ -80,9 +90,9 @@ def prepare_images(
     stored = _ranks(stored_order(row_groups), roles)
     content = " ".join(read_manifest(folder).digest for folder in group.manifests)
     files = DecodedFiles(cache_space, group.transform, content)
-    files.ensure(
-        row_groups, roles, decoders.decode, max_bad, group.shuffle_window, decoders.waiting
-    )
+    own = home(stored, workers) == workers.node_of[workers.rank]
+    window = group.shuffle_window
+    files.ensure(row_groups, roles, decoders.decode, max_bad, window, decoders.waiting, own)
     bad = files.bad_among(roles)
     if bad:
         kept = np.array([name not in bad for name in roles.sample_ids])

@@ -13,6 +13,7 @@ import torch
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.memory import keep_freed_memory, release_memory
 from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.data.batches.shares import Shares
 from lotus_ray.job.cells import Cell
 from lotus_ray.job.plugins.use import load_from_store
 from lotus_ray.job.spans import Span
@@ -136,6 +137,7 @@ class CellRunner:
             self._workers,
             stored=images.stored,
             window=group.shuffle_window,
+            shares=Shares.agreed(self._workers, images.pixels.held, images.stored, self._device),
         )
         return Context(
             work_order,
@@ -167,6 +169,7 @@ class CellRunner:
                 work_order.cache_space,
                 self._decoders(work_order),
                 work_order.max_bad_images,
+                self._workers,
             ), None
         except LotusRayError as error:
             return None, error

@@ -71,6 +71,10 @@ class SampleSet(Protocol):
 
         Samples that `draw` repeats come in passes, each shuffled on its own. No batch holds two
         copies of one where that can be avoided.
+
+        Where nodes hold different images, a worker takes those of its node. So row i of a batch is
+        sure to be beside row i of another set's only in what `draw` returned, and in images to
+        forget, held-out and calibration images: those are on every node.
         """
 
     def subset(self, fraction: float, *names: object) -> Self:
@@ -126,6 +130,18 @@ class Workers:
     # Returns a module that calls the model and averages its gradients over workers.
     replicate: Callable[[nn.Module], nn.Module] = replica_of_one
     leaving: Callable[[], bool] = never  # True if a machine of a worker is about to be taken away
+    nodes: tuple[int, ...] = ()  # number of the node of each worker, from 0 on; empty: all on one
+
+    @property
+    def node_of(self) -> tuple[int, ...]:
+        """The number of the node of each worker, by rank."""
+        return self.nodes or (0,) * self.size
+
+    @property
+    def on_this_node(self) -> tuple[int, ...]:
+        """The workers on the node of this one, itself among them, rising."""
+        node = self.node_of[self.rank]
+        return tuple(rank for rank, other in enumerate(self.node_of) if other == node)
 
     def from_first(self, tensor: Tensor) -> Tensor:
         """Return the first worker's tensor on every worker. Shapes and dtypes must agree."""

@@ -109,6 +109,7 @@ def test_one_worker_asks_no_actor_whether_its_node_leaves(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("ray.train.get_preemption_info", no_answer)
     monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
+    on_nodes(monkeypatch, ["b", "a"], rank=0)
     for size in (1, 2):
         context = SimpleNamespace(get_world_size=lambda: size, get_world_rank=lambda: 0)  # noqa: B023
         monkeypatch.setattr("ray.train.get_context", lambda: context)  # noqa: B023
@@ -121,3 +122,25 @@ def test_one_worker_asks_no_actor_whether_its_node_leaves(monkeypatch: pytest.Mo
             own = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=info))
             monkeypatch.setattr(ray_private, "get_train_context", lambda: own)  # noqa: B023
             assert workers.leaving() == (info is not None)
+
+
+def on_nodes(monkeypatch: pytest.MonkeyPatch, ids: list[str], rank: int) -> None:
+    """Let this be the worker `rank` of a group on nodes with these ids."""
+
+    def gather(found: list[str], own: str) -> None:
+        assert own == ids[rank]
+        found[:] = ids
+
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    this = SimpleNamespace(get_node_id=lambda: ids[rank])
+    monkeypatch.setattr("ray.get_runtime_context", lambda: this)
+
+
+def test_workers_know_which_of_them_share_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(get_world_size=lambda: 4, get_world_rank=lambda: 1)
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
+    on_nodes(monkeypatch, ["b", "a", "b", "a"], rank=1)
+    workers, _ = join_workers()
+    assert workers.node_of == (1, 0, 1, 0)
+    assert workers.on_this_node == (1, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cli.main import main
+from lotus_ray.data.batches.dataset import ImageDataset
+from lotus_ray.data.batches.shares import Shares
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.decode_task import decode_here
 from lotus_ray.data.pixels.lookup import Pixels, StreamedPixels, stream_here
@@ -24,7 +28,9 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.models.weights import WEIGHTS
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
-from lotus_ray.trial.images import Decoders, prepare_images
+from lotus_ray.trial.images import Decoders, TrialImages, prepare_images
+from lotus_ray.unlearning.contract import Batch, Workers
+from tests.data.batches.test_shares import on_workers
 from tests.toy import PLAIN, Sample, png, reseal, source, table
 
 JOB = Path(__file__).parents[2] / "jobs" / "digits.yaml"
@@ -113,6 +119,72 @@ def test_retained_images_stream_where_there_is_no_cache_space(
     with roomy.locked():
         assert isinstance(prepare_images(group(manifest, 4), roles, roomy, DECODERS).pixels, Pixels)
         roomy.clear()
+
+
+def test_each_of_two_nodes_keeps_its_part_and_the_batches_are_those_of_one(tmp_path: Path) -> None:
+    """24 images of 12 bytes, of which 20 may stream. A node has room for 3 windows of 2 and 16.
+
+    So it holds the 4 that cannot stream and all of its own; the others of the row group do not fit.
+    """
+    content = np.random.default_rng(0).integers(0, 256, (24, 2, 2, 3), dtype=np.uint8)
+    samples = [Sample(f"s{n:03d}", TRAIN, png(one), "", 0) for n, one in enumerate(content)]
+    data = prepare(source(samples, ("a",)), tmp_path / "data")
+    roles, spaces = table("ff" + "r" * 20 + "ut"), list[CacheSpace]()
+
+    def images(workers: Workers, room: int) -> TrialImages:
+        scratch = tmp_path / f"{workers.rank}-{workers.size}"
+        scratch.mkdir()
+        space = CacheSpace(room, 0, str(scratch))
+        spaces.append(space)
+        locks.enter_context(space.locked())
+        return prepare_images(group(data, 2), roles, space, DECODERS, workers=workers)
+
+    def dataset(workers: Workers, found: TrialImages, shares: Shares | None) -> ImageDataset:
+        return ImageDataset(
+            found.pixels,
+            found.roles,
+            PLAIN,
+            5,
+            torch.device("cpu"),
+            torch.float64,
+            workers,
+            found.stored,
+            2,
+            shares,
+        )
+
+    def one_node(workers: Workers) -> tuple[TrialImages, list[Batch], list[Batch]]:
+        found = images(workers, 72 + 16 * 12)
+        shares = Shares.agreed(workers, found.pixels.held, found.stored, torch.device("cpu"))
+        made = dataset(workers, found, shares).split("forget", "retain")
+        epoch, before = list(made.shuffled(8, "train", 0)), found.streamed
+        everything = list(made)
+        assert found.streamed == before  # each evaluates what it holds
+        return found, epoch, everything
+
+    with ExitStack() as locks:
+        alone = images(Workers(), 10_000)
+        whole = dataset(Workers(), alone, None).split("forget", "retain")
+        (one, first, evaluated), (other, second, others) = on_workers((0, 1), one_node)
+        for space in spaces:
+            space.clear()
+    assert one.pixels.held.sum() + other.pixels.held.sum() == 2 * 4 + 20
+    assert (one.pixels.held | other.pixels.held).all()
+    streamed = [
+        sum(int((~found.pixels.held[batch.rows.numpy()]).sum()) for batch in epoch)
+        for found, epoch in ((one, first), (other, second))
+    ]
+    assert [one.streamed, other.streamed] == streamed
+    assert sum(streamed) < 6  # what a batch holds of one node beyond its half; plain shares: 10
+    for shares, batch in zip(
+        zip(first, second, strict=True), whole.shuffled(8, "train", 0), strict=True
+    ):
+        rows = torch.cat([share.rows for share in shares])
+        assert rows.sort().values.tolist() == batch.rows.sort().values.tolist()
+        pixels = torch.cat([share.images for share in shares])[rows.argsort()]
+        assert torch.equal(pixels, batch.images[batch.rows.argsort()])
+    seen = torch.cat([batch.rows for batch in (*evaluated, *others)])
+    assert seen.sort().values.tolist() == list(range(22))
 
 
 def run(*arguments: object) -> Result:

@@ -2,7 +2,7 @@
 
 Every worker reads the images of its node and takes its share of each global batch. The batches
 depend on the seed, the epoch and the sample ids alone, never on the number of workers, nor on
-whether an image is in memory, in a file, or streams past.
+whether an image is in memory, in a file, on another node, or streams past.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lotus_ray.base import seeds
 from lotus_ray.base.memory import release_memory
 from lotus_ray.base.roles import FORGET, STORED
 from lotus_ray.data.batches.order import Order
+from lotus_ray.data.batches.shares import Shares
 from lotus_ray.data.batches.subset import ImageSubset
 from lotus_ray.data.pixels.lookup import Image
 from lotus_ray.data.pixels.transform import Transform
@@ -58,6 +59,7 @@ class ImageDataset:
         workers: Workers,
         stored: np.ndarray | None = None,
         window: int | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.pixels = pixels
         self.labels = torch.from_numpy(roles.labels.astype(np.int64))
@@ -67,6 +69,7 @@ class ImageDataset:
         self.device = device
         self.dtype = dtype
         self.workers = workers
+        self.shares = shares or Shares(workers)
         self.roles = roles
         # Where batches are made of them: a copy for each batch would wait for the device.
         self._there = tuple(values.to(device) for values in (self.labels, self.keys, self.forget))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lotus_ray.data.batches.order import Order
 from lotus_ray.data.batches.parts import first_of_each, stratified
+from lotus_ray.data.batches.shares import Shares
 from lotus_ray.unlearning.contract import Batch, Workers
 
 
@@ -21,6 +22,7 @@ class Dataset(Protocol):
     order: Order
     labels: Tensor  # int64 [N], by row of the table of roles
     workers: Workers
+    shares: Shares
 
     @property
     def evaluation_rows(self) -> int:
@@ -41,14 +43,14 @@ class ImageSubset:
 
     dataset: Dataset
     rows: np.ndarray  # [n], int64, ascending; a row that is drawn k times stands k times
+    are_partners: bool = False  # row i of a batch stays with row i of another set's batch
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        workers = self.dataset.workers
         rows, window = self.dataset.order.fixed(self.rows)
-        share = np.arange(len(rows))[workers.rank :: workers.size]
+        share = self.dataset.shares.of_pass(rows)
         size = self.dataset.evaluation_rows
         parts = [share[start : start + size] for start in range(0, len(share), size)]
         shares, windows = _at(parts, rows, window)
@@ -77,7 +79,8 @@ class ImageSubset:
     def draw(self, count: int, *names: object) -> Self:
         """Return `count` samples, drawn from (seed, *names); each as often as any, or once more."""
         ordered = self.dataset.order.drawn(self.rows, "draw", *names)
-        return replace(self, rows=np.sort(np.resize(ordered, count if len(ordered) else 0)))
+        rows = np.sort(np.resize(ordered, count if len(ordered) else 0))
+        return replace(self, rows=rows, are_partners=True)
 
     def union(self, other: Self) -> Self:
         """Return the samples of both, each once."""
@@ -113,17 +116,19 @@ class _Epoch:
         batches = np.array_split(np.arange(count), math.ceil(count / self.batch_size) or 1)
         ends = np.cumsum([len(batch) for batch in batches]).tolist()
         rows, window = dataset.order.epoch(self.split.rows, ends, *self.names)
-        shared = [self._share(batch) for batch in batches if len(batch)][skipped:]
+        shared = [self._share(batch, rows) for batch in batches[skipped:] if len(batch)]
         places, totals = [place for place, _ in shared], [total for _, total in shared]
         shares, windows = _at(places, rows, window)
         return dataset.batches(shares, totals, windows)
 
-    def _share(self, batch: np.ndarray) -> tuple[np.ndarray, int]:
+    def _share(self, batch: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, int]:
         """Return this worker's part; of a batch with fewer rows than workers, all of it."""
         workers = self.split.dataset.workers
         if len(batch) < workers.size:
             return batch, len(batch) * workers.size
-        return batch[workers.rank :: workers.size], len(batch)
+        plain = Shares(workers)
+        shares = plain if self.split.are_partners else self.split.dataset.shares
+        return batch[shares.of_batch(rows[batch])], len(batch)
 
 
 def _at(

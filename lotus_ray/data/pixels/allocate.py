@@ -24,6 +24,7 @@ def allocate(
     folders: tuple[Path, Path],
     image_bytes: int,
     window: int | None,
+    own: np.ndarray | None = None,
 ) -> list[tuple[RowGroupImages, Path]]:
     """Choose a folder for each row group: memory first, then the disk.
 
@@ -35,6 +36,7 @@ def allocate(
         image_bytes: size of one decoded image.
         window: if all images do not fit, retained images may be left out, since they can stream in
             windows of this many images. Memory is kept free for the windows. None: no streaming.
+        own: retained images that come before other retained ones, bool [N]. None: all are alike.
 
     Returns:
         Row groups, or parts of them, with their folder.
@@ -51,7 +53,7 @@ def allocate(
         if windows > cache_space.memory_bytes:
             raise _no_cache_space(cache_space, need, 0, left[disk], window)
         left[memory] = max(left[memory] - windows, 0)
-        groups = _split_by_streaming(row_groups, roles)
+        groups = _by_turn(row_groups, roles, own)
     free_memory, free_disk = left[memory], left[disk]
     chosen = []
     for streams, group in enumerate(groups):
@@ -66,14 +68,15 @@ def allocate(
     return chosen
 
 
-def _split_by_streaming(
-    row_groups: Sequence[RowGroupImages], roles: Roles
+def _by_turn(
+    row_groups: Sequence[RowGroupImages], roles: Roles, own: np.ndarray | None
 ) -> list[list[RowGroupImages]]:
-    """Return the images that cannot stream, then the images that can, by row group."""
+    """Return the images that cannot stream, then own ones that can, then the others that can."""
     may = np.isin(roles.roles, [STORED.index(role) for role in _MAY_STREAM])
+    own = may if own is None else may & own
     return [
-        [row_group.only(may[row_group.rows] == streams) for row_group in row_groups]
-        for streams in (False, True)
+        [row_group.only(images[row_group.rows]) for row_group in row_groups]
+        for images in (~may, own, may & ~own)
     ]
 
 

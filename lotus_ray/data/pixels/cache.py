@@ -54,6 +54,7 @@ class DecodedFiles:
         max_bad: int = 0,
         window: int | None = None,
         waiting: Waiting = nullcontext,
+        own: np.ndarray | None = None,
     ) -> None:
         """Decode the images that are not cached yet. Other processes of the node wait meanwhile.
 
@@ -65,6 +66,8 @@ class DecodedFiles:
             window: if all images do not fit, leave retained images out: they can stream in windows
                 of this many images. Memory is kept free for the windows. None: all must fit.
             waiting: returns a context that is open while another process of the node decodes.
+            own: if all images do not fit, these retained images come first, bool [N]: other nodes
+                keep the others. Default: all are alike.
 
         Raises:
             DataError: images do not fit; or a forget image, or more than `max_bad` images, cannot
@@ -86,7 +89,7 @@ class DecodedFiles:
                     row_group, _new_file(folder), self.transform, max_bad > 0, folder == disk
                 )
                 for row_group, folder in allocate(
-                    missing, roles, self.cache_space, (memory, disk), image_bytes, window
+                    missing, roles, self.cache_space, (memory, disk), image_bytes, window, own
                 )
             ]
             self.decoded += sum(decode(tasks))

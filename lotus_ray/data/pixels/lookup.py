@@ -59,7 +59,13 @@ class Pixels:
     @property
     def complete(self) -> bool:
         """True if every image is cached."""
-        return bool((self.block >= 0).all())
+        return bool(self.held.all())
+
+    @property
+    def held(self) -> np.ndarray:
+        """True for each image that is cached, bool [N]."""
+        cached: np.ndarray = self.block >= 0
+        return cached
 
     def image(self, row: int) -> np.ndarray:
         """Return one cached image, uint8 [3, H, W]."""
@@ -99,6 +105,11 @@ class StreamedPixels:
     def shape(self) -> tuple[int, int, int]:
         """The shape of an image."""
         return self.here.shape
+
+    @property
+    def held(self) -> np.ndarray:
+        """True for each image that is cached, bool [N]."""
+        return self.here.held
 
     def along(
         self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None

@@ -229,6 +229,24 @@ def test_what_may_stream_is_left_out_last(manifest: Manifest, tmp_path: Path) ->
         ensure(manifest, small, roles, window=3)
 
 
+def test_nodes_that_cannot_keep_all_keep_their_own_part_first(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """4 of 12 images cannot stream. 3 windows of 1 leave 48 bytes for 4 of the 8 others."""
+    roles, held = table("ffrrrrrrrrut"), []
+    own = np.arange(12) % 2 == 0
+    for number, part in enumerate((own, ~own)):
+        (tmp_path / str(number)).mkdir()
+        cache_space = CacheSpace(48 + 36 + 48, 0, str(tmp_path / str(number)))
+        with cache_space.locked():
+            files = DecodedFiles(cache_space, PLAIN)
+            files.ensure(row_groups(manifest, roles), roles, decode_here, window=1, own=part)
+            held.append(files.pixels(roles).held)
+    assert [each.sum() for each in held] == [8, 8]
+    assert np.flatnonzero(held[0] & held[1]).tolist() == [0, 1, 10, 11]
+    assert (held[0] | held[1]).all()
+
+
 @pytest.fixture
 def torn(tmp_path: Path) -> Manifest:
     """Six images, of which s001 and s004 are none."""
