@@ -33,7 +33,7 @@ def test_such_images_are_weighed_by_the_classes_to_forget() -> None:
         (23, 1.0, "demonstrated", "like ones that it never saw"),
         (37, 0.1, "not demonstrated", "may be chance"),
         (23, 0.1, "partly demonstrated", "still treats these images unlike"),
-        (0, 3.0, "not demonstrated", "even less than images that it never saw"),
+        (0, 3.0, "not demonstrated", "even fewer of them than it should"),
     ],
 )
 def test_the_verdict_follows_its_rule(right: int, loss: float, forgetting: str, words: str) -> None:
