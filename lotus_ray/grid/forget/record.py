@@ -62,7 +62,12 @@ class Measured:
             "mia_accuracy": evidence.unseen_membership(after),
         }
         row = self.rows["unlearned"]
-        intervals = {name: (low, high) for name, (low, high) in row.intervals.items()}
+        fewest = min(int(np.isin(after.roles, roles).sum()) for roles in (FORGET, (UNSEEN, TEST)))
+        intervals = {
+            name: evidence.widened(value, low, high, fewest)
+            for name, (low, high) in row.intervals.items()
+            if (value := row.metrics.get(name)) is not None
+        }
         for role in (FORGET, RETAIN, UNSEEN, TEST):
             value = evidence.accuracy(after, role)
             if value and value.low is not None and value.high is not None:
