@@ -101,8 +101,8 @@ def _compared(record: Predicate) -> list[Compared]:
             _capital(recognised.reference_is),
         ),
         Compared(
-            "How often can somebody guess, from how sure the model is, that these images were "
-            "used to train it?",
+            "Of two images, one of these and a new one: how often can somebody guess, from how "
+            "sure the model is, which one was used to train it?",
             share(told.before),
             share(told.after),
             share(told.reference),

@@ -311,6 +311,8 @@ def test_show_says_it_in_plain_words(signed: Path, tmp_path: Path) -> None:
     assert "rightly what is in it" in first
     assert (tmp_path / "page.html").read_text() == (signed / PAGE).read_text()
     assert "erased" not in result.stdout
+    nowhere = audit("show", signed, "--html", tmp_path / "no" / "page.html")
+    assert (nowhere.exit_code, "the page cannot be written" in nowhere.stderr) == (2, True)
 
 
 def test_an_image_of_two_requests_is_one_image_on_the_first_screen() -> None:

@@ -50,6 +50,27 @@ def test_two_commands_do_not_write_one_folder_at_once(
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("name", ["--train", "--heldout"])
+def test_an_output_among_the_images_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    for folder_name in ("train", "val"):
+        (tmp_path / folder_name / "cat").mkdir(parents=True)
+    (tmp_path / "model.pth").write_text("")
+    among = tmp_path / {"--train": "train", "--heldout": "val"}[name]
+    wish = Wish(
+        output=among / "out",
+        model="resnet18",
+        weights=tmp_path / "model.pth",
+        train=str(tmp_path / "train"),
+        heldout=str(tmp_path / "val"),
+        ids=(tmp_path / "ids.csv",),
+    )
+    with pytest.raises(JobError, match=f"the output lies in the folder of {name}"):
+        write_job(wish, print)
+    assert [each.name for each in among.iterdir()] == ["cat"]
+
+
 def test_held_out_images_beside_a_prepared_data_set_are_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_text("{}")

@@ -53,6 +53,7 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     models.check_name(wish.model, "--model")
     if not wish.weights.is_file():
         raise JobError("there is no such weights file", where=f"--weights {wish.weights}")
+    _check_apart(wish)
     data, size = _images(wish, say)
     if wish.classes and "parquet" not in data:
         raise JobError("these images name their classes themselves", where="--classes")
@@ -76,6 +77,18 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     path = wish.work / JOB
     path.write_text(yaml.dump(job, Dumper=Quoting, sort_keys=False))
     return path
+
+
+def _check_apart(wish: Wish) -> None:
+    """Raise JobError if the output lies among the images: its copies would be images too."""
+    output = wish.output.resolve()
+    for name, folder in (("--train", wish.train), ("--heldout", wish.heldout)):
+        if folder and "://" not in folder and output.is_relative_to(Path(folder).resolve()):
+            raise JobError(
+                f"the output lies in the folder of {name}: its files would be taken for images",
+                where=f"--output {wish.output}",
+                next_command="choose an --output elsewhere",
+            )
 
 
 def _gpus() -> int:
