@@ -87,7 +87,7 @@ def _of_the_chain(record: Predicate) -> Iterator[str]:
     """Say what does not follow from the figures in what a record says of the whole chain."""
     chain = record.chain
     heldout = next((f for f in record.figures if f.name == "heldout_accuracy"), None)
-    before, after = heldout and heldout.before, heldout and heldout.after
+    before, after = (heldout.before, heldout.after) if heldout else (None, None)
     first = chain.first_heldout_accuracy
     if chain.position == 1:
         if chain.requests_so_far != len(record.requests):

@@ -64,9 +64,9 @@ class Measured:
         row = self.rows["unlearned"]
         fewest = min(int(np.isin(after.roles, roles).sum()) for roles in (FORGET, (UNSEEN, TEST)))
         intervals = {
-            name: evidence.widened(value, low, high, fewest)
+            name: evidence.widened(middle, low, high, fewest)
             for name, (low, high) in row.intervals.items()
-            if (value := row.metrics.get(name)) is not None
+            if (middle := row.metrics.get(name)) is not None
         }
         for role in (FORGET, RETAIN, UNSEEN, TEST):
             value = evidence.accuracy(after, role)
