@@ -8,6 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
+from lotus_ray.audit.claims import (
+    NOT_SHOWN,
+    RESIDUAL,
+    claim,
+    configuration_digest,
+    guarantee,
+)
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, WEIGHTS
 from lotus_ray.audit.gates import FAIL, GateResult, outcome
 from lotus_ray.audit.page import to_page
@@ -48,8 +55,50 @@ def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[s
         yield "the counts of a request do not add up"
     if len(record.commitments.ids) != len(set(record.commitments.ids)):
         yield "it commits to an id twice"
+    yield from _of_the_run(record)
+    yield from _of_the_chain(record)
     if is_own_version(record) and _digest_of_page(record) != subjects.get(PAGE):
         yield f"{PAGE} does not say what the record says"
+
+
+def _of_the_run(record: Predicate) -> Iterator[str]:
+    """Say what does not follow from the method, its configuration and the ids."""
+    run = record.run
+    if run.configuration_sha256 != configuration_digest(run.configuration):
+        yield "its configuration has another digest"
+    if run.configuration.get("method") != run.method:
+        yield "its method is not the one of its configuration"
+    name = str(run.method.get("name"))
+    if is_own_version(record):
+        if (record.claim, record.guarantee) != (claim(name), guarantee(name)):
+            yield f"its claim or its guarantee is not the one of the method {name}"
+        if record.not_shown != list(NOT_SHOWN) or record.residual_copies != list(RESIDUAL):
+            yield "its list of what it does not show, or of what is left, was changed"
+    if len(record.commitments.ids) > sum(request.found for request in record.requests):
+        yield "it commits to more ids than its requests found"
+    if any(
+        max(request.recognised_before, request.recognised_after) > request.found
+        for request in record.requests
+    ):
+        yield "a request counts more recognised images than it found"
+
+
+def _of_the_chain(record: Predicate) -> Iterator[str]:
+    """Say what does not follow from the figures in what a record says of the whole chain."""
+    chain = record.chain
+    heldout = next((f for f in record.figures if f.name == "heldout_accuracy"), None)
+    before, after = (heldout.before, heldout.after) if heldout else (None, None)
+    first = chain.first_heldout_accuracy
+    if chain.position == 1:
+        if chain.requests_so_far != len(record.requests):
+            yield "its count of requests is not that of its requests"
+        if first != (before and before.value):
+            yield "its accuracy of the first model is not that of its figures"
+    drift = None if first is None or after is None else first - after.value
+    if chain.drift != drift:
+        yield "its drift does not follow from its figures"
+    if chain.retrain_now != (drift is not None and drift > chain.retrain_at):
+        yield "whether to retrain does not follow from its drift"
 
 
 def is_own_version(record: Predicate) -> bool:

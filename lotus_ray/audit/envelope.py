@@ -16,6 +16,7 @@ from lotus_ray.base.errors import RecordError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+_KEYID = re.compile(r"[0-9a-f]{1,128}")  # it is printed, and no signature holds it
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -55,8 +56,11 @@ def read_envelope(content: bytes, name: str) -> Envelope:
             some byte was changed, even if its meaning was not.
     """
     try:
+        keys = [set(each) for each in json.loads(content)["signatures"]]
         envelope = Envelope.from_dict(json.loads(content))
         same = to_bytes(envelope) == content and envelope.payload_type == PAYLOAD_TYPE
+        same &= all(map(_KEYID.fullmatch, envelope.signatures))
+        same &= all(each == {"keyid", "sig"} for each in keys)
     except Exception as error:  # foreign bytes can make a parser raise anything
         raise RecordError(f"{name} is damaged: it is no DSSE envelope") from error
     if not same:

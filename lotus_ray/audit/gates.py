@@ -24,7 +24,8 @@ FAIL: Final = "FAIL"
 Status = Literal["PASS", "WARN", "FAIL"]
 Outcome = Literal["passed", "passed with warnings", "failed", "no gates"]
 Model = Literal["original", "gold", "unseen"]
-Bound = Annotated[float, Field(strict=True)] | Model
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]  # as every figure here: 5 is not 5 %
+Bound = Share | Model
 
 
 class Gate(BaseModel):
@@ -34,8 +35,8 @@ class Gate(BaseModel):
 
     at_most: Bound | None = Field(None, description="a number, or the metric of: original, gold")
     at_least: Bound | None = Field(None, description="a number, or the metric of: original, gold")
-    drop_at_most: float | None = Field(None, ge=0, description="below the original's value")
-    within: float | None = Field(None, ge=0, description="distance from the value of `of`")
+    drop_at_most: Share | None = Field(None, description="below the original's value")
+    within: Share | None = Field(None, description="distance from the value of `of`")
     of: Model | None = Field(None, description="for within: original, gold, unseen")
 
     @model_validator(mode="after")

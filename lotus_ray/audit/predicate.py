@@ -158,7 +158,7 @@ class Attack(Part):
 class Chain(Part):
     """The place of this record after earlier ones, and how far the model has drifted since."""
 
-    position: Annotated[int, Field(ge=1)]
+    position: Annotated[int, Field(ge=1, le=9_999)]  # a larger one only makes a check endless
     previous_sha256: Digest | None = Field(description="of the file of the previous record")
     requests_so_far: Count
     first_heldout_accuracy: float | None = Field(description="of the last full training")

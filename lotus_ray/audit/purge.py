@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lotus_ray.base.errors import StoreError, nearest
@@ -12,21 +13,43 @@ from lotus_ray.store.results import Store
 
 IMAGES, FOLDERS = "images-", "folders-"  # what a request without a job makes beside its store
 MANIFEST = "manifest.json"  # of such images
-REQUESTS = "requests/"  # <request id>.json: the digest of its table of roles
+REQUESTS = "requests/"  # <request id>.json: digests of tables of roles, folders of images
 
 
-def request_note(store: Store, roles: str, images: Path | None) -> bytes:
-    """Return what a store keeps about a request, so that it can be purged.
+def note_request(store: Store, request_id: str, roles: str, images: Path | None) -> None:
+    """Write to a store what belongs to a request, so that it can be purged.
+
+    A store may have had a request of this name before: then both are purged by it.
 
     Args:
         store: of the run.
+        request_id: of the record.
         roles: digest of the table of roles.
         images: folder of the shards that were made for this request, if there is one.
     """
-    if images is None:
-        return json.dumps({"roles": roles}).encode()
-    place = images if store.folder is None else os.path.relpath(images, store.folder)
-    return json.dumps({"roles": roles, "images": str(place)}).encode()
+    note = _note(store, request_id)
+    place = images and (images if store.folder is None else os.path.relpath(images, store.folder))
+    for name, value in (("roles", roles), ("images", place and str(place))):
+        if value and value not in note[name]:
+            note[name].append(value)
+    store.replace(request_file(request_id), json.dumps(note).encode())
+
+
+def _note(store: Store, request_id: str) -> dict[str, list[str]]:
+    """Return what is kept of the requests of a name: digests of roles and weights, and places."""
+    note = json.loads(store.find(request_file(request_id)) or b"{}")
+    note = {name: [value] if isinstance(value, str) else value for name, value in note.items()}
+    return {name: note.get(name, []) for name in ("roles", "images", "cells", "weights")}
+
+
+def _forget_note(store: Store, request_id: str, purged: Sequence[str]) -> None:
+    """Remove the note of a request, but for what it says of other runs than the purged ones."""
+    note = _note(store, request_id)
+    note["roles"] = [each for each in note["roles"] if each not in purged]
+    if note["roles"]:
+        store.replace(request_file(request_id), json.dumps(note).encode())
+    else:
+        _empty(store, request_file(request_id))
 
 
 def request_file(request_id: str) -> str:
@@ -55,49 +78,52 @@ def purge(store: Store, request_id: str) -> list[str]:
     known = [
         name.removeprefix(REQUESTS).removesuffix(".json") for name in store.objects.names(REQUESTS)
     ]
-    if content is None:
+    if not content:
         raise StoreError(
             f"there is no request '{request_id}' here",
             where=store.uri,
             nearest=nearest(request_id, known) if known else "",
         )
-    digest = json.loads(content)["roles"]
-    rows = [row for row in store.rows().values() if row.spec.get("roles") == digest]
-    weights = {artifact.sha256 for row in rows for artifact in row.artifacts.values()}
+    note = _note(store, request_id)
+    rows = [row for row in store.rows().values() if row.spec.get("roles") in note["roles"]]
+    note["cells"] = sorted({*note["cells"], *(row.cell_id for row in rows)})
+    digests = (artifact.sha256 for row in rows for artifact in row.artifacts.values())
+    note["weights"] = sorted({*note["weights"], *digests})
+    # A purge that is stopped after it removed the rows goes on by this.
+    store.replace(request_file(request_id), json.dumps(note).encode())
     logits = [
-        folder for folder in store.folders("logits/") if _weights_of(store, folder) in weights
+        folder
+        for folder in store.folders("logits/")
+        if _weights_of(store, folder) in note["weights"]
     ]
-    for row in rows:  # the rows first: what they name is theirs
-        store.remove_all(f"rows/{row.cell_id}/")
-    for row in rows:
-        store.remove_all(f"attempts/{row.cell_id}/")
-        store.remove_all(f"borders/{row.cell_id}/")
+    for kind in ("rows", "attempts", "borders"):  # the rows first: what they name is theirs
+        for cell in note["cells"]:
+            store.remove_all(f"{kind}/{cell}/")
     for folder in logits:
         store.remove_all(folder)
-    _empty(store, f"roles/{digest}.parquet")
+    for digest in note["roles"]:
+        _empty(store, f"roles/{digest}.parquet")
     for name in ("report.html", "outcome.json"):  # they may name images
         _empty(store, name)
-    same = [each for each in known if _roles_of(store, each) == digest]
-    for each in same:
-        _empty(store, request_file(each))
     store.remove_all("pixels/")
     if not store.rows():  # manifests and indexes of images that are read where they lie
         store.remove_all("data/")
-    images = _remove_images(store, json.loads(content).get("images"))
-    if left := [row.cell_id for row in rows if store.objects.names(f"attempts/{row.cell_id}/")]:
+    images = [line for place in note["images"] for line in _remove_images(store, place)]
+    if left := [cell for cell in note["cells"] if store.objects.names(f"attempts/{cell}/")]:
         raise StoreError("some files could not be removed", where=store.address(left[0]))
+    same = [each for each in known if set(_note(store, each)["roles"]) & set(note["roles"])]
+    for each in same:
+        _forget_note(store, each, note["roles"])
     return [
-        f"{len(rows)} rows, with weights, outputs for each image and checkpoints",
+        f"{len(note['cells'])} rows, with weights, outputs for each image and checkpoints",
         f"{len(logits)} sets of logits",
         f"the ids of the requests {', '.join(same)}",
         *images,
     ]
 
 
-def _remove_images(store: Store, place: str | None) -> list[str]:
+def _remove_images(store: Store, place: str) -> list[str]:
     """Remove the shards that were made for a request. Say what was removed, or is not here."""
-    if place is None:
-        return []
     folder = Path(os.path.normpath((store.folder or Path()) / place))
     if not (folder.name.startswith(IMAGES) and (folder / MANIFEST).is_file()):
         return []
@@ -110,11 +136,6 @@ def _remove_images(store: Store, place: str | None) -> list[str]:
             f"copies of the images could not be removed: {error.strerror}", where=str(folder)
         ) from error
     return ["the copies of all images that the run was given"]
-
-
-def _roles_of(store: Store, request_id: str) -> str:
-    content = store.find(request_file(request_id))
-    return str(json.loads(content)["roles"]) if content else ""
 
 
 def _weights_of(store: Store, folder: str) -> str | None:

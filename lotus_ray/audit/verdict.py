@@ -66,8 +66,9 @@ def headline(forgetting: Demonstrated, recognised: Figure) -> str:
     images = f"{before.n:,} image" + ("" if before.n == 1 else "s")
     return (
         f"{_START[forgetting]}: of {images} to forget, the model recognised "
-        f"{round(before.value * before.n)} before and {round(after.value * after.n)} after "
-        f"({recognised.reference_is}: {share(recognised.reference)})."
+        f"{round(before.value * before.n):,} before and {round(after.value * after.n):,} after. "
+        f"That is {share(before)} and {share(after)} ({recognised.reference_is}: "
+        f"{share(recognised.reference)})."
     )
 
 
@@ -110,12 +111,15 @@ def _meaning(forgetting: Demonstrated, counted: list[Figure]) -> str:
         return "So the new model treats these images like ones that it never saw."
     recognised = counted[0]
     if _is_below(recognised.after, recognised.reference):
-        return "It recognises them even less than images that it never saw, which gives them away."
+        return (
+            f"It recognises even fewer of them than it should ({recognised.reference_is}: "
+            f"{share(recognised.reference)}), which gives them away."
+        )
     if forgetting == "partly demonstrated":
         return "Something changed, but the new model still treats these images unlike new ones."
     if all(f.before and f.after and overlap(f.before, f.after) for f in counted):
         return "The difference between before and after is so small that it may be chance."
-    return "The figures did not come nearer to those of images that the model never saw."
+    return "The figures did not come nearer to those that we compare with."
 
 
 def _is_below(one: Value | None, other: Value | None) -> bool:

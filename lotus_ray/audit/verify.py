@@ -146,7 +146,8 @@ def check_files(record: Record) -> Iterator[Finding]:
         name = path.relative_to(record.folder).as_posix()
         is_parent = path.is_dir() and any(each.startswith(f"{name}/") for each in listed)
         if name not in listed and not is_parent:
-            yield _no(f"{name} is in the folder, and the record does not name it")
+            shown = ascii(name)[1:-1]  # a name may hold a line of its own
+            yield _no(f"{shown} is in the folder, and the record does not name it")
 
 
 def _agreement(record: Record) -> Iterator[Finding]:
@@ -211,11 +212,14 @@ def _ids(
 ) -> Iterator[Finding]:
     """Check that ids are those of a request, or are among the forgotten ones."""
     own = record.predicate.commitments
+    if key and key.check != own.key_check:
+        yield _no("the commitment key is not the one of this record")
+        return
+    if key and key.root_of(own.ids) != own.set:
+        yield _no("the commitments to single ids are not those of the set")
+        return
     if key is None or sample_ids is None:
         yield _open("which ids: that needs --ids and the commitment key")
-        return
-    if key.check != own.key_check:
-        yield _no("the commitment key is not the one of this record")
         return
     root = key.root(sample_ids)
     for request in record.predicate.requests:

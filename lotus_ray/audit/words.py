@@ -40,7 +40,7 @@ class Screen:
 
 def first_screen(record: Predicate) -> Screen:
     """Return the first screen of a record."""
-    found = sum(request.found for request in record.requests)
+    found = len(record.commitments.ids)  # several requests may name one image
     lists = len(record.requests)
     is_bad = record.outcome == "failed"
     is_good = record.verdict.forgetting == "demonstrated" and not is_bad
@@ -54,8 +54,9 @@ def first_screen(record: Predicate) -> Screen:
         about="A computer program learned from example images to tell what is in an image. It is "
         f"called the model here. It was asked to forget {_images(found)}"
         + (f", named by {lists} requests." if lists > 1 else ".")
-        + f" This was done on {record.completed[:10]}, and made a new model. This page says what "
-        "was measured before and after.",
+        + f" This was done on {record.completed[:10]}, and made a new model. A model recognises an "
+        "image if it says rightly what is in it. It can do so for many images that it never saw, "
+        "so the aim is not none, but as many as of new images.",
         compared=tuple(_compared(record)),
         conditions="" if is_bad else conditions,
         left=tuple(_left(record)),
@@ -94,14 +95,14 @@ def _compared(record: Predicate) -> list[Compared]:
     return [
         Compared(
             "How many of these images does the model recognise?",
-            _of(recognised.before),
-            _of(recognised.after),
+            _counted(recognised.before),
+            _counted(recognised.after),
             share(recognised.reference),
             _capital(recognised.reference_is),
         ),
         Compared(
-            "How often can somebody guess, from how sure the model is, that these images were "
-            "used to train it?",
+            "Of two images, one of these and a new one: how often can somebody guess, from how "
+            "sure the model is, which one was used to train it?",
             share(told.before),
             share(told.after),
             share(told.reference),
@@ -113,7 +114,7 @@ def _compared(record: Predicate) -> list[Compared]:
 def _conditions(record: Predicate) -> str:
     """Say how many of the conditions are met."""
     if not record.gates:
-        return "No condition was set beforehand."
+        return "No condition that the new model must meet was set beforehand."
     count = Counter(gate.status for gate in record.gates)
     words: dict[Status, str] = {
         FAIL: "BROKEN",
@@ -134,23 +135,25 @@ def _left(record: Predicate) -> list[str]:
     for request in record.requests:
         name = f"request {request.request_id}: " if len(record.requests) > 1 else ""
         for count, what in (
-            (request.missing, "named by the request are not among the images that we have"),
-            (request.held_out, "were never used to train the model, so there is nothing to forget"),
-            (request.forgotten_before, "were to be forgotten by an earlier request too"),
-            (request.in_other_requests, "are named by another request of this run too"),
+            (request.missing, "in the request, but not among the images that we have"),
+            (request.held_out, "never used to train the model: there is nothing to forget"),
+            (request.forgotten_before, "already forgotten for an earlier request, and now again"),
+            (request.in_other_requests, "in another request of this run too"),
         ):
             if count:
-                lines.append(f"{name}{_images(count)} {what}.")
+                lines.append(_sentence(name, count, what))
+    if record.data.bad_images:
+        lines.append(_sentence("", record.data.bad_images, "damaged, and left out of everything"))
     near = record.near_duplicates
     if near and near.kept_in_training:
         lines.append(
-            f"{_images(near.kept_in_training)} that look nearly the same were not named, and the "
-            "model still learns from them."
+            f"{_images(near.kept_in_training)} not in any request, but nearly the same as one to "
+            "forget: the model still learns from such images."
         )
     if near and near.held_out:
         lines.append(
-            f"{_images(near.held_out)} that look nearly the same are among the new images that we "
-            "compare with."
+            f"{_images(near.held_out)} among the new ones that we compare with, but nearly the "
+            "same as one to forget."
         )
     if record.chain.retrain_now:
         lines.append(
@@ -159,10 +162,15 @@ def _left(record: Predicate) -> list[str]:
     return lines
 
 
-def _of(value: Value | None) -> str:
+def _sentence(request: str, count: int, what: str) -> str:
+    return f"{request}{_images(count)} {'was' if count == 1 else 'were'} {what}."
+
+
+def _counted(value: Value | None) -> str:
+    """Return a share in per cent, as what it is compared with is given, and the count."""
     if value is None:
         return "unknown"
-    return f"{round(value.value * value.n)} of {value.n}"
+    return f"{share(value)} ({round(value.value * value.n):,} of {value.n:,})"
 
 
 def _images(count: int) -> str:

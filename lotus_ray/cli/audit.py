@@ -24,11 +24,16 @@ def show(folder: Path, html: Path | None) -> None:
     from lotus_ray.audit.folder import PAGE, read_record
     from lotus_ray.audit.page import to_page
     from lotus_ray.audit.words import text
+    from lotus_ray.base.errors import JobError
 
     record = read_record(folder)
     click.echo(text(record.predicate))
     if html is not None:
-        html.write_text(to_page(record.predicate), encoding="utf-8")
+        try:
+            html.write_text(to_page(record.predicate), encoding="utf-8")
+        except OSError as error:
+            what = f"the page cannot be written: {error.strerror}"
+            raise JobError(what, where=str(html)) from error
     click.echo(f"page: {html or folder / PAGE}", err=True)
 
 

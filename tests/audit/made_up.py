@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from lotus_ray import __version__
+from lotus_ray.audit.claims import NOT_SHOWN, RESIDUAL, claim, configuration_digest
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.evidence import attacks, figures
@@ -73,7 +74,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
     values: dict[str, Any] = {
         "outcome": "no gates",
         "verdict": verdict(shown),
-        "claim": "method lotus ran on this request with this evidence",
+        "claim": claim("lotus"),
         "guarantee": "approximate",
         "completed": "2026-11-29T12:00:00.000+00:00",
         "requests": [
@@ -128,8 +129,10 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
         },
         "run": {
             "method": {"name": "lotus", "alpha": (1, 2)},
-            "configuration": {},
-            "configuration_sha256": _ZERO,
+            "configuration": {"method": {"name": "lotus", "alpha": (1, 2)}},
+            "configuration_sha256": configuration_digest(
+                {"method": {"name": "lotus", "alpha": (1, 2)}}
+            ),
             "seed": 0,
             "precision": "fp32",
             "decoder": "exact",
@@ -157,8 +160,8 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "retrain_at": 0.02,
             "retrain_now": False,
         },
-        "residual_copies": ["backups"],
-        "not_shown": ["that no trace is left"],
+        "residual_copies": list(RESIDUAL),
+        "not_shown": list(NOT_SHOWN),
     }
     return Predicate.model_validate({**values, **changes})
 

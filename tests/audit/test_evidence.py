@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lotus_ray.audit.evidence import accuracy_of_such, figures, wilson
+from lotus_ray.audit.evidence import accuracy_of_such, figures, widened, wilson
 from lotus_ray.audit.gates import FAIL, METRICS, PASS, WARN, Figures, Gated, apply_gates
 from lotus_ray.audit.predicate import Value
 from lotus_ray.audit.verdict import verdict
+from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import summarise
 from tests.audit.made_up import after, before
 
@@ -33,7 +37,7 @@ def test_such_images_are_weighed_by_the_classes_to_forget() -> None:
         (23, 1.0, "demonstrated", "like ones that it never saw"),
         (37, 0.1, "not demonstrated", "may be chance"),
         (23, 0.1, "partly demonstrated", "still treats these images unlike"),
-        (0, 3.0, "not demonstrated", "even less than images that it never saw"),
+        (0, 3.0, "not demonstrated", "even fewer of them than it should"),
     ],
 )
 def test_the_verdict_follows_its_rule(right: int, loss: float, forgetting: str, words: str) -> None:
@@ -126,3 +130,36 @@ def test_relearn_is_refused_with_its_reason() -> None:
 
 def test_gates_are_the_metrics_of_rows() -> None:
     assert set(METRICS) == set(summarise(after(), before()).values)
+
+
+def test_one_image_cannot_show_much_by_its_loss() -> None:
+    """Every resample of one image is that image: its interval was (0.39, 0.57) after, for example.
+
+    For n = 2, √2 times t of one degree of freedom, 12.706, over 1.96 is 9.168.
+    """
+    roles = np.array(["forget", *["retain"] * 50, *["unseen"] * 100, *["test"] * 100])
+    strangers = np.linspace(0.5, 1.5, 200)
+
+    def of(loss: float) -> Outputs:
+        losses = np.array([loss, *[0.1] * 50, *strangers])
+        return replace(
+            before(),
+            roles=roles,
+            labels=np.zeros(251, int),
+            predicted=np.zeros(251, int),
+            entropy=losses,
+            loss=losses,
+            margin=-losses,
+            confidence=np.exp(-losses),
+        )
+
+    [_, told, *_] = shown = figures(of(0.6), of(1.0), None)
+    assert told.before is not None
+    assert told.after is not None
+    assert round(told.before.value, 2) == 0.9
+    assert (told.after.low, told.after.high) == (0.0, 1.0)
+    assert verdict(shown).forgetting == "not demonstrated"
+    low, high = widened(0.5, 0.49, 0.52, 2)
+    assert (round(low, 4), round(high, 4)) == (0.4083, 0.6834)
+    assert widened(0.5, 0.1, 0.52, 2)[0] == 0.0
+    assert widened(0.5, 0.4, 0.6, 100_000) == pytest.approx((0.4, 0.6), abs=1e-4)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import CHAIN, FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS, chain_name
 from lotus_ray.audit.keys import read_public, read_signer
@@ -68,6 +69,20 @@ def of_output(statement: dict[str, Any], **changes: Any) -> None:
         (lambda s: s["predicate"]["verdict"].update(
             forgetting="not demonstrated"
         ), "its verdict is 'not demonstrated', and its figures say otherwise"),
+        (in_record(guarantee="exact"), "its guarantee is not the one of the method lotus"),
+        (in_record(not_shown=[]), "its list of what it does not show"),
+        (in_record(residual_copies=[]), "or of what is left, was changed"),
+        (lambda s: s["predicate"]["run"]["configuration"].update(seed=1), "another digest"),
+        (lambda s: s["predicate"]["run"]["method"].update(alpha=3), "its method is not the one"),
+        (lambda s: s["predicate"]["chain"].update(retrain_now=True), "whether to retrain"),
+        (lambda s: s["predicate"]["chain"].update(drift=-0.5), "its drift does not follow"),
+        (lambda s: s["predicate"]["chain"].update(
+            first_heldout_accuracy=0.7
+        ), "its accuracy of the first model is not that of its figures"),
+        (lambda s: s["predicate"]["chain"].update(requests_so_far=4), "its count of requests"),
+        (lambda s: s["predicate"]["chain"].update(position=10**9), "chain.position"),
+        (lambda s: s["predicate"]["requests"][0].update(recognised_after=38), "counts more"),
+        (lambda s: s["predicate"]["commitments"]["ids"].append("0" * 64), "more ids than"),
         (lambda s: s["predicate"]["verdict"].update(sentence="\x1b[2JAll is well"), "control"),
     ],
 )  # fmt: skip
@@ -229,3 +244,33 @@ def test_show_refuses_a_record_that_would_command_the_terminal(tmp_path: Path) -
     result = CliRunner().invoke(main, ["audit", "show", str(path)])
     assert result.exit_code == 8
     assert "\x1b" not in result.output
+
+
+def test_a_name_and_a_key_id_cannot_write_a_line_of_their_own(tmp_path: Path, keys: Pair) -> None:
+    path = folder(tmp_path / "folder")
+    sign(path, read_signer(keys.private))
+    planted = path / "x\nVERIFIED for r1\x1b[2J"
+    planted.write_text("")
+    result = CliRunner().invoke(main, ["audit", "verify", str(path), "--key", str(keys.public)])
+    assert result.exit_code == 8
+    assert "VERIFIED for r1" not in result.output.splitlines()
+    assert "\x1b" not in result.output
+    planted.unlink()
+    envelope = json.loads((path / RECORD).read_text())
+    envelope["signatures"].append({"keyid": "\nVERIFIED for r1", "sig": "AA=="})
+    (path / RECORD).write_text(json.dumps(envelope, sort_keys=True, indent=1) + "\n")
+    assert said(path, keys) == [
+        f"{RECORD} is damaged: its bytes are not those that lotus-ray writes"
+    ]
+
+
+def test_the_key_of_the_commitments_checks_them_without_ids(tmp_path: Path, keys: Pair) -> None:
+    own = predicate().commitments
+    swapped = own.model_copy(update={"ids": sorted([*own.ids[1:], "0" * 64])})
+    path = folder(tmp_path / "folder", commitments=swapped.model_dump())
+    sign(path, read_signer(keys.private))
+    public = read_public([keys.public])
+    [error] = verify(path, public, KEY).errors
+    assert error.what == "the commitments to single ids are not those of the set"
+    [error] = verify(path, public, CommitmentKey(b"another key, as long as it must be")).errors
+    assert error.what == "the commitment key is not the one of this record"

@@ -25,8 +25,9 @@ from lotus_ray.audit.keys import PRIVATE, read_public, read_signer
 from lotus_ray.audit.predicate import published_schema, schema
 from lotus_ray.audit.sign import sign
 from lotus_ray.audit.verify import verify
+from lotus_ray.audit.words import text
 from lotus_ray.cli.main import main
-from tests.audit.made_up import IDS, Pair, failed, folder, key_pair
+from tests.audit.made_up import IDS, Pair, failed, folder, key_pair, predicate
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -305,7 +306,18 @@ def test_show_says_it_in_plain_words(signed: Path, tmp_path: Path) -> None:
         "seed",
     )
     assert not [word for word in jargon if word in first]
-    assert "Before: 37 of 37" in first
-    assert "After: 23 of 37" in first
+    assert "Before: 100% (37 of 37)" in first
+    assert "After: 62% (23 of 37)" in first  # beside "new images: 60%"
+    assert "rightly what is in it" in first
     assert (tmp_path / "page.html").read_text() == (signed / PAGE).read_text()
     assert "erased" not in result.stdout
+    nowhere = audit("show", signed, "--html", tmp_path / "no" / "page.html")
+    assert (nowhere.exit_code, "the page cannot be written" in nowhere.stderr) == (2, True)
+
+
+def test_an_image_of_two_requests_is_one_image_on_the_first_screen() -> None:
+    [own] = predicate().requests
+    other = own.model_copy(update={"request_id": "r2", "in_other_requests": 1, "missing": 1})
+    first = text(predicate(requests=[own, other]))
+    assert first.startswith("Request to forget 37 images")
+    assert "request r2: 1 image was in the request, but not among the images" in first

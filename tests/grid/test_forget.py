@@ -187,6 +187,10 @@ def test_the_same_command_again_says_so_and_another_request_is_refused(
     other = forget(photos, path / "out", "--ids", ids(tmp_path / "other.csv", asked[1]))
     assert other.exit_code == 2
     assert "answers another request" in other.stderr
+    same = ("--ids", path / "ids.csv", "--allow-missing")
+    for options in (("--request", "b"), ("--after", path / "out"), ("--std", "0.25")):
+        other = forget(photos, path / "out", *same, *options)
+        assert (other.exit_code, "answers another request" in other.stderr) == (2, True), options
     assert (path / "out" / RECORD).read_bytes() == before
 
 
@@ -234,7 +238,7 @@ def test_a_failed_gate_leaves_nothing_that_could_be_taken_for_passed(
     out = tmp_path / "out"
     shutil.copytree(path / "out.work", tmp_path / "out.work")  # a command that was killed goes on
     shutil.copy(path / "out.key", tmp_path / "out.key")
-    gate = ("--gate", "test_accuracy={at_least: 1.5}")
+    gate = ("--gate", "retain_accuracy={at_most: 0}")
     options = ("--ids", path / "ids.csv", "--allow-missing")
     result = forget(photos, out, *options, *gate)
     assert result.exit_code == 7
@@ -245,7 +249,7 @@ def test_a_failed_gate_leaves_nothing_that_could_be_taken_for_passed(
         assert "do not use" in file.metadata()["lotus-ray"]
     assert predicate(folder)["outcome"] == "failed"
     assert "must not be used" in result.stderr
-    assert "FAIL test_accuracy" in result.stderr
+    assert "FAIL retain_accuracy" in result.stderr
     again = forget(photos, out, *options, *gate)
     assert again.exit_code == 7
     key = ("--commitment-key", tmp_path / "out.key")
@@ -283,6 +287,12 @@ def test_purge_removes_the_images_of_a_request_and_leaves_the_record(
         (("--model", "resnet19"), 2, "unknown model 'resnet19'"),
         (("--weights", "no.pth"), 2, "there is no such weights file"),
         (("--train", "nowhere"), 2, "there are no such images"),
+        (("--retrain-at", "nan"), 2, "nan is no loss of accuracy"),
+        (
+            ("--gate", "retain_accuracy={drop_at_most: 5}"),
+            2,
+            "Input should be less than or",
+        ),
     ],
 )
 def test_a_wrong_wish_is_one_clear_error_before_the_run(
@@ -293,6 +303,7 @@ def test_a_wrong_wish_is_one_clear_error_before_the_run(
     assert f"error: {what}" in result.stderr
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.work" / "store" / "rows").exists()
+    assert not (tmp_path / "out.key").exists()  # it is made with the record
 
 
 def test_ids_of_no_image_are_refused_with_the_nearest(photos: Path, tmp_path: Path) -> None:

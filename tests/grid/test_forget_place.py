@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,67 @@ def test_a_folder_appears_in_one_step_and_what_a_killed_command_left_goes(tmp_pa
     write_folder(tmp_path / "out", {WEIGHTS: b"w", "chain/0001.json": b"r"})
     files = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*.*")}
     assert files == {f"out/{WEIGHTS}", "out/chain/0001.json"}
+
+
+def test_two_commands_do_not_write_one_folder_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other command begins while the first one is half-way."""
+    sync, others = os.fsync, []
+
+    def begin_another(descriptor: int) -> None:
+        if not others:
+            others.append("begun")
+            with pytest.raises(JobError, match="another command writes this output now"):
+                write_folder(tmp_path / "out", {WEIGHTS: b"other"})
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", begin_another)
+    write_folder(tmp_path / "out", {WEIGHTS: b"w", "chain/0001.json": b"r"})
+    assert others
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == b"w"
+    assert (tmp_path / "out" / "chain" / "0001.json").read_bytes() == b"r"
+    with pytest.raises(JobError, match="the output cannot be written: Directory not empty"):
+        write_folder(tmp_path / "out", {WEIGHTS: b"later"})
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["--train", "--heldout"])
+def test_an_output_among_the_images_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    for folder_name in ("train", "val"):
+        (tmp_path / folder_name / "cat").mkdir(parents=True)
+    (tmp_path / "model.pth").write_text("")
+    among = tmp_path / {"--train": "train", "--heldout": "val"}[name]
+    wish = Wish(
+        output=among / "out",
+        model="resnet18",
+        weights=tmp_path / "model.pth",
+        train=str(tmp_path / "train"),
+        heldout=str(tmp_path / "val"),
+        ids=(tmp_path / "ids.csv",),
+    )
+    with pytest.raises(JobError, match=f"the output lies in the folder of {name}"):
+        write_job(wish, print)
+    assert [each.name for each in among.iterdir()] == ["cat"]
+
+
+def test_held_out_images_beside_a_prepared_data_set_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "manifest.json").write_text("{}")
+    for name in ("model.pth", "ids.csv"):
+        (tmp_path / name).write_text("")
+    wish = Wish(
+        output=tmp_path / "out",
+        model="resnet18",
+        weights=tmp_path / "model.pth",
+        train=str(tmp_path / "data"),
+        heldout=str(tmp_path / "val"),
+        ids=(tmp_path / "ids.csv",),
+    )
+    with pytest.raises(JobError, match="a prepared data set has its own held-out images"):
+        write_job(wish, print)
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(
@@ -109,6 +171,6 @@ def test_a_job_that_is_written_keeps_names_that_look_like_numbers(tmp_path: Path
 
 def test_an_option_that_says_what_a_job_says_is_refused(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
-    Wish(output=tmp_path / "out", job=job, gates=("zrf={at_most: 1}",)).check_for_job()
+    Wish(output=tmp_path / "out", job=job, gates=("zrf={at_most: 1}",)).check()
     with pytest.raises(JobError, match="with a job file, the job says what --img-size would"):
-        Wish(output=tmp_path / "out", job=job, img_size=32).check_for_job()
+        Wish(output=tmp_path / "out", job=job, img_size=32).check()

@@ -24,14 +24,14 @@ class Earlier:
     weights: Path | None = None  # the last one's output
 
     @classmethod
-    def read(cls, folder: Path | None, key: CommitmentKey) -> Earlier:
+    def read(cls, folder: Path | None, key: CommitmentKey | None) -> Earlier:
         """Read the folder of the request before, and check that it is whole.
 
         Raises:
             RecordError: it is damaged.
             JobError: a gate of it failed, or the commitment key is another one.
         """
-        if folder is None:
+        if folder is None or key is None:
             return cls()
         record = read_record(folder)
         for finding in check_files(record):
@@ -54,10 +54,14 @@ class Earlier:
             folder / WEIGHTS,
         )
 
-    def forgotten_among(self, sample_ids: Sequence[str], key: CommitmentKey) -> frozenset[str]:
-        """Return the ids that earlier records forgot."""
+    def forgotten_among(
+        self, sample_ids: Sequence[str], key: CommitmentKey | None
+    ) -> frozenset[str]:
+        """Return the ids that earlier records forgot. Without a key, there are none."""
         tags = {tag for predicate in self.predicates for tag in predicate.commitments.ids}
-        return frozenset(each for each in sample_ids if tags and key.tag(each) in tags)
+        if key is None or not tags:
+            return frozenset()
+        return frozenset(each for each in sample_ids if key.tag(each) in tags)
 
     def files(self) -> dict[str, bytes]:
         """Return the files of the chain in the folder of the next request, by name."""

@@ -53,6 +53,7 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     models.check_name(wish.model, "--model")
     if not wish.weights.is_file():
         raise JobError("there is no such weights file", where=f"--weights {wish.weights}")
+    _check_apart(wish)
     data, size = _images(wish, say)
     if wish.classes and "parquet" not in data:
         raise JobError("these images name their classes themselves", where="--classes")
@@ -78,6 +79,18 @@ def write_job(wish: Wish, say: Callable[[str], None]) -> Path:
     return path
 
 
+def _check_apart(wish: Wish) -> None:
+    """Raise JobError if the output lies among the images: its copies would be images too."""
+    output = wish.output.resolve()
+    for name, folder in (("--train", wish.train), ("--heldout", wish.heldout)):
+        if folder and "://" not in folder and output.is_relative_to(Path(folder).resolve()):
+            raise JobError(
+                f"the output lies in the folder of {name}: its files would be taken for images",
+                where=f"--output {wish.output}",
+                next_command="choose an --output elsewhere",
+            )
+
+
 def _gpus() -> int:
     import torch
 
@@ -89,6 +102,12 @@ def _images(wish: Wish, say: Callable[[str], None]) -> tuple[dict[str, Any], int
     train, heldout = wish.train or "", wish.heldout
     folder = Path(train)
     if (folder / MANIFEST).exists():
+        if heldout is not None:
+            raise JobError(
+                "a prepared data set has its own held-out images, and others are not looked at",
+                where=f"--heldout {heldout}",
+                next_command="leave --heldout out",
+            )
         return {"manifest": str(folder.absolute())}, None
     if _is_parquet(train):
         if heldout is None:
@@ -176,11 +195,22 @@ def _transform(wish: Wish, size: int | None) -> dict[str, Any]:
     known = config.to_dict() if config else {"input_size": (3, 224, 224)}
     default = resolve_data_config(pretrained_cfg=known)
     return {
-        "img_size": wish.img_size or size or default["input_size"][-1],
+        "img_size": size or default["input_size"][-1],
         "crop_pct": 1.0 if wish.img_size or size else default["crop_pct"],
-        "mean": _numbers(wish.mean, "--mean") or [round(x, 6) for x in default["mean"]],
-        "std": _numbers(wish.std, "--std") or [round(x, 6) for x in default["std"]],
+        "mean": [round(x, 6) for x in default["mean"]],
+        "std": [round(x, 6) for x in default["std"]],
+        **transform_options(wish),
     }
+
+
+def transform_options(wish: Wish) -> dict[str, Any]:
+    """Return what the options say of size and normalisation, by the name that a job gives it."""
+    given = {
+        "img_size": wish.img_size,
+        "mean": _numbers(wish.mean, "--mean"),
+        "std": _numbers(wish.std, "--std"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _is_timm(name: str) -> bool:

@@ -8,38 +8,55 @@ import yaml
 from pydantic import ValidationError
 
 from lotus_ray.audit.commitment import CommitmentKey, new_key, read_key
+from lotus_ray.audit.folder import RECORD, read_record
 from lotus_ray.audit.gates import Gate
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.base.errors import JobError
+from lotus_ray.grid.forget.job_file import transform_options
 from lotus_ray.grid.forget.wish import Wish
 from lotus_ray.models.weights import file_digest
 from lotus_ray.unlearning.methods import registered_name
 
 
-def commitment_key(wish: Wish, say: Callable[[str], None], is_done: bool) -> CommitmentKey:
-    """Return the key: as given, that of the request before, or a new one beside the output."""
+def known_key(wish: Wish, is_needed: bool) -> CommitmentKey | None:
+    """Return the key: as given, that beside the output, or that of the request before.
+
+    Args:
+        wish: the options.
+        is_needed: the output exists already. After another request, the key is needed too.
+
+    Returns:
+        None if there is none yet: a new one is written with the record, not before it is sure
+        that there will be one.
+    """
     if key := read_key(wish.commitment_key):
         return key
-    own = wish.output.parent / f"{wish.output.name}.key"
     before = wish.after and wish.after.parent / f"{wish.after.name}.key"
-    for path in (own, before):
+    for path in (wish.key, before):
         if path and path.exists():
-            key = read_key(path)
-            assert key is not None
-            return key
-    if is_done or before:
+            return read_key(path)
+    if is_needed or before:
         raise JobError(
             "the commitment key is not here",
-            where=str(before or own),
+            where=str(before or wish.key),
             next_command="give it: --commitment-key FILE",
         )
+    return None
+
+
+def make_key(wish: Wish, say: Callable[[str], None]) -> CommitmentKey:
+    """Write a new key beside the output. One that another command wrote meanwhile is taken."""
     try:
-        own.parent.mkdir(parents=True, exist_ok=True)
-        key = new_key(own)
+        wish.key.parent.mkdir(parents=True, exist_ok=True)
+        key = new_key(wish.key)
+    except FileExistsError:
+        found = read_key(wish.key)
+        assert found is not None
+        return found
     except OSError as error:
         what = f"the commitment key cannot be written: {error.strerror}"
-        raise JobError(what, where=str(own)) from error
-    say(f"a new commitment key: {own}. Keep it, and not with the record")
+        raise JobError(what, where=str(wish.key)) from error
+    say(f"a new commitment key: {wish.key}. Keep it, and not with the record")
     return key
 
 
@@ -61,8 +78,16 @@ def check_same(
     same = record.commitments.key_check == key.check
     same &= record.run.method["name"] == registered_name(wish.method)
     if asked:
-        roots = [key.root(ids) for _, ids in asked]
-        same &= roots == [request.commitment for request in record.requests]
+        given = [(name, key.root(ids)) for name, ids in asked]
+        same &= given == [(each.request_id, each.commitment) for each in record.requests]
+    same &= (wish.after is None) == (record.chain.position == 1)
+    if wish.after and (wish.after / RECORD).exists():
+        last = read_record(wish.after).predicate.output_model
+        same &= record.input_model.sha256 == last.sha256
+    same &= all(
+        record.run.configuration.get("transform", {}).get(name) == value
+        for name, value in transform_options(wish).items()
+    )
     answered = {gate.gate: gate.condition for gate in record.gates}
     asked_gates = [gate.partition("=") for gate in wish.gates]
     same &= all(answered.get(name) == _condition(rule) for name, _, rule in asked_gates)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lotus_ray.audit.folder import RECORD, Record, read_record
@@ -68,9 +70,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = folder.parent / f".{folder.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)  # of a command that was killed
-        partial.mkdir()
-        try:
+        partial.mkdir(exist_ok=True)
+        with _alone_in(partial, folder):
+            for each in partial.iterdir():  # of a command that was killed
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
             for name, content in files.items():
                 (partial / name).parent.mkdir(exist_ok=True)
                 with (partial / name).open("wb") as file:
@@ -78,11 +81,34 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                     file.flush()
                     os.fsync(file.fileno())
             partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise JobError(
             f"the output cannot be written: {error.strerror}",
             where=str(folder),
             next_command="run the same command again: what it computed is kept",
         ) from error
+
+
+@contextlib.contextmanager
+def _alone_in(partial: Path, folder: Path) -> Iterator[None]:
+    """Keep other commands from writing to a folder, and remove it if it is left.
+
+    Raises:
+        JobError: another command writes to it.
+    """
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JobError(
+                "another command writes this output now",
+                where=str(folder),
+                next_command="wait for it, and run the same command again",
+            ) from error
+        try:
+            yield
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(descriptor)

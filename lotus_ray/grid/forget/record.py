@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,13 @@ from typing import Any
 import numpy as np
 
 from lotus_ray.audit import evidence
+from lotus_ray.audit.claims import (
+    NOT_SHOWN,
+    RESIDUAL,
+    claim,
+    configuration_digest,
+    guarantee,
+)
 from lotus_ray.audit.commitment import ALGORITHM, CommitmentKey
 from lotus_ray.audit.gates import Figures, Gate, apply_gates, outcome
 from lotus_ray.audit.predicate import NearDuplicates, Predicate, Value
@@ -28,24 +33,6 @@ from lotus_ray.grid.forget.ids import AskedIds
 from lotus_ray.job.cells import CellGroup
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.store.row import Row
-
-_EXACT, _CERTIFIED = ("gold",), ("certified_noise",)
-RESIDUAL = (
-    "the images themselves, wherever they were collected: this command deletes none",
-    "copies of the images in prepared shards, and the list of ids that was given",
-    "backups and snapshots of the training images",
-    "the model before, its checkpoints, and everything that was made from it",
-    "the store of this run: ids and outputs for each image, until `lotus-ray audit purge`",
-    "spill and cache folders of the machines that trained, if one of them was killed",
-    "logs, thumbnails, embeddings and indexes of other systems",
-)
-NOT_SHOWN = (
-    "That the images are gone: no image was deleted, and a test of a model cannot prove that "
-    "nothing is left in it.",
-    "How the model behaves against attacks that were not tried. Tried was a guess from one answer "
-    "of the model for each image.",
-    "Whether a little more training brings the images back: that was not measured.",
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +62,12 @@ class Measured:
             "mia_accuracy": evidence.unseen_membership(after),
         }
         row = self.rows["unlearned"]
-        intervals = {name: (low, high) for name, (low, high) in row.intervals.items()}
+        fewest = min(int(np.isin(after.roles, roles).sum()) for roles in (FORGET, (UNSEEN, TEST)))
+        intervals = {
+            name: evidence.widened(middle, low, high, fewest)
+            for name, (low, high) in row.intervals.items()
+            if (middle := row.metrics.get(name)) is not None
+        }
         for role in (FORGET, RETAIN, UNSEEN, TEST):
             value = evidence.accuracy(after, role)
             if value and value.low is not None and value.high is not None:
@@ -124,12 +116,8 @@ def make_record(
     values: dict[str, Any] = {
         "outcome": outcome(results),
         "verdict": verdict(shown),
-        "claim": f"the method {name} ran on this request, with this evidence",
-        "guarantee": "exact"
-        if name in _EXACT
-        else "certified"
-        if name in _CERTIFIED
-        else "approximate",
+        "claim": claim(name),
+        "guarantee": guarantee(name),
         "completed": utc_now(),
         "requests": [_request(each, measured, key, received) for each in requests],
         "commitments": {
@@ -164,7 +152,7 @@ def make_record(
         "run": {
             "method": configuration["method"],
             "configuration": configuration,
-            "configuration_sha256": _digest(configuration),
+            "configuration_sha256": configuration_digest(configuration),
             "seed": row.seed,
             "precision": row.spec["precision"],
             "decoder": row.spec["transform"].get("decoder", "exact"),
@@ -238,10 +226,6 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in options.items()
     }
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
-from lotus_ray.audit.purge import request_file, request_note
+from lotus_ray.audit.purge import note_request
 from lotus_ray.base.errors import CellError, DataError
 from lotus_ray.base.roles import FORGET
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates, near_duplicates
@@ -28,7 +28,7 @@ from lotus_ray.data.sources import HELDOUT, TRAIN
 from lotus_ray.grid.forget.chain import Earlier
 from lotus_ray.grid.forget.ids import AskedIds, check_found, find_ids, read_requests
 from lotus_ray.grid.forget.job_file import write_job
-from lotus_ray.grid.forget.key import check_same, commitment_key
+from lotus_ray.grid.forget.key import check_same, known_key, make_key
 from lotus_ray.grid.forget.one_cell import load_one
 from lotus_ray.grid.forget.place import earlier_answer, write_folder
 from lotus_ray.grid.forget.record import Measured, make_record
@@ -72,11 +72,11 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
             output does not exist then.
     """
     received = wish.received_utc()
-    wish.check_for_job()
+    wish.check()
     done = earlier_answer(wish)
-    key = commitment_key(wish, say, is_done=done is not None)
     asked = read_requests(wish.ids, wish.names())
-    if done:
+    key = known_key(wish, is_needed=done is not None)
+    if done and key:
         check_same(done.predicate, asked, key, wish)
         return Answer(done.folder, done.predicate, is_new=False)
     earlier = Earlier.read(wish.after, key)
@@ -110,6 +110,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     measured = _measured(outcome, store)
     _check_recognises(measured, loaded)
     group = outcome.planned.groups[0]
+    key = key or make_key(wish, say)
     record = make_record(
         measured,
         group,
@@ -125,9 +126,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     )
     images = Path(loaded.job.grid.datasets[0].manifest or "").absolute()
     own = images if images.is_relative_to(wish.work.absolute()) else None
-    note = request_note(store, measured.rows["unlearned"].spec["roles"], own)
     for request in record.requests:
-        store.replace(request_file(request.request_id), note)
+        note_request(store, request.request_id, measured.rows["unlearned"].spec["roles"], own)
     return _write(wish, record, measured.rows["unlearned"], store, earlier)
 
 
@@ -137,7 +137,7 @@ def _find(
     asked: Sequence[tuple[str, Sequence[str]]],
     wish: Wish,
     earlier: Earlier,
-    key: CommitmentKey,
+    key: CommitmentKey | None,
     scratch: Path,
 ) -> tuple[list[AskedIds], Samples]:
     """Find the ids of the requests among the images; without files, draw the job's forget set."""

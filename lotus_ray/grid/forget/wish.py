@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,11 @@ class Wish:
         """The folder that takes the place of the output if a gate fails."""
         return self.output.parent / f"{self.output.name}.FAILED"
 
+    @property
+    def key(self) -> Path:
+        """The file beside the output that holds a new commitment key."""
+        return self.output.parent / f"{self.output.name}.key"
+
     def names(self) -> tuple[str, ...]:
         """Return a name for each file of ids, as given or numbered. A job's own set needs none.
 
@@ -72,8 +78,12 @@ class Wish:
             )
         return given if self.ids else ()
 
-    def check_for_job(self) -> None:
-        """Raise JobError if an option is given that a job says itself."""
+    def check(self) -> None:
+        """Raise JobError if an option is no number, or is given that a job says itself."""
+        if not math.isfinite(self.retrain_at):
+            raise JobError(
+                f"{self.retrain_at} is no loss of accuracy", where="--retrain-at", nearest="0.02"
+            )
         names = ("model", "weights", "train", "heldout", "classes", "img_size", "mean", "std")
         given = [name.replace("_", "-") for name in names if getattr(self, name) is not None]
         if self.job and given:
