@@ -124,18 +124,6 @@ def test_figures_are_read_at_every_width(chrome: Chrome, page: Path) -> None:
         assert all(460 <= found <= 560 for found in widths)
 
 
-def test_the_table_of_one_seed_fits_a_window_of_1024_pixels(chrome: Chrome, tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path / "store"))
-    store.check_writable()
-    for method in ("original", "gold", "random_labels", "bad_teacher", "lotus"):
-        commit(store, method)
-    path = tmp_path / "report.html"
-    path.write_text(to_page(collect(store), store), encoding="utf-8")
-    show(chrome, path, 1024)
-    box = "document.querySelector('.scroll')"
-    assert chrome.execute_script(f"return {box}.scrollWidth - {box}.clientWidth") == 0
-
-
 def test_ink_follows_the_scheme(chrome: Chrome, page: Path) -> None:
     shown = {}
     for scheme in ("light", "dark"):
