@@ -17,7 +17,12 @@ _FILE = click.Path(path_type=Path)
 
 @click.command("forget")
 @click.argument("job", required=False, type=_FILE)
-@click.option("--ids", multiple=True, type=_FILE, help="Ids to forget, a file for each request.")
+@click.option(
+    "--ids",
+    multiple=True,
+    type=_FILE,
+    help="Ids to forget: one a line, or a csv with a column sample_id. One file a request.",
+)
 @click.option(
     "--request",
     "request_ids",
@@ -31,15 +36,35 @@ _FILE = click.Path(path_type=Path)
 @click.option("--weights", type=_FILE, help="Without a job: its weights.")
 @click.option("--train", help="Without a job: training images, in folders, Parquet or prepared.")
 @click.option("--heldout", help="Without a job: images that it never trained on.")
-@click.option("--classes", help="Without a job: of Parquet with bare numbers: cat,dog.")
-@click.option("--img-size", type=click.IntRange(1), help="Without a job: pixels.")
-@click.option("--mean", help="Without a job: of pixels in [0, 1], such as .5,.5,.5.")
-@click.option("--std", help="Without a job: the same.")
-@click.option("--gate", "gates", multiple=True, metavar="NAME={RULE}", help="Repeatable.")
+@click.option("--classes", help="Without a job: names for labels that are numbers: cat,dog.")
+@click.option(
+    "--img-size", type=click.IntRange(1), help="Without a job: side of the images in training."
+)
+@click.option("--mean", help="Without a job: mean of pixels in [0, 1], such as .5,.5,.5.")
+@click.option("--std", help="Without a job: their standard deviation.")
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="NAME={RULE}",
+    help="A condition on the result, such as 'retain_accuracy={drop_at_most: .01}'. Repeatable.",
+)
 @click.option("--after", type=_FILE, help="The folder of the request before: go on from it.")
-@click.option("--retrain-at", type=float, default=0.02, show_default=True, help="Most drift.")
-@click.option("--commitment-key", type=_FILE, help="Default: LOTUS_RAY_COMMITMENT_KEY, or new.")
-@click.option("--allow-missing", is_flag=True, help="Go on if ids are those of no image.")
+@click.option(
+    "--retrain-at",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Loss of held-out accuracy, over all requests, above which the record advises to retrain.",
+)
+@click.option(
+    "--commitment-key",
+    type=_FILE,
+    help="Key that hides the ids in the record. Default: LOTUS_RAY_COMMITMENT_KEY, or a new one.",
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="Go on if some ids belong to no image. Else an error."
+)
 @store_option
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change the job.")
 @import_option
@@ -47,7 +72,8 @@ _FILE = click.Path(path_type=Path)
 def command(job: Path | None, overrides: tuple[str, ...], offline: bool, **given: Any) -> None:
     """Answer a deletion request: forget images, measure it, and leave weights and a record.
 
-    Give a JOB, or --model, --weights, --train, --heldout and --ids. The same command goes on.
+    Give a JOB, or --model, --weights, --train, --heldout and --ids. The id of TRAIN/cat/1.jpg is
+    train/cat/1.jpg. Stop it at any time: the same command finishes it.
     """
     from lotus_ray.grid.forget.run import forget
     from lotus_ray.grid.forget.wish import Wish

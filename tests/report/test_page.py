@@ -73,6 +73,18 @@ def test_the_table_has_mean_std_and_the_whole_number_to_sort_by(store: Store) ->
     assert shown[1][1].split() == [f"{first.mean('rf_jsd'):.2e}", f"±{first.std('rf_jsd'):.2e}"]
 
 
+def test_a_row_that_changed_nothing_is_marked_as_in_the_terminal(store: Store) -> None:
+    commit(store, "original")
+    commit(store, "gold")
+    commit(store, "ssd", metrics={"outputs_changed": 0.0})
+    commit(store, "lotus", metrics={"outputs_changed": 0.5})
+    html = html_of(store)
+    assert "JSD says how far the answers on them are from gold's." in Page(html).text
+    named = [row[0].split() for row in Page(html).rows]
+    assert ["SSD", "[=]"] in named
+    assert ["LoTUS"] in named
+
+
 def test_best_and_second_best_are_marked_as_the_statistics_say(store: Store) -> None:
     for method, value in (("scrub", 0.3), ("ssd", 0.1), ("lotus", 0.2)):
         for seed in (1, 2, 3):
@@ -159,6 +171,7 @@ def test_one_seed_without_a_gold_standard_has_a_page(store: Store) -> None:
     check_is_alone(html)
     text = Page(html).text
     assert "no gold standard" in text
+    assert "JSD says how far" not in text
     assert "RF-JSD beside JSD: no figure." in text
     assert "±" not in "".join("".join(row) for row in Page(html).rows)
 

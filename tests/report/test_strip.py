@@ -90,8 +90,8 @@ def test_the_strip_shows_what_gold_answers_otherwise_first(grid: Store) -> None:
     strip = Pictures(grid).of(group_of(grid))
     assert len(strip.pictures) == MOST
     assert strip.caption == (
-        "2 of 20 forgotten images have another answer by the gold standard than by the original. "
-        "2 of them, and 10 others drawn by chance. Seed 1."
+        "Of 20 forgotten images, the gold standard answers 2 otherwise than the original does. "
+        "Shown: 2 of these, and 10 others drawn by chance. Red: not the label. Seed 1."
     )
     wrong = [[not answer.is_right for answer in picture.answers] for picture in strip.pictures]
     assert sorted(wrong[:2]) == [[False, False, True], [False, True, True]]

@@ -100,6 +100,7 @@ def to_page(
         facts=facts(entries),
         legend=legend(tables),
         smoke=smoke(entries),
+        has_gold=any(group.gold is not None for group in tables),
         sections=sections,
         version=VERSION,
         linked=_in_full(cells),

@@ -148,11 +148,11 @@ def _choose(answers: Sequence[tuple[Entry, Answers]]) -> tuple[list[str], str]:
     shown = differing[:_TOLD_APART]
     rest = [name for name in drawn if name not in differing][: MOST - len(shown)]
     who = "the gold standard" if end.is_gold else end.method
-    what = (
-        f"{len(differing)} of {len(drawn):,} forgotten images have another answer by {who} than by "
+    counts = f"{len(shown)} of these, and {len(rest)}" if shown else f"{len(rest)}"
+    return [*shown, *rest], (
+        f"Of {len(drawn):,} forgotten images, {who} answers {len(differing)} otherwise than the "
+        f"original does. Shown: {counts} others drawn by chance. Red: not the label."
     )
-    what += f"the original. {len(shown)} of them, " if shown else "the original. "
-    return [*shown, *rest], f"{what}{'and ' if shown else ''}{len(rest)} others drawn by chance."
 
 
 def _picture(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from lotus_ray.report.cautions import cautions
 from lotus_ray.report.columns import ATTACK, METRICS
 from lotus_ray.report.entries import Entry, Group, Interval
+from lotus_ray.report.formats.shown import UNCHANGED
 from lotus_ray.report.notes import notes
 from lotus_ray.report.page.cells import anchor_of
 from lotus_ray.report.page.tint import gap_to_gold, tints
@@ -48,6 +49,7 @@ class Line:
     values: list[Value]
     seeds: int
     failed: int
+    mark: str = ""  # of a row whose outputs equal the original's
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _caption(group: Group) -> str:
     means = "Values of one seed." if count < 2 else f"Means of {count} seeds, ± their deviation."
     if group.gold is None:
         return means
-    return f"{means} The deeper the tint, the nearer to gold; deepest: no further than by chance."
+    return f"{means} Green: near gold. Strongest green: no farther than by chance."
 
 
 def _headings(
@@ -142,6 +144,7 @@ def _lines(group: Group, names: Sequence[str]) -> list[Line]:
             ],
             max((entry.n(name) for name in names), default=0),
             len(entry.failures),
+            UNCHANGED if entry.unchanged else "",
         )
         for entry in group.entries
     ]
