@@ -352,6 +352,14 @@ def test_what_is_not_there_is_named(name: str, what: str, job: Path) -> None:
         load_job(job, imports=[name])
 
 
+def test_what_an_import_prints_is_no_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "push.py").write_text('print("hello")' + METHOD)
+    use_plugins([str(tmp_path / "push.py")])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_metric_or_a_model_that_fails_is_named(job: Path, tmp_path: Path) -> None:
     file = tmp_path / "own" / "others.py"
     right = file.read_text()
