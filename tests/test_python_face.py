@@ -225,6 +225,7 @@ def test_a_network_of_ones_own_on_a_dataset_of_grey_images(data: Data) -> None:
         ({"sample_ids": {"forget": ["a"]}}, DataError, "1 ids and"),
         ({"sample_ids": {"forget": []}}, DataError, "0 ids and"),
         ({"sample_ids": {"forgot": ["a"]}}, DataError, "no samples of forgot"),
+        ({"method": lotus_ray.Method}, JobError, r"no method yet.*Method\(…\)"),
         ({"pixel_range": (0,)}, DataError, "a black and a white pixel"),
     ],
 )

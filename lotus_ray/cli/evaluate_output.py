@@ -18,8 +18,10 @@ def print_evaluated(evaluated: Evaluated, as_json: bool) -> None:
         about = {"cell_id": row.cell_id, "is_new": evaluated.is_new, "store": store.uri}
         click.echo(json.dumps({**about, **row.to_json()}, indent=1))
     else:
-        table = (row.benchmark, row.model, row.setting)
-        entries = [e for e in collect(store) if (e.benchmark, e.model, e.setting) == table]
+        found = collect(store)
+        own = next(each for each in found if row.cell_id in (r.cell_id for r in each.rows.values()))
+        table = (own.benchmark, own.model, own.setting)
+        entries = [each for each in found if (each.benchmark, each.model, each.setting) == table]
         click.echo(FORMATS["table"](entries), nl=False)
     done = "a new row" if evaluated.is_new else "its row was there already, and nothing was done"
     click.echo(f"{row.method}: {done}: cell {row.cell_id} of {store.uri}", err=True)

@@ -17,7 +17,7 @@ from lotus_ray.job.extends import read_document
 from lotus_ray.job.method_entry import MethodEntry
 from lotus_ray.job.methods import check_defaults, methods_of
 from lotus_ray.job.paths import check_paths
-from lotus_ray.job.plugins.read_code import is_path
+from lotus_ray.job.plugins.read_code import is_path, notes_on_other_files
 from lotus_ray.job.plugins.use import use_plugins
 from lotus_ray.job.renamed_keys import replace_old_keys
 from lotus_ray.job.schema.job import Job
@@ -40,7 +40,7 @@ class LoadedJob:
     job: Job
     entries: tuple[tuple[MethodEntry, ...], ...]
     document: Document
-    notes: tuple[str, ...] = ()  # old keys in the file and their new names; on given weights
+    notes: tuple[str, ...] = ()  # old keys in the file and their new names; weights; plug-ins
     metrics: tuple[OwnMetric, ...] = ()  # of plug-ins
 
     @property
@@ -98,7 +98,7 @@ def load_job(
         for index, name in enumerate(dict.fromkeys(job.metrics))
     )
     entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
-    notes += weights_notes(job)
+    notes += [*weights_notes(job), *notes_on_other_files([*job.imports, *imports])]
     return LoadedJob(job, tuple(entries), document, tuple(notes), metrics)
 
 

@@ -50,6 +50,9 @@ def method_from(name: str, settings: Sequence[str] = ()) -> Method:
         return build_method({"name": name, "code": kind.code, **values})
     except ValidationError as error:
         first = error.errors()[0]
+        key = str(first["loc"][0])
         raise JobError(
-            f"{name}: {first['msg']}", where=f"--set {'.'.join(map(str, first['loc']))}"
+            f"{name}: {first['msg']}",
+            where=f"--set {'.'.join(map(str, first['loc']))}",
+            nearest=f"{key}={getattr(kind(), key)}, the default",
         ) from None

@@ -44,7 +44,11 @@ class Network:
         network, device = self._build()
         logits = self._show_images(network, device)
         if logits.shape != (2, model.num_classes):
-            raise JobError(f"model {model.name} answers with shape {tuple(logits.shape)}")
+            raise JobError(
+                f"model {model.name} answers with shape {list(logits.shape)}, and the job needs "
+                f"[2, {model.num_classes}]: a logit for each class, of two images",
+                where="grid.models",
+            )
         head_of(network)
         reason = why_not_trained(network, self.img_size, model.num_classes)
         if reason:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lotus_ray.base import plugins
 from lotus_ray.base.errors import JobError, UndefinedMetric, nearest
+from lotus_ray.base.plugins import PluginError
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
 from lotus_ray.metrics.summary import Summary
@@ -87,7 +88,7 @@ def add_own(
         spec: of the cell.
 
     Raises:
-        Exception: whatever the function raises, but for UndefinedMetric.
+        PluginError: a function raises anything but UndefinedMetric. The text says which.
     """
     for description in spec.get("own_metrics", ()):
         name, code = description["name"], description["code"]
@@ -98,6 +99,9 @@ def add_own(
         except UndefinedMetric as undefined:
             summary.undefined[name] = undefined.what
             continue
+        except Exception as error:  # foreign code can raise anything
+            lines = [type(error).__name__, *str(error).splitlines()[:1]]
+            raise PluginError(f"the metric {name} fails: {': '.join(lines)}") from error
         if math.isfinite(value):
             summary.values[name] = value
         else:

@@ -74,9 +74,12 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
             f"say which: checkpoint_key: {names[0]} beside initial_checkpoint, "
             f"or evaluate --key {names[0]}",
         )
-    return _without_prefixes(
-        candidates[key] if key is not None else next(iter(candidates.values()))
-    )
+    weights = candidates[key] if key is not None else next(iter(candidates.values()))
+    for name, value in weights.items():
+        if value.is_quantized or value.is_complex() or value.layout is not torch.strided:
+            kind = "sparse" if value.layout is not torch.strided else value.dtype
+            raise _refused(f"{name} is {kind}, and no network here has such weights", path)
+    return _without_prefixes(weights)
 
 
 def _content(path: Path) -> Any:
@@ -96,7 +99,7 @@ def _content(path: Path) -> Any:
         if beginning.lstrip().lower().startswith(text):
             raise _refused(what, path, next_command)
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load(path.read_bytes())
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -50,9 +50,17 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], where: str) -> nn.Mo
     Names may have a part in front that the model's lack, if all have it, and `module.` in between.
 
     Raises:
-        JobError: names or shapes do not fit. The text says the first ones.
+        JobError: names, shapes or types do not fit. The text says the first ones.
     """
     weights = _renamed(weights, model)
+    for name, parameter in model.named_parameters():
+        if name in weights and not weights[name].is_floating_point():
+            raise JobError(
+                f"the weights do not fit the model: {name} is {weights[name].dtype} in the file "
+                f"and {parameter.dtype} in the model",
+                where=where,
+                next_command="in the tool that made them: model.float() before they are saved",
+            )
     try:
         is_meta = any(value.is_meta for value in model.parameters())
         model.load_state_dict(weights, assign=is_meta)  # nothing can be copied into a meta tensor

@@ -11,6 +11,7 @@ from lotus_ray.report.columns import METRICS, show_own
 from lotus_ray.report.comparison import Comparisons
 from lotus_ray.report.counts import Counts
 from lotus_ray.report.entries import Entry
+from lotus_ray.report.forget_sets import named_apart
 from lotus_ray.report.labels import labels_of
 from lotus_ray.report.recompute import recomputed
 from lotus_ray.store.results import Store
@@ -64,7 +65,7 @@ def collect(
     ]
     older = _older(shown, rows)
     hidden = {cell_id for result in older.values() for cell_id in result}
-    shown = [row for row in shown if row.cell_id not in hidden]
+    shown = named_apart(store, [row for row in shown if row.cell_id not in hidden])
     golds = {_gold_key(row): row for row in rows.values() if _is_good_gold(row)}
     labels = labels_of(shown, rows)
     references = {

@@ -92,15 +92,18 @@ def read_predictions(path: Path, content: bytes) -> Predictions:
         JobError: the file has another form, or its values are wrong.
     """
     try:
-        if path.suffix == ".npz":
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 ids, logits = arrays[COLUMN].tolist(), arrays[LOGITS]
-        elif path.suffix in (".parquet", ".csv"):
-            table = _table(path.suffix, content)
+        elif suffix in (".parquet", ".csv"):
+            table = _table(suffix, content)
             ids, logits = table[COLUMN].to_pylist(), _logits_of(table)
         else:
             raise ValueError(f"its name ends in '{path.suffix}'")
         logits = np.asarray(logits)
+        if np.iscomplexobj(logits):
+            raise ValueError("logits are complex numbers")
         if logits.dtype != np.float64:
             logits = logits.astype(np.float32)
     except (ValueError, KeyError, OSError, BadZipFile, TypeError, pa.ArrowException) as error:

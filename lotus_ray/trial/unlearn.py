@@ -222,6 +222,8 @@ def _method(method: str | Method, hyper: Mapping[str, Any], batch_size: int | No
             what = "a method has its hyper-parameters already: give them to it, or give its name"
             raise MethodError(what, where=", ".join(hyper))
         return method
+    if isinstance(method, type):
+        raise JobError("a class is no method yet", where="method", nearest=f"{method.__name__}(…)")
     name = registered_name(str(method))
     kind = None if name == "original" else find_method(name)
     if kind is None:

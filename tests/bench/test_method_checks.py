@@ -95,7 +95,7 @@ FAULTS = {
     "a random number": ("the seed decides", "draw by problem.seed alone"),
     "a count of its own": ("a restart after any phase gives equal weights", "differs"),
     "a mean of its own": ("steps in parts give the weights of whole ones", "see Batch.mean"),
-    "an error": ("it runs to its end", "KeyError: 'gamma'"),
+    "an error": ("it runs to its end", f"KeyError: 'gamma' ({__file__}:"),
     "": ("", ""),
 }
 
@@ -115,6 +115,13 @@ def test_each_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> N
         assert not failed
         assert sheet is not None
         assert (sheet.steps, sheet.forwards_per_step, sheet.backwards_per_step) == (6, 16, 16)
+
+
+def test_a_value_of_another_type_has_the_default_beside_it() -> None:
+    ended = CliRunner().invoke(main, ["check-method", "finetune", "--set", "lr=abc"])
+    assert ended.exit_code == 2
+    assert "error: finetune: Input should be a valid number" in ended.output
+    assert "where: --set lr\n  nearest: lr=0.001, the default" in ended.output
 
 
 def test_two_workers_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

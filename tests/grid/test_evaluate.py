@@ -162,12 +162,13 @@ def test_predictions_alone_become_a_row_in_every_form(folder: Path) -> None:
     store = folder / "store"
     ids, logits = random_logits(folder)
     metrics = []
-    for suffix in ("npz", "parquet", "csv"):
+    for suffix in ("npz", "parquet", "csv"):  # a name may end in capitals, as Excel writes it
         path = write(
             [*ids[::-1], "else"],
             np.vstack([logits[::-1], logits[:1]]),
             folder / f"{suffix}.{suffix}",
         )
+        path = path.rename(path.with_suffix(path.suffix.upper()))
         result = evaluate(store, "--predictions", path)
         assert result.exit_code == 0, result.stderr
         row = rows_of(store)[suffix]
@@ -194,6 +195,7 @@ WRONG: dict[str, Any] = {
     "a sample stands in it twice": lambda ids, x: (ids[:-1] + ids[:1], x),
     "logits of 9 classes, the data 10": lambda ids, x: (ids, x[:, :9]),
     "are NaN or infinite": lambda ids, x: (ids, x * np.nan),
+    "logits are complex": lambda ids, x: (ids, x.astype(np.complex64)),
     "are probabilities": lambda ids, x: (ids, np.exp(x) / np.exp(x).sum(1, keepdims=True)),
 }
 

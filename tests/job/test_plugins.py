@@ -352,6 +352,38 @@ def test_what_is_not_there_is_named(name: str, what: str, job: Path) -> None:
         load_job(job, imports=[name])
 
 
+def test_what_an_import_prints_is_no_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "push.py").write_text('print("hello")' + METHOD)
+    use_plugins([str(tmp_path / "push.py")])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_a_metric_or_a_model_that_fails_is_named(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own" / "others.py"
+    right = file.read_text()
+    file.write_text(right.replace("outputs.of(outputs.confidence", "outputs.of(outputs.gone"))
+    (row, *_) = run(load_job(job), tmp_path / "store").rows.values()
+    what = "the metric forget_confidence fails: AttributeError: 'Outputs' object has no attribute"
+    assert row.first_error_line.startswith(what)
+    file.write_text(right.replace("nn.Linear(width, num_classes)", "nn.Linear(width, 5)"))
+    with pytest.raises(JobError, match=r"tiny_net answers with shape \[2, 5\].*needs \[2, 3\]"):
+        run(load_job(job), tmp_path / "other")
+
+
+def test_a_note_names_the_files_of_a_package_that_do_not_count(job: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pushes"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").write_text(METHOD.replace('"push"', '"p2"').replace('"Push"', '"P2"'))
+    (folder / "__init__.pyi").write_text("")
+    assert not [note for note in load_job(job, imports=[str(folder)]).notes if "pushes" in note]
+    for name in ("data/ids.txt", "means.npy", ".hidden"):
+        (folder / name).write_text("1")
+    (note,) = (each for each in load_job(job, imports=[str(folder)]).notes if "pushes" in each)
+    assert "no Python (data/ids.txt and 1 more)" in note
+
+
 @pytest.mark.parametrize(
     "override", ["grid.methods=[pusch]", "model.name=tini_net", "metrics=[forget_konfidence]"]
 )

@@ -104,6 +104,7 @@ def test_files_that_are_something_else_are_named(
         (torch.ones(2), "holds a Tensor, not a state dict"),
         ({"epoch": 3, "acc": 0.9}, "no tensors by name; it holds epoch, acc"),
         ({}, "it holds nothing"),
+        ({"w": torch.ones(2, dtype=torch.complex64)}, r"w is torch\.complex64"),
         (nn.Linear(1, 1), r"an object of torch\.nn\.modules\.linear\.Linear"),
     ],
 )
@@ -124,6 +125,12 @@ def refusal(network: nn.Module, weights: dict[str, Tensor]) -> str:
 def test_another_number_of_classes_is_named() -> None:
     text = refusal(resnet18_cifar(num_classes=5, width=1), STATE)
     assert "they are of 3 classes, and the data have 5 (fc.weight)" in text
+
+
+def test_weights_of_integers_are_named() -> None:
+    whole = {name: value.to(torch.int8) for name, value in STATE.items()}
+    text = refusal(resnet18_cifar(num_classes=3, width=1), whole)
+    assert text.endswith("conv1.weight is torch.int8 in the file and torch.float32 in the model")
 
 
 def test_another_architecture_is_named_with_the_first_names_and_shapes() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -75,7 +77,7 @@ def check_method(method: Method, imports: Sequence[str] = ()) -> tuple[list[Resu
         if isinstance(first, str):
             return [Result("it runs to its end", first)], None
         runs = list(_checks(method, first, imports))
-        results = [Result(name, _reason(check)) for name, check in runs]
+        results = [Result(name, _reason(check, method)) for name, check in runs]
     return results, sheet_of(method, first.stage, first.records, first.counted.counter)
 
 
@@ -96,7 +98,7 @@ def _first_run(method: Method) -> _Run | str:
             stage = _fresh(counter=counted.counter)
             records = unlearn(method, stage)
     except Exception as error:  # the method may raise anything
-        return _told(error)
+        return _told(error, method)
     return _Run(stage, records, counted)
 
 
@@ -155,19 +157,22 @@ def _two_differ(method: Method, imports: Sequence[str]) -> str:
     return two_differ_from_one(state, losses, stage, records)
 
 
-def _reason(check: Callable[[], str]) -> str:
+def _reason(check: Callable[[], str], method: Method) -> str:
     try:
         return check()
     except Exception as error:  # the method may raise anything
-        return _told(error)
+        return _told(error, method)
 
 
-def _told(error: Exception) -> str:
-    """Return an error on one line."""
+def _told(error: Exception, method: Method) -> str:
+    """Return an error on one line, with the line of the method's file at which it was raised."""
     if isinstance(error, LotusRayError):
         return f"{type(error).__name__}: {error.what}"
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    file = getattr(sys.modules.get(type(method).__module__), "__file__", None)
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
+    where = f" ({file}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}{where}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from lotus_ray.base.errors import DataError
+from lotus_ray.data.sources.class_folders import is_image
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
@@ -100,7 +101,15 @@ def list_parquet(pattern: str) -> list[str]:
         if wanted.fullmatch(name.removeprefix("./"))
     )
     if not files:
-        raise DataError("there is no Parquet file", where=pattern)
+        images = sum(map(is_image, names))
+        raise DataError(
+            "there is no Parquet file" + (f", but {images:,} images are there" if images else ""),
+            where=pattern,
+            next_command=f"lotus-ray prepare image_folder data/NAME --root {folder}; then "
+            "manifest: data/NAME in place of parquet"
+            if images
+            else "",
+        )
     return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -66,6 +66,45 @@ def code_of_module(name: str, origin: str = "") -> Code:
         file = f"{top}/__init__.py" if file == FILE else file
         files = {file: Path(spec.origin or "")}
     return Code(origin, _texts(files, origin))
+
+
+def notes_on_other_files(names: Iterable[str]) -> list[str]:
+    """Return a line for each package with files that are no Python: a change of them is not seen.
+
+    Args:
+        names: of imports that `read_code` has read.
+    """
+    notes = []
+    for name in dict.fromkeys(names):
+        others = [file for folder in _folders(name) for file in _other_files(folder)]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            notes.append(
+                f"{name} has files that are no Python ({others[0]}{more}): they are no part of the "
+                "cells' identity, and do not go to other machines"
+            )
+    return notes
+
+
+def _folders(name: str) -> list[Path]:
+    """Return the folders of an import; none of a single file."""
+    if is_path(name):
+        return [path] if (path := Path(name)).is_dir() else []
+    spec = _spec(name.partition(".")[0], name)
+    return [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+
+
+def _other_files(folder: Path) -> list[str]:
+    """Return the files below a folder that are neither Python, nor compiled, nor hidden."""
+    below = ((path, path.relative_to(folder)) for path in sorted(folder.rglob("*")))
+    return [
+        inside.as_posix()
+        for path, inside in below
+        if path.suffix not in (".py", ".pyc", ".pyi")
+        and inside.name != "py.typed"
+        and not any(part.startswith(".") for part in inside.parts)
+        and path.is_file()
+    ]
 
 
 def _spec(top: str, origin: str) -> ModuleSpec | None:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -58,7 +59,7 @@ def import_code(code: Code, name: str) -> ModuleType:
     """Import a module of a plug-in, once for each digest: the text that was read.
 
     A package that is installed here with the same source is imported from there: it may have files
-    of other kinds.
+    of other kinds. What it prints goes to stderr: a command's stdout is data.
 
     Args:
         code: of the plug-in.
@@ -77,7 +78,8 @@ def import_code(code: Code, name: str) -> ModuleType:
     if known is None and not _is_here(code):
         _offer_texts(code)
     try:
-        module = importlib.import_module(name)
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         _forget(code)
         raise _failed(code, error) from error

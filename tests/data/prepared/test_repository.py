@@ -181,3 +181,13 @@ def test_a_split_can_be_chosen(tmp_path: Path) -> None:
     assert files(located(root), root)["heldout"] == ["data/validation-0.parquet"]
     chosen = located(root, ", heldout_split: test")
     assert files(chosen, root)["heldout"] == ["data/test-0.parquet"]
+
+
+def test_a_repository_of_images_says_how_they_are_prepared(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    for name in ("train/cat/1.jpg", "train/dog/2.JPG", "README.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    with pytest.raises(DataError, match="no Parquet file, but 2 images are there") as raised:
+        located(root)
+    assert f"prepare image_folder data/NAME --root {root}" in raised.value.next_command
