@@ -151,7 +151,14 @@ def _firmness(group: Group, metrics: Sequence[str]) -> list[str]:
 
 
 def _unranked(group: Group, metrics: Sequence[str]) -> list[str]:
-    result = {method: None for name in metrics for method in unranked(group, name)}
+    """Name methods without a seed that others have. A metric that one never has is said apart."""
+    entries = {entry.method: entry for entry in group.entries}
+    result = {
+        method: None
+        for name in metrics
+        for method in unranked(group, name)
+        if entries[method].n(name) or entries[method].failures or not entries[method].values
+    }
     return [f"not ranked, because a seed is missing: {', '.join(result)}"] if result else []
 
 

@@ -153,6 +153,16 @@ def test_a_method_that_lacks_a_seed_is_not_ranked_and_that_is_said() -> None:
     assert not any("a seed is missing" in note for note in notes(group(*found.entries[1:])))
 
 
+def test_a_method_whose_seconds_are_unknown_lacks_no_seed() -> None:
+    """As weights from elsewhere. Why it has no time is a note of its own."""
+    timed = rivals("rf_jsd", A=[1, 1, 1], B=[2, 2, 2])
+    for each in timed:
+        each.values["time_min"] = {1: 1.0, 2: 1.0, 3: 1.0}
+    found = group(*timed, *rivals("rf_jsd", Theirs=[3, 3, 3]))
+    assert unranked(found, "time_min") == ["Theirs"]
+    assert not any("a seed is missing" in note for note in notes(found))
+
+
 def test_near_gold_ranks_by_distance_on_both_sides() -> None:
     golds = [gold({"mia_acc": [0.5] * 3}), gold({"mia_acc": [0.51] * 3}, 1)]
     found = group(*golds, *rivals("mia_acc", A=[0.9] * 3, B=[0.45] * 3, C=[0.6] * 3))
