@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -20,6 +21,10 @@ from lotus_ray.cluster.repeats import repeats_once
 
 _REFUSED = re.compile(r"AuthenticationError: (?:RPC error: )?(.*?)\.(?:\s|$)")
 _HERE = {"address": "local", "include_dashboard": False}
+_NO_DASHBOARD = (
+    "note: this cluster has no dashboard. Ray Train asks it whether a lost place still needs its "
+    "CPUs and GPUs, and frees them only then. Start the head without --include-dashboard=false"
+)
 
 
 def _there() -> dict[str, Any]:
@@ -54,7 +59,7 @@ def session() -> Iterator[None]:
     try:
         # A Ray that starts here has processes that would hold the pipe.
         with repeats_once() if cluster_address() else nullcontext():
-            ray.init(
+            joined = ray.init(
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
                 **(_there() if cluster_address() else _HERE),
@@ -66,6 +71,8 @@ def session() -> Iterator[None]:
     except Exception as error:  # Ray raises a bare one if its node is slow to start
         raise _unreachable(error) from error
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init installs its own
+    if cluster_address() and not joined.dashboard_url:
+        print(_NO_DASHBOARD, file=sys.stderr, flush=True)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -179,6 +180,23 @@ def test_whatever_ray_raises_at_its_start_is_our_error(monkeypatch: pytest.Monke
         "Ray cannot be started: The current node timed out during startup."
     )
     assert "--local" in raised.value.next_command
+
+
+@pytest.mark.parametrize(("dashboard", "notes"), [("127.0.0.1:8265", 0), ("", 1), (None, 1)])
+def test_a_cluster_without_a_dashboard_gets_a_note(
+    dashboard: str | None,
+    notes: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ray Train cannot free there what a lost place holds on another node."""
+    joined = SimpleNamespace(dashboard_url=dashboard)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr("lotus_ray.cluster.session.ray.init", lambda **_: joined)
+    monkeypatch.setattr("lotus_ray.cluster.session.ray.shutdown", lambda: None)
+    with session():
+        pass
+    assert capsys.readouterr().err.count("note: this cluster has no dashboard") == notes
 
 
 @pytest.mark.parametrize("runtime_env", [{}, {"env_vars": None}, None])

@@ -15,10 +15,13 @@ import time
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from tests.cluster.clusters import free_port
+
 
 def main() -> None:
-    quiet = {"num_cpus": 1, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=quiet)
+    # Ray Train asks the dashboard whether a lost place still needs its CPU, and frees it only then.
+    options = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
     workers = int((sys.argv[1:] or ["3"])[0]) - 1
     nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(workers))]
     answer({"address": cluster.address, "nodes": [node.node_id for node in nodes]})
