@@ -30,7 +30,8 @@ from lotus_ray.job.plan import plan
 
 PINNED = Path(__file__).with_name("cell_ids.json")
 JOBS = Path(__file__).parent.parent.parent / "jobs"
-NO_JOBS = (JOBS / "shared", JOBS / "clusters")  # what jobs extend, and what they run on
+# What jobs extend, what they run on, and jobs whose data are read where they lie.
+NO_JOBS = (JOBS / "shared", JOBS / "clusters", JOBS / "real")
 FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent not in NO_JOBS)
 NAMES = [path.relative_to(JOBS).with_suffix("").as_posix() for path in FILES]
 TRAIN, HELDOUT = "train", "heldout"

@@ -22,7 +22,9 @@ from lotus_ray.store.results import Store
 from tests import standins
 
 JOBS = Path(__file__).parents[2] / "jobs"
-NO_JOBS = (JOBS / "shared", JOBS / "clusters")  # what jobs extend, and what they run on
+# What jobs extend, what they run on, and jobs that the paper does not have.
+NO_JOBS = (JOBS / "shared", JOBS / "clusters", JOBS / "real")
+REAL = {"cifar10": 33, "imagenet-null": 10, "tiny-imagenet": 11}  # cells
 FILES = sorted(path for path in JOBS.rglob("*.yaml") if path.parent not in NO_JOBS)
 NAMES = [path.relative_to(JOBS).with_suffix("").as_posix() for path in FILES]
 DATA = ("cifar10", "cifar100", "tiny-imagenet", "mufac")
@@ -131,6 +133,22 @@ def test_every_job_is_valid_and_lists_its_cells(
     assert dry.exit_code == 0
     assert dry.stdout.splitlines()[cells].startswith(f"{cells} cells, ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "cells"), REAL.items())
+def test_jobs_on_real_pictures_say_which_file_is_missing(
+    name: str, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They read Parquet files where they lie: nothing else can be checked without these."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load_job(job(f"real/{name}"))
+    assert sum(map(len, loaded.methods)) * len(loaded.job.grid.seeds) == cells
+    opening = job(f"real/{name}").read_text().splitlines()[0]
+    assert opening == f"# lotus-ray grid jobs/real/{name}.yaml"
+    valid = run("validate", job(f"real/{name}"))
+    assert valid.exit_code == 3
+    assert "where: data/real/" in valid.stderr
+    assert {path.stem for path in (JOBS / "real").iterdir()} == REAL.keys()
 
 
 @pytest.mark.parametrize(
