@@ -17,10 +17,10 @@ __all__ = ["photos"]
 pytestmark = pytest.mark.faults
 
 MOMENTS = (
-    "a new commitment key",
     "copying the images",
     "images are taken at",
     "images to forget,",
+    "a new commitment key",
     "Original, images resnet18_cifar seed 0: running",
     "Finetuning, images resnet18_cifar seed 0: running",
     "2/2 cells",
