@@ -11,6 +11,7 @@ from lotus_ray.job import bundled
 from lotus_ray.job.extends import read_document
 from lotus_ray.job.load import load_job
 from tests.job.test_cell_ids import NAMES
+from tests.job.test_paper_jobs import REAL
 
 DIGITS = Path(__file__).parents[2] / "jobs" / "digits.yaml"
 
@@ -22,7 +23,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_job_file_has_a_name_and_says_what_it_does() -> None:
     files = bundled.files()
-    assert sorted(files) == sorted(NAMES)
+    assert sorted(files) == sorted([*NAMES, *(f"real/{name}" for name in REAL)])
     assert all(len(bundled.about(path)) > 30 for path in files.values())
     assert "lotus-ray grid" not in bundled.about(files["digits"])
 
