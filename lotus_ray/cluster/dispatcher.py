@@ -56,8 +56,8 @@ class Dispatcher:
             for place, running in self._held.all():
                 if running.cell_id == ask.cell_id:
                     ticket.progress = Progress(place)
-        error = self._closed if isinstance(self._closed, Exception) else None
-        if error := error or self._over.get(ask.after or ""):
+        closed = self._closed if isinstance(self._closed, Exception) else None
+        if error := closed or self._over.get(ask.after or ""):
             self._end(ask.cell_id, Ended(error=error))
         self._changed.set()
 
@@ -100,8 +100,8 @@ class Dispatcher:
         if self._starts.get(place) != start:
             self._refusals.forget(place)
         self._starts[place] = start
-        gone = [running for running in self._held.of(place) if running.start != start]
-        if gone or place in self._held.running:
+        is_gone = any(running.start != start for running in self._held.of(place))
+        if is_gone or place in self._held.running:
             self._lose(place)
         end = _now() + CLAIM_SECONDS
         await self._listen()
@@ -119,18 +119,17 @@ class Dispatcher:
                 return claim  # to the same question, asked twice
             if self._starts[place] != start:
                 return None  # to workers that are gone
-        ask = ticket.ask
-        claim = Claim(ask.cell_id, ask.group, self._orders[ask.group])
-        self._held.running[place] = Running(ask.cell_id, start, number, claim, _now())
-        self._begun.add(ask.cell_id)
+        claim = Claim(ticket.ask.cell_id, ticket.ask.group, self._orders[ticket.ask.group])
+        self._held.running[place] = Running(claim.cell_id, start, number, claim, _now())
+        self._begun.add(claim.cell_id)
         self._move(ticket, Progress(place))
         self._changed.set()
         return claim
 
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
-        held = [running for _, running in self._held.all() if running.cell_id not in self._over]
-        return self._closed is not False or await self.left() <= len(held)
+        held = sum(running.cell_id not in self._over for _, running in self._held.all())
+        return self._closed is not False or await self.left() <= held
 
     async def beat(
         self, place: str, start: str, number: int, claim: Claim, phase: int | None
