@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.base.errors import ClusterError
 from lotus_ray.cluster.causes import sendable
 from lotus_ray.cluster.decode_queue import NAME, DecodeQueue, Job, unpacked
+from lotus_ray.cluster.nodes import beside_this
 from lotus_ray.data.pixels.chunks import ChunkTask
 from lotus_ray.data.pixels.decode_task import DecodeTask
 
@@ -24,9 +24,8 @@ FEW_BYTES = 64 << 20  # of decoded pixels: 400 images of ImageNet, 20,000 of CIF
 @contextmanager
 def running_queue() -> Iterator[None]:
     """Run the queue of this grid, beside the command. Ray starts it again if it dies."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     again = {"max_restarts": -1, "max_task_retries": -1}
-    options = {"name": NAME, "num_cpus": 0, "scheduling_strategy": here, **again}
+    options = {"name": NAME, "num_cpus": 0, "scheduling_strategy": beside_this(), **again}
     queue = ray.remote(DecodeQueue).options(**options).remote()
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cluster.autoscaler import NodeType
 from lotus_ray.job.schema.resources import Resources
@@ -13,6 +14,11 @@ from lotus_ray.job.schema.resources import Resources
 def needs(resources: Resources) -> dict[str, float]:
     """Return the CPUs and GPUs that one worker takes from its node."""
     return {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+
+
+def beside_this() -> NodeAffinitySchedulingStrategy:
+    """Return what puts a task or an actor on the node of this process, while that is there."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def live_nodes() -> list[dict[str, float]]:

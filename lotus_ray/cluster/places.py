@@ -15,11 +15,13 @@ import ray.train
 from ray.actor import ActorHandle
 
 from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.free_memory import available_memory
 from lotus_ray.cluster.capacity import most_places
 from lotus_ray.cluster.causes import explain, first_failure
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
 from lotus_ray.cluster.dispatcher import NAME
 from lotus_ray.cluster.environment import cluster_address
+from lotus_ray.cluster.nodes import beside_this
 from lotus_ray.job.schema.resources import Resources
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ STOP_SECONDS = 0.5  # between two looks at whether a place of a cluster, or this
 CANCEL_SECONDS = 5.0  # for a place of a cluster to end, with what Ray Train keeps beside it
 LEAVING_SECONDS = 600.0  # most that a node stays after it said that it goes
 LEAVE_SECONDS = 30.0  # for threads to leave Ray: one that begins a place may import torch first
+PLACE_BYTES = 800 << 20  # of the process that keeps a place, and of Ray Train's beside it
+BESIDE_SHARE = 0.25  # of the memory that is free on the command's node, for such processes
 
 
 class Places:
@@ -50,6 +54,7 @@ class Places:
         self._cancel = threading.Event()
         self._dispatcher: Any = None
         self._say: Callable[[str], None] = print
+        self._beside = int(BESIDE_SHARE * available_memory() / PLACE_BYTES)
         self.most = 0  # places at once
 
     @property
@@ -66,7 +71,8 @@ class Places:
         """
         self._resources = resources or self._resources
         for _ in range(0 if self._stop.is_set() else count - self.running):
-            thread = threading.Thread(target=self._run, args=(len(self._threads),), daemon=True)
+            arguments = (len(self._threads), self.running < self._beside)
+            thread = threading.Thread(target=self._run, args=arguments, daemon=True)
             self._threads.append(thread)
             thread.start()
         self.most = max(self.most, self.running)
@@ -145,8 +151,17 @@ class Places:
                 raise _Stopped
         return ray.get(answer)
 
-    def _run(self, number: int) -> None:
-        """Keep a place in a thread, and the error that ends it."""
+    def _run(self, number: int, is_beside: bool) -> None:
+        """Keep a place in a thread, and the error that ends it.
+
+        On a cluster a process keeps it, and Ray Train's controller stands with that. On another
+        node than the workers it is a second node whose loss ends them, so the first places, which
+        fit, are kept on the node of the command: the grid does not outlive that one anyway.
+
+        Args:
+            number: of the place, from 0.
+            is_beside: whether its process stands beside the command.
+        """
         place = str(number + 1)
         work = (place, self._resources, self._scratch)
         try:
@@ -156,7 +171,7 @@ class Places:
             options = {
                 "name": f"place {place}",
                 "num_cpus": 0,
-                "scheduling_strategy": "SPREAD",
+                "scheduling_strategy": beside_this() if is_beside else "SPREAD",
                 "max_retries": -1,
             }
             kept = ray.remote(keep_place).options(**options).remote(*work)

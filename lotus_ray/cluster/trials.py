@@ -24,6 +24,7 @@ from lotus_ray.cluster.dispatcher import NAME
 from lotus_ray.cluster.dispatcher_actor import DispatcherActor
 from lotus_ray.cluster.environment import cluster_address
 from lotus_ray.cluster.messages import Ask
+from lotus_ray.cluster.nodes import beside_this
 from lotus_ray.cluster.places import Places
 from lotus_ray.cluster.session import session
 from lotus_ray.cluster.store_access import check_every_node
@@ -146,9 +147,7 @@ class Cluster:
     ) -> tuple[Filling, list[Exception]]:
         """Run each cell as a trial; return when they ran, and the errors that ended trials."""
         orders = [pickle.dumps(work_order) for work_order in work_orders]
-        here = NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )  # beside the command: without it there is nothing to hand out
+        here = beside_this()  # without the command there is nothing to hand out
         options = {"name": NAME, "num_cpus": 0, "scheduling_strategy": here, **RESTARTS}
         dispatcher = ray.remote(DispatcherActor).options(**options).remote(orders, len(waiting))
         self._places.follow(dispatcher, say)

@@ -120,9 +120,7 @@ def test_a_grid_survives_its_nodes(cluster: tuple[Nodes, Head], tmp_path: Path) 
     rows = list(Store.open(str(store)).rows().values())
     assert [row.status for row in rows] == ["ok"] * 2 * SEEDS
     assert len(list(store.glob("rows/*/*.json"))) == len(rows)
-    *others, third, first, second = sorted(row.attempts for row in rows)
-    assert (*others, first, second) == (1, 1, 1, 2, 2)
-    assert third in (1, 2)  # what keeps the head's worker may have stood on a lost node
+    assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 2, 2]
     (resumed,) = [row for row in rows if row.resumed_at_phase]
     assert resumed.attempts == 2
     table = lines.index("digits, ResNet18, instance_10pct_noise20pct_smoke143")

@@ -167,8 +167,10 @@ class Kept:
     def __init__(self) -> None:
         self.is_done = False
         self.cancelled = 0
+        self.where: list[object] = []
 
-    def options(self, **_: object) -> Kept:
+    def options(self, *, scheduling_strategy: object, **_: object) -> Kept:
+        self.where.append(scheduling_strategy)
         return self
 
     def remote(self, *_: object) -> Kept:
@@ -195,8 +197,7 @@ def test_places_of_a_cluster_end_before_its_command_leaves(
         place.is_done = True
 
     monkeypatch.setattr(module, "CANCEL_SECONDS", 0.1)
-    monkeypatch.setattr(module, "cluster_address", lambda: "head:6379")
-    monkeypatch.setattr(ray, "remote", lambda _: kept)
+    on_a_cluster(monkeypatch, kept)
     monkeypatch.setattr(ray, "wait", wait)
     monkeypatch.setattr(ray, "cancel", cancel)
     grid.places.start(1)
@@ -206,6 +207,41 @@ def test_places_of_a_cluster_end_before_its_command_leaves(
     assert (grid.places.running, kept.cancelled) == (0 if done else 1, 0)
     grid.places.stop()
     assert (grid.places.running, kept.cancelled) == (0, cancelled)
+
+
+def on_a_cluster(monkeypatch: pytest.MonkeyPatch, kept: Kept) -> None:
+    """Join a cluster, on which such a place runs."""
+    monkeypatch.setattr(module, "cluster_address", lambda: "head:6379")
+    monkeypatch.setattr(module, "beside_this", lambda: "beside the command")
+    monkeypatch.setattr(ray, "remote", lambda _: kept)
+
+
+def test_the_first_places_are_kept_beside_the_command_as_far_as_its_memory_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A quarter of 8 GiB is two of them. The others are spread; all come back where there is room.
+
+    Ray Train's controller stands beside what keeps a place. So the loss of a node ends the cells of
+    that node, and no others.
+    """
+    kept = Kept()
+    on_a_cluster(monkeypatch, kept)
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(module, "available_memory", lambda: 8 << 30)
+    monkeypatch.setattr(ray, "wait", lambda answers, timeout: (answers * kept.is_done, []))
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "cancel", lambda place: None)
+    places = Places(Resources(), "")
+    places.start(4)
+    until(lambda: len(kept.where) == 4)
+    assert sorted(map(str, kept.where)) == ["SPREAD", "SPREAD", *["beside the command"] * 2]
+    kept.is_done = True
+    until(lambda: not places.running)
+    kept.is_done = False
+    places.start(1)
+    until(lambda: len(kept.where) == 5)
+    assert kept.where[-1] == "beside the command"
+    places.stop()
 
 
 class Controller:
