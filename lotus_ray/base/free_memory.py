@@ -50,16 +50,25 @@ def unallocated_store(folder: Path, proc: Path | None = None) -> int:
     """Return the bytes that Ray's object stores in a folder may still take.
 
     The file of a store is as long as the store may grow. Only a process that holds it open shows
-    it: Ray removes its name.
+    it: Ray removes its name. A process in a container may have another file system at this path.
     """
-    stores: dict[tuple[int, int], int] = {}
-    for link in _open_files(proc or PROC):
-        with suppress(OSError):  # it was closed
-            if not str(link.readlink()).startswith(f"{folder}/{_STORE}"):
-                continue
-            status = link.stat()
-            stores[status.st_dev, status.st_ino] = status.st_size - status.st_blocks * 512
+    stores: dict[int, int] = {}
+    with suppress(OSError):
+        device = folder.stat().st_dev
+        for link in _stores(proc or PROC, folder):
+            with suppress(OSError):  # it was closed
+                status = link.stat()
+                if status.st_dev == device:
+                    stores[status.st_ino] = status.st_size - status.st_blocks * 512
     return sum(max(left, 0) for left in stores.values())
+
+
+def _stores(proc: Path, folder: Path) -> Iterator[Path]:
+    """Yield the links to object stores of a folder that processes hold open."""
+    for link in _open_files(proc):
+        with suppress(OSError):  # it was closed
+            if str(link.readlink()).startswith(f"{folder}/{_STORE}"):
+                yield link
 
 
 def _open_files(proc: Path) -> Iterator[Path]:

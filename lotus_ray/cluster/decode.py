@@ -7,6 +7,7 @@ free CPUs. Ray puts them on nodes without a GPU first.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 Columns = dict[str, np.ndarray]
+# Ray 2.64 removes scheduling_strategy. Until then, without it Ray spreads tasks over all nodes.
+warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
 
 
 def free_cpus() -> int:

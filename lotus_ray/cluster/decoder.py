@@ -92,7 +92,7 @@ class Decoder:
         Raises:
             DataError: an image cannot be decoded, or a file cannot be written.
         """
-        if _pixels(tasks) <= FEW_BYTES and self._threads:
+        if self._does_alone(tasks):
             with self._log.decoding():
                 yield from decode_here(tasks, self._threads)
             return
@@ -119,6 +119,10 @@ class Decoder:
         """Decode what others wait for, on this worker's CPUs, until the block ends."""
         return lending(self._threads)
 
+    def _does_alone(self, tasks: Sequence[DecodeTask]) -> bool:
+        """Return True if the images are few, and this worker has CPUs of its own to decode them."""
+        return self._threads > 0 and _pixels(tasks) <= FEW_BYTES
+
     def _from_chunks(
         self, tasks: Sequence[DecodeTask], folder: ChunkFolder, say: Callable[[str], None]
     ) -> Iterator[int]:
@@ -139,10 +143,10 @@ class Decoder:
         new = sum(job.images for job in jobs)
         old = len(ids) - new
         say(f"decoding {new:,} images for all nodes, fetching {old:,} others{spilled(tasks)}")
-        self._work(request, jobs if _pixels(tasks) > FEW_BYTES else [], ask)
+        self._work(request, [] if self._does_alone(tasks) else jobs, ask)
         while (records := ray.get(queue.records.remote(folder.key, ids))) is None:
-            ask()  # the queue died since
-            self._work(request, [], ask)
+            jobs = ask()  # the queue died since
+            self._work(request, [] if self._threads else jobs, ask)
         yield new
         yield fetch_all(tasks, folder, kept(map(unpacked, records)))
 

@@ -139,6 +139,7 @@ class CellRunner:
             window=group.shuffle_window,
             shares=Shares.agreed(self._workers, images.pixels.held, images.stored, self._device),
         )
+        dataset.load()
         return Context(
             work_order,
             Store.open(work_order.store),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,22 @@ def test_a_store_is_counted_once_and_only_what_it_has_not_taken(proc: Path, tmp_
     assert unallocated_store(shared, proc) == 5 * MIB
     assert shared_memory_left(SPARE_SHARED + 7 * MIB, shared, proc) == 2 * MIB
     assert shared_memory_left(SPARE_SHARED + 4 * MIB, shared, proc) == 0
+
+
+def test_the_store_of_another_file_system_does_not_count(proc: Path, tmp_path: Path) -> None:
+    """A container has a /dev/shm of its own, whose path is the same."""
+    fds = proc / "12" / "fd"
+    fds.mkdir(parents=True)
+    with (tmp_path / "plasmaA1").open("wb") as file:
+        file.truncate(MIB)
+    (fds / "3").symlink_to(tmp_path / "plasmaA1")
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as other:
+        if Path(other.name).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("temporary files are in /dev/shm")
+        other.truncate(100 * MIB)
+        (tmp_path / "plasmaB2").symlink_to(other.name)
+        (fds / "4").symlink_to(tmp_path / "plasmaB2")
+        assert unallocated_store(tmp_path, proc) == MIB
 
 
 def test_an_open_file_without_a_name_is_seen(tmp_path: Path) -> None:

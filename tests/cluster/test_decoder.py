@@ -17,6 +17,7 @@ pytest.importorskip("ray")
 
 from lotus_ray.base.errors import DataError
 from lotus_ray.cluster import decoder as module
+from lotus_ray.cluster.decode_jobs import run_job
 from lotus_ray.cluster.decode_queue import LEASE_SECONDS, DecodeQueue, Job, Progress
 from lotus_ray.cluster.decoder import Decoder
 from lotus_ray.data.pixels import chunks, transform
@@ -295,8 +296,6 @@ def test_free_cpus_take_what_nobody_has_taken(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker with no CPU to lend: all is done by tasks on two free ones."""
-    from lotus_ray.cluster.decode_jobs import run_job
-
     monkeypatch.setattr(module, "FEW_BYTES", 0)
     monkeypatch.setattr(module, "free_cpus", lambda: 2)
     ran: list[tuple[int, int]] = []
@@ -310,6 +309,27 @@ def test_free_cpus_take_what_nobody_has_taken(
     monkeypatch.setattr(module, "decode_beside", beside)
     _, decoded = cluster.ask("a", seed(0), Decoder(0, LOG).once(cluster.folder))
     assert (decoded, ran) == (12, [(3, 2)])
+
+
+def test_few_images_are_decoded_too_where_the_worker_has_no_cpu_to_lend(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with CPUs decodes them alone, without tasks of Ray. Without, nobody would."""
+    ran: list[int] = []
+
+    def beside(jobs: Sequence[Job], cpus: int) -> None:
+        ran.append(len(jobs))
+        for job in jobs:
+            if cluster.queue.claim.remote(job.name):
+                run_job(job, cluster.queue)
+
+    monkeypatch.setattr(module, "free_cpus", lambda: 0)
+    monkeypatch.setattr(module, "decode_beside", beside)
+    images, _ = cluster.ask("a", seed(0), Decoder(0, LOG).once(cluster.folder))
+    assert images[:, 0, 0, 0].tolist() == levels(seed(0))
+    assert ran == [3]
+    cluster.ask("bb", seed(1), Decoder(1, LOG).once(cluster.folder))
+    assert ran == [3]
 
 
 @pytest.mark.parametrize("free", [0, 1])

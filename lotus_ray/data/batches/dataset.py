@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from lotus_ray.base import seeds
 from lotus_ray.base.memory import release_memory
 from lotus_ray.base.roles import FORGET, STORED
+from lotus_ray.data.batches.device_images import DeviceImages, PixelSource
 from lotus_ray.data.batches.order import Order
 from lotus_ray.data.batches.shares import Shares
 from lotus_ray.data.batches.subset import ImageSubset
@@ -30,19 +31,6 @@ EVALUATION_BATCH = 512  # rows a worker, at most; has no influence on any result
 EVALUATION_BYTES = {"cuda": 1 << 27, "cpu": 1 << 25}  # of the images in such a batch, at most
 LARGE_BATCH = 1 << 24  # bytes of images
 LARGE = 3 * 64 * 64  # values in an image, from which on the work is worth a loop
-
-
-class PixelSource(Protocol):
-    """Gives decoded images: `pixels.Pixels`, or `pixels.StreamedPixels` where some are not here."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return the shape of an image."""
-
-    def along(
-        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
-    ) -> Iterator[Image]:
-        """Yield, for each share of rows in turn, what gives its images."""
 
 
 class ImageDataset:
@@ -83,6 +71,15 @@ class ImageDataset:
         self._scale = (1 / (255 * std)).to(device, dtype)
         self._shift = (-mean / std).to(device, dtype)
 
+    def load(self) -> None:
+        """Take the images to the GPU now, if they fit there: no cell's seconds hold that."""
+        _ = self._on_device
+
+    @cached_property
+    def _on_device(self) -> DeviceImages | None:
+        """What gives images on a GPU; None on a CPU."""
+        return DeviceImages(self.pixels, self.device) if self.device.type == "cuda" else None
+
     def split(self, *roles: str) -> ImageSubset:
         """Return the samples that play any of `roles`."""
         return ImageSubset(self, self.roles.indices(*roles))
@@ -107,12 +104,12 @@ class ImageDataset:
     ) -> Iterator[Batch]:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
         self._release_memory(len(shares[0]) if len(shares) else 0)
-        images = self.pixels.along(shares, windows)
-        for rows, total, image in zip(shares, totals, images, strict=True):
+        normalised = self._normalised(shares, windows)
+        for rows, total, images in zip(shares, totals, normalised, strict=True):
             index = self._sent(torch.from_numpy(rows))
             labels, keys, forget = (values[index] for values in self._there)
             yield Batch(
-                images=self._normalised(rows.tolist(), image),
+                images=images,
                 labels=labels,
                 rows=index,
                 keys=keys,
@@ -139,10 +136,21 @@ class ImageDataset:
             values = values.pin_memory()
         return values.to(self.device, non_blocking=True)
 
-    def _normalised(self, rows: list[int], image: Image) -> Tensor:
-        """Return the images [N, 3, H, W] at `rows`, as the network wants them."""
+    def _normalised(
+        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
+    ) -> Iterator[Tensor]:
+        """Yield the images [n, 3, H, W] of each share in turn, as the network wants them."""
+        if self._on_device is not None:
+            for levels in self._on_device.along(shares, windows):
+                yield self._scaled(levels)
+            return
+        for rows, image in zip(shares, self.pixels.along(shares, windows), strict=True):
+            yield self._normalised_here(rows.tolist(), image)
+
+    def _normalised_here(self, rows: list[int], image: Image) -> Tensor:
+        """Return the images at `rows` from a CPU."""
         shape = (len(rows), *self.pixels.shape)
-        if self.device.type == "cpu" and math.prod(self.pixels.shape) >= LARGE:
+        if math.prod(self.pixels.shape) >= LARGE:
             # One at a time, an image stays in the cache from the first step to the last.
             # NumPy, since torch would wake its other threads three times for each.
             images = torch.empty(shape, dtype=self.dtype)
@@ -152,8 +160,11 @@ class ImageDataset:
                 np.multiply(pixels, scale, out=pixels)
                 np.add(pixels, shift, out=pixels)
             return images
-        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        levels = torch.empty(shape, dtype=torch.uint8)
         for pixels, row in zip(levels.numpy(), rows, strict=True):
             np.copyto(pixels, image(row))
-        images = levels.to(self.device, non_blocking=True).to(self.dtype)
-        return images.mul_(self._scale).add_(self._shift)
+        return self._scaled(levels)
+
+    def _scaled(self, levels: Tensor) -> Tensor:
+        """Return uint8 images as the network wants them."""
+        return levels.to(self.dtype).mul_(self._scale).add_(self._shift)

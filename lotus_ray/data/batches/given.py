@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from lotus_ray.base.errors import DataError
 from lotus_ray.base.roles import STORED
 from lotus_ray.data.batches.dataset import ImageDataset
-from lotus_ray.data.pixels.lookup import Image, Pixels
+from lotus_ray.data.pixels.lookup import Pixels
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.unlearning.contract import Workers
@@ -170,8 +170,11 @@ class GivenImages(ImageDataset):
         black, white = (value.to(self.device) for value in self._range)
         return black, white
 
-    def _normalised(self, rows: list[int], image: Image) -> Tensor:
-        return self._sent(self._images[torch.tensor(rows, dtype=torch.int64)])
+    def _normalised(
+        self, shares: Sequence[np.ndarray], windows: Sequence[np.ndarray] | None
+    ) -> Iterator[Tensor]:
+        for rows in shares:
+            yield self._sent(self._images[torch.from_numpy(rows)])
 
 
 def _check_fits(samples: Samples, first: Samples, num_classes: int) -> None:
