@@ -20,6 +20,7 @@ from lotus_ray.job.paths import check_paths
 from lotus_ray.job.plugins.read_code import is_path, notes_on_other_files
 from lotus_ray.job.plugins.use import use_plugins
 from lotus_ray.job.renamed_keys import replace_old_keys
+from lotus_ray.job.repeated_notes import repeated_notes
 from lotus_ray.job.schema.job import Job
 from lotus_ray.job.weights_notes import weights_notes
 from lotus_ray.job.yaml_document import IN_PYTHON, Document
@@ -98,7 +99,8 @@ def load_job(
         for index, name in enumerate(dict.fromkeys(job.metrics))
     )
     entries = [methods_of(job, index, document) for index in range(len(job.grid.models))]
-    notes += [*weights_notes(job), *notes_on_other_files([*job.imports, *imports])]
+    notes += [*repeated_notes(job), *weights_notes(job)]
+    notes += notes_on_other_files([*job.imports, *imports])
     return LoadedJob(job, tuple(entries), document, tuple(notes), metrics)
 
 

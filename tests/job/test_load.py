@@ -752,3 +752,13 @@ def test_methods_go_by_name_or_label_in_any_case() -> None:
     assert labelled.methods[0][-1] == Lotus(epochs=3, alpha=5.0)
     twice = GOOD + "defaults: {methods: {LoTUS: {alpha: 5}, lotus: {alpha: 6}}}\n"
     assert "the same method" in refused(twice).what
+
+
+def test_entries_that_stand_twice_get_a_note() -> None:
+    """Else three seeds are written, two are run, and nobody is told."""
+    twice = load(GOOD, "grid.seeds=[7, 7, 1]", "grid.methods=[gold, {name: lotus}, {name: lotus}]")
+    assert [note for note in twice.notes if "stands" in note] == [
+        "7 stands 2 times in grid.seeds, and is run once",
+        "lotus stands 2 times in grid.methods, and is run once",
+    ]
+    assert not [note for note in load(GOOD).notes if "stands" in note]
