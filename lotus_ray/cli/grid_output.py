@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
 
+from lotus_ray.base.errors import StoreError
 from lotus_ray.cli.notes import print_notes
 from lotus_ray.cli.price_lines import price_lines
 from lotus_ray.cli.terminal import width
@@ -78,6 +80,15 @@ def print_outcome(outcome: Outcome, store: Store, form: str) -> None:
         store: of the rows.
         form: a name in FORMATS.
     """
+    try:
+        _print(outcome, store, form)
+    except BaseException:  # a signal, or nobody reads stdout any more: its cells have ended
+        with suppress(StoreError):
+            outcome.write(store)
+        raise
+
+
+def _print(outcome: Outcome, store: Store, form: str) -> None:
     stages = Stages()
     stages.seconds = outcome.stages
     with stages.measure("report"):

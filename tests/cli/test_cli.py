@@ -771,3 +771,20 @@ def test_a_command_that_ends_early_says_so_in_its_outcome(
     assert result.exit_code == exits
     outcome = json.loads((tmp_path / "outcome.json").read_text())
     assert (outcome["state"], outcome["exit_code"]) == (state, recorded)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), BrokenPipeError()])
+def test_a_grid_whose_report_is_stopped_has_ended(
+    done: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    """Its cells have. Else `status` calls it running until its last beat is old."""
+
+    def stopped(*_: object) -> None:
+        assert json.loads((done / "outcome.json").read_text())["state"] == "running"
+        raise raised
+
+    monkeypatch.setattr("lotus_ray.cli.grid_output.collect", stopped)
+    arguments = [*("grid", DIGITS, "--local", "--limit", "20", "--store", done), *options(QUICK)]
+    CliRunner().invoke(main, [str(argument) for argument in arguments])
+    outcome = json.loads((done / "outcome.json").read_text())
+    assert (outcome["state"], outcome["exit_code"], outcome["done"]) == ("ended", 0, 4)
