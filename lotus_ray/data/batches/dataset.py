@@ -105,11 +105,13 @@ class ImageDataset:
         """Yield a batch for each share of rows [n], int64, of a global batch of so many in all."""
         self._release_memory(len(shares[0]) if len(shares) else 0)
         normalised = self._normalised(shares, windows)
-        for rows, total, images in zip(shares, totals, normalised, strict=True):
+        for rows, total in zip(shares, totals, strict=True):
+            # Images last, and no name for them here: else the gap that those of the batch before
+            # leave is a little too small for the next ones, and memory grows with each batch.
             index = self._sent(torch.from_numpy(rows))
             labels, keys, forget = (values[index] for values in self._there)
             yield Batch(
-                images=images,
+                images=next(normalised),
                 labels=labels,
                 rows=index,
                 keys=keys,
