@@ -145,12 +145,32 @@ def test_the_time_of_a_request_is_utc() -> None:
     assert received("2026-11-28") == "2026-11-28T00:00:00.000+00:00"
     with pytest.raises(JobError, match="'last Monday' is no time"):
         received("last Monday")
+    with pytest.raises(JobError, match="which is in the future") as error:
+        received("9999-01-01")
+    assert error.value.where == "--received"
 
 
 def test_a_gate_is_given_once() -> None:
     wish = Wish(output=Path("out"), gates=("zrf={at_most: 1}", "zrf={at_least: 0}"))
     with pytest.raises(JobError, match="gate zrf is given twice"):
         wish.gate_overrides()
+
+
+@pytest.mark.parametrize(
+    ("gate", "what"),
+    [
+        ("retain_acuracy={at_least: .1}", "there is no gate 'retain_acuracy'"),
+        ("zrf={max: 1}", "unknown key 'max'"),
+        ("zrf={at_most: 5}", "Input should be less than or equal to 1"),
+        ("zrf={at_most", "this is not YAML"),
+        ("relearn={at_most: original}", "relearn is an area between two curves"),
+    ],
+)
+def test_a_wrong_gate_names_the_option_before_anything_is_read(gate: str, what: str) -> None:
+    with pytest.raises(JobError) as error:
+        Wish(output=Path("out"), gates=(gate,)).check()
+    assert what in error.value.what
+    assert error.value.where.startswith(f"--gate '{gate}'")
 
 
 def test_a_job_that_is_written_keeps_names_that_look_like_numbers(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lotus_ray.audit.page.curve import figure, lines
 from lotus_ray.audit.predicate import Figure, Predicate, Value
-from lotus_ray.audit.words import first_screen, screen_lists
+from lotus_ray.audit.words import RELEARN_QUESTION, first_screen, screen_lists
 
 _NO = "–"
 
@@ -35,6 +36,8 @@ def to_page(predicate: Predicate) -> str:
         "number": _number,
         "rows": _rows,
         "lists": screen_lists,
+        "drawn": figure,
+        "lines": lines,
     }
     css = Markup(resources.files(__name__).joinpath("page.css").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -44,6 +47,7 @@ def to_page(predicate: Predicate) -> str:
         "form-action 'none'",
         record=predicate,
         screen=first_screen(predicate),
+        relearn_question=RELEARN_QUESTION,
     )
 
 

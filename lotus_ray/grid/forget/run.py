@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS
+from lotus_ray.audit.gates import RELEARN
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.purge import note_request
@@ -80,6 +81,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         check_same(done.predicate, asked, key, wish)
         return Answer(done.folder, done.predicate, is_new=False)
     earlier = Earlier.read(wish.after, key)
+    for note in earlier.notes(wish.weights, wish.model):
+        say(note)
     if earlier.weights and wish.job is None:
         wish = replace(wish, weights=earlier.weights, model=earlier.predicates[-1].input_model.name)
     path = wish.job or write_job(wish, say)
@@ -87,7 +90,9 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     if earlier.weights:
         options += [f"model.initial_checkpoint={json.dumps(str(earlier.weights.absolute()))}"]
         options += ["model.train={}"]
-    loaded = load_one(path, wish.method, options, wish.imports)
+    loaded = load_one(path, wish.method, options, wish.imports, say)
+    if not loaded.document.contains((RELEARN,)):
+        options.append(f"{RELEARN}={{}}")
     store = Store.open(wish.store or loaded.job.store)
     with tempfile.TemporaryDirectory() as scratch:
         requests, samples = _find(loaded, store, asked, wish, earlier, key, Path(scratch))
@@ -110,6 +115,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     measured = _measured(outcome, store)
     _check_recognises(measured, loaded)
     group = outcome.planned.groups[0]
+    if note := earlier.note_on_images(measured.rows["unlearned"].spec["data"]):
+        say(note)
     key = key or make_key(wish, say)
     record = make_record(
         measured,
