@@ -29,7 +29,7 @@ def relearn_curve(
     """
     if unlearned is None or "undefined" in unlearned:
         return None
-    kept = {name: unlearned.get(name) for name in _SETTINGS}
+    kept: dict[str, Any] = {name: unlearned.get(name) for name in _SETTINGS}
     curve = RelearnCurve(
         **kept,
         steps=unlearned["steps"],
@@ -78,10 +78,10 @@ def for_gates(curve: RelearnCurve | None) -> dict[Reference | None, Area]:
     """Return value, low and high of each area; under None that of the record."""
     if curve is None:
         return {}
-    found: dict[Reference | None, Value | None] = {**areas(curve), None: curve.area}
+    found: list[tuple[Reference | None, Value | None]] = [*areas(curve).items(), (None, curve.area)]
     return {
         name: Area(each.value, each.low, each.high)
-        for name, each in found.items()
+        for name, each in found
         if each and each.low is not None and each.high is not None
     }
 

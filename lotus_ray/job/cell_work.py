@@ -57,8 +57,8 @@ def _relearn_units(settings: Mapping[str, Any] | None) -> int:
     if settings is None:
         return 0
     points = relearn.points(settings["steps"], settings["every"])
-    trained = settings["steps"] * settings["batch_size"]
-    return UNITS[TRAIN] * trained + 2 * settings["evaluated"] * (len(points) - 1)
+    trained = int(settings["steps"]) * int(settings["batch_size"])
+    return UNITS[TRAIN] * trained + 2 * int(settings["evaluated"]) * (len(points) - 1)
 
 
 def epochs_of(spec: Mapping[str, Any]) -> int:

@@ -31,7 +31,7 @@ from lotus_ray.report.collect import collect
 from lotus_ray.store.results import Store
 from lotus_ray.store.row import Row
 from lotus_ray.trial import cell as trial_cell
-from lotus_ray.trial.relearn import MeasuredImages, curve_of, right_by_class
+from lotus_ray.trial.relearn import MeasuredImages, curve_of, relearn_curve, right_by_class
 from lotus_ray.unlearning.contract import Workers
 from tests.toy import make_dataset, make_problem, make_roles
 
@@ -210,10 +210,10 @@ def test_the_curve_changes_nothing_else_and_is_the_same_after_a_kill(
     The second run is cut off while the curve of gold is measured, and given again.
     """
     plain = rows(data, tmp_path / "plain")
-    measure, calls = trial_cell.relearn_curve, []
+    calls = []
 
     def cut(*args: Any) -> dict[str, Any]:
-        calls.append(measure(*args))
+        calls.append(relearn_curve(*args))
         if len(calls) == 1:
             raise KeyboardInterrupt
         return calls[-1]

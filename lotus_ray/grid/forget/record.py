@@ -53,7 +53,7 @@ class Measured:
     def curve(self) -> RelearnCurve | None:
         """Return the relearn curve beside that of gold; None if it was not measured."""
         gold = self.rows.get("gold")
-        return relearn_curve(self.rows["unlearned"].relearn, gold and gold.relearn)
+        return relearn_curve(self.rows["unlearned"].relearn, gold.relearn if gold else None)
 
     def figures(self) -> Figures:
         """Return what gates look at."""
