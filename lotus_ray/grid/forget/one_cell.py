@@ -11,6 +11,8 @@ from lotus_ray.base.errors import JobError
 from lotus_ray.job.load import LoadedJob, load_job
 from lotus_ray.unlearning.methods import registered_name
 
+WITHOUT_RECIPE = "model.train={}"  # of a model that goes on from the output of a request
+
 
 def load_one(
     path: Path,
@@ -31,7 +33,8 @@ def load_one(
     Raises:
         JobError: the job is wrong, has several variants of the method, or has several groups.
     """
-    methods = load_job(path, overrides, imports).job.grid.methods
+    with_recipe = [each for each in overrides if each != WITHOUT_RECIPE]  # gold may be listed
+    methods = load_job(path, with_recipe, imports).job.grid.methods
     method = registered_name(method)
     listed = [m for m in methods if method == _name_of(m)]
     if len(listed) > 1:
@@ -42,7 +45,7 @@ def load_one(
         )
     golds = [m for m in methods if _name_of(m) == "gold" != method]
     wanted = [*golds[:1], listed[0] if listed else method]
-    is_continued = any(each.startswith("model.train={}") for each in overrides)
+    is_continued = WITHOUT_RECIPE in overrides
     if is_continued and golds:
         say("gold is left out: the model of --after has no recipe to train one again from")
     entries = json.dumps(wanted[-1:] if is_continued else wanted)

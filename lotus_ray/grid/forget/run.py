@@ -30,7 +30,7 @@ from lotus_ray.grid.forget.chain import Earlier
 from lotus_ray.grid.forget.ids import AskedIds, check_found, find_ids, read_requests
 from lotus_ray.grid.forget.job_file import write_job
 from lotus_ray.grid.forget.key import check_same, known_key, make_key
-from lotus_ray.grid.forget.one_cell import load_one
+from lotus_ray.grid.forget.one_cell import WITHOUT_RECIPE, load_one
 from lotus_ray.grid.forget.place import earlier_answer, write_folder
 from lotus_ray.grid.forget.record import Measured, make_record
 from lotus_ray.grid.forget.wish import Wish
@@ -89,7 +89,7 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     options = [*wish.overrides, *wish.gate_overrides()]
     if earlier.weights:
         options += [f"model.initial_checkpoint={json.dumps(str(earlier.weights.absolute()))}"]
-        options += ["model.train={}"]
+        options.append(WITHOUT_RECIPE)
     loaded = load_one(path, wish.method, options, wish.imports, say)
     if not loaded.document.contains((RELEARN,)):
         options.append(f"{RELEARN}={{}}")
