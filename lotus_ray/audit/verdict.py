@@ -105,7 +105,7 @@ def _hidden(curve: RelearnCurve | None) -> str:
     first, last = curve.unlearned.forget[0], curve.unlearned.forget[-1]
     return (
         f" But some were only hidden: after a copy of the new model learned a little from other "
-        f"images, it recognised {last:.0%} of them, and {first:.0%} before that."
+        f"images, it recognised {last:.0%} of these, and {first:.0%} before that."
     )
 
 

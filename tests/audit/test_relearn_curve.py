@@ -235,7 +235,7 @@ def test_a_hidden_image_is_in_the_verdict_and_on_the_page_in_plain_words(tmp_pat
     assert record.verdict.forgetting == "demonstrated"
     assert record.verdict.sentence.endswith(
         "But some were only hidden: after a copy of the new model learned a little from other "
-        "images, it recognised 100% of them, and 62% before that."
+        "images, it recognised 100% of these, and 62% before that."
     )
     page, shown = (path / PAGE).read_text(), text(record)
     for said in (page, shown):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch import Tensor, nn
 
 from lotus_ray.base.roles import FORGET, ROLES, STORED, TEST, UNSEEN
+from lotus_ray.bench.method_checks.two_workers import join_two
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
@@ -103,9 +108,9 @@ def with_other_head(model: nn.Module, images: Tensor, labels: Tensor) -> nn.Modu
     return edited
 
 
-def curve(model: nn.Module, **settings: Any) -> dict[str, Any]:
+def curve(model: nn.Module, workers: Workers | None = None, **settings: Any) -> dict[str, Any]:
     """Return the curve of a network on the random images."""
-    dataset, _, _ = random_images()
+    dataset, _, _ = random_images(workers)
     problem = make_problem(model, dataset)
     outputs = evaluate(
         problem.model,
@@ -173,6 +178,28 @@ def test_what_workers_count_adds_up() -> None:
             right_by_class(make_problem(model, dataset), dataset.split(FORGET, UNSEEN, TEST))
         )
     assert counts[0].tolist() == (counts[1] + counts[2]).tolist()
+
+
+def curve_of_two(rank: int, folder: str) -> None:
+    """Measure the curve as one of two workers; each writes its own."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)  # torch's own
+    torch.manual_seed(0)
+    found = curve(Layers(), join_two(rank, folder))
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.cluster  # two processes that import torch: half a minute of a busy machine
+def test_two_workers_give_the_curve_of_one(tmp_path: Path) -> None:
+    torch.multiprocessing.start_processes(  # type: ignore[attr-defined]
+        curve_of_two, (str(tmp_path),), nprocs=2, start_method="spawn"
+    )
+    torch.manual_seed(0)
+    alone = curve(Layers())
+    assert len(set(alone["forget"])) > 1
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone
 
 
 def test_a_curve_that_cannot_be_measured_says_why() -> None:
