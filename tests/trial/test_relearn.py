@@ -121,7 +121,9 @@ def curve(model: nn.Module, workers: Workers | None = None, **settings: Any) -> 
         dataset.device,
         dataset.workers,
     )
-    spec = Relearn.model_validate({"images": 60, "lr": 0.05, **settings}).spec()
+    spec = Relearn.model_validate(
+        {"images": 60, "steps": 40, "every": 4, "lr": 0.05, **settings}
+    ).spec()
     return curve_of(problem, dataset, outputs, spec)
 
 

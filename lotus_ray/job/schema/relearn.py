@@ -17,8 +17,8 @@ class Relearn(Strict):
 
     images: TwoOrMore = Field(256, description="retained images that it learns from, at most")
     batch_size: TwoOrMore = Field(32, description="global, as that of the job")
-    steps: Positive = Field(40, description="optimizer steps")
-    every: Positive = Field(4, description="steps between two measurements")
+    steps: Positive = Field(30, description="optimizer steps")
+    every: Positive = Field(5, description="steps between two measurements")
     evaluated: Positive = Field(
         200, description="images to forget that are measured, at most, and about as many held-out"
     )
