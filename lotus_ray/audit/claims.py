@@ -24,6 +24,18 @@ NOT_SHOWN = (
     "of the model for each image.",
     "Whether a little more training brings the images back: that was not measured.",
 )
+_LITTLE_TRAINING = (
+    "Whether much more training brings the images back: only a little was tried, on images to keep."
+)
+
+
+def not_shown(relearned: bool) -> list[str]:
+    """Return what a record does not show.
+
+    Args:
+        relearned: it has a relearn curve.
+    """
+    return [*NOT_SHOWN[:-1], _LITTLE_TRAINING if relearned else NOT_SHOWN[-1]]
 
 
 def claim(method: str) -> str:

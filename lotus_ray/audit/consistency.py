@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
+from lotus_ray.audit import relearn
 from lotus_ray.audit.claims import (
-    NOT_SHOWN,
     RESIDUAL,
     claim,
     configuration_digest,
     guarantee,
+    not_shown,
 )
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, WEIGHTS
-from lotus_ray.audit.gates import FAIL, GateResult, outcome
+from lotus_ray.audit.gates import FAIL, RELEARN, GateResult, outcome
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.verdict import verdict
@@ -41,9 +42,9 @@ def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[s
     if record.outcome != outcome(record.gates):
         yield f"its outcome is '{record.outcome}', and its gates say '{outcome(record.gates)}'"
     for gate in record.gates:
-        if gate.value != record.metrics_after.get(gate.gate) or not _fits(gate):
+        if not _is_of(gate, record) or not _fits(gate):
             yield f"the figures of gate {gate.gate} do not give {gate.status}"
-    expected = verdict(record.figures)
+    expected = verdict(record.figures, record.relearn_curve)
     if record.verdict.forgetting != expected.forgetting:
         yield f"its verdict is '{record.verdict.forgetting}', and its figures say otherwise"
     elif is_own_version(record) and record.verdict != expected:
@@ -57,6 +58,7 @@ def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[s
         yield "it commits to an id twice"
     yield from _of_the_run(record)
     yield from _of_the_chain(record)
+    yield from relearn.contradictions(record)
     if is_own_version(record) and _digest_of_page(record) != subjects.get(PAGE):
         yield f"{PAGE} does not say what the record says"
 
@@ -72,7 +74,8 @@ def _of_the_run(record: Predicate) -> Iterator[str]:
     if is_own_version(record):
         if (record.claim, record.guarantee) != (claim(name), guarantee(name)):
             yield f"its claim or its guarantee is not the one of the method {name}"
-        if record.not_shown != list(NOT_SHOWN) or record.residual_copies != list(RESIDUAL):
+        expected = not_shown(record.relearn_curve is not None)
+        if record.not_shown != expected or record.residual_copies != list(RESIDUAL):
             yield "its list of what it does not show, or of what is left, was changed"
     if len(record.commitments.ids) > sum(request.found for request in record.requests):
         yield "it commits to more ids than its requests found"
@@ -119,6 +122,16 @@ def breaks(record: Predicate, earlier: Predicate) -> Iterator[str]:
         yield "its count of requests does not follow from the record before"
     if own.first_heldout_accuracy != before.first_heldout_accuracy:
         yield "its accuracy of the first model is not the one of the record before"
+
+
+def _is_of(gate: GateResult, record: Predicate) -> bool:
+    """Return True if the value of a gate is the one of the record's figures."""
+    if gate.gate != RELEARN:
+        return gate.value == record.metrics_after.get(gate.gate)
+    found = relearn.for_gates(record.relearn_curve).get(relearn.gate_reference(gate.condition))
+    if gate.value is None or found is None:
+        return gate.value is None and found is None
+    return abs(gate.value - found.value) < relearn.ROUNDING
 
 
 def _fits(gate: GateResult) -> bool:

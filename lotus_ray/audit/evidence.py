@@ -17,6 +17,7 @@ from lotus_ray.metrics.outputs import Outputs
 
 WILSON = "Wilson, 95 %"
 BOOTSTRAP = "bootstrap over images, 1,000 resamples, 95 %, widened for few images"
+RETRAINED = "a model trained again without these images"
 _CHANCE = 0.5
 _NORMAL = 1.959963984540054  # its 0.975 quantile
 _MOST = 5_000  # retained images that are attacked: a bootstrap over a million takes minutes
@@ -117,7 +118,6 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
     """
     such = accuracy(gold, FORGET) if gold else accuracy_of_such(after)
     new_images = "new images of the same kinds"
-    retrained = "a model trained again without these images"
     loss = [auc_of_loss(before), auc_of_loss(after), auc_of_loss(gold) if gold else None]
     chance = Value(value=_CHANCE, low=_CHANCE, high=_CHANCE, n=0)
     return [
@@ -128,7 +128,7 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
             before=accuracy(before, FORGET),
             after=accuracy(after, FORGET),
             reference=such,
-            reference_is=retrained if gold else new_images,
+            reference_is=RETRAINED if gold else new_images,
             undefined=None if such else "a class of these images has no held-out image",
         ),
         Figure(
@@ -139,7 +139,7 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
             before=loss[0],
             after=loss[1],
             reference=loss[2] if gold else chance,
-            reference_is=retrained if gold else "pure chance",
+            reference_is=RETRAINED if gold else "pure chance",
         ),
         *(
             Figure(
@@ -149,7 +149,7 @@ def figures(before: Outputs, after: Outputs, gold: Outputs | None) -> list[Figur
                 before=accuracy(before, *roles),
                 after=accuracy(after, *roles),
                 reference=accuracy(gold, *roles) if gold else accuracy(before, *roles),
-                reference_is=retrained if gold else "the model before",
+                reference_is=RETRAINED if gold else "the model before",
             )
             for name, meaning, roles in (
                 ("retain_accuracy", "share of the images to keep that it recognises", (RETAIN,)),

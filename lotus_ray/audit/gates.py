@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,10 @@ FAIL: Final = "FAIL"
 Status = Literal["PASS", "WARN", "FAIL"]
 Outcome = Literal["passed", "passed with warnings", "failed", "no gates"]
 Model = Literal["original", "gold", "unseen"]
+Reference = Literal["gold", "unseen"]
+GOLD: Final = "gold"
+UNSEEN: Final = "unseen"
+RELEARN = "relearn"  # the area between two curves: see `lotus_ray.audit.relearn`
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]  # as every figure here: 5 is not 5 %
 Bound = Share | Model
 
@@ -63,6 +67,12 @@ class Gate(BaseModel):
         value = figures.of(bound, metric) if isinstance(bound, str) else float(bound or 0.0)
         return (float("-inf"), value) if self.at_most is not None else (value, float("inf"))
 
+    def around_zero(self) -> tuple[float, float]:
+        """Return the lowest and highest area that pass: see `check_relearn`."""
+        if self.within is not None:
+            return -self.within, self.within
+        return float("-inf"), float(self.at_most or 0.0)
+
     def __str__(self) -> str:
         """Return the condition as the job writes it."""
         given = self.model_dump(exclude_none=True)
@@ -72,19 +82,25 @@ class Gate(BaseModel):
 def check_names(gates: Any) -> Any:
     """Refuse a gate of an unknown metric, with the nearest name. For pydantic, before its types."""
     for name in gates if isinstance(gates, dict) else ():
-        if name == "relearn":
-            raise PydanticCustomError(
-                "gate",
-                "relearn is no gate: whether a little more training brings images back is not "
-                "measured",
-                {"nearest": ""},
-            )
-        if name not in METRICS:
+        if name not in (*METRICS, RELEARN):
             raise PydanticCustomError(
                 "gate",
                 "there is no gate '{name}'",
-                {"name": str(name), "nearest": nearest(str(name), METRICS)},
+                {"name": str(name), "nearest": nearest(str(name), (*METRICS, RELEARN))},
             )
+    return gates
+
+
+def check_relearn(gates: dict[str, Gate]) -> dict[str, Gate]:
+    """Refuse a rule that an area between two curves cannot have. For pydantic, after its types."""
+    gate = gates.get(RELEARN)
+    if gate and not isinstance(gate.at_most, float) and gate.of not in (GOLD, UNSEEN):
+        raise PydanticCustomError(
+            "gate",
+            "relearn is an area between two curves: it takes at_most with a number, or within "
+            "with of: gold or unseen",
+            {"nearest": "relearn: {at_most: .05}"},
+        )
     return gates
 
 
@@ -97,6 +113,15 @@ class Gated(BaseModel):
         "{at_least: .9}, {within: .02, of: unseen}",
     )
     _names = field_validator("gates", mode="before")(check_names)
+    _relearn = field_validator("gates")(check_relearn)
+
+
+class Area(NamedTuple):
+    """An area between two relearn curves, and its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -109,6 +134,16 @@ class Figures:
     by_model: Mapping[str, Mapping[str, float | None]]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of `unlearned`
     undefined: Mapping[str, str] = field(default_factory=dict)  # why, of `unlearned`
+    relearn: Mapping[Reference | None, Area] = field(default_factory=dict)  # None: of the record
+
+    def area(self, reference: Reference | None) -> Area:
+        """Return the area beside a reference. Raise LookupError, which says why there is none."""
+        if reference in self.relearn:
+            return self.relearn[reference]
+        if reference == GOLD and GOLD not in self.by_model:
+            raise LookupError("there is no gold in this run")
+        why = self.undefined.get(RELEARN)
+        raise LookupError(f"the relearn curve is undefined: {why}" if why else "there is no curve")
 
     def of(self, model: str, metric: str) -> float:
         """Return a figure. Raise LookupError, which says why, if there is none."""
@@ -157,11 +192,17 @@ def outcome(results: Sequence[GateResult]) -> Outcome:
 
 
 def _result(name: str, gate: Gate, figures: Figures) -> GateResult:
+    """Apply one gate. The value of `relearn` is the area beside the model that it names."""
     value: float | None = None
     low, high = float("-inf"), float("inf")
     try:
-        value = figures.of("unlearned", name)
-        low, high = gate.limits(figures, name)
+        if name == RELEARN:
+            value, start, end = figures.area(None if gate.of == "original" else gate.of)
+            low, high = gate.around_zero()
+        else:
+            value = figures.of("unlearned", name)
+            start, end = figures.intervals.get(name, (value, value))
+            low, high = gate.limits(figures, name)
     except LookupError as error:
         return GateResult(
             gate=name,
@@ -172,7 +213,6 @@ def _result(name: str, gate: Gate, figures: Figures) -> GateResult:
             highest=None,
             why=str(error.args[0]),
         )
-    start, end = figures.intervals.get(name, (value, value))
     status: Status = PASS
     why = "the condition is met"
     if not low <= value <= high:

@@ -74,6 +74,13 @@ def read_signer(path: Path | None) -> RecordSigner:
     return RecordSigner(private, SSlibKey.from_crypto(private.public_key()))
 
 
+def warning_about(path: Path | None) -> str:
+    """Return a line if others than its owner can read the file of a private key, else nothing."""
+    if path is None or not path.stat().st_mode & 0o077:
+        return ""
+    return f"others can read the private key, and sign as you do: chmod 600 {path}"
+
+
 def read_public(paths: Iterable[Path]) -> list[Key]:
     """Read public keys from PEM files, or one from the variable LOTUS_RAY_PUBLIC_KEY.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lotus_ray.audit.gates import GateResult, Outcome
+from lotus_ray.audit.gates import GateResult, Outcome, Reference
 
 PREDICATE_TYPE = "urn:lotus-ray:deletion-request:v1"
 SCHEMA = "record.schema.json"
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Demonstrated = Literal["demonstrated", "partly demonstrated", "not demonstrated"]
 
 
@@ -155,6 +157,51 @@ class Attack(Part):
     undefined: str | None = None
 
 
+class RelearnModel(Part):
+    """What one model recognises while a copy of it learns from images to keep, by step."""
+
+    forget: list[Share] = Field(description="share of the images to forget")
+    unseen: list[Share] | None = Field(
+        description="share of new images, in the mix of classes of the images to forget"
+    )
+
+
+class RelearnCurve(Part):
+    """Whether a little training on images to keep alone brings forgotten images back."""
+
+    steps: Annotated[list[Count], Field(min_length=2)] = Field(description="of training")
+    images: Count = Field(description="to keep, that the copies learned from")
+    batch_size: Annotated[int, Field(ge=1)]
+    lr: float
+    forget_images: Annotated[int, Field(ge=1)] = Field(description="that were measured")
+    unseen_images: Annotated[int, Field(ge=1)] | None = Field(description="that were measured")
+    unseen_effective: Annotated[float, Field(gt=0)] | None = Field(
+        description="as many images of equal weight have the same standard error (Kish)"
+    )
+    unlearned: RelearnModel
+    gold: RelearnModel | None
+    against: Reference | None = Field(
+        description="gold: the forget curve of gold; unseen: that of new images of the same model"
+    )
+    area: Value | None = Field(
+        description="mean over the steps of the forget accuracy, less that of `against`; "
+        "trapezoids, and Newcombe's 95 % interval"
+    )
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> RelearnCurve:
+        """Refuse what cannot be drawn: steps that do not rise, or lines of other lengths."""
+        if self.steps[0] or any(later <= step for step, later in pairwise(self.steps)):
+            raise ValueError("the steps of a relearn curve rise from 0 on")
+        models = [each for each in (self.unlearned, self.gold) if each]
+        lines = [line for each in models for line in (each.forget, each.unseen) if line is not None]
+        has_unseen = {self.unseen_images is not None, self.unseen_effective is not None}
+        has_unseen |= {each.unseen is not None for each in models}
+        if len(has_unseen) > 1 or any(len(line) != len(self.steps) for line in lines):
+            raise ValueError("a relearn curve has one accuracy for each step and set of images")
+        return self
+
+
 class Chain(Part):
     """The place of this record after earlier ones, and how far the model has drifted since."""
 
@@ -187,7 +234,7 @@ class Predicate(Part):
     metrics_before: dict[str, float | None]
     metrics_after: dict[str, float | None]
     attacks: list[Attack]
-    relearn_curve: list[Value] | None
+    relearn_curve: RelearnCurve | None
     gates: list[GateResult]
     chain: Chain
     residual_copies: list[str]

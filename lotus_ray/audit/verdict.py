@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lotus_ray.audit.predicate import Demonstrated, Figure, Value, Verdict
+from lotus_ray.audit.predicate import Demonstrated, Figure, RelearnCurve, Value, Verdict
+from lotus_ray.audit.relearn import is_hidden
 
 RULE = (
     "Two figures count: the share of the images to forget that the model recognises, and how well "
@@ -43,8 +44,13 @@ def moved(figure: Figure) -> bool:
     return nearer and not overlap(figure.before, figure.after)
 
 
-def verdict(figures: list[Figure]) -> Verdict:
-    """Say whether forgetting was demonstrated, by RULE. The first two figures count."""
+def verdict(figures: list[Figure], curve: RelearnCurve | None = None) -> Verdict:
+    """Say whether forgetting was demonstrated, by RULE. The first two figures count.
+
+    Args:
+        figures: of the record.
+        curve: if it shows clearly that images were hidden, the words say so.
+    """
     counted = figures[:2]
     at_reference = [
         figure.after is not None
@@ -55,7 +61,8 @@ def verdict(figures: list[Figure]) -> Verdict:
     forgetting: Demonstrated = "not demonstrated"
     if any(map(moved, counted)):
         forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
-    return Verdict(forgetting=forgetting, sentence=_sentence(forgetting, figures), rule=RULE)
+    sentence = _sentence(forgetting, figures, curve)
+    return Verdict(forgetting=forgetting, sentence=sentence, rule=RULE)
 
 
 def headline(forgetting: Demonstrated, recognised: Figure) -> str:
@@ -72,7 +79,7 @@ def headline(forgetting: Demonstrated, recognised: Figure) -> str:
     )
 
 
-def _sentence(forgetting: Demonstrated, figures: list[Figure]) -> str:
+def _sentence(forgetting: Demonstrated, figures: list[Figure], curve: RelearnCurve | None) -> str:
     """Return the headline, the other figure, and why the verdict is what it is."""
     recognised, told = figures[:2]
     guess = (
@@ -81,12 +88,25 @@ def _sentence(forgetting: Demonstrated, figures: list[Figure]) -> str:
         if told.before and told.after
         else ""
     )
-    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, figures)}"
+    return f"{headline(forgetting, recognised)}{guess} {why(forgetting, figures, curve)}"
 
 
-def why(forgetting: Demonstrated, figures: list[Figure]) -> str:
-    """Say what the figures mean: the first two in a sentence, and what else the model lost."""
-    return _meaning(forgetting, figures[:2]) + _damage(figures[2:])
+def why(forgetting: Demonstrated, figures: list[Figure], curve: RelearnCurve | None) -> str:
+    """Say what the figures mean: the first two in a sentence, what else the model lost, and the
+    curve if it shows that images were hidden.
+    """
+    return _meaning(forgetting, figures[:2]) + _damage(figures[2:]) + _hidden(curve)
+
+
+def _hidden(curve: RelearnCurve | None) -> str:
+    """Say that images were hidden and came back; empty where that is not clear beyond chance."""
+    if curve is None or not is_hidden(curve):
+        return ""
+    first, last = curve.unlearned.forget[0], curve.unlearned.forget[-1]
+    return (
+        f" But some were only hidden: after a copy of the new model learned a little from other "
+        f"images, it recognised {last:.0%} of these, and {first:.0%} before that."
+    )
 
 
 def _damage(others: list[Figure]) -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lotus_ray.audit.gates import FAIL, PASS, WARN, Status
-from lotus_ray.audit.predicate import Predicate, Value
+from lotus_ray.audit.predicate import Predicate, RelearnCurve, Value
+from lotus_ray.audit.relearn import is_hidden
 from lotus_ray.audit.verdict import headline, share, why
 
 
@@ -21,6 +22,12 @@ class Compared:
     compared_with: str
 
 
+RELEARN_QUESTION = (
+    "If the model goes on to learn a little from other images, does it recognise the forgotten "
+    "ones again?"
+)
+
+
 @dataclass(frozen=True)
 class Screen:
     """The first screen: a title, the verdict, the figures, and lists."""
@@ -32,6 +39,7 @@ class Screen:
     state: str  # good, unsure or bad: the colour of the verdict
     about: str
     compared: tuple[Compared, ...]
+    relearned: str  # the answer to RELEARN_QUESTION; empty if that was not measured
     conditions: str
     left: tuple[str, ...]  # what the request leaves open, such as images that were not found
     does_not_show: tuple[str, ...]
@@ -44,12 +52,13 @@ def first_screen(record: Predicate) -> Screen:
     lists = len(record.requests)
     is_bad = record.outcome == "failed"
     is_good = record.verdict.forgetting == "demonstrated" and not is_bad
+    is_good = is_good and not is_hidden(record.relearn_curve)
     conditions = _conditions(record)
     return Screen(
         title=f"Request to forget {_images(found)}",
         stop=f"Do not use the new model. {conditions}" if is_bad else "",
         headline=headline(record.verdict.forgetting, record.figures[0]),
-        why=why(record.verdict.forgetting, record.figures),
+        why=why(record.verdict.forgetting, record.figures, record.relearn_curve),
         state="bad" if is_bad else "good" if is_good else "unsure",
         about="A computer program learned from example images to tell what is in an image. It is "
         f"called the model here. It was asked to forget {_images(found)}"
@@ -58,6 +67,7 @@ def first_screen(record: Predicate) -> Screen:
         "image if it says rightly what is in it. It can do so for many images that it never saw, "
         "so the aim is not none, but as many as of new images.",
         compared=tuple(_compared(record)),
+        relearned=_relearned(record.relearn_curve) if record.relearn_curve else "",
         conditions="" if is_bad else conditions,
         left=tuple(_left(record)),
         does_not_show=tuple(record.not_shown),
@@ -73,6 +83,7 @@ def text(record: Predicate) -> str:
     for each in screen.compared:
         parts += ["", each.question, f"  Before: {each.before}", f"  After: {each.after}"]
         parts += [f"  {each.compared_with}: {each.to_compare}"]
+    parts += ["", RELEARN_QUESTION, f"  {screen.relearned}"] if screen.relearned else []
     parts += ["", screen.conditions] if screen.conditions else []
     for heading, lines in screen_lists(screen):
         parts += ["", f"{heading}:", *(f"  - {line}" for line in lines)]
@@ -109,6 +120,38 @@ def _compared(record: Predicate) -> list[Compared]:
             _capital(told.reference_is),
         ),
     ]
+
+
+def _relearned(curve: RelearnCurve) -> str:
+    """Return what came back while copies of the model learned from other images."""
+    own, gold = curve.unlearned, curve.gold
+    said = (
+        f"A copy of the new model learned a little from {_images(curve.images)} to keep, and from "
+        f"none of the forgotten. It recognised {own.forget[0]:.0%} of the forgotten images before "
+        f"that, and {own.forget[-1]:.0%} after."
+    )
+    if gold:
+        said += (
+            f" A model that was trained again without them, treated alike: {gold.forget[0]:.0%} "
+            f"and {gold.forget[-1]:.0%}."
+        )
+    elif own.unseen:
+        said += f" Of new images of the same kinds: {own.unseen[0]:.0%} and {own.unseen[-1]:.0%}."
+    return f"{said} {_meaning_of(curve)}".rstrip()
+
+
+def _meaning_of(curve: RelearnCurve) -> str:
+    """Say what the area between the curves means: beyond chance, or not."""
+    if is_hidden(curve):
+        return "So some of the images were hidden, not removed."
+    area = curve.area
+    if area is None or area.low is None or area.high is None:
+        return "There is nothing to compare that with."
+    if area.low <= 0 <= area.high:
+        return "The difference is so small that it may be chance."
+    other = "the other model" if curve.against == "gold" else "of new images"
+    more = "more" if area.value > 0 else "fewer"
+    return f"All along, it recognised {more} of them than {other}."
 
 
 def _conditions(record: Predicate) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lotus_ray.cli.notes import print_notes
+
 _folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -42,10 +44,12 @@ def show(folder: Path, html: Path | None) -> None:
 @click.option("--key", type=_FILE, help="Private key (PEM). Default: LOTUS_RAY_SIGNING_KEY.")
 def sign(folder: Path, key: Path | None) -> None:
     """Sign the record in DIR by Ed25519 or ECDSA P-256."""
-    from lotus_ray.audit.keys import read_signer
+    from lotus_ray.audit.keys import read_signer, warning_about
     from lotus_ray.audit.sign import sign
 
-    click.echo(f"signed by key {sign(folder, read_signer(key))}")
+    signer = read_signer(key)
+    print_notes(filter(None, [warning_about(key)]))
+    click.echo(f"signed by key {sign(folder, signer)}")
 
 
 @command.command("verify")

@@ -14,7 +14,8 @@ from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cells import Cell, CellGroup
 from lotus_ray.job.floors import needed
 from lotus_ray.job.method_spec import build_method
-from lotus_ray.job.passes import Samples, units
+from lotus_ray.job.passes import TRAIN, UNITS, Samples, units
+from lotus_ray.metrics import relearn
 
 
 def sizes_of(roles: Roles) -> dict[str, int]:
@@ -24,7 +25,7 @@ def sizes_of(roles: Roles) -> dict[str, int]:
 
 
 def cell_units(cell: Cell, group: CellGroup, sizes: Mapping[str, int]) -> int:
-    """Return the forwards of one image that a cell costs: its method's passes, and an evaluation.
+    """Return the forwards of one image that a cell costs: its method, evaluation, relearn curve.
 
     Args:
         cell: the cell.
@@ -41,13 +42,23 @@ def cell_units(cell: Cell, group: CellGroup, sizes: Mapping[str, int]) -> int:
         other_train=sizes[OTHER_TRAIN],
     )
     method = json.dumps(cell.spec["method"], sort_keys=True)
-    return _method_units(method, samples) + sum(sizes[role] for role in ROLES)
+    more = _relearn_units(cell.spec.get("relearn"))
+    return _method_units(method, samples) + sum(sizes[role] for role in ROLES) + more
 
 
 @cache
 def _method_units(method: str, samples: Samples) -> int:
     """Return the cost of the passes of a method; `method` is its description as JSON."""
     return units(needed(build_method(json.loads(method)), samples))
+
+
+def _relearn_units(settings: Mapping[str, Any] | None) -> int:
+    """Return the cost of a relearn curve, where images of all sets are enough for it."""
+    if settings is None:
+        return 0
+    points = relearn.points(settings["steps"], settings["every"])
+    trained = int(settings["steps"]) * int(settings["batch_size"])
+    return UNITS[TRAIN] * trained + 2 * int(settings["evaluated"]) * (len(points) - 1)
 
 
 def epochs_of(spec: Mapping[str, Any]) -> int:

@@ -61,6 +61,7 @@ class CellGroup:
     notes: tuple[str, ...] = ()  # warnings about its data
     checkpoint_key: str | None = None  # of several state dicts in the checkpoint
     own_metrics: tuple[Mapping[str, Any], ...] = ()  # of plug-ins: `OwnMetric.spec`
+    relearn: Mapping[str, Any] | None = None  # `Relearn.spec`; of all cells but the original
 
     @property
     def original(self) -> Cell:
@@ -115,6 +116,8 @@ def make_cells(
     if group.shuffle_window is not None:
         shared["shuffle_window"] = group.shuffle_window
     original = _cell(entries[0].method, shared)
+    if group.relearn is not None:
+        shared["relearn"] = dict(group.relearn)
     others = [
         _cell(entry.method, shared)
         if isinstance(entry.method, FromScratch)

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lotus_ray.data.roles.table import Roles
 from lotus_ray.job.cell_work import cell_units, epochs_of, sizes_of
@@ -14,7 +14,7 @@ from lotus_ray.job.rates import Device, flop_rate
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.row import Row
 
-TIMED = ("prepare_seconds", "unlearn_seconds", "evaluate_seconds")  # of a row
+TIMED = ("prepare_seconds", "unlearn_seconds", "evaluate_seconds", "relearn_seconds")  # of a row
 
 LEARNED = "learned"  # from rows of this method on this device
 SCALED = "scaled"  # from the table, at the speed of rows of other methods on this device
@@ -78,6 +78,7 @@ class Kind(NamedTuple):
     precision: str
     method: str
     epochs: int
+    relearns: bool  # see `Relearn`
 
 
 def learned_seconds(rows: Iterable[Row], device: Device) -> dict[Kind, float]:
@@ -91,9 +92,8 @@ def learned_seconds(rows: Iterable[Row], device: Device) -> dict[Kind, float]:
         is_here = device.name in (None, where.device) and device.type == where.device_type
         spent = sum(row.timing.get(name, 0.0) for name in TIMED) * (where.workers or 1)
         if row.is_ok and is_here and spent > 0:
-            precision, epochs = row.spec.get("precision", ""), epochs_of(row.spec)
-            names = row.benchmark, row.model, row.setting
-            seconds[Kind(*names, precision, row.method, epochs)].append(spent)
+            names = row.benchmark, row.model, row.setting, row.spec.get("precision", "")
+            seconds[Kind(*names, row.method, *_size_of(row.spec))].append(spent)
     return {kind: statistics.median(each) for kind, each in seconds.items()}
 
 
@@ -110,10 +110,15 @@ def _estimates(order: WorkOrder, sizes: Mapping[str, int], forward: float) -> It
     group = order.group
     names = group.benchmark, group.model_label, group.setting, group.precision
     for cell in group.cells:
-        kind = Kind(*names, cell.label, epochs_of(cell.spec))
+        kind = Kind(*names, cell.label, *_size_of(cell.spec))
         cell_id = cell.cell_id
         flop = forward * cell_units(cell, group, sizes)
         yield _Estimate(cell_id, cell_id in order.row_versions, kind, flop)
+
+
+def _size_of(spec: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return what of a cell's spec decides its seconds, beside its names: see `Kind`."""
+    return epochs_of(spec), spec.get("relearn") is not None
 
 
 class _Speeds:

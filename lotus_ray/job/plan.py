@@ -114,6 +114,7 @@ def _group(
         accuracy_tolerance=model.accuracy_tolerance,
         checkpoint_key=model.checkpoint_key,
         own_metrics=tuple(metric.spec() for metric in loaded.metrics),
+        relearn=relearn.spec() if (relearn := loaded.job.relearn) else None,
     )
 
 

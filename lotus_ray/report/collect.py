@@ -153,6 +153,7 @@ def _gold_key(row: Row) -> str:
     """Return a key that an original and its gold standard share."""
     spec = dict(row.spec)
     method = spec.pop("method")
+    spec.pop("relearn", None)  # an original has no curve
     recipe = {
         key: value
         for key, value in method.items()

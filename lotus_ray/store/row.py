@@ -95,6 +95,7 @@ class Row(_Record):
     seconds. `change` says how far the cell is from its original: `relative_distance`, and the
     shares `weights_moved` and `outputs_changed`; rows of earlier versions have none. `provenance`
     is there for weights or predictions of another tool alone: `file`, `bytes`, `sha256`, `label`.
+    `relearn` is there if the job asked for the curve: see `trial/relearn.py`.
     """
 
     cell_id: str = ""
@@ -125,6 +126,7 @@ class Row(_Record):
     bad_images: Mapping[str, str] = field(default_factory=dict)  # why left out, by sample id
     error: Failure | None = None
     provenance: Mapping[str, Any] | None = None  # of weights or predictions made elsewhere
+    relearn: Mapping[str, Any] | None = None  # the curve, or why it is undefined
 
     @property
     def is_ok(self) -> bool:

@@ -32,6 +32,7 @@ from lotus_ray.trial.original import (
     new_original,
 )
 from lotus_ray.trial.problem import cell_problem
+from lotus_ray.trial.relearn import relearn_curve
 from lotus_ray.trial.row import failure, new_row, phase, resources_of
 from lotus_ray.unlearning.checkpoint import PhaseRecord
 from lotus_ray.unlearning.clock import Clock
@@ -112,8 +113,7 @@ def run_cell(context: Context, cell: Cell) -> RunCell:
             raise
         fields = failure(error)
     good = measured if fields["status"] == OK else None
-    beside = good.decoding_beside if good else None
-    row = _row(context, cell, attempt, fields, micro_batch, beside) if attempt else None
+    row = _row(context, cell, attempt, fields, micro_batch, good) if attempt else None
     return RunCell(context, cell, attempt, row, good)
 
 
@@ -123,16 +123,16 @@ def _row(
     attempt: Attempt,
     fields: dict[str, Any],
     micro_batch: MicroBatch,
-    decoding_beside: float | None,
+    measured: _Measured | None,
 ) -> Row:
     """Return the row of a cell from the fields that were measured, and where it ran."""
     resources = resources_of(
         context.facts,
         context.store.resources_by_attempt(cell.cell_id, attempt.row_version),
-        **device_memory(context.device),
+        **(measured.memory if measured else device_memory(context.device)),
         compiled=context.work_order.compile,
         micro_batch=micro_batch.smallest,
-        decoding_beside=decoding_beside,
+        decoding_beside=measured.decoding_beside if measured else None,
     )
     return new_row(
         context.group,
@@ -166,6 +166,8 @@ class _Measured:
     records: list[PhaseRecord]
     resumed_at: int
     decoding_beside: float | None  # part of the seconds of unlearning
+    memory: dict[str, int]  # see `device_memory`
+    relearn: dict[str, Any] | None  # see `relearn_curve`
 
     def row_fields(self) -> dict[str, Any]:
         """Return the fields of Row that were measured."""
@@ -176,6 +178,7 @@ class _Measured:
             "timing": {f"{name}_seconds": value for name, value in self.clock.seconds.items()},
             "phases": [phase(record) for record in self.records],
             "resumed_at_phase": self.resumed_at,
+            "relearn": self.relearn,
         }
 
     def artifacts(self, context: Context) -> dict[str, bytes]:
@@ -227,9 +230,23 @@ def _measure(
             add_own(summary, outputs, original.outputs, cell.spec)
         changed = {"outputs_changed": outputs_changed(outputs, original.outputs)}
         change = weight_change(problem.model, original.model) | changed
-    resumed_at = checkpoints.resumed_at
+    memory = device_memory(context.device)
+    curve = None
+    if (settings := cell.spec.get("relearn")) is not None:
+        with clock.measure("relearn"):
+            curve = relearn_curve(context, problem, outputs, settings)
     return _Measured(
-        weights, original, outputs, summary, change, clock, records, resumed_at, beside.share
+        weights,
+        original,
+        outputs,
+        summary,
+        change,
+        clock,
+        records,
+        checkpoints.resumed_at,
+        beside.share,
+        memory,
+        curve,
     )
 
 

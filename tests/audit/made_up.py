@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from lotus_ray import __version__
-from lotus_ray.audit.claims import NOT_SHOWN, RESIDUAL, claim, configuration_digest
+from lotus_ray.audit.claims import RESIDUAL, claim, configuration_digest, not_shown
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.evidence import attacks, figures
 from lotus_ray.audit.folder import CHAIN, FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS, chain_name
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Attack, Figure, Predicate
+from lotus_ray.audit.relearn import relearn_curve
 from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
@@ -66,6 +67,11 @@ def after(right: int = 23, loss: float = 1.0) -> Outputs:
 @cache
 def _measured() -> tuple[list[Figure], list[Attack]]:
     return figures(before(), after(), None), attacks(before(), after())
+
+
+@cache
+def _beside_gold(right: int) -> list[Figure]:
+    return figures(before(), after(), after(right))
 
 
 def predicate(position: int = 1, previous: str | None = None, **changes: Any) -> Predicate:
@@ -161,9 +167,52 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "retrain_now": False,
         },
         "residual_copies": list(RESIDUAL),
-        "not_shown": list(NOT_SHOWN),
+        "not_shown": not_shown(relearned=False),
     }
     return Predicate.model_validate({**values, **changes})
+
+
+def row_of_curve(*right: int, unseen: Sequence[float] = (0.6, 0.6, 0.6)) -> dict[str, Any]:
+    """Return `Row.relearn` of the 37 images: after 0, 4 and 8 steps so many are right."""
+    return {
+        "steps": [0, 4, 8],
+        "forget": [each / 37 for each in right],
+        "unseen": list(unseen),
+        "images": 64,
+        "forget_images": 37,
+        "unseen_images": 200,
+        "unseen_effective": 199.5,
+        "batch_size": 32,
+        "lr": 0.01,
+    }
+
+
+def relearned(*right: int, gold: Sequence[int] = (), **row: Any) -> dict[str, Any]:
+    """Return what differs in a record with a relearn curve."""
+    curve = relearn_curve(row_of_curve(*right, **row), row_of_curve(*gold) if gold else None)
+    run = predicate().run
+    settings = {
+        "images": 64,
+        "batch_size": 32,
+        "steps": 8,
+        "every": 4,
+        "evaluated": 200,
+        "lr": 0.01,
+        "version": 1,
+    }
+    configuration = {**run.configuration, "relearn": settings}
+    shown = _beside_gold(gold[0]) if gold else _measured()[0]
+    return {
+        "relearn_curve": curve,
+        "figures": shown,
+        "verdict": verdict(shown, curve),
+        "not_shown": not_shown(relearned=True),
+        "run": {
+            **run.model_dump(),
+            "configuration": configuration,
+            "configuration_sha256": configuration_digest(configuration),
+        },
+    }
 
 
 def failed() -> dict[str, Any]:

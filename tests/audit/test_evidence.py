@@ -123,11 +123,6 @@ def test_a_gate_has_one_rule(gate: dict) -> None:
         Gated.model_validate({"gates": {"zrf": gate}})
 
 
-def test_relearn_is_refused_with_its_reason() -> None:
-    with pytest.raises(ValidationError, match="brings images back is not measured"):
-        Gated.model_validate({"gates": {"relearn": {"within": 0.1, "of": "gold"}}})
-
-
 def test_gates_are_the_metrics_of_rows() -> None:
     assert set(METRICS) == set(summarise(after(), before()).values)
 

@@ -232,6 +232,14 @@ def test_a_wrong_key_is_one_clear_error_and_nothing_is_written(
     assert (copy / RECORD).read_bytes() == content
 
 
+def test_a_private_key_that_others_can_read_is_said(copy: Path, keys: Pair) -> None:
+    for mode, said in ((0o600, False), (0o604, True), (0o640, True)):
+        keys.private.chmod(mode)
+        result = audit("sign", copy, "--key", keys.private)
+        assert result.exit_code == 0
+        assert ("others can read the private key" in result.stderr) is said
+
+
 def test_keys_come_from_the_environment_and_private_ones_are_refused_for_verifying(
     copy: Path, keys: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

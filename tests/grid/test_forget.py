@@ -33,7 +33,7 @@ from tests.audit.made_up import key_pair
 JOB = str(Path(__file__).parents[2] / "jobs" / "digits.yaml")
 WIDTH = "grid.models.0.options={width: 2}"
 QUICK = ("--set", WIDTH, "--set", "epochs=1", "--set", "resources.cpus_per_worker=1")
-HIDDEN = "seven-of-user-17"
+HIDDEN, TWIN = "seven-of-user-17", "twin-of-user-17"
 
 
 def run(*arguments: object) -> Result:
@@ -56,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scan = Image.fromarray(np.uint8(image * 15)).convert("RGB").resize((16, 16))
         scan.save(folder / f"{name}.png")
         if number == 7:
-            scan.save(folder / "copy.jpg", quality=90)
+            scan.save(folder / f"{TWIN}.jpg", quality=90)
     torch.manual_seed(0)
     model = resnet18_cifar(num_classes=3, width=2)
     files = sorted((path / "train").rglob("*.*"))
@@ -146,6 +146,10 @@ def test_a_request_leaves_weights_a_record_and_a_page(
     assert result.stdout.splitlines()[-1] == said["verdict"]["sentence"]
     assert f"{len(asked)} images to forget, {231 - len(asked)} to keep, 100 never" in result.stderr
     assert said["verdict"]["sentence"] in (out / "page.html").read_text().replace("&#39;", "'")
+    curve = said["relearn_curve"]
+    assert curve["against"] == "unseen"
+    assert curve["unlearned"]["forget"][0] == said["metrics_after"]["forget_accuracy"]
+    assert (len(curve["steps"]), curve["forget_images"]) == (7, len(asked))
     network = resnet18_cifar(num_classes=3, width=2).eval()
     network.load_state_dict(load_file(out / WEIGHTS))
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
@@ -164,7 +168,7 @@ def test_record_and_page_name_no_image_path_host_user_or_secret(
         assert not [each for each in secrets if each in text]
         assert not [each for each in words if re.search(rf"\b{each}\b", text)]
         for file in (photos / "train").rglob("*.*"):
-            assert file.stem not in (HIDDEN, "copy") or file.stem not in text.replace("copies", "")
+            assert file.stem not in (HIDDEN, TWIN) or file.stem not in text
 
 
 def test_no_plain_digest_of_ids_is_in_the_record(answered: tuple[Path, Result]) -> None:
@@ -207,9 +211,14 @@ def test_a_second_request_goes_on_from_the_first_and_knows_what_was_forgotten(
     files = [ids(tmp_path / "a.csv", asked[0], *new[:3]), ids(tmp_path / "b.csv", *new[2:])]
     lists = [part for file in files for part in ("--ids", file)]
     options = (*lists, "--after", first, "--request", "a", "--request", "b", "--retrain-at", "-1")
+    options = (*options, "--set", "relearn=null", "--gate", "relearn={at_most: 1}")
     result = forget(photos, second, *options)
     assert result.exit_code == 0, result.stderr
     said = predicate(second)
+    assert said["relearn_curve"] is None
+    assert "the relearn curve is undefined: the job turns it off" in said["gates"][0]["why"]
+    assert f"--weights {photos / 'model.pth'} is not used" in result.stderr
+    assert "--model" not in result.stderr  # it is that of the request before
     assert [each["forgotten_before"] for each in said["requests"]] == [1, 0]
     assert [each["in_other_requests"] for each in said["requests"]] == [1, 1]
     assert said["chain"]["position"] == 2
@@ -346,7 +355,7 @@ def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
     )
     options = [*QUICK, *(part for each in quick for part in ("--set", each))]
     store = tmp_path / "store"
-    methods = ("--set", "grid.methods=[gold,lotus]")
+    methods = ("--set", "grid.methods=[gold,lotus]", "--gate", "relearn={within: 1, of: gold}")
     result = run("forget", JOB, "--output", tmp_path / "out", "--store", store, *options, *methods)
     assert result.exit_code == 0, result.stderr
     said = predicate(tmp_path / "out")
@@ -358,6 +367,11 @@ def test_a_job_answers_by_its_own_forget_set(tmp_path: Path) -> None:
     correct = rows["Gold Std"].metrics["forget_accuracy"]
     assert said["figures"][0]["reference"]["value"] == pytest.approx(correct)
     assert said["metrics_after"] == rows["LoTUS"].metrics
+    assert said["outcome"] == "passed"
+    assert said["relearn_curve"]["against"] == "gold"
+    for name, row in (("unlearned", rows["LoTUS"]), ("gold", rows["Gold Std"])):
+        assert row.relearn is not None
+        assert said["relearn_curve"][name]["forget"] == row.relearn["forget"]
 
 
 def test_prepared_images_and_parquet_answer_as_folders_do(

@@ -11,11 +11,13 @@ import pytest
 
 from lotus_ray.audit.folder import RECORD, WEIGHTS
 from lotus_ray.base.errors import JobError, RecordError
+from lotus_ray.grid.forget.chain import Earlier
 from lotus_ray.grid.forget.job_file import write_job
+from lotus_ray.grid.forget.one_cell import WITHOUT_RECIPE, load_one
 from lotus_ray.grid.forget.place import earlier_answer, write_folder
 from lotus_ray.grid.forget.wish import Wish
 from lotus_ray.job.load import load_job
-from tests.audit.made_up import folder
+from tests.audit.made_up import folder, predicate
 
 
 def test_a_folder_appears_in_one_step_and_what_a_killed_command_left_goes(tmp_path: Path) -> None:
@@ -145,12 +147,59 @@ def test_the_time_of_a_request_is_utc() -> None:
     assert received("2026-11-28") == "2026-11-28T00:00:00.000+00:00"
     with pytest.raises(JobError, match="'last Monday' is no time"):
         received("last Monday")
+    with pytest.raises(JobError, match="which is in the future") as error:
+        received("9999-01-01")
+    assert error.value.where == "--received"
 
 
 def test_a_gate_is_given_once() -> None:
     wish = Wish(output=Path("out"), gates=("zrf={at_most: 1}", "zrf={at_least: 0}"))
     with pytest.raises(JobError, match="gate zrf is given twice"):
         wish.gate_overrides()
+
+
+@pytest.mark.parametrize(
+    ("gate", "what"),
+    [
+        ("retain_acuracy={at_least: .1}", "there is no gate 'retain_acuracy'"),
+        ("zrf={max: 1}", "unknown key 'max'"),
+        ("zrf={at_most: 5}", "Input should be less than or equal to 1"),
+        ("zrf={at_most", "this is not YAML"),
+        ("relearn={at_most: original}", "relearn is an area between two curves"),
+    ],
+)
+def test_a_wrong_gate_names_the_option_before_anything_is_read(gate: str, what: str) -> None:
+    with pytest.raises(JobError) as error:
+        Wish(output=Path("out"), gates=(gate,)).check()
+    assert what in error.value.what
+    assert error.value.where.startswith(f"--gate '{gate}'")
+
+
+def test_what_the_request_before_overrules_is_said() -> None:
+    earlier = Earlier(predicates=(predicate(),))
+    assert earlier.notes(Path("m.pth"), "resnet18") == [
+        "--weights m.pth is not used: the model is that of --after"
+    ]
+    assert earlier.notes(None, "vit") == [
+        "--model vit is not used: the model of --after is resnet18"
+    ]
+    assert earlier.note_on_images("0" * 64) == ""
+    assert "the images are others" in earlier.note_on_images("1" * 64)
+    assert Earlier().notes(Path("m.pth"), "vit") == []
+    assert Earlier().note_on_images("1" * 64) == ""
+
+
+def test_gold_that_a_later_request_cannot_train_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    job = Path(__file__).parents[2] / "jobs" / "digits.yaml"
+    said: list[str] = []
+    later = [f"model.initial_checkpoint={tmp_path}/model.safetensors", WITHOUT_RECIPE]
+    methods = "grid.methods=[gold, lotus]"
+    loaded = load_one(job, "lotus", [methods, *later], say=said.append)
+    assert [each.name for each in loaded.methods[0]] == ["original", "lotus"]
+    assert said == ["gold is left out: the model of --after has no recipe to train one again from"]
+    load_one(job, "lotus", [methods], say=said.append)
+    assert len(said) == 1
 
 
 def test_a_job_that_is_written_keeps_names_that_look_like_numbers(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_what_every_result_depends_on_changes_every_id(manifest: Manifest, overr
         ("grid.methods.3.batch_size=64", {"lotus"}),
         ("defaults.methods.lotus.batch_size=64", {"lotus"}),
         ("grid.methods.2={name: finetune, momentum: 0.5}", {"finetune"}),
+        ("relearn={}", {"gold", *RIVALS}),
     ],
 )
 def test_what_some_results_depend_on_changes_their_ids(
@@ -142,6 +143,7 @@ def test_what_some_results_depend_on_changes_their_ids(
     "override",
     [
         "store=runs/y",
+        "relearn=null",
         "offline=true",
         "model.expected_accuracy=0.5",
         "model.accuracy_tolerance=0.5",

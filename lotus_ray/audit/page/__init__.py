@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from functools import cache
 from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from lotus_ray.audit.page.curve import figure, lines
 from lotus_ray.audit.predicate import Figure, Predicate, Value
-from lotus_ray.audit.words import first_screen, screen_lists
+from lotus_ray.audit.words import RELEARN_QUESTION, first_screen, screen_lists
 
 _NO = "–"
 
@@ -23,6 +25,21 @@ def to_page(predicate: Predicate) -> str:
     """
     content = json.dumps(predicate.model_dump(mode="json"), sort_keys=True)
     predicate = Predicate.model_validate_json(content)
+    css = Markup(resources.files(__name__).joinpath("page.css").read_text("utf-8"))
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return _template().render(
+        css=css,
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'",
+        record=predicate,
+        screen=first_screen(predicate),
+        relearn_question=RELEARN_QUESTION,
+    )
+
+
+@cache
+def _template() -> Template:
+    """Return the template of the page, compiled once."""
     environment = Environment(
         loader=PackageLoader(__name__, package_path=""),
         autoescape=True,
@@ -35,16 +52,10 @@ def to_page(predicate: Predicate) -> str:
         "number": _number,
         "rows": _rows,
         "lists": screen_lists,
+        "drawn": figure,
+        "lines": lines,
     }
-    css = Markup(resources.files(__name__).joinpath("page.css").read_text("utf-8"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
-        css=css,
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'",
-        record=predicate,
-        screen=first_screen(predicate),
-    )
+    return environment.get_template("page.html.j2")
 
 
 def _value(value: Value | None) -> str:

@@ -54,6 +54,27 @@ class Earlier:
             folder / WEIGHTS,
         )
 
+    def notes(self, weights: Path | None, model: str | None) -> list[str]:
+        """Return a line for each option that is not used, as the record before says it already."""
+        if not self.predicates:
+            return []
+        own = self.predicates[-1].input_model.name
+        lines = (
+            [f"--weights {weights} is not used: the model is that of --after"] if weights else []
+        )
+        if model not in (None, own):
+            lines.append(f"--model {model} is not used: the model of --after is {own}")
+        return lines
+
+    def note_on_images(self, manifest_sha256: str) -> str:
+        """Return a line if the images are others than those of the record before, else nothing."""
+        if not self.predicates or self.predicates[-1].data.manifest_sha256 == manifest_sha256:
+            return ""
+        return (
+            "the images are others than those of the request before: if held-out ones differ, the "
+            "loss of accuracy over all requests compares figures of different images"
+        )
+
     def forgotten_among(
         self, sample_ids: Sequence[str], key: CommitmentKey | None
     ) -> frozenset[str]:

@@ -13,15 +13,16 @@ import numpy as np
 
 from lotus_ray.audit import evidence
 from lotus_ray.audit.claims import (
-    NOT_SHOWN,
     RESIDUAL,
     claim,
     configuration_digest,
     guarantee,
+    not_shown,
 )
 from lotus_ray.audit.commitment import ALGORITHM, CommitmentKey
-from lotus_ray.audit.gates import Figures, Gate, apply_gates, outcome
-from lotus_ray.audit.predicate import NearDuplicates, Predicate, Value
+from lotus_ray.audit.gates import RELEARN, Figures, Gate, apply_gates, outcome
+from lotus_ray.audit.predicate import NearDuplicates, Predicate, RelearnCurve, Value
+from lotus_ray.audit.relearn import for_gates, relearn_curve
 from lotus_ray.audit.verdict import verdict
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.base.timestamps import utc_now
@@ -49,6 +50,11 @@ class Measured:
         chosen = np.isin(np.array(self.sample_ids), list(sample_ids))
         return int((outputs.predicted == outputs.labels)[chosen].sum())
 
+    def curve(self) -> RelearnCurve | None:
+        """Return the relearn curve beside that of gold; None if it was not measured."""
+        gold = self.rows.get("gold")
+        return relearn_curve(self.rows["unlearned"].relearn, gold.relearn if gold else None)
+
     def figures(self) -> Figures:
         """Return what gates look at."""
         after = self.outputs["unlearned"]
@@ -72,7 +78,9 @@ class Measured:
             value = evidence.accuracy(after, role)
             if value and value.low is not None and value.high is not None:
                 intervals[f"{role}_accuracy"] = (value.low, value.high)
-        return Figures(by_model, intervals, row.undefined)
+        off = {"undefined": "the job turns it off"}
+        why = {RELEARN: str((row.relearn or off).get("undefined", "nothing to compare with"))}
+        return Figures(by_model, intervals, {**row.undefined, **why}, for_gates(self.curve()))
 
 
 def make_record(
@@ -107,6 +115,7 @@ def make_record(
     shown = evidence.figures(
         measured.outputs["original"], measured.outputs["unlearned"], measured.outputs.get("gold")
     )
+    curve = measured.curve()
     results = apply_gates(gates, measured.figures())
     found = list(dict.fromkeys(each for request in requests for each in request.found))
     heldout = next(figure for figure in shown if figure.name == "heldout_accuracy")
@@ -115,7 +124,7 @@ def make_record(
     name = row.spec["method"]["name"]
     values: dict[str, Any] = {
         "outcome": outcome(results),
-        "verdict": verdict(shown),
+        "verdict": verdict(shown, curve),
         "claim": claim(name),
         "guarantee": guarantee(name),
         "completed": utc_now(),
@@ -168,13 +177,13 @@ def make_record(
         "metrics_before": original.metrics,
         "metrics_after": row.metrics,
         "attacks": evidence.attacks(measured.outputs["original"], measured.outputs["unlearned"]),
-        "relearn_curve": None,
+        "relearn_curve": curve,
         "gates": results,
         "chain": earlier.chain(
             len(requests), _plain(heldout.before), _plain(heldout.after), retrain_at
         ),
         "residual_copies": list(RESIDUAL),
-        "not_shown": list(NOT_SHOWN),
+        "not_shown": not_shown(curve is not None),
     }
     return Predicate.model_validate(values)
 

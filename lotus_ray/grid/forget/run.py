@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, RECORD, WEIGHTS
+from lotus_ray.audit.gates import RELEARN
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.purge import note_request
@@ -29,7 +30,7 @@ from lotus_ray.grid.forget.chain import Earlier
 from lotus_ray.grid.forget.ids import AskedIds, check_found, find_ids, read_requests
 from lotus_ray.grid.forget.job_file import write_job
 from lotus_ray.grid.forget.key import check_same, known_key, make_key
-from lotus_ray.grid.forget.one_cell import load_one
+from lotus_ray.grid.forget.one_cell import WITHOUT_RECIPE, load_one
 from lotus_ray.grid.forget.place import earlier_answer, write_folder
 from lotus_ray.grid.forget.record import Measured, make_record
 from lotus_ray.grid.forget.wish import Wish
@@ -80,14 +81,18 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
         check_same(done.predicate, asked, key, wish)
         return Answer(done.folder, done.predicate, is_new=False)
     earlier = Earlier.read(wish.after, key)
+    for note in earlier.notes(wish.weights, wish.model):
+        say(note)
     if earlier.weights and wish.job is None:
         wish = replace(wish, weights=earlier.weights, model=earlier.predicates[-1].input_model.name)
     path = wish.job or write_job(wish, say)
     options = [*wish.overrides, *wish.gate_overrides()]
     if earlier.weights:
         options += [f"model.initial_checkpoint={json.dumps(str(earlier.weights.absolute()))}"]
-        options += ["model.train={}"]
-    loaded = load_one(path, wish.method, options, wish.imports)
+        options.append(WITHOUT_RECIPE)
+    loaded = load_one(path, wish.method, options, wish.imports, say)
+    if not loaded.document.contains((RELEARN,)):
+        options.append(f"{RELEARN}={{}}")
     store = Store.open(wish.store or loaded.job.store)
     with tempfile.TemporaryDirectory() as scratch:
         requests, samples = _find(loaded, store, asked, wish, earlier, key, Path(scratch))
@@ -110,6 +115,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     measured = _measured(outcome, store)
     _check_recognises(measured, loaded)
     group = outcome.planned.groups[0]
+    if note := earlier.note_on_images(measured.rows["unlearned"].spec["data"]):
+        say(note)
     key = key or make_key(wish, say)
     record = make_record(
         measured,

@@ -7,8 +7,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from lotus_ray.audit.gates import Gated
 from lotus_ray.base.errors import JobError
 from lotus_ray.base.timestamps import to_utc, utc_now
+from lotus_ray.job.explain import explain
+from lotus_ray.job.yaml_document import Document
+from lotus_ray.job.yaml_values import parse
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a request, and of a file in the store
 
@@ -79,7 +85,7 @@ class Wish:
         return given if self.ids else ()
 
     def check(self) -> None:
-        """Raise JobError if an option is no number, or is given that a job says itself."""
+        """Raise JobError if a number or a gate is wrong, or a job says itself what is given."""
         if not math.isfinite(self.retrain_at):
             raise JobError(
                 f"{self.retrain_at} is no loss of accuracy", where="--retrain-at", nearest="0.02"
@@ -92,25 +98,33 @@ class Wish:
                 where=f"lotus-ray forget {self.job}",
                 next_command="leave the option out, or change the job with --set A.B=C",
             )
+        self.gate_overrides()
 
     def received_utc(self) -> str:
         """Return when the requests came, UTC. Raise JobError if what was given is no time."""
         if not self.received:
             return self.begun
         try:
-            return to_utc(self.received)
+            received = to_utc(self.received)
         except ValueError as error:
             raise JobError(
                 f"'{ascii(self.received)[1:-1]}' is no time",
                 where="--received",
                 nearest=self.begun,
             ) from error
+        if received > self.begun:  # both are UTC, of one form
+            raise JobError(
+                f"the request cannot have come at {received}, which is in the future",
+                where="--received",
+                nearest=f"{self.begun}; a time without a zone is UTC",
+            )
+        return received
 
     def gate_overrides(self) -> list[str]:
         """Return gates of the command line as settings of the job.
 
         Raises:
-            JobError: one is not NAME={RULE}, or a name is given twice.
+            JobError: one is not NAME={RULE}, or given twice, or there is no such gate or rule.
         """
         parts = [gate.partition("=") for gate in self.gates]
         names = [name for name, _, _ in parts]
@@ -121,5 +135,18 @@ class Wish:
                     where="--gate",
                     nearest="'retain_accuracy={drop_at_most: .01}'",
                 )
+        for name, _, rule in parts:
+            _check_gate(name, rule)
         rules = ", ".join(f"{name}: {rule}" for name, _, rule in parts)
         return [f"gates={{{rules}}}"] if parts else []
+
+
+def _check_gate(name: str, rule: str) -> None:
+    """Raise JobError, which names the option, if a job would refuse a gate of the command line."""
+    option = f"--gate '{name}={rule}'"
+    gates = {"gates": {name: parse(rule, option)[0]}}
+    try:
+        Gated.model_validate(gates)
+    except ValidationError as error:
+        found = explain(error, Document.of(gates))
+        raise JobError(found.what, where=option, nearest=found.nearest) from None

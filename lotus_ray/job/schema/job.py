@@ -10,6 +10,7 @@ from lotus_ray.audit.gates import Gated
 from lotus_ray.job.schema.dataset import DatasetJob
 from lotus_ray.job.schema.fields import Positive, Strict
 from lotus_ray.job.schema.model import ModelJob
+from lotus_ray.job.schema.relearn import Relearn
 from lotus_ray.job.schema.resources import Resources
 
 
@@ -58,6 +59,11 @@ class Job(Gated, Strict):
     )
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = Field(
         "fp32", description="of products inside the network; weights and metrics stay in fp32"
+    )
+    relearn: Relearn | None = Field(
+        None,
+        description="whether a little more training brings forgotten images back; {} measures it "
+        "as below. `lotus-ray forget` does unless this says null",
     )
     resources: Resources = Resources()
     offline: bool = Field(
