@@ -18,6 +18,7 @@ from torch import Tensor
 from lotus_ray.base import seeds
 from lotus_ray.base.memory import release_memory
 from lotus_ray.base.roles import FORGET, STORED
+from lotus_ray.data.batches.buffers import Buffers
 from lotus_ray.data.batches.device_images import DeviceImages, PixelSource
 from lotus_ray.data.batches.order import Order
 from lotus_ray.data.batches.shares import Shares
@@ -64,6 +65,7 @@ class ImageDataset:
         # In the first batch of a pass: the last two numbers that differ by more than a factor of 2.
         self._last_rows: list[int] = []
         self.order = Order(self.keys, seed, stored, window)
+        self._buffers = Buffers()
         shape = (1, 3, 1, 1)
         mean = torch.tensor(transform.mean, dtype=torch.float64).reshape(shape)
         std = torch.tensor(transform.std, dtype=torch.float64).reshape(shape)
@@ -106,12 +108,10 @@ class ImageDataset:
         self._release_memory(len(shares[0]) if len(shares) else 0)
         normalised = self._normalised(shares, windows)
         for rows, total in zip(shares, totals, strict=True):
-            # Images last, and no name for them here: else the gap that those of the batch before
-            # leave is a little too small for the next ones, and memory grows with each batch.
             index = self._sent(torch.from_numpy(rows))
             labels, keys, forget = (values[index] for values in self._there)
             yield Batch(
-                images=next(normalised),
+                images=next(normalised),  # with no name here, which would keep them for a batch
                 labels=labels,
                 rows=index,
                 keys=keys,
@@ -144,7 +144,7 @@ class ImageDataset:
         """Yield the images [n, 3, H, W] of each share in turn, as the network wants them."""
         if self._on_device is not None:
             for levels in self._on_device.along(shares, windows):
-                yield self._scaled(levels)
+                yield self._scaled(levels.to(self.dtype))
             return
         for rows, image in zip(shares, self.pixels.along(shares, windows), strict=True):
             yield self._normalised_here(rows.tolist(), image)
@@ -155,18 +155,18 @@ class ImageDataset:
         if math.prod(self.pixels.shape) >= LARGE:
             # One at a time, an image stays in the cache from the first step to the last.
             # NumPy, since torch would wake its other threads three times for each.
-            images = torch.empty(shape, dtype=self.dtype)
+            images = self._buffers.empty(shape, self.dtype)
             scale, shift = self._scale[0].numpy(), self._shift[0].numpy()
             for pixels, row in zip(images.numpy(), rows, strict=True):
                 np.copyto(pixels, image(row))
                 np.multiply(pixels, scale, out=pixels)
                 np.add(pixels, shift, out=pixels)
             return images
-        levels = torch.empty(shape, dtype=torch.uint8)
+        levels = self._buffers.empty(shape, torch.uint8)
         for pixels, row in zip(levels.numpy(), rows, strict=True):
             np.copyto(pixels, image(row))
-        return self._scaled(levels)
+        return self._scaled(self._buffers.empty(shape, self.dtype).copy_(levels))
 
     def _scaled(self, levels: Tensor) -> Tensor:
-        """Return uint8 images as the network wants them."""
-        return levels.to(self.dtype).mul_(self._scale).add_(self._shift)
+        """Change levels of 0 … 255 to what the network wants, in place."""
+        return levels.mul_(self._scale).add_(self._shift)
