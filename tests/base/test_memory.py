@@ -23,6 +23,7 @@ pytestmark = pytest.mark.memory
 BUDGET_IMAGES = 2800  # of 224 pixels: 402 MiB, as freed blocks of batches make 50 more or less
 IMAGE = Transform(224).image_bytes
 BUDGET = BUDGET_IMAGES * IMAGE
+LOOK_SECONDS = 0.4  # between two looks: a look at Ray's processes takes a tenth of a second
 JOB = """
 store: none
 epochs: 1
@@ -65,7 +66,7 @@ def peak_bytes(command: list[str], count: Callable[[Iterable[int]], int] = sum) 
     while running.poll() is None:
         held = [_held_bytes(pid) for pid in _tree(running.pid)]
         peak = max(peak, count(each[0] for each in held) + sum(each[1] for each in held))
-        time.sleep(0.1)
+        time.sleep(LOOK_SECONDS)
     assert running.returncode == 0
     return peak
 
