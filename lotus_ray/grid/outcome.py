@@ -105,7 +105,7 @@ class Outcome:
     def origin(self) -> Origin:
         """The job, and where its images are: what lets a report show some of them."""
         folders = {str(path): None for group in self.planned.groups for path in group.manifests}
-        return Origin(self.job, tuple(folders))
+        return Origin((self.job,) if self.job else (), tuple(folders))
 
     def write(self, store: Store, state: str = "ended") -> None:
         """Write the outcome file.

@@ -1,4 +1,4 @@
-"""What a store's rows came from: the job's name, and the folders of its images.
+"""What a store's rows came from: the names of its jobs, and the folders of its images.
 
 Only commands whose report may show images write this file. `forget` does not.
 """
@@ -17,10 +17,15 @@ ORIGIN = "origin.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """The last job of a store, and the prepared folders of all its jobs."""
+    """The jobs of a store, and their prepared folders."""
 
-    job: str = ""  # name of the job file, without its ending; empty if it is not known
+    jobs: Sequence[str] = ()  # names of job files, without their endings; no empty one
     folders: Sequence[str] = ()
+
+    @property
+    def job(self) -> str:
+        """The name of the store's only job; empty if there are several, or none is known."""
+        return self.jobs[0] if len(self.jobs) == 1 else ""
 
     @classmethod
     def read(cls, store: Store) -> Self:
@@ -31,16 +36,21 @@ class Origin:
         """
         try:
             content = json.loads(store.find(ORIGIN) or b"{}")
-            return cls(str(content.get("job", "")), tuple(map(str, content.get("folders", ()))))
+            jobs = content.get("jobs", [content.get("job", "")])  # before, the last job alone
+            return cls(
+                tuple(str(job) for job in jobs if job), tuple(map(str, content.get("folders", ())))
+            )
         except (ValueError, AttributeError, TypeError):
             return cls()
 
     def add_to(self, store: Store) -> None:
-        """Write this job, and its folders beside those that are known.
+        """Write these jobs and folders beside those that are known.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        folders = list(dict.fromkeys([*self.read(store).folders, *self.folders]))
-        content = {"job": self.job, "folders": folders}
+        known = self.read(store)
+        jobs = list(dict.fromkeys([*known.jobs, *self.jobs]))
+        folders = list(dict.fromkeys([*known.folders, *self.folders]))
+        content = {"jobs": jobs, "folders": folders}
         store.replace(ORIGIN, json.dumps(content, indent=1).encode() + b"\n")

@@ -5,7 +5,7 @@
     attempts/<cell>/<attempt>/...    artifacts that rows name, and markers of attempts
     borders/<cell>/<row version>.pt  the checkpoint of a stopped cell; removed once it has a row
     probe-<seconds>-<unique>/        test objects that are removed at once
-    origin.json                      the job, and the folders of its images
+    origin.json                      the jobs, and the folders of their images
     roles/, logits/, comparisons/    files that rows share, named after their inputs
     pixels/                          decoded images that nodes of a cluster share, removed in time
 

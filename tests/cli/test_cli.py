@@ -137,7 +137,7 @@ def test_a_grid_runs_to_its_table_and_its_last_line(finished: tuple[Path, Result
     assert result.stderr.splitlines()[-1] == f"DONE 4/4 cells, 0 failed: {store}/outcome.json"
     assert result.stderr.startswith(f"lotus-ray {VERSION}: ")
     origin = json.loads((store / "origin.json").read_text())
-    assert origin == {"job": "digits", "folders": [str(store / "data" / "digits-4")]}
+    assert origin == {"jobs": ["digits"], "folders": [str(store / "data" / "digits-4")]}
     lines = result.stdout.splitlines()
     assert lines[0] == "digits, ResNet18, instance_10pct_noise20pct_smoke20"
     assert [line.split("  ")[0].removesuffix(" [=]") for line in lines[3:7]] == [

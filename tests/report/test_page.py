@@ -215,6 +215,15 @@ def test_every_metric_has_notes_of_its_own(store: Store) -> None:
     assert "TPR@0.1 % loss" not in [heading.text for heading in table_of(group).full_headings]
 
 
+def test_the_interval_of_a_rate_keeps_to_rates(store: Store) -> None:
+    """Of .002, .002 and .014 the t interval over seeds begins below 0."""
+    for seed, rate in enumerate((0.002, 0.002, 0.014), start=1):
+        commit(store, "lotus", seed, metrics={"mia_auc_entropy": 0.6, "mia_tpr_1pct_entropy": rate})
+    (group,) = groups(collect(store))
+    (line,) = table_of(group).lines
+    assert "0.00 to 0.02" in [value.below for value in line.values]
+
+
 def test_hostile_names_and_errors_are_text(store: Store) -> None:
     hostile = {"benchmark": HOSTILE, "model": HOSTILE, "setting": "\x00\u202e\ud800<b>"}
     commit(store, HOSTILE, params={HOSTILE: HOSTILE}, data_notes=[HOSTILE], **hostile)

@@ -72,7 +72,7 @@ def grid(store: Store, manifest: Manifest) -> Store:
     commit(store, "original", files=answers(), **named)
     commit(store, "gold", files=answers((3, 5)), **named)
     commit(store, "lotus", files=answers((3,)), **named)
-    Origin("faces", (str(manifest.directory),)).add_to(store)
+    Origin(("faces",), (str(manifest.directory),)).add_to(store)
     return store
 
 
@@ -149,11 +149,15 @@ def test_images_that_are_gone_leave_a_note(grid: Store, manifest: Manifest) -> N
     assert strip.caption.startswith("Forgotten images are not shown: the index of the data set")
 
 
-def test_the_origin_keeps_the_folders_of_earlier_jobs(store: Store) -> None:
+def test_the_origin_keeps_jobs_and_folders(store: Store) -> None:
     assert Origin.read(store) == Origin()
-    Origin("a", ("/one",)).add_to(store)
-    Origin("b", ("/two", "/one")).add_to(store)
-    assert Origin.read(store) == Origin("b", ("/one", "/two"))
+    Origin(("a",), ("/one",)).add_to(store)
+    assert Origin.read(store).job == "a"
+    Origin(("b",), ("/two", "/one")).add_to(store)
+    assert Origin.read(store) == Origin(("a", "b"), ("/one", "/two"))
+    assert Origin.read(store).job == ""
+    store.replace(ORIGIN, b'{"job": "old", "folders": []}')
+    assert Origin.read(store).job == "old"
     store.replace(ORIGIN, b"[torn")
     assert Origin.read(store) == Origin()
 

@@ -168,7 +168,7 @@ def _value(group: Group, entry: Entry, name: str, mark: int, tint: int) -> Value
         mark,
         tint,
         "; ".join(about),
-        f"{ends[0]:.2f} to {ends[1]:.2f}" if ends and name in ATTACK else "",
+        f"{max(ends[0], 0):.2f} to {min(ends[1], 1):.2f}" if ends and name in ATTACK else "",
     )
 
 
