@@ -95,17 +95,19 @@ def why(forgetting: Demonstrated, figures: list[Figure], curve: RelearnCurve | N
     """Say what the figures mean: the first two in a sentence, what else the model lost, and the
     curve if it shows that images were hidden.
     """
-    return _meaning(forgetting, figures[:2]) + _damage(figures[2:]) + _hidden(curve)
+    return _meaning(forgetting, figures[:2]) + _damage(figures[2:]) + _hidden(curve, figures[0])
 
 
-def _hidden(curve: RelearnCurve | None) -> str:
+def _hidden(curve: RelearnCurve | None, recognised: Figure) -> str:
     """Say that images were hidden and came back; empty where that is not clear beyond chance."""
     if curve is None or not is_hidden(curve):
         return ""
-    first, last = curve.unlearned.forget[0], curve.unlearned.forget[-1]
+    first, last, n = curve.unlearned.forget[0], curve.unlearned.forget[-1], curve.forget_images
+    is_all = recognised.after is not None and recognised.after.n == n
+    which = "these" if is_all else f"{n:,} of these"
     return (
         f" But some were only hidden: after a copy of the new model learned a little from other "
-        f"images, it recognised {last:.0%} of these, and {first:.0%} before that."
+        f"images, it recognised {last:.0%} of {which}, and {first:.0%} before that."
     )
 
 
