@@ -52,7 +52,6 @@ def first_screen(record: Predicate) -> Screen:
     lists = len(record.requests)
     is_bad = record.outcome == "failed"
     is_good = record.verdict.forgetting == "demonstrated" and not is_bad
-    is_good = is_good and not is_hidden(record.relearn_curve)
     conditions = _conditions(record)
     return Screen(
         title=f"Request to forget {_images(found)}",
@@ -165,7 +164,7 @@ def _meaning_of(curve: RelearnCurve) -> str:
         return "The difference is so small that it may be chance."
     other = "the other model" if curve.against == "gold" else "of new images"
     more = "more" if area.value > 0 else "fewer"
-    return f"All along, it recognised {more} of them than {other}."
+    return f"On average over these steps, it recognised {more} of them than {other}."
 
 
 def _conditions(record: Predicate) -> str:

@@ -22,7 +22,7 @@ from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Attack, Figure, Predicate
 from lotus_ray.audit.relearn import relearn_curve
 from lotus_ray.audit.verdict import verdict
-from lotus_ray.audit.writer import writer
+from lotus_ray.audit.writer import WRITER
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
 
@@ -147,7 +147,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "device": "a processor",
             "attempts": 1,
             "seconds": 1.0,
-            "versions": {"python": "3.11", **writer()},  # the page sorts them
+            "versions": {"python": "3.11", **WRITER},  # the page sorts them
             "git_commit": None,
             "git_dirty": None,
         },

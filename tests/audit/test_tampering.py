@@ -21,7 +21,7 @@ from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.sign import sign
 from lotus_ray.audit.verify import verify
-from lotus_ray.audit.writer import writer
+from lotus_ray.audit.writer import WRITER
 from lotus_ray.base.errors import RecordError
 from lotus_ray.base.version import VERSION
 from lotus_ray.cli.main import main
@@ -209,7 +209,7 @@ def test_a_signing_that_was_killed_is_said_and_the_same_command_mends_it(
 
 @pytest.mark.parametrize(
     "versions",
-    [{"lotus-ray": "0.0.1"}, {"lotus-ray": VERSION}, {**writer(), "lotus-ray records": "0" * 64}],
+    [{"lotus-ray": "0.0.1"}, {"lotus-ray": VERSION}, {**WRITER, "lotus-ray records": "0" * 64}],
     ids=["a release", "before the digest", "another commit"],
 )
 def test_a_page_of_another_version_is_not_checked_and_that_is_said(
