@@ -127,8 +127,9 @@ def _follows(gate: GateResult, record: Predicate) -> bool:
         return False
     low = float("-inf") if gate.lowest is None else gate.lowest
     high = float("inf") if gate.highest is None else gate.highest
-    if gate.value is None or (gate.lowest is None and gate.highest is None):
-        return gate.status == WARN
+    has_limits = (gate.lowest, gate.highest) != (None, None)
+    if gate.value is None or not has_limits:
+        return gate.status == WARN and not has_limits
     known = Figures({"original": record.metrics_before})
     try:
         limits = Gate.read(gate.condition).limits(known, gate.gate)

@@ -85,8 +85,8 @@ def command(job: Path | None, overrides: tuple[str, ...], offline: bool, **given
     if not answer.is_new:
         print_notes(["this request was answered already"])
     for gate in answer.record.gates:
-        was_compared = (gate.lowest, gate.highest) != (None, None)
-        value = f"{gate.value:.3f}, " if was_compared else ""
+        is_open = gate.value is None or (gate.lowest is None and gate.highest is None)
+        value = "" if is_open else f"{gate.value:.3f}, "
         click.echo(f"{gate.status} {gate.gate} {gate.condition}: {value}{gate.why}", err=True)
     click.echo(answer.folder)
     click.echo(answer.record.verdict.sentence)

@@ -114,6 +114,11 @@ def test_a_failed_record_cannot_be_made_to_pass_before_it_is_signed(
             "outcome": "passed",
             "gates": [gate.model_copy(update={"status": "PASS", "highest": 0.7})],
         },
+        {
+            "outcome": "passed with warnings",
+            "gates": [gate.model_copy(update={"status": "WARN", "value": None})],
+            "metrics_after": {"forget_accuracy": None},
+        },
     ):
         wrong = record.model_copy(update=changes)
         output = record.output_model.model_copy(update={"file": WEIGHTS})
