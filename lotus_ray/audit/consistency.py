@@ -17,11 +17,11 @@ from lotus_ray.audit.claims import (
     not_shown,
 )
 from lotus_ray.audit.folder import FAILED_WEIGHTS, PAGE, WEIGHTS
-from lotus_ray.audit.gates import FAIL, RELEARN, GateResult, outcome
+from lotus_ray.audit.gates import FAIL, RELEARN, WARN, Figures, Gate, GateResult, outcome
 from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.verdict import verdict
-from lotus_ray.base.version import VERSION
+from lotus_ray.audit.writer import is_own
 
 
 def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[str]:
@@ -42,12 +42,12 @@ def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[s
     if record.outcome != outcome(record.gates):
         yield f"its outcome is '{record.outcome}', and its gates say '{outcome(record.gates)}'"
     for gate in record.gates:
-        if not _is_of(gate, record) or not _fits(gate):
+        if not _follows(gate, record):
             yield f"the figures of gate {gate.gate} do not give {gate.status}"
     expected = verdict(record.figures, record.relearn_curve)
     if record.verdict.forgetting != expected.forgetting:
         yield f"its verdict is '{record.verdict.forgetting}', and its figures say otherwise"
-    elif is_own_version(record) and record.verdict != expected:
+    elif is_own(record) and record.verdict != expected:
         yield "its verdict is not the one of its figures"
     if any(
         r.found + r.missing + r.held_out != r.asked or r.forgotten_before > r.found
@@ -59,7 +59,7 @@ def contradictions(record: Predicate, subjects: Mapping[str, str]) -> Iterator[s
     yield from _of_the_run(record)
     yield from _of_the_chain(record)
     yield from relearn.contradictions(record)
-    if is_own_version(record) and _digest_of_page(record) != subjects.get(PAGE):
+    if is_own(record) and _digest_of_page(record) != subjects.get(PAGE):
         yield f"{PAGE} does not say what the record says"
 
 
@@ -71,7 +71,7 @@ def _of_the_run(record: Predicate) -> Iterator[str]:
     if run.configuration.get("method") != run.method:
         yield "its method is not the one of its configuration"
     name = str(run.method.get("name"))
-    if is_own_version(record):
+    if is_own(record):
         if (record.claim, record.guarantee) != (claim(name), guarantee(name)):
             yield f"its claim or its guarantee is not the one of the method {name}"
         expected = not_shown(record.relearn_curve is not None)
@@ -104,11 +104,6 @@ def _of_the_chain(record: Predicate) -> Iterator[str]:
         yield "whether to retrain does not follow from its drift"
 
 
-def is_own_version(record: Predicate) -> bool:
-    """Return True if this version made the record: then it can make its page again."""
-    return record.run.versions.get("lotus-ray") == VERSION
-
-
 def breaks(record: Predicate, earlier: Predicate) -> Iterator[str]:
     """Say why a record cannot follow an earlier one, whose model it went on from."""
     if earlier.outcome == "failed":
@@ -124,23 +119,25 @@ def breaks(record: Predicate, earlier: Predicate) -> Iterator[str]:
         yield "its accuracy of the first model is not the one of the record before"
 
 
-def _is_of(gate: GateResult, record: Predicate) -> bool:
-    """Return True if the value of a gate is the one of the record's figures."""
-    if gate.gate != RELEARN:
-        return gate.value == record.metrics_after.get(gate.gate)
-    found = relearn.for_gates(record.relearn_curve).get(relearn.gate_reference(gate.condition))
-    if gate.value is None or found is None:
-        return gate.value is None and found is None
-    return abs(gate.value - found.value) < relearn.ROUNDING
-
-
-def _fits(gate: GateResult) -> bool:
-    """Return True if the status of a gate follows from its value and limits."""
-    if gate.value is None or (gate.lowest is None and gate.highest is None):
-        return gate.status == "WARN"
+def _follows(gate: GateResult, record: Predicate) -> bool:
+    """Return True if a gate ends as its condition and the record's figures say."""
+    if gate.gate == RELEARN:
+        return relearn.follows(gate, record.relearn_curve)
+    if gate.value != record.metrics_after.get(gate.gate):
+        return False
     low = float("-inf") if gate.lowest is None else gate.lowest
     high = float("inf") if gate.highest is None else gate.highest
-    return (gate.status != FAIL) == (low <= gate.value <= high)
+    has_limits = (gate.lowest, gate.highest) != (None, None)
+    if gate.value is None or not has_limits:
+        return gate.status == WARN and not has_limits
+    known = Figures({"original": record.metrics_before})
+    try:
+        limits = Gate.read(gate.condition).limits(known, gate.gate)
+    except LookupError:
+        limits = low, high  # of a model that the record does not have
+    except ValueError:
+        return False
+    return limits == (low, high) and (gate.status != FAIL) == (low <= gate.value <= high)
 
 
 def _digest_of_page(record: Predicate) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -51,6 +51,18 @@ class Gate(BaseModel):
         if (self.within is None) != (self.of is None):
             raise ValueError("within goes with of: original, gold or unseen")
         return self
+
+    @classmethod
+    def read(cls, condition: str) -> Gate:
+        """Return the gate whose text this is: see `__str__`. Raise ValueError if there is none."""
+        parts = [part.partition(": ") for part in condition.strip("{}").split(", ")]
+        given = {
+            name: value if value in get_args(Model) else float(value) for name, _, value in parts
+        }
+        gate = cls.model_validate(given)
+        if str(gate) != condition:
+            raise ValueError(f"{condition!r} is no condition")
+        return gate
 
     def limits(self, figures: Figures, metric: str) -> tuple[float, float]:
         """Return the lowest and highest value that pass, either of them infinite.
@@ -122,6 +134,7 @@ class Area(NamedTuple):
     value: float
     low: float
     high: float
+    doubt: str = ""  # why it shows little
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,8 @@ def apply_gates(gates: Mapping[str, Gate], figures: Figures) -> list[GateResult]
 
     Returns:
         PASS: the value meets the condition, and so does its whole interval where it has one.
-        WARN: the value meets it, and its interval does not; or some figure is undefined.
+        WARN: the value meets it, and its interval does not or it shows little; or some figure is
+            undefined.
         FAIL: the value does not meet it.
     """
     return [_result(name, gate, figures) for name, gate in gates.items()]
@@ -194,10 +208,10 @@ def outcome(results: Sequence[GateResult]) -> Outcome:
 def _result(name: str, gate: Gate, figures: Figures) -> GateResult:
     """Apply one gate. The value of `relearn` is the area beside the model that it names."""
     value: float | None = None
-    low, high = float("-inf"), float("inf")
+    low, high, doubt = float("-inf"), float("inf"), ""
     try:
         if name == RELEARN:
-            value, start, end = figures.area(None if gate.of == "original" else gate.of)
+            value, start, end, doubt = figures.area(None if gate.of == "original" else gate.of)
             low, high = gate.around_zero()
         else:
             value = figures.of("unlearned", name)
@@ -220,6 +234,8 @@ def _result(name: str, gate: Gate, figures: Figures) -> GateResult:
     elif start < low or end > high:
         status = WARN
         why = f"met, but too few images to be sure: the interval is {start:.3f} to {end:.3f}"
+    elif doubt:
+        status, why = WARN, f"met, but {doubt}"
     finite = {"lowest": low, "highest": high}
     return GateResult(
         gate=name,

@@ -6,16 +6,28 @@ images of the same kinds where there is no gold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lotus_ray.audit.evidence import RETRAINED, wilson
-from lotus_ray.audit.gates import GOLD, UNSEEN, Area, Reference
+from lotus_ray.audit.gates import (
+    GOLD,
+    RELEARN,
+    UNSEEN,
+    Area,
+    Figures,
+    Gate,
+    Gated,
+    GateResult,
+    Reference,
+    apply_gates,
+)
 from lotus_ray.audit.predicate import Predicate, RelearnCurve, RelearnModel, Value
-from lotus_ray.metrics.relearn import mean_over_steps, points
+from lotus_ray.metrics.relearn import mean_over_steps
 
 _SETTINGS = ("images", "forget_images", "batch_size", "lr", "unseen_images", "unseen_effective")
 ROUNDING = 1e-9
+RUINED = "the copy lost half of what it recognised of new images, so its curve shows little"
 
 
 def relearn_curve(
@@ -80,7 +92,7 @@ def for_gates(curve: RelearnCurve | None) -> dict[Reference | None, Area]:
         return {}
     found: list[tuple[Reference | None, Value | None]] = [*areas(curve).items(), (None, curve.area)]
     return {
-        name: Area(each.value, each.low, each.high)
+        name: Area(each.value, each.low, each.high, RUINED if is_ruined(curve) else "")
         for name, each in found
         if each and each.low is not None and each.high is not None
     }
@@ -112,6 +124,18 @@ def is_hidden(curve: RelearnCurve | None) -> bool:
     return rose and curve.area.low > 0
 
 
+def is_ruined(curve: RelearnCurve) -> bool:
+    """Return True if the training ruined the copy: then no image can come back.
+
+    At some step, accuracy on new images is below half of that at the first, beyond the intervals.
+    """
+    shares, n = curve.unlearned.unseen, curve.unseen_effective
+    if not shares or not n:
+        return False
+    least = wilson(shares[0] * n, n)[0]
+    return any(2 * share < shares[0] and wilson(share * n, n)[1] < least for share in shares)
+
+
 def contradictions(record: Predicate) -> Iterator[str]:
     """Say what in the curve of a record contradicts itself or the rest of the record."""
     curve, settings = record.relearn_curve, record.run.configuration.get("relearn")
@@ -120,24 +144,36 @@ def contradictions(record: Predicate) -> Iterator[str]:
     if not isinstance(settings, Mapping):
         yield "it has a relearn curve, and its configuration asks for none"
         return
-    named = {name: settings.get(name) for name in ("batch_size", "lr")}
-    own = {"batch_size": curve.batch_size, "lr": curve.lr}
-    try:
-        expected = points(int(settings["steps"]), int(settings["every"]))
-        most = int(settings["images"]), int(settings["evaluated"])
-    except (KeyError, TypeError, ValueError):
-        expected, most = [], (0, 0)
-    if curve.steps != expected or own != named:
+    if not _is_asked_for(curve, settings):
         yield "its relearn curve is not the one that its configuration asks for"
         return
     data = record.data
     if (
-        curve.images > min(most[0], data.retain)
-        or curve.forget_images > min(most[1], data.forget)
+        curve.images != min(settings["images"], data.retain)
+        or curve.forget_images != min(settings["evaluated"], data.forget)
         or (curve.unseen_images or 0) > data.unseen + data.test
     ):
-        yield "its relearn curve counts more images than there are"
+        yield "its relearn curve counts other images than there are"
     yield from _of_the_values(record, curve)
+
+
+def _is_asked_for(curve: RelearnCurve, settings: Mapping[str, Any]) -> bool:
+    """Return True if a curve has the steps and the training of a configuration.
+
+    Nothing is as long as the configuration says: a record may say anything.
+    """
+    names = ("batch_size", "lr", "steps", "every", "images", "evaluated")
+    if not all(isinstance(settings.get(name), int | float) for name in names):
+        return False
+    every, last = settings["every"], curve.steps[-1]
+    if (last, curve.batch_size, curve.lr) != (
+        settings["steps"],
+        settings["batch_size"],
+        settings["lr"],
+    ):
+        return False
+    between = range(len(curve.steps) - 1)
+    return curve.steps[:-1] == [each * every for each in between] and last <= every * len(between)
 
 
 def _of_the_values(record: Predicate, curve: RelearnCurve) -> Iterator[str]:
@@ -146,7 +182,7 @@ def _of_the_values(record: Predicate, curve: RelearnCurve) -> Iterator[str]:
     if not all(_is_count(share, curve.forget_images) for each in models for share in each.forget):
         yield "its relearn curve has an accuracy that so many images cannot have"
     if (curve.unseen_effective or 0) > (curve.unseen_images or 0) + ROUNDING:
-        yield "its relearn curve counts more images than there are"
+        yield "its relearn curve counts other images than there are"
     yield from _of_the_begin(record, curve)
     against = default_reference(curve)
     if curve.against != against or not _agree(
@@ -164,10 +200,26 @@ def _of_the_begin(record: Predicate, curve: RelearnCurve) -> Iterator[str]:
         return
     if curve.forget_images != record.data.forget:
         return  # a sample
+    if not has_gold and figure.reference and not _is_of_such(curve, figure.reference):
+        yield "its relearn curve has other new images than its figures"
     pairs = [(curve.unlearned, figure.after)]
     pairs += [(curve.gold, figure.reference)] if curve.gold else []
     if any(value is None or model.forget[0] != value.value for model, value in pairs):
         yield "its relearn curve does not begin at its figures"
+
+
+def _is_of_such(curve: RelearnCurve, such: Value) -> bool:
+    """Return True if the new images of a curve may be among those of `accuracy_of_such`.
+
+    If they are all of them, the curve begins at their accuracy, and its interval is the same.
+    """
+    shares, n = curve.unlearned.unseen, curve.unseen_effective
+    if not shares or not n or not curve.unseen_images:
+        return True
+    if curve.unseen_images < such.n:
+        return True  # a sample
+    low, high = wilson(shares[0] * n, n)
+    return _agree(Value(value=shares[0], low=low, high=high, n=curve.unseen_images), such)
 
 
 def _agree(one: Value | None, other: Value | None) -> bool:
@@ -175,9 +227,13 @@ def _agree(one: Value | None, other: Value | None) -> bool:
     if one is None or other is None:
         return one is other
     pairs = ((one.value, other.value), (one.low, other.low), (one.high, other.high))
-    return one.n == other.n and all(
-        a is not None and b is not None and abs(a - b) < ROUNDING for a, b in pairs
-    )
+    return one.n == other.n and all(_near(a, b) for a, b in pairs)
+
+
+def _near(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) < ROUNDING
 
 
 def _is_count(share: float, n: int) -> bool:
@@ -185,7 +241,16 @@ def _is_count(share: float, n: int) -> bool:
     return abs(share * n - round(share * n)) < ROUNDING * max(n, 1)
 
 
-def gate_reference(condition: str) -> Reference | None:
-    """Return what a gate on the area names to compare with, from the text of its condition."""
-    names: Sequence[Reference] = (GOLD, UNSEEN)
-    return next((name for name in names if f"of: {name}" in condition), None)
+def follows(gate: GateResult, curve: RelearnCurve | None) -> bool:
+    """Return True if a gate on the area ends as its condition and the curve say."""
+    try:
+        asked = Gated.model_validate({"gates": {RELEARN: Gate.read(gate.condition)}}).gates
+    except ValueError:
+        return False
+    [expected] = apply_gates(asked, Figures({}, relearn=for_gates(curve)))
+    pairs = (
+        (gate.value, expected.value),
+        (gate.lowest, expected.lowest),
+        (gate.highest, expected.highest),
+    )
+    return gate.status == expected.status and all(_near(one, other) for one, other in pairs)

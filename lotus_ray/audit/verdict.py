@@ -10,7 +10,8 @@ RULE = (
     "a guess from the model's loss tells them from images that it never saw. A figure moved if its "
     "intervals before and after do not overlap, and it came nearer to its reference. It is at its "
     "reference if the interval after overlaps that of the reference. Demonstrated: at least one "
-    "moved, and both are at their reference. Partly: at least one moved. Else not demonstrated."
+    "moved, both are at their reference, and no image that was only hidden came back while a copy "
+    "learned a little from other images. Partly: at least one moved. Else not demonstrated."
 )
 _START: dict[Demonstrated, str] = {
     "demonstrated": "Forgetting was demonstrated",
@@ -49,7 +50,7 @@ def verdict(figures: list[Figure], curve: RelearnCurve | None = None) -> Verdict
 
     Args:
         figures: of the record.
-        curve: if it shows clearly that images were hidden, the words say so.
+        curve: where it shows clearly that images were hidden, forgetting is in part at best.
     """
     counted = figures[:2]
     at_reference = [
@@ -60,7 +61,8 @@ def verdict(figures: list[Figure], curve: RelearnCurve | None = None) -> Verdict
     ]
     forgetting: Demonstrated = "not demonstrated"
     if any(map(moved, counted)):
-        forgetting = "demonstrated" if all(at_reference) else "partly demonstrated"
+        is_whole = all(at_reference) and not is_hidden(curve)
+        forgetting = "demonstrated" if is_whole else "partly demonstrated"
     sentence = _sentence(forgetting, figures, curve)
     return Verdict(forgetting=forgetting, sentence=sentence, rule=RULE)
 
@@ -92,20 +94,25 @@ def _sentence(forgetting: Demonstrated, figures: list[Figure], curve: RelearnCur
 
 
 def why(forgetting: Demonstrated, figures: list[Figure], curve: RelearnCurve | None) -> str:
-    """Say what the figures mean: the first two in a sentence, what else the model lost, and the
-    curve if it shows that images were hidden.
+    """Say what the figures mean: the first two in a sentence, or that images were hidden; and what
+    else the model lost.
     """
-    return _meaning(forgetting, figures[:2]) + _damage(figures[2:]) + _hidden(curve)
+    meaning = (
+        _hidden(curve, figures[0])
+        if curve and is_hidden(curve)
+        else _meaning(forgetting, figures[:2])
+    )
+    return meaning + _damage(figures[2:])
 
 
-def _hidden(curve: RelearnCurve | None) -> str:
-    """Say that images were hidden and came back; empty where that is not clear beyond chance."""
-    if curve is None or not is_hidden(curve):
-        return ""
-    first, last = curve.unlearned.forget[0], curve.unlearned.forget[-1]
+def _hidden(curve: RelearnCurve, recognised: Figure) -> str:
+    """Say that images were hidden and came back."""
+    first, last, n = curve.unlearned.forget[0], curve.unlearned.forget[-1], curve.forget_images
+    is_all = recognised.after is not None and recognised.after.n == n
+    which = "these" if is_all else f"{n:,} of these"
     return (
-        f" But some were only hidden: after a copy of the new model learned a little from other "
-        f"images, it recognised {last:.0%} of these, and {first:.0%} before that."
+        f"Some were only hidden: after a copy of the new model learned a little from other images, "
+        f"it recognised {last:.0%} of {which}, and {first:.0%} before that."
     )
 
 

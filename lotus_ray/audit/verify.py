@@ -12,11 +12,12 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key
 
 from lotus_ray.audit.commitment import CommitmentKey
-from lotus_ray.audit.consistency import breaks, contradictions, is_own_version
+from lotus_ray.audit.consistency import breaks, contradictions
 from lotus_ray.audit.envelope import read_envelope, read_statement
 from lotus_ray.audit.folder import PAGE, RECORD, Record, chain_name, open_plain, read_record
 from lotus_ray.audit.keys import is_one_form
 from lotus_ray.audit.predicate import Predicate
+from lotus_ray.audit.writer import is_own
 from lotus_ray.base.errors import GateError, RecordError
 
 NOT_CHECKED = (
@@ -154,7 +155,7 @@ def _agreement(record: Record) -> Iterator[Finding]:
     """Check that a record agrees with itself and with its page."""
     found = [_no(f"{RECORD}: {what}") for what in contradictions(record.predicate, record.subjects)]
     yield from found or [Finding(f"{RECORD}: its parts agree with each other")]
-    if not is_own_version(record.predicate):
+    if not is_own(record.predicate):
         yield _open(f"{PAGE}: that it says what the record says: another version wrote it")
 
 

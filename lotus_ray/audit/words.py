@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lotus_ray.audit.gates import FAIL, PASS, WARN, Status
 from lotus_ray.audit.predicate import Predicate, RelearnCurve, Value
-from lotus_ray.audit.relearn import is_hidden
+from lotus_ray.audit.relearn import is_hidden, is_ruined
 from lotus_ray.audit.verdict import headline, share, why
 
 
@@ -52,7 +52,6 @@ def first_screen(record: Predicate) -> Screen:
     lists = len(record.requests)
     is_bad = record.outcome == "failed"
     is_good = record.verdict.forgetting == "demonstrated" and not is_bad
-    is_good = is_good and not is_hidden(record.relearn_curve)
     conditions = _conditions(record)
     return Screen(
         title=f"Request to forget {_images(found)}",
@@ -67,7 +66,7 @@ def first_screen(record: Predicate) -> Screen:
         "image if it says rightly what is in it. It can do so for many images that it never saw, "
         "so the aim is not none, but as many as of new images.",
         compared=tuple(_compared(record)),
-        relearned=_relearned(record.relearn_curve) if record.relearn_curve else "",
+        relearned=_relearned(record.relearn_curve, found) if record.relearn_curve else "",
         conditions="" if is_bad else conditions,
         left=tuple(_left(record)),
         does_not_show=tuple(record.not_shown),
@@ -122,28 +121,42 @@ def _compared(record: Predicate) -> list[Compared]:
     ]
 
 
-def _relearned(curve: RelearnCurve) -> str:
-    """Return what came back while copies of the model learned from other images."""
-    own, gold = curve.unlearned, curve.gold
+def _relearned(curve: RelearnCurve, forgotten: int) -> str:
+    """Return what came back while copies of the model learned from other images.
+
+    Args:
+        curve: of the record.
+        forgotten: images. If fewer were measured, the words say how many.
+    """
+    own, gold, n = curve.unlearned, curve.gold, curve.forget_images
+    which = "the forgotten images" if n == forgotten else f"{n:,} of the forgotten images"
     said = (
         f"A copy of the new model learned a little from {_images(curve.images)} to keep, and from "
-        f"none of the forgotten. It recognised {own.forget[0]:.0%} of the forgotten images before "
-        f"that, and {own.forget[-1]:.0%} after."
+        f"none of the forgotten. It recognised {own.forget[0]:.0%} of {which} before that, and "
+        f"{own.forget[-1]:.0%} after."
     )
     if gold:
         said += (
             f" A model that was trained again without them, treated alike: {gold.forget[0]:.0%} "
             f"and {gold.forget[-1]:.0%}."
         )
-    elif own.unseen:
-        said += f" Of new images of the same kinds: {own.unseen[0]:.0%} and {own.unseen[-1]:.0%}."
-    return f"{said} {_meaning_of(curve)}".rstrip()
+    if own.unseen and (not gold or is_ruined(curve)):
+        said += (
+            f" Of {curve.unseen_images:,} new images of the same kinds: {own.unseen[0]:.0%} and "
+            f"{own.unseen[-1]:.0%}."
+        )
+    return f"{said} {_meaning_of(curve)}"
 
 
 def _meaning_of(curve: RelearnCurve) -> str:
     """Say what the area between the curves means: beyond chance, or not."""
     if is_hidden(curve):
         return "So some of the images were hidden, not removed."
+    if is_ruined(curve):
+        return (
+            "That training ruined the copy: it came to recognise far fewer new images, too. So "
+            "this shows nothing of the forgotten ones."
+        )
     area = curve.area
     if area is None or area.low is None or area.high is None:
         return "There is nothing to compare that with."
@@ -151,7 +164,7 @@ def _meaning_of(curve: RelearnCurve) -> str:
         return "The difference is so small that it may be chance."
     other = "the other model" if curve.against == "gold" else "of new images"
     more = "more" if area.value > 0 else "fewer"
-    return f"All along, it recognised {more} of them than {other}."
+    return f"On average over these steps, it recognised {more} of them than {other}."
 
 
 def _conditions(record: Predicate) -> str:

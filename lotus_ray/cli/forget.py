@@ -85,7 +85,9 @@ def command(job: Path | None, overrides: tuple[str, ...], offline: bool, **given
     if not answer.is_new:
         print_notes(["this request was answered already"])
     for gate in answer.record.gates:
-        click.echo(f"{gate.status} {gate.gate} {gate.condition}: {gate.why}", err=True)
+        is_open = gate.value is None or (gate.lowest is None and gate.highest is None)
+        value = "" if is_open else f"{gate.value:.3f}, "
+        click.echo(f"{gate.status} {gate.gate} {gate.condition}: {value}{gate.why}", err=True)
     click.echo(answer.folder)
     click.echo(answer.record.verdict.sentence)
     if answer.record.outcome == "failed":

@@ -158,8 +158,10 @@ def curve_of(
     """
     sets = MeasuredImages.drawn(dataset, settings["evaluated"])
     retain = _at_most(dataset.split(RETAIN), settings["images"])
-    if len(retain) < _LEAST or not len(sets.forget):
-        return {"undefined": f"{len(retain)} images to keep are too few to learn from"}
+    if not len(sets.forget):
+        return {"undefined": "there is no image to forget"}
+    if len(retain) < _LEAST:
+        return {"undefined": f"learning takes {_LEAST} images to keep or more"}
     points = relearn.points(settings["steps"], settings["every"])
     right = [(_known(outputs, sets.forget), _known(outputs, sets.heldout))]
 

@@ -13,7 +13,6 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from lotus_ray import __version__
 from lotus_ray.audit.claims import RESIDUAL, claim, configuration_digest, not_shown
 from lotus_ray.audit.commitment import CommitmentKey
 from lotus_ray.audit.envelope import new_envelope, to_bytes
@@ -23,6 +22,7 @@ from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Attack, Figure, Predicate
 from lotus_ray.audit.relearn import relearn_curve
 from lotus_ray.audit.verdict import verdict
+from lotus_ray.audit.writer import WRITER
 from lotus_ray.base.roles import ROLES
 from lotus_ray.metrics.outputs import Outputs
 
@@ -147,7 +147,7 @@ def predicate(position: int = 1, previous: str | None = None, **changes: Any) ->
             "device": "a processor",
             "attempts": 1,
             "seconds": 1.0,
-            "versions": {"python": "3.11", "lotus-ray": __version__},  # the page sorts them
+            "versions": {"python": "3.11", **WRITER},  # the page sorts them
             "git_commit": None,
             "git_dirty": None,
         },
@@ -181,7 +181,7 @@ def row_of_curve(*right: int, unseen: Sequence[float] = (0.6, 0.6, 0.6)) -> dict
         "images": 64,
         "forget_images": 37,
         "unseen_images": 200,
-        "unseen_effective": 199.5,
+        "unseen_effective": 100 / ((19 / 37) ** 2 + (18 / 37) ** 2),  # 100 of each class
         "batch_size": 32,
         "lr": 0.01,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,20 @@ from lotus_ray.audit.folder import PAGE, RECORD, WEIGHTS
 from lotus_ray.audit.gates import FAIL, PASS, WARN, Figures, Gated, apply_gates
 from lotus_ray.audit.keys import read_public, read_signer
 from lotus_ray.audit.page import to_page
+from lotus_ray.audit.page.curve import figure
 from lotus_ray.audit.predicate import Predicate, published_schema
-from lotus_ray.audit.relearn import areas, for_gates, is_hidden, relearn_curve
+from lotus_ray.audit.relearn import (
+    RUINED,
+    areas,
+    for_gates,
+    is_hidden,
+    is_ruined,
+    relearn_curve,
+)
 from lotus_ray.audit.sign import sign
 from lotus_ray.audit.verify import verify
 from lotus_ray.audit.words import RELEARN_QUESTION, text
+from lotus_ray.metrics.relearn import points
 from tests.audit.made_up import folder, key_pair, predicate, relearned, row_of_curve
 
 HIDDEN, REMOVED = (23, 36, 37), (23, 24, 24)  # of 37, after 0, 4 and 8 steps
@@ -30,7 +40,7 @@ HIDDEN, REMOVED = (23, 36, 37), (23, 24, 24)  # of 37, after 0, 4 and 8 steps
 def test_an_area_by_hand() -> None:
     """Forget: (4·(23 + 36)/2 + 4·(36 + 37)/2)/8/37 = 33/37. Gold: (4·23 + 4·22)/8/37 = 22.5/37.
 
-    Beside unseen: 33/37 − .6. Wilson of 33 of 37: .7530 to .9571; of .6·199.5 of 199.5: .5307 to
+    Beside unseen: 33/37 − .6. Wilson of 33 of 37: .7530 to .9571; of 60 % of 199.85: .5307 to
     .6655. Newcombe: .2919 − √((.8919 − .7530)² + (.6655 − .6)²) = .1384, and
     .2919 + √((.9571 − .8919)² + (.6 − .5307)²) = .3870.
     """
@@ -158,6 +168,10 @@ def with_curve(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda record: record["relearn_curve"].update(changes)
 
 
+def with_condition(condition: str) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record["gates"][0].update(condition=condition)
+
+
 def lower(record: dict[str, Any], model: str, step: int, less: float = 1 / 37) -> None:
     record["relearn_curve"][model]["forget"][step] -= less
 
@@ -179,10 +193,12 @@ AREA = "the area of its relearn curve does not follow from the curve"
         (with_curve(area=None), AREA),
         (with_curve(against="unseen"), AREA),
         (with_curve(gold=None), AREA),
-        (with_curve(unseen_effective=201.0), "counts more images than there are"),
-        (with_curve(forget_images=38), "counts more images than there are"),
-        (with_curve(images=65), "counts more images than there are"),
-        (with_curve(unseen_images=201), "counts more images than there are"),
+        (with_curve(unseen_effective=201.0), "counts other images than there are"),
+        (with_curve(forget_images=38), "counts other images than there are"),
+        (with_curve(forget_images=1), "counts other images than there are"),
+        (with_curve(images=63), "counts other images than there are"),
+        (with_curve(images=65), "counts other images than there are"),
+        (with_curve(unseen_images=201), "counts other images than there are"),
         (with_curve(steps=[0, 4, 9]), NOT_ASKED),
         (with_curve(lr=0.001), NOT_ASKED),
         (with_curve(batch_size=64), NOT_ASKED),
@@ -190,6 +206,11 @@ AREA = "the area of its relearn curve does not follow from the curve"
         (lambda r: r["run"]["configuration"].pop("relearn"), "its configuration asks for none"),
         (lambda r: r["gates"][0].update(value=0.01), "the figures of gate relearn do not give"),
         (lambda r: r["gates"][0].update(value=None), "the figures of gate relearn do not give"),
+        (lambda r: r["gates"][0].update(highest=0.9), "the figures of gate relearn do not give"),
+        (with_condition("{within: 0.01, of: unseen}"), "the figures of gate relearn do not give"),
+        (with_condition("{at_most: 0.5}"), "the figures of gate relearn do not give"),
+        (with_condition("{at_least: 0.5}"), "the figures of gate relearn do not give"),
+        (with_condition("as agreed"), "the figures of gate relearn do not give"),
     ],
 )
 def test_an_edited_curve_is_named_although_its_page_and_digests_fit(
@@ -232,16 +253,17 @@ def test_a_hidden_image_is_in_the_verdict_and_on_the_page_in_plain_words(tmp_pat
     sign(path, read_signer(pair.private))
     assert verify(path, read_public([pair.public])).errors == []
     record = predicate(**relearned(*HIDDEN))
-    assert record.verdict.forgetting == "demonstrated"
+    assert predicate().verdict.forgetting == "demonstrated"
+    assert record.verdict.forgetting == "partly demonstrated"
     assert record.verdict.sentence.endswith(
-        "But some were only hidden: after a copy of the new model learned a little from other "
-        "images, it recognised 100% of these, and 62% before that."
+        "(pure chance: 50%). Some were only hidden: after a copy of the new model learned a little "
+        "from other images, it recognised 100% of these, and 62% before that."
     )
     page, shown = (path / PAGE).read_text(), text(record)
     for said in (page, shown):
         assert RELEARN_QUESTION in said
         assert "It recognised 62% of the forgotten images before that, and 100% after." in said
-        assert "Of new images of the same kinds: 60% and 60%." in said
+        assert "Of 200 new images of the same kinds: 60% and 60%." in said
         assert "So some of the images were hidden, not removed." in said
     assert '<p class="verdict unsure">' in page
     assert 'role="img"' in page
@@ -263,3 +285,80 @@ def test_a_removed_image_leaves_the_verdict_as_it_is() -> None:
     assert page.count("<polyline") == 8
     for word in ("epoch", "retain", "gold", "unlearn", "seed", "gradient"):
         assert word not in shown.split("What this does not show")[0]
+
+
+def test_a_copy_that_was_ruined_shows_nothing_and_passes_no_gate() -> None:
+    """A learning rate far too high: nothing can come back, and the area is near 0."""
+    ruined = relearned(23, 4, 3, unseen=(0.6, 0.12, 0.1))
+    curve = ruined["relearn_curve"]
+    figures = Figures({"unlearned": {}}, relearn=for_gates(curve))
+    gates = Gated.model_validate({"gates": {"relearn": {"at_most": 0.5}}}).gates
+    [result] = apply_gates(gates, figures)
+    assert (result.status, RUINED in result.why) == (WARN, True)
+    record = predicate(**ruined)
+    assert found(record) == []
+    assert "Of 200 new images of the same kinds: 60% and 10%." in text(record)
+    assert "this shows nothing of the forgotten ones" in text(record)
+    passed = predicate(**ruined, **gated(result.value or 0.0, PASS))
+    assert found(passed) == ["the figures of gate relearn do not give PASS"]
+    little_worse = relearn_curve(row_of_curve(*REMOVED, unseen=(0.6, 0.45, 0.4)), None)
+    assert little_worse is not None
+    assert not is_ruined(little_worse)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_curve(unseen_effective=100.0),
+        with_curve(unseen_images=201),
+        lambda r: r["relearn_curve"]["unlearned"]["unseen"].__setitem__(0, 0.7),
+    ],
+)
+def test_all_new_images_are_those_of_the_figures(change: Callable[[dict[str, Any]], None]) -> None:
+    record = json.loads(predicate(**relearned(*REMOVED)).model_dump_json())
+    change(record)
+    said = found(Predicate.model_validate(record))
+    assert "its relearn curve has other new images than its figures" in said
+
+
+def test_a_pass_that_was_a_warning_is_named() -> None:
+    """The interval reaches beyond the condition: see `gates.apply_gates`."""
+    changes = relearned(*REMOVED)
+    area = changes["relearn_curve"].area.value
+    edited = gated(area, PASS, condition="{at_most: 0.1}", highest=0.1)
+    assert found(predicate(**changes, **edited)) == ["the figures of gate relearn do not give PASS"]
+
+
+def test_endless_steps_in_a_configuration_are_a_no_and_take_no_memory() -> None:
+    record = json.loads(predicate(**relearned(*REMOVED)).model_dump_json())
+    record["run"]["configuration"]["relearn"].update(steps=10**15, every=1)
+    record["relearn_curve"]["steps"] = [0, 1, 10**15]
+    assert NOT_ASKED in found(Predicate.model_validate(record))
+
+
+def test_a_sample_is_called_one() -> None:
+    """12 of 37 images were measured: of them 1 is recognised, of all 23."""
+    row = row_of_curve(23, 36, 37, unseen=(0.1, 0.1, 0.1))
+    curve = relearn_curve(row | {"forget": [1 / 12, 1.0, 1.0], "forget_images": 12}, None)
+    shown = text(predicate(**relearned(*HIDDEN) | {"relearn_curve": curve}))
+    assert "It recognised 8% of 12 of the forgotten images before that, and 100% after." in shown
+    assert "it recognised 100% of 12 of these, and 8% before that" in shown
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "labels"),
+    [
+        (30, 5, [0, 5, 10, 15, 20, 25, 30]),
+        (1, 1, [0, 1]),
+        (100, 1, [0, 17, 34, 51, 68, 85, 100]),
+        (9, 4, [0, 4, 9]),  # not 8
+    ],
+)
+def test_steps_with_a_label_were_measured(last: int, every: int, labels: list[int]) -> None:
+    steps = points(last, every)
+    row = row_of_curve(*(23 for _ in steps), unseen=[0.6 for _ in steps]) | {"steps": steps}
+    curve = relearn_curve(row, None)
+    assert curve is not None
+    assert re.findall(r'<text x="[^"]*" y="[^"]*">(\d+)</text>', figure(curve)) == [
+        *map(str, labels)
+    ]

@@ -21,7 +21,9 @@ from lotus_ray.audit.page import to_page
 from lotus_ray.audit.predicate import Predicate
 from lotus_ray.audit.sign import sign
 from lotus_ray.audit.verify import verify
+from lotus_ray.audit.writer import WRITER
 from lotus_ray.base.errors import RecordError
+from lotus_ray.base.version import VERSION
 from lotus_ray.cli.main import main
 from tests.audit.made_up import IDS, KEY, Pair, failed, folder, key_pair, predicate
 
@@ -107,6 +109,15 @@ def test_a_failed_record_cannot_be_made_to_pass_before_it_is_signed(
         {
             "outcome": "passed",
             "gates": [gate.model_copy(update={"status": "PASS", "value": 0.4})],
+        },
+        {
+            "outcome": "passed",
+            "gates": [gate.model_copy(update={"status": "PASS", "highest": 0.7})],
+        },
+        {
+            "outcome": "passed with warnings",
+            "gates": [gate.model_copy(update={"status": "WARN", "value": None})],
+            "metrics_after": {"forget_accuracy": None},
         },
     ):
         wrong = record.model_copy(update=changes)
@@ -201,10 +212,15 @@ def test_a_signing_that_was_killed_is_said_and_the_same_command_mends_it(
     assert said(path, keys) == []
 
 
+@pytest.mark.parametrize(
+    "versions",
+    [{"lotus-ray": "0.0.1"}, {"lotus-ray": VERSION}, {**WRITER, "lotus-ray records": "0" * 64}],
+    ids=["a release", "before the digest", "another commit"],
+)
 def test_a_page_of_another_version_is_not_checked_and_that_is_said(
-    tmp_path: Path, keys: Pair
+    tmp_path: Path, keys: Pair, versions: dict[str, str]
 ) -> None:
-    run = predicate().run.model_copy(update={"versions": {"lotus-ray": "0.0.1"}})
+    run = predicate().run.model_copy(update={"versions": versions})
     path = folder(tmp_path / "folder", run=run.model_dump())
     sign(path, read_signer(keys.private))
     verified = verify(path, read_public([keys.public]))

@@ -9,10 +9,11 @@ from markupsafe import Markup, escape
 from lotus_ray.audit.predicate import RelearnCurve
 
 _WIDTH, _HEIGHT = 560.0, 240.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 44.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 12.0, 52.0
 _MARK = 3.0  # radius
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_LABELS = 5  # along x, about
+_LABELS = 7  # along x, at most
+_CAPTION = "Share of images that the model recognises"
 
 
 def lines(curve: RelearnCurve) -> list[tuple[str, str, list[float]]]:
@@ -39,7 +40,7 @@ def seen(curve: RelearnCurve) -> str:
 
 def figure(curve: RelearnCurve) -> Markup:
     """Return the figure and what its lines mean."""
-    parts = [*_axes(curve.steps[-1])]
+    parts = [*_axes(curve.steps)]
     for _, classes, values in lines(curve):
         points = [
             (_x(step, curve.steps[-1]), _y(value))
@@ -60,25 +61,28 @@ def figure(curve: RelearnCurve) -> Markup:
         f'<svg class="curve" role="img" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
         f'aria-label="{escape(seen(curve))}">'
     )
-    return Markup("\n".join([begin, *parts, "</svg>", '<ul class="keys">', *keys, "</ul>"]))
+    caption = f"<figcaption>{_CAPTION}</figcaption>"
+    drawn = [caption, begin, *parts, "</svg>", '<ul class="keys">', *keys, "</ul>"]
+    return Markup("\n".join(drawn))
 
 
-def _axes(last: int) -> Iterator[str]:
+def _axes(steps: Sequence[int]) -> Iterator[str]:
     """Yield a line and a label for each tick, and the title of the axis along x."""
     for tick in _TICKS:
         y = f"{_y(tick):.1f}"
         yield f'<line class="grid" x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{y}" y2="{y}"/>'
-        yield f'<text class="left" x="{_LEFT - 8:g}" y="{_y(tick) + 4:.1f}">{tick:.0%}</text>'
-    for step in _steps(last):
-        yield f'<text x="{_x(step, last):.1f}" y="{_HEIGHT - _BOTTOM + 18:g}">{step}</text>'
+        yield f'<text class="left" x="{_LEFT - 8:g}" y="{_y(tick) + 5:.1f}">{tick:.0%}</text>'
+    for step in _labelled(steps):
+        yield f'<text x="{_x(step, steps[-1]):.1f}" y="{_HEIGHT - _BOTTOM + 22:g}">{step}</text>'
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     yield f'<text x="{middle:g}" y="{_HEIGHT - 6:g}">steps of learning from other images</text>'
 
 
-def _steps(last: int) -> Sequence[int]:
-    """Return the labels along x: the first and the last step among them."""
-    count = min(_LABELS, last + 1)
-    return sorted({round(last * each / (count - 1)) for each in range(count)})
+def _labelled(steps: Sequence[int]) -> Sequence[int]:
+    """Return the steps with a label: measured ones, the first and the last among them."""
+    apart = -(-(len(steps) - 1) // (_LABELS - 1))
+    room = steps[apart] / 2  # the last distance may be shorter than the others
+    return [*(step for step in steps[::apart] if steps[-1] - step >= room), steps[-1]]
 
 
 def _x(step: float, last: int) -> float:

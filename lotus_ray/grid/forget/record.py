@@ -24,9 +24,9 @@ from lotus_ray.audit.gates import RELEARN, Figures, Gate, apply_gates, outcome
 from lotus_ray.audit.predicate import NearDuplicates, Predicate, RelearnCurve, Value
 from lotus_ray.audit.relearn import for_gates, relearn_curve
 from lotus_ray.audit.verdict import verdict
+from lotus_ray.audit.writer import WRITER
 from lotus_ray.base.roles import FORGET, RETAIN, TEST, UNSEEN
 from lotus_ray.base.timestamps import utc_now
-from lotus_ray.base.version import VERSION
 from lotus_ray.data.pixels.near_duplicates import METHOD
 from lotus_ray.data.pixels.near_duplicates import NearDuplicates as Pairs
 from lotus_ray.grid.forget.chain import Earlier
@@ -238,7 +238,7 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    result = {"lotus-ray": VERSION}
+    result = dict(WRITER)
     for name in ("torchvision", "timm", "numpy", "pillow"):
         try:
             result[name] = version(name)

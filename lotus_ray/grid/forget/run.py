@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,8 @@ def forget(wish: Wish, say: Callable[[str], None]) -> Answer:
     group = outcome.planned.groups[0]
     if note := earlier.note_on_images(measured.rows["unlearned"].spec["data"]):
         say(note)
+    for note in _notes_on_curves(measured):
+        say(note)
     key = key or make_key(wish, say)
     record = make_record(
         measured,
@@ -225,6 +227,14 @@ def _measured(outcome: Outcome, store: Store) -> Measured:
         {name: Outputs.from_files(*each) for name, each in files.items()},
         ids["sample_id"].to_pylist(),
     )
+
+
+def _notes_on_curves(measured: Measured) -> Iterator[str]:
+    """Say of which model the relearn curve was asked for and is undefined, and why."""
+    for name, who in (("unlearned", "the new model"), ("gold", "gold")):
+        row = measured.rows.get(name)
+        if why := ((row and row.relearn) or {}).get("undefined"):
+            yield f"there is no relearn curve of {who}: {why}"
 
 
 def _check_recognises(measured: Measured, loaded: LoadedJob) -> None:
