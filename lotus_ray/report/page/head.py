@@ -47,7 +47,7 @@ def roles_of(group: Group) -> list[str]:
         f"Training images: {forget}to forget and {retain}to retain. The original learned from "
         "both, the gold standard from those to retain alone.",
         f"Held-out images, which no model learned from: {unseen}unseen, which methods may use, and "
-        f"{test}for the test. They are halves of one set.",
+        f"{test}for the test. Each class is halved; an odd image is unseen.",
         "MIA is the share of the forget set that an attack takes for training images. It takes "
         "many unseen images for that too, so compare it with gold. AUC says how well the attack "
         "tells the two apart: 0.5 is chance.",
