@@ -13,7 +13,7 @@ RESIDUAL = (
     "copies of the images in prepared shards, and the list of ids that was given",
     "backups and snapshots of the training images",
     "the model before, its checkpoints, and everything that was made from it",
-    "the store of this run: ids and outputs for each image, until `lotus-ray audit purge`",
+    "the store of this run: ids and outputs for each image, until lotus-ray audit purge",
     "spill and cache folders of the machines that trained, if one of them was killed",
     "logs, thumbnails, embeddings and indexes of other systems",
 )
