@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 
+from ray.exceptions import RayError
+
 from lotus_ray.base.errors import ClusterError, LotusRayError, StoreError
 
 
@@ -47,7 +49,17 @@ def first_failure(error: Exception) -> Exception:
 
 
 def sendable(error: Exception) -> Exception:
-    """Return an error that another process can read: itself, or its text."""
+    """Return an error that another process can read: itself, its first cause, or its text.
+
+    Ray takes an argument that is one of its own errors for a result that is lost, and does not make
+    the call.
+    """
+    if isinstance(error, RayError):
+        causes = [each for each in causes_of(error) if not isinstance(each, RayError)]
+        ours = [each for each in causes if isinstance(each, LotusRayError)]
+        first = [*causes, *ours][-1] if causes else None
+        text = RuntimeError(f"{type(error).__name__}: {error}")
+        return sendable(first) if isinstance(first, Exception) else text
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
