@@ -5,6 +5,7 @@ LotusRayError             1   an error without a class of its own
   MethodError             2   hyper-parameters of a method are wrong
   DataError               3   images, labels, manifests or roles are wrong
     OriginalAccuracyError 3   the original is less or more accurate than the job expects
+    ImagesDoNotFit        3   a node has no room for the decoded images of a group
   CellError               4   the cell that a command needs failed
   StoreError              5   the store cannot be read or written
     StoreUnreachable      5   the store does not answer
@@ -65,6 +66,10 @@ class DataError(LotusRayError):
 
 class OriginalAccuracyError(DataError):
     """The accuracy of an original is outside the range that the job expects."""
+
+
+class ImagesDoNotFit(DataError):
+    """A node has no room for the decoded images of a group."""
 
 
 class StoreError(LotusRayError):

@@ -33,12 +33,13 @@ def free_cpus() -> int:
     return int(ray.available_resources().get("CPU", 0))
 
 
-def decode_beside(jobs: Sequence[Job], cpus: int) -> None:
+def decode_beside(jobs: Sequence[Job], cpus: int, nodes: Sequence[str] = ()) -> None:
     """Run jobs of the decode queue that nobody has taken, `cpus` at a time; wait for all of them.
 
     Args:
         jobs: in any order. Jobs that write files of a node run there.
         cpus: how many run at once.
+        nodes: where jobs run that write no files of a node. Empty: on any node.
     """
 
     def run(items: Columns) -> Columns:
@@ -52,9 +53,9 @@ def decode_beside(jobs: Sequence[Job], cpus: int) -> None:
         release_memory()
         return {"ran": np.array([is_ours])}
 
-    node = jobs[0].node
+    nodes = nodes if jobs[0].node is None else [jobs[0].node]
     pickled = [pickle.dumps(job) for job in jobs]  # so that each task gets only its own job
-    for _ in mapped(run, pickled, cpus, node=node).iter_batches(batch_size=None):
+    for _ in mapped(run, pickled, cpus, nodes=nodes).iter_batches(batch_size=None):
         pass
 
 
@@ -63,7 +64,7 @@ def mapped(
     pickled: Sequence[bytes],
     at_once: int,
     ahead_bytes: int | None = None,
-    node: str | None = None,
+    nodes: Sequence[str] = (),
 ) -> Dataset:
     """Return a data set with the results of `run` on each item, in order.
 
@@ -74,7 +75,7 @@ def mapped(
         pickled: the items.
         at_once: tasks at once.
         ahead_bytes: of results that wait.
-        node: where tasks run; None: anywhere, first on nodes without a GPU.
+        nodes: where tasks run. Empty: anywhere, first on nodes without a GPU.
     """
     context = ray.data.DataContext.get_current()
     context.execution_options.resource_limits = ray.data.ExecutionResources(
@@ -88,6 +89,6 @@ def mapped(
         batch_size=1,
         num_cpus=1,
         concurrency=at_once,
-        label_selector=None if node is None else {"ray.io/node-id": node},
+        label_selector={"ray.io/node-id": f"in({', '.join(nodes)})"} if nodes else None,
         scheduling_strategy="DEFAULT",
     )

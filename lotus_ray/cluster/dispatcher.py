@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from lotus_ray.cluster.held import Held, Running, Ticket, best
-from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
+from lotus_ray.cluster.held import Held, Running
+from lotus_ray.cluster.messages import CLOSE_GROUPS, Ask, Claim, Ended, Progress
 from lotus_ray.cluster.refusals import Refusals
+from lotus_ray.cluster.tickets import Ticket, Tickets, best
 
 NAME = "lotus-ray-dispatcher"
 CLAIM_SECONDS = 20.0  # a claim that finds no cell for so long returns
@@ -34,32 +35,23 @@ class Dispatcher:
         """
         self._orders = orders
         self._cells = cells
-        self._over: dict[str, Exception | None] = {}  # cells that run no more, and what ended them
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets = Tickets()
         self._held = Held()
         self._begun: set[str] = set()  # cells that were claimed
         self._starts: dict[str, str] = {}  # the last start of each place's workers that claimed
+        self._groups: dict[str, object] = {}  # the placement group of each place's workers
         self._refusals = Refusals(len(orders))
         self._notes: list[str] = []
         self._closed: Exception | bool | None = False
-        self._changed = asyncio.Event()
         self._again = self._listens = again
 
     # For trials.
 
     async def run(self, ask: Ask) -> None:
         """Submit a cell. One that is submitted, runs, or runs no more stays as it is."""
-        ticket = self._tickets.get(ask.cell_id)
-        if ticket is None or (ticket.end.done() and ticket.end.result().may_run_again):
-            ticket = Ticket(ask, asyncio.get_running_loop().create_future())
-            self._tickets[ask.cell_id] = ticket
-            for place, running in self._held.all():
-                if running.cell_id == ask.cell_id:
-                    ticket.progress = Progress(place)
-        closed = self._closed if isinstance(self._closed, Exception) else None
-        if error := closed or self._over.get(ask.after or ""):
-            self._end(ask.cell_id, Ended(error=error))
-        self._changed.set()
+        self._tickets.submit(ask, self._held.place_of(ask.cell_id))
+        if isinstance(self._closed, Exception):
+            self._tickets.end(ask.cell_id, Ended(error=self._closed))
 
     async def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
         """Wait until a cell moves on.
@@ -71,13 +63,7 @@ class Dispatcher:
         Returns:
             Its new progress, its end, or None if the cell is unknown here.
         """
-        ticket = self._tickets.get(cell_id)
-        while ticket is not None and not ticket.end.done() and ticket.progress == seen:
-            ticket.moved.clear()
-            await ticket.moved.wait()
-        if ticket is None:
-            return None
-        return ticket.end.result() if ticket.end.done() else ticket.progress
+        return await self._tickets.follow(cell_id, seen)
 
     # For places.
 
@@ -93,42 +79,47 @@ class Dispatcher:
             loaded: groups that the place has loaded.
 
         Returns:
-            The cell, or None if there is none yet. If there will be none, see `is_over`.
+            The cell; CLOSE_GROUPS; or None if there is none yet. If there will be none, see
+            `is_over`.
         """
         if claim := self._held.answer(place, start, number):
             return claim
         if self._starts.get(place) != start:
             self._refusals.forget(place)
         self._starts[place] = start
-        is_gone = any(running.start != start for running in self._held.of(place))
-        if is_gone or place in self._held.running:
+        if place in self._held.running or any(r.start != start for r in self._held.of(place)):
             self._lose(place)
+        self._refusals.loads(place, loaded)
         end = _now() + CLAIM_SECONDS
         await self._listen()
         while (ticket := self._best(place, loaded)) is None:
             self._refusals.heard(place, _now())
             self._lose_silent()
             self._give_up()
+            if loaded and self._refusals.lack_room():
+                return CLOSE_GROUPS
             left = end - _now()
             if left <= 0 or await self.is_over():
                 return None
-            self._changed.clear()
+            self._tickets.changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(left, 5.0))
+                await asyncio.wait_for(self._tickets.changed.wait(), min(left, 5.0))
             if claim := self._held.answer(place, start, number):
                 return claim  # to the same question, asked twice
             if self._starts[place] != start:
                 return None  # to workers that are gone
-        claim = Claim(ticket.ask.cell_id, ticket.ask.group, self._orders[ticket.ask.group])
+        ask = ticket.ask
+        self._begun.add(ask.cell_id)
+        self._tickets.move(ticket, Progress(place))
+        following = self._next_group(place, [ask.group, *loaded])
+        claim = Claim(ask.cell_id, ask.group, self._orders[ask.group], following)
         self._held.running[place] = Running(claim.cell_id, start, number, claim, _now())
-        self._begun.add(claim.cell_id)
-        self._move(ticket, Progress(place))
-        self._changed.set()
+        self._tickets.changed.set()
         return claim
 
     async def is_over(self) -> bool:
         """Return True if a place that waits for a cell will get none."""
-        held = sum(running.cell_id not in self._over for _, running in self._held.all())
+        held = sum(running.cell_id not in self._tickets.over for _, running in self._held.all())
         return self._closed is not False or await self.left() <= held
 
     async def beat(
@@ -138,13 +129,12 @@ class Dispatcher:
         if self._starts.setdefault(place, start) != start:
             return  # of workers that are gone
         self._refusals.heard(place, _now())
-        there = self._held.committing if phase is None else self._held.running
         running = Running(claim.cell_id, start, number, claim, _now())
-        there.setdefault(place, running).heard = running.heard
+        self._held.hear(place, running, commits=phase is None)
         self._begun.add(claim.cell_id)
-        ticket = self._tickets.get(claim.cell_id)
+        ticket = self._tickets.find(claim.cell_id)
         if ticket and (phase is not None or ticket.progress is None):
-            self._move(ticket, Progress(place, phase or 0))
+            self._tickets.move(ticket, Progress(place, phase or 0))
 
     async def trained(self, place: str) -> None:
         """Say that a place has run its cell. It commits the cell, and may claim the next one."""
@@ -153,16 +143,18 @@ class Dispatcher:
     async def runs(self, cell_id: str) -> bool:
         """Return True if a place runs a cell."""
         await self._listen()
-        return any(running.cell_id == cell_id for _, running in self._held.all())
+        return self._held.place_of(cell_id) is not None
 
     async def has_failed(self, cell_id: str) -> bool:
         """Return True if an error ended a cell, so that no place will run it."""
-        return self._over.get(cell_id) is not None
+        return self._tickets.over.get(cell_id) is not None
 
     async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
         """Say how a place's cell ended."""
         self._held.ended(place, cell_id)
-        self._end(cell_id, ended)
+        if (ticket := self._tickets.find(cell_id)) and not self._held.has_group(ticket.ask.group):
+            self._refusals.freed()
+        self._tickets.end(cell_id, ended)
 
     async def refused(self, place: str, claim: Claim, error: Exception) -> Claim | None:
         """Take a cell back whose group a place cannot open. The cell waits for another place.
@@ -173,13 +165,14 @@ class Dispatcher:
             error: why it cannot.
 
         Returns:
-            Another group to try, without a cell; None: the place can open none, and ends.
+            Another group to try, without a cell; None: the place can open none, and ends, or it
+            claims again, if there was no room.
         """
         if self._held.ended(place, claim.cell_id):
             self._begun.discard(claim.cell_id)
-            if ticket := self._tickets.get(claim.cell_id):
-                self._move(ticket, None)
-        self._changed.set()
+            if ticket := self._tickets.find(claim.cell_id):
+                self._tickets.move(ticket, None)
+        self._tickets.changed.set()
         group = self._refusals.add(place, claim.group, error)
         return None if group is None else Claim("", group, self._orders[group])
 
@@ -194,6 +187,14 @@ class Dispatcher:
         self._refusals.left(place)
         return self._starts.get(place, "")
 
+    async def keep_group(self, place: str, group: object) -> None:
+        """Keep the placement group of a place's workers."""
+        self._groups[place] = group
+
+    async def take_group(self, place: str) -> object | None:
+        """Return the placement group of a place's workers, once; None: they have said none."""
+        return self._groups.pop(place, None)
+
     async def note(self, text: str) -> None:
         """Keep a line that the command will show."""
         self._notes.append(text)
@@ -203,22 +204,26 @@ class Dispatcher:
     async def close(self, error: Exception | None = None) -> None:
         """End every place that waits, and with an error every trial."""
         self._closed = error or True
-        for cell_id in list(self._tickets) if error else []:
-            self._end(cell_id, Ended(error=error))
-        self._changed.set()
+        if error:
+            self._tickets.end_all(error)
+        self._tickets.changed.set()
 
     async def places(self) -> int:
         """Return how many places have claimed a cell."""
         return len(self._starts)
 
     async def notes(self) -> list[str]:
-        """Return the lines that were kept since the last call."""
+        """Return the lines that were kept since the last call.
+
+        This is asked again and again, so it finds silent places even where no place claims a cell.
+        """
+        self._lose_silent()
         notes, self._notes = self._notes, []
         return notes
 
     async def left(self) -> int:
         """Return how many cells have not ended."""
-        return self._cells - len(self._over)
+        return self._cells - len(self._tickets.over)
 
     async def order(self, group: int) -> bytes:
         """Return a pickled work order."""
@@ -227,67 +232,47 @@ class Dispatcher:
     async def dropped(self, cells: list[str], error: Exception | None = None) -> None:
         """Say that cells will never be submitted, or not again, and what ended their trials."""
         for cell_id in cells:
-            self._finish(cell_id, error)
+            self._tickets.finish(cell_id, error)
 
     def _best(self, place: str, loaded: list[int]) -> Ticket | None:
         """Return the waiting cell that a place runs next, or None if there is none for it."""
         ready = [
             ticket
-            for ticket in self._tickets.values()
-            if ticket.progress is None
-            and not ticket.end.done()
-            and not self._refusals.has(place, ticket.ask.group)
-            and self._may_begin(ticket.ask)
+            for ticket in self._tickets.waiting()
+            if not self._refusals.has(place, ticket.ask.group) and self._may_begin(ticket.ask)
         ]
         return best(ready, loaded)
 
+    def _next_group(self, place: str, loaded: list[int]) -> int | None:
+        """Return the group that a place would open now; None if that is loaded."""
+        ticket = self._best(place, loaded)
+        return ticket.ask.group if ticket and ticket.ask.group not in loaded else None
+
     def _may_begin(self, ask: Ask) -> bool:
         """Return True if the cell has begun that has to begin before another, or runs no more."""
-        if ask.after is None or ask.after in self._begun or ask.after in self._over:
+        if ask.after is None or ask.after in self._begun or ask.after in self._tickets.over:
             return True
-        before = self._tickets.get(ask.after)  # an earlier dispatcher knew more
+        before = self._tickets.find(ask.after)  # an earlier dispatcher knew more
         return self._again and (before is None or before.progress is not None or before.end.done())
 
     def _lose(self, place: str, cause: Exception | None = None) -> None:
+        self._refusals.freed()
         for running in self._held.take(place):
             self._begun.discard(running.cell_id)  # what has to begin after it waits for it again
-            self._end(running.cell_id, Ended(error=running.cause or cause, died=True))
+            self._tickets.end(running.cell_id, Ended(error=running.cause or cause, died=True))
 
     def _lose_silent(self) -> None:
-        """Lose the cells of places that are silent: their node died, and they wait for another."""
-        for place, running in self._held.all():
-            if _now() - running.heard > SILENT_SECONDS:
-                self._lose(place)
+        """Lose the cells of silent places: their nodes died, and they wait for others."""
+        for place in self._held.silent(_now() - SILENT_SECONDS):
+            self._lose(place)
 
     def _give_up(self) -> None:
         """End the cells that wait for a place, if none that is there can open their group."""
-        for group, error in self._refusals.useless(_now() - SILENT_SECONDS).items():
-            for ticket in list(self._tickets.values()):
-                if ticket.ask.group == group and ticket.progress is None:
-                    self._end(ticket.ask.cell_id, Ended(error=error))
-
-    def _end(self, cell_id: str, ended: Ended) -> None:
-        ticket = self._tickets.get(cell_id)
-        if ticket is None or ticket.end.done():
-            return
-        ticket.end.set_result(ended)
-        ticket.moved.set()
-        if not ended.may_run_again:
-            self._finish(cell_id, ended.error)
-        self._changed.set()
-
-    def _finish(self, cell_id: str, error: Exception | None) -> None:
-        """Count a cell as over, once. An error ends what waits for the cell, too."""
-        self._over.setdefault(cell_id, error)
-        for ticket in self._tickets.values() if error else ():
-            if ticket.ask.after == cell_id and ticket.progress is None:
-                self._end(ticket.ask.cell_id, Ended(error=error))
-        self._changed.set()
-
-    def _move(self, ticket: Ticket, progress: Progress | None) -> None:
-        if not ticket.end.done():
-            ticket.progress = progress
-            ticket.moved.set()
+        since = _now() - SILENT_SECONDS
+        for group, error in self._refusals.useless(since, bool(self._held.all())).items():
+            for ticket in self._tickets.waiting():
+                if ticket.ask.group == group:
+                    self._tickets.end(ticket.ask.cell_id, Ended(error=error))
 
     async def _listen(self) -> None:
         """Wait once, if an earlier dispatcher died, until every place that runs has said so."""

@@ -1,24 +1,10 @@
-"""What the dispatcher keeps of a cell while it is submitted, and while a place has it."""
+"""What the dispatcher keeps of a cell while a place has it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
-
-CLOSE = 0.1  # a loaded group goes before cells that are longer by less than this part
-
-
-@dataclass
-class Ticket:
-    """A cell that a trial has submitted."""
-
-    ask: Ask
-    end: asyncio.Future[Ended]
-    progress: Progress | None = None  # None while it waits
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
+from lotus_ray.cluster.messages import Claim
 
 
 @dataclass
@@ -48,11 +34,28 @@ class Held:
         """Return the cells of a place."""
         return [running for owner, running in self.all() if owner == place]
 
+    def place_of(self, cell_id: str) -> str | None:
+        """Return the place that runs or commits a cell."""
+        return next((owner for owner, running in self.all() if running.cell_id == cell_id), None)
+
+    def has_group(self, group: int) -> bool:
+        """Return True if a place runs or commits a cell of a group."""
+        return any(running.claim.group == group for _, running in self.all())
+
+    def silent(self, since: float) -> list[str]:
+        """Return the places with cells that have given no sign since a time."""
+        return [owner for owner, running in self.all() if running.heard < since]
+
     def answer(self, place: str, start: str, number: int) -> Claim | None:
         """Return what a place was given to a claim, if it still runs that."""
         running = self.running.get(place)
         is_this = running and (running.start, running.number) == (start, number)
         return running.claim if running and is_this else None
+
+    def hear(self, place: str, running: Running, commits: bool) -> None:
+        """Note a sign of a place that runs or commits a cell."""
+        there = self.committing if commits else self.running
+        there.setdefault(place, running).heard = running.heard
 
     def trained(self, place: str) -> None:
         """Say that a place commits what it ran."""
@@ -72,16 +75,3 @@ class Held:
         """Take all cells from a place."""
         taken = (there.pop(place, None) for there in (self.running, self.committing))
         return [running for running in taken if running is not None]
-
-
-def best(ready: Collection[Ticket], loaded: Collection[int]) -> Ticket | None:
-    """Return the longest cell, or one of a loaded group that is about as long; None of none."""
-    longest = max(ready, key=lambda ticket: ticket.ask.seconds, default=None)
-    if longest is None:
-        return None
-    near = [
-        ticket
-        for ticket in ready
-        if ticket.ask.group in loaded and ticket.ask.seconds >= (1 - CLOSE) * longest.ask.seconds
-    ]
-    return max(near, key=lambda ticket: ticket.ask.seconds, default=longest)

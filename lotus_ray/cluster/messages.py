@@ -19,11 +19,18 @@ class Ask:
 
 @dataclass(frozen=True)
 class Claim:
-    """A cell that a place has to run. `order` is the pickled work order."""
+    """A cell that a place has to run. `order` is the pickled work order.
+
+    `next_group` is the group that the place would open next; None if that is loaded.
+    """
 
     cell_id: str  # empty: the place only tries whether it can open the group
     group: int
     order: bytes
+    next_group: int | None = None
+
+
+CLOSE_GROUPS = Claim("", -1, b"")  # instead of a cell: others need the room
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,13 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def nodes_of_cpus() -> dict[str, int]:
+    """Return the live nodes that have CPUs and no GPU: how many CPUs, by id."""
+    nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    cpus = {name: int(of.get("CPU", 0)) for name, of in nodes.items() if not of.get("GPU")}
+    return {name: count for name, count in cpus.items() if count}
+
+
 def fitting_trials(resources: Resources) -> int:
     """Return how many trials fit on the live nodes."""
     need = needs(resources)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.util import get_current_placement_group
 
 from lotus_ray.cluster.causes import sendable
 from lotus_ray.cluster.dispatcher import BEAT_SECONDS, NAME
 from lotus_ray.cluster.gauges import Gauges
-from lotus_ray.cluster.messages import Claim, Ended
+from lotus_ray.cluster.messages import CLOSE_GROUPS, Claim, Ended
 from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.store.results import Store
 from lotus_ray.trial.original import OriginalPending
@@ -46,17 +47,26 @@ class PlaceLine:
         self._dispatcher: Any = None
 
     def claim(self, loaded: list[int]) -> Claim | None:
-        """Return the next cell; None if there will be none."""
+        """Return the next cell, or CLOSE_GROUPS; None if there will be none."""
         if self._dispatcher is None:
             self._dispatcher = _dispatcher()
             threading.Thread(target=self._beat, daemon=True).start()
         self._number += 1
+        ray.get(self._dispatcher.keep_group.remote(self._place, get_current_placement_group()))
         arguments = (self._place, self._start, self._number, loaded)
         while self._claim is None:
             self._claim = ray.get(self._dispatcher.claim.remote(*arguments))
             if self._claim is None and ray.get(self._dispatcher.is_over.remote()):
                 break
+            if self._claim == CLOSE_GROUPS:
+                self._claim = None
+                return CLOSE_GROUPS
         return self._claim
+
+    def order(self, group: int) -> bytes:
+        """Return the pickled work order of a group. Any worker may ask."""
+        order: bytes = ray.get(_dispatcher().order.remote(group))
+        return order
 
     def trained(self) -> None:
         """Say that the cell has run, and is committed now."""

@@ -13,11 +13,12 @@ from typing import Any
 import ray
 import ray.train
 from ray.actor import ActorHandle
+from ray.util import remove_placement_group
 
 from lotus_ray.base.errors import LotusRayError
 from lotus_ray.base.free_memory import available_memory
 from lotus_ray.cluster.capacity import most_places
-from lotus_ray.cluster.causes import explain, first_failure
+from lotus_ray.cluster.causes import explain, first_failure, sendable
 from lotus_ray.cluster.death_policy import MAX_RESTARTS
 from lotus_ray.cluster.dispatcher import NAME
 from lotus_ray.cluster.environment import cluster_address
@@ -244,11 +245,11 @@ def keep_place(
             if is_stopped():
                 return
             cause = first_failure(error)  # of a worker, or the controller itself is gone
-            claimed = _lost(place, cause)
+            is_gone = isinstance(error, ray.exceptions.RayActorError)
+            claimed = _lost(place, cause, is_gone)
             if claimed != last:
                 last, deaths = claimed, 0
                 continue
-            is_gone = isinstance(error, ray.exceptions.RayActorError)
             deaths += 1 if is_gone else MAX_RESTARTS + 1
             if deaths > MAX_RESTARTS:
                 died = f"the workers of place {place} died before they claimed a cell"
@@ -259,11 +260,18 @@ def keep_place(
             return
 
 
-def _lost(place: str, cause: Exception) -> str:
-    """Tell the dispatcher that a place has no workers; return which start of them claimed last."""
+def _lost(place: str, cause: Exception, is_gone: bool) -> str:
+    """Tell the dispatcher that a place has no workers; return which start of them claimed last.
+
+    If Ray Train's controller is gone, nobody else frees what the workers held: its own cleaner asks
+    the dashboard, and Ray here runs without one.
+    """
     try:
         dispatcher = ray.get_actor(NAME)
     except ValueError:
         return ""  # the grid is not planned yet
-    claimed: str = ray.get(dispatcher.lost.remote(place, cause))
+    if is_gone and (group := ray.get(dispatcher.take_group.remote(place))):
+        with suppress(Exception):  # it is gone already
+            remove_placement_group(group)
+    claimed: str = ray.get(dispatcher.lost.remote(place, sendable(cause)))
     return claimed

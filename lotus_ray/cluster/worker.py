@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
@@ -11,14 +12,15 @@ import ray
 import torch
 import torch.distributed
 
-from lotus_ray.base.errors import LotusRayError, StoreError
+from lotus_ray.base.errors import ImagesDoNotFit, LotusRayError, StoreError
 from lotus_ray.base.machine import machine_facts
 from lotus_ray.base.memory import limit_gpu_memory
+from lotus_ray.cluster.ahead import Ahead
 from lotus_ray.cluster.autoscaler import node_types
 from lotus_ray.cluster.causes import explain
 from lotus_ray.cluster.commits import Commits
 from lotus_ray.cluster.decoder import Decoder, lending
-from lotus_ray.cluster.messages import Claim, Ended
+from lotus_ray.cluster.messages import CLOSE_GROUPS, Claim, Ended
 from lotus_ray.cluster.place_line import PlaceLine
 from lotus_ray.cluster.stream import stream_pixels
 from lotus_ray.cluster.worker_group import join_workers
@@ -30,8 +32,10 @@ from lotus_ray.job.work_order import WorkOrder
 from lotus_ray.trial.images import Decoders
 from lotus_ray.trial.inputs import ensure_access
 from lotus_ray.trial.original import OriginalPending
-from lotus_ray.trial.run import OPEN_GROUPS, CellRunner
+from lotus_ray.trial.run import CellRunner
 from lotus_ray.unlearning.contract import Workers
+
+Bring = Callable[[int | None], None]  # begins to bring the images of a group
 
 
 def work_at_place(place: str, resources: Resources) -> LotusRayError | None:
@@ -67,8 +71,10 @@ def work_at_place(place: str, resources: Resources) -> LotusRayError | None:
         before_training,
     )
     line.position = runner.position
-    with ExitStack() as locks, commits:
-        return work(workers, runner, line, commits, locks, partial(lending, threads))
+    # On a CPU it would take time from the steps of the cell.
+    brings = device.type == "cuda" and workers.on_this_node[0] == workers.rank and _has_nodes()
+    with ExitStack() as locks, commits, Ahead(line.order, brings) as ahead:
+        return work(workers, runner, line, commits, locks, partial(lending, threads), ahead.begin)
 
 
 def work(
@@ -78,6 +84,7 @@ def work(
     commits: Commits,
     locks: ExitStack,
     waiting: Waiting = nullcontext,
+    bring: Bring = lambda group: None,
 ) -> LotusRayError | None:
     """Claim cells and run them. A place that cannot open a group tries the others.
 
@@ -88,31 +95,46 @@ def work(
         commits: commits cells.
         locks: keeps the lock of this node's decoded images.
         waiting: returns a context that is open while no cell is ready.
+        bring: gets the next group, or None.
 
     Returns:
         Why no group can be opened here; None: there are no more cells.
     """
-    loaded: list[int] = []
+    loaded: dict[int, WorkOrder] = {}  # the groups that are open
     is_locked = False
     wrong: LotusRayError | None = None  # why the last group could not be opened
 
     def next_claim() -> Claim | None:
         with waiting():
-            return _from_first(line.claim(loaded) if not workers.rank else None, workers)
+            return _from_first(line.claim(list(loaded)) if not workers.rank else None, workers)
 
     claim = next_claim()
     while claim:
+        if claim == CLOSE_GROUPS:
+            runner.close()
+            loaded.clear()
+            claim = next_claim()
+            continue
         work_order: WorkOrder = pickle.loads(claim.order)
         line.tags = _tags(work_order, claim)
         lock = None if is_locked else work_order.cache_space.locked()
         error = _locked(lock, locks, workers)
         is_locked = error is None
         error = error or _opened(runner, work_order, workers, line)
-        loaded = [group for group in loaded if group != claim.group]
+        loaded = {g: order for g, order in loaded.items() if runner.is_open(order)}
         if error is None:
-            loaded = [claim.group, *loaded][:OPEN_GROUPS]
+            loaded[claim.group] = work_order
+            bring(claim.next_group)
             ended = _run(runner, work_order, claim, workers, line) if claim.cell_id else None
             error = ended if isinstance(ended, LotusRayError) else None
+        runner.rest()
+        _first_error(None, workers)  # all rest, before others try again what did not fit
+        if isinstance(error, ImagesDoNotFit):
+            if not workers.rank:
+                line.refused(claim, error)
+                line.say(f"leaves a group of cells until others have ended: {error.what}")
+            claim = next_claim()
+            continue
         if error is not None:
             wrong = wrong or error
             other = line.refused(claim, error) if not workers.rank else None

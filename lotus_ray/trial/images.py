@@ -32,7 +32,7 @@ class TrialImages:
     pixels: Pixels | StreamedPixels
     stored: np.ndarray  # [N], int64: rank of each sample in the order of storage
     bad: dict[str, str]  # why an image was left out, by sample id
-    _files: DecodedFiles
+    files: DecodedFiles
     _counted: int = 0
 
     @property
@@ -42,7 +42,7 @@ class TrialImages:
 
     def newly_decoded(self) -> int:
         """Return how many images this process decoded since the last call."""
-        total = self._files.decoded + self.streamed
+        total = self.files.decoded + self.streamed
         new, self._counted = total - self._counted, total
         return new
 
@@ -88,8 +88,7 @@ def prepare_images(
     """
     row_groups = wanted_row_groups(group.manifests, roles)
     stored = _ranks(stored_order(row_groups), roles)
-    content = " ".join(read_manifest(folder).digest for folder in group.manifests)
-    files = DecodedFiles(cache_space, group.transform, content)
+    files = files_of(group, cache_space)
     own = home(stored, workers) == workers.node_of[workers.rank]
     window = group.shuffle_window
     files.ensure(row_groups, roles, decoders.decode, max_bad, window, decoders.waiting, own)
@@ -111,6 +110,12 @@ def prepare_images(
     stream = partial(decoders.stream, ahead_bytes=window_bytes)
     streamed = StreamedPixels(here, row_groups, group.transform, stream)
     return TrialImages(roles, streamed, stored, bad, files)
+
+
+def files_of(group: CellGroup, cache_space: CacheSpace) -> DecodedFiles:
+    """Return the decoded images of a group's data sets on this node. Nothing is decoded yet."""
+    content = " ".join(read_manifest(folder).digest for folder in group.manifests)
+    return DecodedFiles(cache_space, group.transform, content)
 
 
 def _ranks(order: np.ndarray, roles: Roles) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lotus_ray.base.errors import LotusRayError
+from lotus_ray.base.errors import DataError, ImagesDoNotFit, LotusRayError
 from lotus_ray.base.memory import keep_freed_memory, release_memory
 from lotus_ray.data.batches.dataset import ImageDataset
 from lotus_ray.data.batches.shares import Shares
@@ -107,6 +108,8 @@ class CellRunner:
             Why the group's images or the device cannot be used, the same on every worker; or None.
         """
         key = _key(work_order)
+        if key in self._contexts and self._is_lost(key):
+            del self._contexts[key]
         if key in self._contexts:
             use_precision(work_order.group.precision, self._device)
         else:
@@ -114,12 +117,35 @@ class CellRunner:
                 self._contexts.popitem(last=False)
                 release_memory()
             images, error = self._prepare(work_order)
-            error = self._first_error(error)
+            if isinstance(error, ImagesDoNotFit) and self._contexts:
+                del images
+                self.close()  # files of open groups stay, and leave no room for this one
+                images, error = self._prepare(work_order)
             if images is None or error:
                 return error
             self._contexts[key] = self._context(work_order, images)
         self._contexts.move_to_end(key)
         return None
+
+    def rest(self) -> None:
+        """Let other places of the node remove images of open groups, until one is opened again."""
+        for context in self._contexts.values():
+            context.trial_images.files.rest()
+
+    def close(self) -> None:
+        """Close all groups."""
+        self._contexts.clear()
+        gc.collect()
+
+    def is_open(self, work_order: WorkOrder) -> bool:
+        """Return True if a group is open."""
+        return _key(work_order) in self._contexts
+
+    def _is_lost(self, key: str) -> bool:
+        """Use an open group again. Return True if a worker's node has removed images of it."""
+        is_whole = self._contexts[key].trial_images.files.use()
+        removed = None if is_whole else DataError("images of an open group were removed")
+        return self._first_error(removed) is not None
 
     def context(self, work_order: WorkOrder) -> Context:
         """Return what the cells of an open group share."""
@@ -159,21 +185,23 @@ class CellRunner:
         self._waited += time.time() - begin
 
     def _prepare(self, work_order: WorkOrder) -> tuple[TrialImages | None, LotusRayError | None]:
-        """Return the images of a group on this worker's node, or why they cannot be used."""
+        """Return the images of a group on this worker's node, or why a worker cannot use them."""
+        images, own = None, None
         try:
             use_precision(work_order.group.precision, self._device)
             ensure_access(work_order)
             load_from_store(Store.open(work_order.store), work_order.plugins)
-            return prepare_images(
+            images = prepare_images(
                 work_order.group,
                 load_roles(work_order),
                 work_order.cache_space,
                 self._decoders(work_order),
                 work_order.max_bad_images,
                 self._workers,
-            ), None
+            )
         except LotusRayError as error:
-            return None, error
+            own = error.with_traceback(None)  # it would keep the files open
+        return images, self._first_error(own)
 
 
 def _key(work_order: WorkOrder) -> str:

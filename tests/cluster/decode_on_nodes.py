@@ -2,17 +2,20 @@
 
 The arguments are a folder, and the ids of the nodes with workers. It prints, for each part of the
 test, how many images were decoded by each node and how many of them are different, and whether the
-pixels are right. Each node keeps its own files. Then it streams: beside free CPUs, beside none, and
-beside none where the workers believe that there is one.
+pixels are right. Each node keeps its own files. Then the images of one more seed are brought to a
+node before it wants them, and decoded by the node with a free CPU. Then it streams: beside free
+CPUs, beside none, and beside none where the workers believe that there is one.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lotus_ray.cluster.decode_jobs import running_queue
 from lotus_ray.data.pixels.chunks import ChunkFolder
+from lotus_ray.data.pixels.decode_task import decode_here
 from lotus_ray.data.pixels.lookup import Decoded
 from lotus_ray.data.pixels.wanted import wanted_row_groups
 from lotus_ray.data.prepared.write import prepare
@@ -58,6 +62,47 @@ def work(data: Path, folder: ChunkFolder, scratch: Path, seeds: list[int], threa
             right = right and levels == [int(name[1:]) % 256 for name in roles.sample_ids]
             decoded += files.decoded
     return decoded, right
+
+
+def bring(data: Path, folder: ChunkFolder, scratch: Path, seed: int, on: str) -> list[int]:
+    """Bring the images of a seed to this node, decoded by another one.
+
+    Args:
+        data: the prepared data set.
+        folder: of the chunks.
+        scratch: of this node.
+        seed: that draws the images.
+        on: the id of the node that decodes.
+
+    Returns:
+        How many images are in no chunk before, and how many are decoded when they are wanted.
+    """
+    from lotus_ray.cluster import ahead
+    from lotus_ray.data.pixels.cache_space import CacheSpace
+    from lotus_ray.trial.images import files_of
+
+    roles, own = drawn(seed), vars(ahead)
+    own |= {"ensure_access": lambda order: None, "load_roles": lambda order: roles}
+    own["ChunkFolder"] = lambda *arguments: folder
+    space = CacheSpace(0, 1 << 30, str(scratch), session="a" * 12)
+    group = SimpleNamespace(manifests=(data,), transform=PLAIN)
+    about = {"store": folder.store, "chunks_key": folder.key, "max_bad_images": 0}
+    order: Any = SimpleNamespace(group=group, cache_space=space, **about)
+    kept = {name for record in folder.records() for name in record.sample_ids}
+    with space.locked():
+        ahead.bring(order, {on: 1}, threading.Event())
+        files = files_of(group, space)  # type: ignore[arg-type]
+        files.ensure(wanted_row_groups([data], roles), roles, decode_here)
+        space.clear()
+    return [len(set(roles.sample_ids) - kept), files.decoded]
+
+
+def by_node(folder: ChunkFolder) -> Counter[str]:
+    """Return how many images of the chunks each node decoded."""
+    counts = Counter[str]()
+    for record in folder.records():
+        counts[record.node] += len(record.sample_ids)
+    return counts
 
 
 class Streaming:
@@ -131,11 +176,15 @@ def main() -> None:
                     for node in nodes
                 ]
             )
-            by_node = Counter[str]()
-            for record in folder.records():
-                by_node[record.node] += len(record.sample_ids)
-            answer = {"decoded": [count for count, _ in done], "by_node": by_node}
+            answer = {"decoded": [count for count, _ in done], "by_node": by_node(folder)}
             print(json.dumps(answer | {"right": all(right for _, right in done)}), flush=True)
+        before = by_node(folder)
+        (free,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - set(nodes)
+        here = NodeAffinitySchedulingStrategy(nodes[0], soft=False)
+        work_ahead = ray.remote(bring).options(num_cpus=1, scheduling_strategy=here)
+        new, late = ray.get(work_ahead.remote(data, folder, root / nodes[0], 3, free))
+        answer = {"new": new, "late": late, "by_node": by_node(folder) - before}
+        print(json.dumps(answer), flush=True)
     everywhere = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     for on, believed in ((nodes[:1], None), (everywhere, None), (everywhere, 1)):
         print(json.dumps({"streamed": stream_on(on, data, believed)}), flush=True)

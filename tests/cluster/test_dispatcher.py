@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("ray")
 
-from lotus_ray.base.errors import StoreError
+from lotus_ray.base.errors import ImagesDoNotFit, StoreError
 from lotus_ray.cluster import dispatcher as module
 from lotus_ray.cluster.dispatcher import Dispatcher
-from lotus_ray.cluster.messages import Ask, Claim, Ended, Progress
+from lotus_ray.cluster.messages import CLOSE_GROUPS, Ask, Claim, Ended, Progress
 from lotus_ray.job.spans import Span
 
 ORDERS = [b"first group", b"second group"]
@@ -41,8 +41,32 @@ def test_the_longest_goes_first_and_a_loaded_group_before_what_is_about_as_long(
         for ask in (Ask("a", 0, 5), Ask("b", 1, 10), Ask("c", 0, 9.5), Ask("d", 0, 1)):
             await there.run(ask)
         claim = await there.claim("1", "s", 1, [0])
-        assert claim == Claim("c", 0, b"first group")  # 9.5 is within a tenth of 10
+        # 9.5 is within a tenth of 10. What the place would get next is of the other group.
+        assert claim == Claim("c", 0, b"first group", 1)
         assert name(await there.claim("2", "s", 1, [0])) == "b"  # 5 is not
+
+    run(story())
+
+
+def test_a_place_hears_which_group_it_would_open_next() -> None:
+    """What is loaded already, waits for its original, or was refused is no such group."""
+
+    async def story() -> None:
+        there = Dispatcher([*ORDERS, b"third group"], 5)
+        asks = Ask("a", 0, 9), Ask("b", 1, 5), Ask("c", 2, 8, after="d"), Ask("e", 0, 7)
+        for ask in asks:
+            await there.run(ask)
+        first = await there.claim("1", "s", 1, [])
+        assert (name(first), first and first.next_group) == ("a", None)  # e follows
+        second = await there.claim("2", "s", 1, [0, 2])
+        assert (name(second), second and second.next_group) == ("e", 1)
+        third = await there.claim("3", "s", 1, [])
+        assert (name(third), third and third.next_group) == ("b", None)  # c waits for d
+        await there.run(Ask("d", 2, 1))
+        await there.run(Ask("f", 0, 3))
+        assert await there.refused("3", third, RuntimeError("no such folder")) is not None
+        fourth = await there.claim("3", "s", 2, [])
+        assert (name(fourth), fourth and fourth.next_group) == ("f", 2)  # d, not b
 
     run(story())
 
@@ -265,6 +289,18 @@ def test_a_trial_learns_of_each_phase() -> None:
     run(story())
 
 
+def test_the_placement_group_of_a_place_is_given_away_once() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 1)
+        assert await there.take_group("1") is None
+        await there.keep_group("1", "first start")
+        await there.keep_group("1", "second start")
+        assert await there.take_group("1") == "second start"
+        assert await there.take_group("1") is None
+
+    run(story())
+
+
 def test_lines_of_places_are_given_to_the_command_once() -> None:
     async def story() -> None:
         there = Dispatcher(ORDERS, 1)
@@ -297,6 +333,30 @@ def test_a_place_that_is_silent_has_lost_its_cell(monkeypatch: pytest.MonkeyPatc
         assert name(await there.claim("3", "s", 2, [])) == "a"
         await there.ended("1", "a", DONE)  # it was only slow: the first commit is the row
         assert await there.follow("a", Progress("3")) == DONE
+
+    run(story())
+
+
+def test_a_silent_place_is_found_where_no_place_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for the original that the silent one ran, and no other has started yet."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        await there.run(Ask("original", 0, 9))
+        await there.run(Ask("gold", 0, 9, after="original"))
+        assert name(await there.claim("1", "s", 1, [])) == "original"
+        gold = await there.claim("2", "s", 1, [])
+        assert name(gold) == "gold"
+        await asyncio.sleep(0.2)
+        await there.beat("2", "s", 1, gold, 1)
+        assert await there.runs("original")
+        assert await there.notes() == []  # as the command asks, all the time
+        assert not await there.runs("original")
+        ended = await there.follow("original", Progress("1"))
+        assert isinstance(ended, Ended)
+        assert ended.died
+        assert await there.runs("gold")
 
     run(story())
 
@@ -412,7 +472,7 @@ def test_a_cell_that_a_place_cannot_begin_goes_to_another_place() -> None:
         await there.run(Ask("a", 0, 9))
         await there.run(Ask("b", 1, 1))
         claim = await there.claim("1", "s", 1, [])
-        assert claim == Claim("a", 0, ORDERS[0])
+        assert claim == Claim("a", 0, ORDERS[0], 1)
         assert await there.refused("1", claim, error) == Claim("", 1, ORDERS[1])
         assert await there.follow("a", Progress("1")) is None  # the trial submits it again
         await there.run(Ask("a", 0, 9))
@@ -460,7 +520,7 @@ def test_a_group_that_no_place_can_open_ends_with_its_error(
         await there.run(Ask("a", 0, 9))
         for place in "12":
             claim = await there.claim(place, "s", 1, [])
-            assert claim == Claim("a", 0, ORDERS[0])
+            assert claim == Claim("a", 0, ORDERS[0], 1)
             assert await there.refused(place, claim, error) is not None
         assert name(await there.claim("1", "s", 2, [])) == "b"
         waits = await soon(there.claim("2", "s", 2, []))
@@ -469,5 +529,98 @@ def test_a_group_that_no_place_can_open_ends_with_its_error(
         assert await there.follow("c", None) == Ended(error=error)
         await there.run(Ask("d", 1, 1))
         assert name(await waits) == "d"
+
+    run(story())
+
+
+NO_ROOM = ImagesDoNotFit("no room")
+
+
+def test_images_that_do_not_fit_are_tried_again_when_a_group_has_no_cell_left() -> None:
+    """Place 2 has no room beside the cells of group 0 on place 1, and gets no other cell."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3)
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 8), Ask("c", 0, 1)):
+            await there.run(ask)
+        assert name(await there.claim("1", "s", 1, [])) == "a"
+        claim = await there.claim("2", "s", 1, [])
+        assert name(claim) == "b"
+        assert await there.refused("2", claim, NO_ROOM) is None
+        assert name(await there.claim("2", "s", 2, [])) == "c"
+        await there.ended("1", "a", DONE)  # c of the same group still runs
+        waits = await soon(there.claim("2", "s", 3, []))  # its workers have lost c
+        assert name(await waits) == "b"
+
+    run(story())
+
+
+def test_a_place_that_waits_closes_its_groups_where_others_lack_room() -> None:
+    """Then the others try again: what is closed may be removed."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3)
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 8)):
+            await there.run(ask)
+        assert name(await there.claim("1", "s", 1, [])) == "a"
+        await there.ended("1", "a", DONE)
+        waits = await soon(there.claim("1", "s", 2, [0]))  # b is for place 1, or for 2
+        assert name(await waits) == "b"
+        other = await soon(there.claim("2", "s", 1, [0]))
+        assert not other.done()  # nobody lacks room: it keeps group 0 loaded
+        claim = waits.result()
+        assert claim is not None
+        assert await there.refused("1", claim, NO_ROOM) is None
+        assert name(await other) == "b"  # of which nobody has said that it does not fit there
+        assert await there.refused("2", other.result(), NO_ROOM) is None
+        assert await there.follow("b", Progress("2")) is None  # no error yet
+        first = await soon(there.claim("1", "s", 3, []))
+        assert name(await first) == "b"  # place 2 has closed its groups since
+
+    run(story())
+
+
+def test_a_waiting_place_hears_that_it_has_to_close_its_groups() -> None:
+    """Place 2 has no room for b, and place 1 cannot open it. Place 1 closes what it has loaded.
+
+    Then place 2 gets b again.
+    """
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        first = await soon(there.claim("2", "s", 1, []))
+        await there.run(Ask("b", 1, 8))
+        claim = await first
+        assert await there.refused("2", claim, NO_ROOM) is None
+        claim = await there.claim("1", "s", 1, [])
+        assert await there.refused("1", claim, RuntimeError("an image is torn")) is not None
+        waits = await soon(there.claim("2", "s", 2, []))
+        assert not waits.done()
+        assert await there.claim("1", "s", 2, [0]) == CLOSE_GROUPS
+        assert not waits.done()
+        closed = await soon(there.claim("1", "s", 3, []))
+        assert name(await waits) == "b"
+        assert not closed.done()
+        await there.close()
+        assert await closed is None
+
+    run(story())
+
+
+def test_images_that_fit_on_no_node_end_their_cells_when_nothing_is_loaded_any_more() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 99)):
+            await there.run(ask)
+        claim = await there.claim("1", "s", 1, [])
+        assert name(claim) == "b"
+        assert await there.refused("1", claim, NO_ROOM) is None
+        assert name(await there.claim("1", "s", 2, [])) == "a"
+        await there.ended("1", "a", DONE)
+        claim = await there.claim("1", "s", 3, [0])
+        assert name(claim) == "b"
+        assert await there.refused("1", claim, NO_ROOM) is None
+        assert await there.claim("1", "s", 4, []) is None
+        assert await there.follow("b", None) == Ended(error=NO_ROOM)
 
     run(story())

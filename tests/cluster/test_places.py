@@ -41,7 +41,14 @@ class Dispatcher:
         self.left = Call(lambda: 10)
         self.notes = Call(lambda: [self.lines.pop()] if self.lines else [])
         self.close = Call(self.closed.append)
-        self.lost = Call(lambda place, cause: self.last)
+        self.causes: list[object] = []
+        self.groups: list[object] = []  # of the place's workers
+        self.lost = Call(self._lost)
+        self.take_group = Call(lambda place: self.groups.pop() if self.groups else None)
+
+    def _lost(self, place: str, cause: object) -> str:
+        self.causes.append(cause)
+        return self.last
 
 
 class Grid:
@@ -288,15 +295,18 @@ def test_what_a_thread_waits_for_is_killed_before_ray_is_shut_down(
 
 
 def kept(
-    monkeypatch: pytest.MonkeyPatch, story: list[tuple[Exception | None, str]]
+    monkeypatch: pytest.MonkeyPatch,
+    story: list[tuple[Exception | None, str]],
+    dispatcher: Dispatcher | None = None,
 ) -> tuple[LotusRayError | None, int]:
     """Keep a place whose workers end as a story says. Return its error, and how often they ran.
 
     Args:
         monkeypatch: takes Ray away.
         story: what ends the workers each time, and which start of them claimed last.
+        dispatcher: hears of it.
     """
-    dispatcher, ran = Dispatcher(), 0
+    dispatcher, ran = dispatcher or Dispatcher(), 0
 
     def run(*_: object) -> LotusRayError | None:
         nonlocal ran
@@ -354,6 +364,21 @@ def test_a_place_whose_workers_die_before_they_claim_ends(
     assert times == ran
     assert (found is None) == (error is None)
     assert error is None or error in str(found)
+
+
+def test_a_controller_that_is_gone_leaves_no_resources_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray's own cleaner needs the dashboard. Ray takes an argument that is its error for a loss."""
+    removed: list[object] = []
+    monkeypatch.setattr(module, "remove_placement_group", removed.append)
+    dispatcher = Dispatcher()
+    dispatcher.groups = ["second group", "first group"]
+    story: list[tuple[Exception | None, str]] = [(DIED, "a"), (GONE, "b"), (GONE, "c"), (GONE, "d")]
+    assert kept(monkeypatch, [*story, (None, "d")], dispatcher) == (None, 5)
+    assert removed == ["first group", "second group"]  # Ray removes that of workers that died
+    assert not any(isinstance(cause, ray.exceptions.RayError) for cause in dispatcher.causes)
+    assert len(dispatcher.causes) == 4
 
 
 def test_a_node_that_says_it_goes_and_stays_ends_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,17 @@ pytest.importorskip("ray")
 
 import ray
 
-from lotus_ray.base.errors import ArtifactDamaged, DataError, LotusRayError, StoreError
+from lotus_ray.base.errors import (
+    ArtifactDamaged,
+    DataError,
+    ImagesDoNotFit,
+    LotusRayError,
+    StoreError,
+)
 from lotus_ray.cluster import place_line as module
 from lotus_ray.cluster import worker
 from lotus_ray.cluster.commits import Commits
-from lotus_ray.cluster.messages import Claim, Ended
+from lotus_ray.cluster.messages import CLOSE_GROUPS, Claim, Ended
 from lotus_ray.cluster.place_line import RESTART_SECONDS, PlaceLine
 from lotus_ray.cluster.worker import work
 from lotus_ray.job.spans import Span
@@ -164,20 +170,31 @@ class Place:
         self.causes: list[Exception] = []
         self.cannot_open: dict[str, Exception] = {}
         self.opened: list[str] = []
+        self.open_groups: list[str] = []
+        self.log: list[str] = []
+        self.brought: list[int | None] = []
+        self.following: dict[str, int] = {}
+        self.closes_after: set[str] = set()
+        self.loaded: list[list[int]] = []
         self.runs: Callable[[str], None] = lambda cell: None
         self.position, self.tags = Position(), dict[str, str]()
         self.commits = Commits()
 
     def work(self) -> LotusRayError | None:
         with ExitStack() as locks, self.commits:
-            return work(Workers(), self, self, self.commits, locks)
+            return work(Workers(), self, self, self.commits, locks, bring=self.brought.append)
 
     # As the line to the dispatcher.
 
     def order(self, cell_id: str, group: str) -> Claim:
-        return Claim(cell_id, "AB".index(group), pickle.dumps(Order(group, self.space)))
+        following = self.following.get(cell_id)
+        return Claim(cell_id, "AB".index(group), pickle.dumps(Order(group, self.space)), following)
 
     def claim(self, loaded: list[int]) -> Claim | None:
+        self.loaded.append(loaded)
+        if loaded and self.closes_after.intersection(self.ends):
+            self.closes_after.clear()
+            return CLOSE_GROUPS
         waiting = [cell for cell in self.cells if cell[0] not in self.refused_groups]
         if not waiting:
             return None
@@ -196,6 +213,7 @@ class Place:
         pass
 
     def ended(self, claim: Claim, ended: Ended) -> None:
+        self.log.append(f"ended {claim.cell_id}")
         self.ends[claim.cell_id] = ended
 
     def fell(self, cause: Exception) -> None:
@@ -211,7 +229,17 @@ class Place:
         if error and not isinstance(error, LotusRayError):
             raise error
         self.opened += [] if error else [order.name]
+        self.open_groups = [] if error else [order.name]  # one fits
         return error
+
+    def rest(self) -> None:
+        self.log.append("rest")
+
+    def close(self) -> None:
+        self.open_groups = []
+
+    def is_open(self, order: Order) -> bool:
+        return order.name in self.open_groups
 
     def run(self, order: Order, cell: Any) -> Span:
         self.commits.wait()  # as before the training on a CPU
@@ -225,6 +253,43 @@ def test_a_place_runs_cells_until_there_are_no_more() -> None:
     assert list(place.ends) == ["A1", "A2", "B1", "B2"]
     assert all(ended.span for ended in place.ends.values())
     assert place.lines == []
+
+
+def test_others_may_remove_images_before_they_hear_that_the_cell_has_ended() -> None:
+    """Where the images of one group fit, the dispatcher hears that one is loaded."""
+    place = Place()
+    assert place.work() is None
+    assert place.log == [said for cell in place.ends for said in ("rest", f"ended {cell}")]
+    assert place.loaded == [[], [0], [0], [1], [1]]
+
+
+def test_a_place_closes_its_groups_when_others_need_the_room() -> None:
+    place = Place()
+    place.closes_after = {"A1"}
+    assert place.work() is None
+    assert list(place.ends) == ["A1", "A2", "B1", "B2"]
+    assert place.loaded == [[], [0], [], [0], [1], [1]]
+
+
+def test_images_without_room_give_the_cell_back_and_the_place_goes_on() -> None:
+    """It tries no group without a cell: its node has room again when others have ended."""
+    place = Place()
+    place.cannot_open = {"A": ImagesDoNotFit("no room")}
+    assert place.work() is None
+    assert list(place.ends) == ["B1", "B2"]
+    assert place.refused_groups == ["A"]
+    assert place.opened == ["B", "B"]
+    assert place.lines == ["leaves a group of cells until others have ended: no room"]
+
+
+def test_the_images_of_the_next_group_are_brought_while_a_cell_runs() -> None:
+    """Not before its own group is open: what does not open may not fit."""
+    place, seen = Place(), list[int]()
+    place.cannot_open, place.following = {"A": NO_IMAGES}, {"B1": 7}
+    place.runs = lambda cell: seen.append(len(place.brought))
+    assert place.work() is None
+    assert place.brought == [None, 7, None]
+    assert seen == [2, 3]
 
 
 @pytest.mark.parametrize("error", [NO_IMAGES, OSError(116, "stale file handle")])

@@ -16,6 +16,7 @@ from scipy.spatial.distance import jensenshannon
 
 from lotus_ray import models
 from lotus_ray.base.errors import ArtifactDamaged, DataError, StoreUnreachable
+from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.prepared.manifest import Manifest
 from lotus_ray.data.prepared.write import prepare
 from lotus_ray.data.roles.table import Roles
@@ -579,3 +580,54 @@ def test_cells_start_from_the_original_in_the_store_where_another_driver_was_fir
     kept = weights_from_bytes(store.artifact(theirs[0], WEIGHTS))
     assert len(taught) == 1
     assert torch.equal(taught[0], kept["fc.bias"])
+
+
+def test_groups_whose_images_do_not_fit_together_run_one_after_another(
+    data: Manifest, tmp_path: Path
+) -> None:
+    """Two seeds draw other images. The first seed's are removed for the second's."""
+    found = []
+    for name, part in (("roomy", 3.0), ("tight", 1.2)):
+        overrides = ["grid.seeds=[1,2]", "grid.methods=[original]"]
+        planned = plan(load_job(JOB, [*QUICK, *overrides]), [data], limit=40)
+        store = Store.open(str(tmp_path / name))
+        for role, roles in planned.roles.items():
+            store.put(role, roles.to_parquet())
+        size = max(map(len, planned.roles.values())) * planned.groups[0].transform.image_bytes
+        space = CacheSpace(0, int(part * size), str(tmp_path))
+        orders = [
+            WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, store.location)
+            for group in planned.groups
+        ]
+        local.run_cells([replace(order, cache_space=space) for order in orders], Resources())
+        rows = store.rows().values()
+        assert [row.status for row in rows] == ["ok", "ok"]
+        found.append({row.seed: row.metrics for row in rows})
+    assert found[0] == found[1]
+
+
+def test_a_group_whose_images_were_removed_while_it_rested_is_opened_anew(
+    data: Manifest, tmp_path: Path
+) -> None:
+    """Others may remove them from then on. Without that the same context serves."""
+    _, _, order = plan_group(data, tmp_path / "store")
+    space = order.cache_space
+    with local.runner_here(Resources(), space, lambda text: None) as runner:
+        assert runner.open(order) is None
+        first = runner.context(order)
+        assert len(list(space.memory.glob(".use-*"))) == 1
+        runner.rest()
+        assert not list(space.memory.glob(".use-*"))
+        assert runner.open(order) is None
+        assert runner.context(order) is first
+        runner.rest()
+        for folder in (space.memory, space.disk):
+            for path in folder.rglob("*.arrow"):
+                path.unlink()
+        assert runner.is_open(order)
+        assert runner.open(order) is None
+        again = runner.context(order)
+        assert again is not first
+        assert again.trial_images.newly_decoded() == first.trial_images.newly_decoded() > 0
+        runner.close()
+        assert not runner.is_open(order)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lotus_ray.base.errors import DataError
+from lotus_ray.base.errors import ImagesDoNotFit
 from lotus_ray.base.roles import OTHER_TRAIN, RETAIN, STORED
 from lotus_ray.data.pixels.cache_space import CacheSpace
 from lotus_ray.data.pixels.row_groups import RowGroupImages
@@ -42,7 +42,7 @@ def allocate(
         Row groups, or parts of them, with their folder.
 
     Raises:
-        DataError: images that cannot stream do not fit.
+        ImagesDoNotFit: images that cannot stream do not fit.
     """
     memory, disk = folders
     left = {memory: cache_space.memory_left(), disk: cache_space.disk_left()}
@@ -82,7 +82,7 @@ def _by_turn(
 
 def _no_cache_space(
     cache_space: CacheSpace, need: int, memory: int, disk: int, window: int | None
-) -> DataError:
+) -> ImagesDoNotFit:
     """Return the error for images that do not fit, with the setting that helps most."""
     kept = "" if window is None else f", beside {WINDOWS_HELD} windows of {window} images"
     advice = (
@@ -90,7 +90,7 @@ def _no_cache_space(
         if window is not None
         else "dataset.shuffle_window=4096 (lets retained images stream)"
     )
-    return DataError(
+    return ImagesDoNotFit(
         f"decoded images need {need} bytes; there is room for {memory} in memory"
         f"{kept}, and for {disk} on the disk",
         where=f"{cache_space.memory.parent} and {cache_space.scratch}",

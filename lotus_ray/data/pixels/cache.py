@@ -2,7 +2,7 @@
 
 The files of one transform are in folders of the command's `CacheSpace`: in memory while there is
 space, else on the local disk. All workers, groups, methods and seeds of a node read the same
-files.
+files. Where room is short, files that no process uses are removed, the least recently used first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,16 +27,15 @@ from lotus_ray.data.pixels.allocate import allocate
 from lotus_ray.data.pixels.cache_space import CacheSpace, Waiting, exclusive_lock
 from lotus_ray.data.pixels.decode_task import Decode, DecodeTask
 from lotus_ray.data.pixels.lookup import Pixels
+from lotus_ray.data.pixels.room import SUFFIX, Use, make_room
 from lotus_ray.data.pixels.row_groups import RowGroupImages
 from lotus_ray.data.pixels.transform import Transform
 from lotus_ray.data.roles.table import Roles
 
-_SUFFIX = ".arrow"
-
 
 @dataclass
 class DecodedFiles:
-    """The decoded images of some data sets by one transform, on this node."""
+    """The decoded images of some data sets by one transform, for a table of roles on this node."""
 
     cache_space: CacheSpace
     transform: Transform
@@ -45,6 +45,8 @@ class DecodedFiles:
     _opened: set[Path] = field(default_factory=set)
     _blocks: list[np.ndarray] = field(default_factory=list)  # uint8 [n, 3, H, W] each, read-only
     _ids: list[pa.Array] = field(default_factory=list)  # of each block
+    _paths: list[Path] = field(default_factory=list)  # of each block
+    _use: Use | None = None
 
     def ensure(
         self,
@@ -70,8 +72,8 @@ class DecodedFiles:
                 keep the others. Default: all are alike.
 
         Raises:
-            DataError: images do not fit; or a forget image, or more than `max_bad` images, cannot
-                be decoded.
+            ImagesDoNotFit: there is no room for them, beside those that are in use.
+            DataError: a forget image, or more than `max_bad` images, cannot be decoded.
         """
         memory, disk = self._folders()
         for folder in (memory, disk):
@@ -80,9 +82,9 @@ class DecodedFiles:
             for unfinished in (p for f in (memory, disk) for p in f.glob(".*")):
                 unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
-            cached = self._cached_indices(roles) >= 0
-            parts = (row_group.only(~cached[row_group.rows]) for row_group in row_groups)
-            missing = [part for part in parts if len(part)]
+            missing = self._missing(row_groups, roles)
+            while self._make_room(missing, roles, all_or_nothing=window is None):
+                missing = self._missing(row_groups, roles)
             image_bytes = self.transform.image_bytes
             tasks = [
                 DecodeTask(
@@ -94,7 +96,27 @@ class DecodedFiles:
             ]
             self.decoded += sum(decode(tasks))
             self._open()
+            self._keep_only(self._needed(roles))
+            self.use()
         self._check_bad(roles, max_bad)
+
+    def use(self) -> bool:
+        """Say that this process uses the files: others of the node do not remove them.
+
+        Returns:
+            False if some were removed since `rest`. What this process has mapped stays whole, but
+            takes room that nobody counts: forget this object, and make another one.
+        """
+        before, self._use = self._use, Use(self.cache_space, set(self._paths))
+        if before is not None:
+            before.end()
+        return self._use.is_whole()
+
+    def rest(self) -> None:
+        """Say that this process does not need the files now."""
+        if self._use is not None:
+            self._use.end()
+        self._use = None
 
     def bad_among(self, roles: Roles) -> dict[str, str]:
         """Return why samples of a table of roles cannot be decoded, by sample id."""
@@ -113,9 +135,48 @@ class DecodedFiles:
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         return self.cache_space.memory / name, self.cache_space.disk / name
 
+    def _missing(self, row_groups: Sequence[RowGroupImages], roles: Roles) -> list[RowGroupImages]:
+        """Return the images that are not cached, by row group."""
+        cached = self._cached_indices(roles) >= 0
+        parts = (row_group.only(~cached[row_group.rows]) for row_group in row_groups)
+        return [part for part in parts if len(part)]
+
+    def _make_room(
+        self, missing: Sequence[RowGroupImages], roles: Roles, all_or_nothing: bool
+    ) -> bool:
+        """Remove files that are not in use, if missing images do not fit. Return True if any was.
+
+        A file of which only a part is needed goes last, and its images are missing then.
+        """
+        sizes = [len(part) * self.transform.image_bytes for part in missing]
+        if not sizes:
+            return False
+        needed = self._needed(roles)
+        self._keep_only(needed)
+        removed = make_room(self.cache_space, sizes, needed, all_or_nothing)
+        self._keep_only(set(self._paths) - set(removed))
+        return bool(removed)
+
+    def _needed(self, roles: Roles) -> dict[Path, float]:
+        """Return which part of each file a table of roles needs, if it needs any."""
+        counts, needed = Counter[Path](), Counter[Path]()
+        wanted = self.pixels(roles).block
+        of_block = np.bincount(wanted[wanted >= 0], minlength=len(self._blocks))
+        for path, block, part in zip(self._paths, self._blocks, of_block.tolist(), strict=True):
+            counts[path] += len(block)
+            needed[path] += part
+        return {path: part / counts[path] for path, part in needed.items() if part}
+
+    def _keep_only(self, paths: Collection[Path]) -> None:
+        """Close the other files, so that they take no memory after they are removed."""
+        kept = [number for number, path in enumerate(self._paths) if path in paths]
+        self._blocks = [self._blocks[number] for number in kept]
+        self._ids = [self._ids[number] for number in kept]
+        self._paths = [self._paths[number] for number in kept]
+
     def _open(self) -> None:
         """Map the files that are not yet mapped."""
-        for path in sorted(p for f in self._folders() for p in f.glob(f"*{_SUFFIX}")):
+        for path in sorted(p for f in self._folders() for p in f.glob(f"*{SUFFIX}")):
             if path in self._opened:
                 continue
             self._opened.add(path)
@@ -130,6 +191,7 @@ class DecodedFiles:
                     self._blocks.append(pixels.reshape(len(batch), *self.transform.shape))
                     # Copy the ids: in the file they are scattered between the pixels.
                     self._ids.append(pa.array(batch.column("sample_id").to_pylist(), pa.string()))
+                    self._paths.append(path)
                     self._note_bad(batch)
 
     def _note_bad(self, batch: pa.RecordBatch) -> None:
@@ -157,4 +219,4 @@ class DecodedFiles:
 
 
 def _new_file(folder: Path) -> Path:
-    return folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+    return folder / f"{uuid.uuid4().hex}{SUFFIX}"
