@@ -13,8 +13,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 import ray
 
@@ -66,16 +64,7 @@ class Ahead:
             self._thread = threading.Thread(target=self._bring, args=(group,), daemon=True)
             self._thread.start()
 
-    def __enter__(self) -> Self:
-        """Do nothing."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Stop. What was brought stays."""
         self._stop.set()
         if self._thread is not None:

@@ -54,15 +54,7 @@ class Dispatcher:
             self._tickets.end(ask.cell_id, Ended(error=self._closed))
 
     async def follow(self, cell_id: str, seen: Progress | None) -> Progress | Ended | None:
-        """Wait until a cell moves on.
-
-        Args:
-            cell_id: a submitted cell.
-            seen: the last progress that the caller knows.
-
-        Returns:
-            Its new progress, its end, or None if the cell is unknown here.
-        """
+        """Wait until a cell moves on, as `Tickets.follow` does."""
         return await self._tickets.follow(cell_id, seen)
 
     # For places.

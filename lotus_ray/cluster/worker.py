@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 
 import ray
@@ -73,7 +73,7 @@ def work_at_place(place: str, resources: Resources) -> LotusRayError | None:
     line.position = runner.position
     # On a CPU it would take time from the steps of the cell.
     brings = device.type == "cuda" and workers.on_this_node[0] == workers.rank and _has_nodes()
-    with ExitStack() as locks, commits, Ahead(line.order, brings) as ahead:
+    with ExitStack() as locks, commits, closing(Ahead(line.order, brings)) as ahead:
         return work(workers, runner, line, commits, locks, partial(lending, threads), ahead.begin)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -170,7 +171,7 @@ def begin(ahead: Ahead, name: str, wait: bool = True) -> None:
 def test_one_group_at_a_time_is_brought_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error is left to whoever opens the group."""
     bringing = Bringing(monkeypatch)
-    with Ahead(order_of) as ahead:
+    with closing(Ahead(order_of)) as ahead:
         ahead.begin(None)
         begin(ahead, "a", wait=False)
         begin(ahead, "b", wait=False)  # a is under way
@@ -182,6 +183,6 @@ def test_one_group_at_a_time_is_brought_and_each_once(monkeypatch: pytest.Monkey
 
 def test_a_place_of_cpus_brings_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bringing = Bringing(monkeypatch)
-    with Ahead(order_of, is_on=False) as ahead:
+    with closing(Ahead(order_of, is_on=False)) as ahead:
         begin(ahead, "a")
     assert bringing.names == []
