@@ -59,7 +59,9 @@ class Dispatcher:
 
     # For places.
 
-    async def claim(self, place: str, start: str, number: int, loaded: list[int]) -> Claim | None:
+    async def claim(
+        self, place: str, start: str, number: int, loaded: list[int], stays: bool = False
+    ) -> Claim | None:
         """Claim a cell. Wait up to CLAIM_SECONDS for one.
 
         A place whose workers were started again, and that was running a cell, has lost it.
@@ -69,6 +71,7 @@ class Dispatcher:
             start: names this start of its workers.
             number: of the claim since that start. The same number gets the same answer.
             loaded: groups that the place has loaded.
+            stays: their cells come first: the place's node has no room for more groups.
 
         Returns:
             The cell; CLOSE_GROUPS; or None if there is none yet. If there will be none, see
@@ -84,7 +87,7 @@ class Dispatcher:
         self._refusals.loads(place, loaded)
         end = _now() + CLAIM_SECONDS
         await self._listen()
-        while (ticket := self._best(place, loaded)) is None:
+        while (ticket := self._best(place, loaded, stays)) is None:
             self._refusals.heard(place, _now())
             self._lose_silent()
             self._give_up()
@@ -226,14 +229,14 @@ class Dispatcher:
         for cell_id in cells:
             self._tickets.finish(cell_id, error)
 
-    def _best(self, place: str, loaded: list[int]) -> Ticket | None:
+    def _best(self, place: str, loaded: list[int], stays: bool = False) -> Ticket | None:
         """Return the waiting cell that a place runs next, or None if there is none for it."""
         ready = [
             ticket
             for ticket in self._tickets.waiting()
             if not self._refusals.has(place, ticket.ask.group) and self._may_begin(ticket.ask)
         ]
-        return best(ready, loaded)
+        return best(ready, loaded, stays)
 
     def _next_group(self, place: str, loaded: list[int]) -> int | None:
         """Return the group that a place would open now; None if that is loaded."""

@@ -46,14 +46,19 @@ class PlaceLine:
         self._lock = threading.Lock()  # a late beat would bring back a cell that has ended
         self._dispatcher: Any = None
 
-    def claim(self, loaded: list[int]) -> Claim | None:
-        """Return the next cell, or CLOSE_GROUPS; None if there will be none."""
+    def claim(self, loaded: list[int], stays: bool = False) -> Claim | None:
+        """Return the next cell, or CLOSE_GROUPS; None if there will be none.
+
+        Args:
+            loaded: groups that are loaded.
+            stays: prefer their cells, however short these are.
+        """
         if self._dispatcher is None:
             self._dispatcher = _dispatcher()
             threading.Thread(target=self._beat, daemon=True).start()
         self._number += 1
         ray.get(self._dispatcher.keep_group.remote(self._place, get_current_placement_group()))
-        arguments = (self._place, self._start, self._number, loaded)
+        arguments = (self._place, self._start, self._number, loaded, stays)
         while self._claim is None:
             self._claim = ray.get(self._dispatcher.claim.remote(*arguments))
             if self._claim is None and ray.get(self._dispatcher.is_over.remote()):

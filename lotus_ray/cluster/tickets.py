@@ -107,14 +107,21 @@ class Tickets:
         self.changed.set()
 
 
-def best(ready: Collection[Ticket], loaded: Collection[int]) -> Ticket | None:
-    """Return the longest cell, or one of a loaded group that is about as long; None of none."""
+def best(ready: Collection[Ticket], loaded: Collection[int], stays: bool = False) -> Ticket | None:
+    """Return the longest cell, or one of a loaded group that is about as long; None of none.
+
+    Args:
+        ready: cells that wait.
+        loaded: groups whose images need not be loaded.
+        stays: a cell of a loaded group comes first, however short it is.
+    """
     longest = max(ready, key=lambda ticket: ticket.ask.seconds, default=None)
     if longest is None:
         return None
     near = [
         ticket
         for ticket in ready
-        if ticket.ask.group in loaded and ticket.ask.seconds >= (1 - CLOSE) * longest.ask.seconds
+        if ticket.ask.group in loaded
+        and (stays or ticket.ask.seconds >= (1 - CLOSE) * longest.ask.seconds)
     ]
     return max(near, key=lambda ticket: ticket.ask.seconds, default=longest)

@@ -101,12 +101,15 @@ def work(
         Why no group can be opened here; None: there are no more cells.
     """
     loaded: dict[int, WorkOrder] = {}  # the groups that are open
-    is_locked = False
+    is_locked = has_said = False  # the second: that there is no room for a group beside others
     wrong: LotusRayError | None = None  # why the last group could not be opened
 
     def next_claim() -> Claim | None:
         with waiting():
-            return _from_first(line.claim(list(loaded)) if not workers.rank else None, workers)
+            stays = runner.is_short_of_room
+            return _from_first(
+                line.claim(list(loaded), stays) if not workers.rank else None, workers
+            )
 
     claim = next_claim()
     while claim:
@@ -132,7 +135,9 @@ def work(
         if isinstance(error, ImagesDoNotFit):
             if not workers.rank:
                 line.refused(claim, error)
-                line.say(f"leaves a group of cells until others have ended: {error.what}")
+                if not has_said:
+                    line.say(f"a group of cells waits until others have ended: {error.what}")
+            has_said = True
             claim = next_claim()
             continue
         if error is not None:

@@ -49,11 +49,13 @@ def run_cells(
     cache_space = work_orders[0].cache_space
     ready, spans = ReadyTasks(tasks(work_orders, seconds or {})), list[Span]()
     with runner_here(resources, cache_space, say) as runner:
-        while task := ready.take():
+        stay: int | None = None  # with a group, where the images of several do not fit
+        while task := ready.take(stay):
             work_order = work_orders[task.group]
             if span := runner.run(work_order, work_order.cell(task.cell_id)):
                 spans.append(span)
             ready.ended(task)
+            stay = task.group if runner.is_short_of_room else None
     return Filling(1, spans)
 
 

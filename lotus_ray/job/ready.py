@@ -90,11 +90,19 @@ class ReadyTasks:
             else:
                 self._push(task)
 
-    def take(self) -> Task | None:
-        """Return the longest ready task, or None if none is ready now."""
+    def take(self, stay: int | None = None) -> Task | None:
+        """Return the longest ready task, or None if none is ready now.
+
+        Args:
+            stay: a group whose tasks come before all others.
+        """
         if not self._ready:
             return None
-        *_, task = heapq.heappop(self._ready)
+        own = [entry for entry in self._ready if entry[2].group == stay]
+        if own:
+            self._ready.remove(min(own))
+            heapq.heapify(self._ready)
+        *_, task = min(own) if own else heapq.heappop(self._ready)
         self.left -= 1
         self._free(task.cell_id, lambda other: other.after == task.cell_id)
         return task

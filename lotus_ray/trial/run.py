@@ -70,6 +70,7 @@ class CellRunner:
         self._commit = commit
         self._before_training = before_training
         self.position = Position()  # of the cell that runs
+        self.is_short_of_room = False  # for the images of several groups, on this node
         self._waited = 0.0
         self._contexts: OrderedDict[str, Context] = OrderedDict()
         _warm_up()
@@ -120,9 +121,11 @@ class CellRunner:
             if isinstance(error, ImagesDoNotFit) and self._contexts:
                 del images
                 self.close()  # files of open groups stay, and leave no room for this one
+                self.is_short_of_room = True
                 images, error = self._prepare(work_order)
             if images is None or error:
                 return error
+            self.is_short_of_room |= images.files.removed > 0
             self._contexts[key] = self._context(work_order, images)
         self._contexts.move_to_end(key)
         return None

@@ -48,6 +48,18 @@ def test_the_longest_goes_first_and_a_loaded_group_before_what_is_about_as_long(
     run(story())
 
 
+def test_a_place_without_room_for_more_groups_stays_with_its_own() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 3)
+        for ask in (Ask("a", 0, 5), Ask("b", 1, 10), Ask("c", 0, 1)):
+            await there.run(ask)
+        for number, cell in enumerate("acb"):
+            assert name(await there.claim("1", "s", number, [0], stays=True)) == cell
+            await there.ended("1", cell, DONE)
+
+    run(story())
+
+
 def test_a_place_hears_which_group_it_would_open_next() -> None:
     """What is loaded already, waits for its original, or was refused is no such group."""
 

@@ -175,6 +175,7 @@ class Place:
         self.brought: list[int | None] = []
         self.following: dict[str, int] = {}
         self.closes_after: set[str] = set()
+        self.is_short_of_room = False
         self.loaded: list[list[int]] = []
         self.runs: Callable[[str], None] = lambda cell: None
         self.position, self.tags = Position(), dict[str, str]()
@@ -190,7 +191,8 @@ class Place:
         following = self.following.get(cell_id)
         return Claim(cell_id, "AB".index(group), pickle.dumps(Order(group, self.space)), following)
 
-    def claim(self, loaded: list[int]) -> Claim | None:
+    def claim(self, loaded: list[int], stays: bool) -> Claim | None:
+        assert stays == self.is_short_of_room
         self.loaded.append(loaded)
         if loaded and self.closes_after.intersection(self.ends):
             self.closes_after.clear()
@@ -229,6 +231,7 @@ class Place:
         if error and not isinstance(error, LotusRayError):
             raise error
         self.opened += [] if error else [order.name]
+        self.is_short_of_room = bool(self.open_groups)
         self.open_groups = [] if error else [order.name]  # one fits
         return error
 
@@ -279,7 +282,7 @@ def test_images_without_room_give_the_cell_back_and_the_place_goes_on() -> None:
     assert list(place.ends) == ["B1", "B2"]
     assert place.refused_groups == ["A"]
     assert place.opened == ["B", "B"]
-    assert place.lines == ["leaves a group of cells until others have ended: no room"]
+    assert place.lines == ["a group of cells waits until others have ended: no room"]
 
 
 def test_the_images_of_the_next_group_are_brought_while_a_cell_runs() -> None:

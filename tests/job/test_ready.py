@@ -17,6 +17,15 @@ def taken(ready: ReadyTasks) -> list[str]:
     return found
 
 
+def test_a_group_that_is_stayed_with_comes_first() -> None:
+    """Its longest task, then its others; without one of its own, the longest of all."""
+    cells = [("a", 0, 5.0), ("b", 1, 9.0), ("c", 0, 7.0), ("d", 1, 1.0)]
+    ready = ReadyTasks([Task(name, name, group, seconds) for name, group, seconds in cells])
+    found = [each.cell_id for stay in (0, 0, 0, None) if (each := ready.take(stay))]
+    assert found == ["c", "a", "b", "d"]
+    assert (ready.left, ready.take(0)) == (0, None)
+
+
 def test_the_longest_comes_first_and_an_original_counts_with_its_longest_method() -> None:
     """o 2 + 9, p 5 + 1: o is first; x, of a committed original, takes 8 and lies between."""
     tasks = [

@@ -599,7 +599,12 @@ def test_groups_whose_images_do_not_fit_together_run_one_after_another(
             WorkOrder(group, {cell.cell_id: 0 for cell in group.cells}, store.location)
             for group in planned.groups
         ]
-        local.run_cells([replace(order, cache_space=space) for order in orders], Resources())
+        orders = [replace(order, cache_space=space) for order in orders]
+        local.run_cells(orders, Resources())
+        with local.runner_here(Resources(), space, lambda text: None) as runner:
+            assert [runner.open(order) for order in orders] == [None, None]
+            assert runner.is_short_of_room == (name == "tight")
+            assert [runner.is_open(order) for order in orders] == [name == "roomy", True]
         rows = store.rows().values()
         assert [row.status for row in rows] == ["ok", "ok"]
         found.append({row.seed: row.metrics for row in rows})

@@ -41,6 +41,7 @@ class DecodedFiles:
     transform: Transform
     content: str = ""  # identifies the data sets: sample ids are unique only within them
     decoded: int = 0  # images that this object decoded; cached ones do not count
+    removed: int = 0  # files that this object removed for its own
     bad: dict[str, str] = field(default_factory=dict)  # why an image cannot be decoded, by id
     _opened: set[Path] = field(default_factory=set)
     _blocks: list[np.ndarray] = field(default_factory=list)  # uint8 [n, 3, H, W] each, read-only
@@ -155,6 +156,7 @@ class DecodedFiles:
         self._keep_only(needed)
         removed = make_room(self.cache_space, sizes, needed, all_or_nothing)
         self._keep_only(set(self._paths) - set(removed))
+        self.removed += len(removed)
         return bool(removed)
 
     def _needed(self, roles: Roles) -> dict[Path, float]:
