@@ -102,7 +102,7 @@ def bring(work_order: WorkOrder, nodes: Mapping[str, int], stop: threading.Event
     for part in _slices(row_groups, image_bytes):
         if stop.is_set():
             return
-        files.ensure(part, roles, fetch, work_order.max_bad_images)
+        files.ensure(part, roles, fetch, work_order.max_bad_images, may_remove=False)
         files.rest()  # images of a cell that is about to run go first
 
 

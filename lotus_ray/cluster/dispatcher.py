@@ -74,8 +74,7 @@ class Dispatcher:
             stays: their cells come first: the place's node has no room for more groups.
 
         Returns:
-            The cell; CLOSE_GROUPS; or None if there is none yet. If there will be none, see
-            `is_over`.
+            The cell; CLOSE_GROUPS; None if there is none yet. If there will be none: `is_over`.
         """
         if claim := self._held.answer(place, start, number):
             return claim
@@ -84,14 +83,15 @@ class Dispatcher:
         self._starts[place] = start
         if place in self._held.running or any(r.start != start for r in self._held.of(place)):
             self._lose(place)
-        self._refusals.loads(place, loaded)
+        if self._refusals.loads(place, loaded):
+            self._tickets.changed.set()
         end = _now() + CLAIM_SECONDS
         await self._listen()
         while (ticket := self._best(place, loaded, stays)) is None:
             self._refusals.heard(place, _now())
             self._lose_silent()
             self._give_up()
-            if loaded and self._refusals.lack_room():
+            if loaded and self._refusals.others_lack_room(place, self._waiting_groups()):
                 return CLOSE_GROUPS
             left = end - _now()
             if left <= 0 or await self.is_over():
@@ -124,6 +124,8 @@ class Dispatcher:
         if self._starts.setdefault(place, start) != start:
             return  # of workers that are gone
         self._refusals.heard(place, _now())
+        if not claim.cell_id:
+            return  # it tries whether it can open a group
         running = Running(claim.cell_id, start, number, claim, _now())
         self._held.hear(place, running, commits=phase is None)
         self._begun.add(claim.cell_id)
@@ -147,8 +149,8 @@ class Dispatcher:
     async def ended(self, place: str, cell_id: str, ended: Ended) -> None:
         """Say how a place's cell ended."""
         self._held.ended(place, cell_id)
-        if (ticket := self._tickets.find(cell_id)) and not self._held.has_group(ticket.ask.group):
-            self._refusals.freed()
+        if ticket := self._tickets.find(cell_id):
+            self._free(ticket.ask.group)
         self._tickets.end(cell_id, ended)
 
     async def refused(self, place: str, claim: Claim, error: Exception) -> Claim | None:
@@ -160,14 +162,14 @@ class Dispatcher:
             error: why it cannot.
 
         Returns:
-            Another group to try, without a cell; None: the place can open none, and ends, or it
-            claims again, if there was no room.
+            Another group to try, without a cell; None: it ends, or claims again if it lacks room.
         """
         if self._held.ended(place, claim.cell_id):
             self._begun.discard(claim.cell_id)
             if ticket := self._tickets.find(claim.cell_id):
                 self._tickets.move(ticket, None)
         self._tickets.changed.set()
+        self._refusals.heard(place, _now())
         group = self._refusals.add(place, claim.group, error)
         return None if group is None else Claim("", group, self._orders[group])
 
@@ -179,8 +181,13 @@ class Dispatcher:
     async def lost(self, place: str, cause: Exception | None = None) -> str:
         """Say that a place's workers are gone. Return the last start of them that claimed."""
         self._lose(place, cause)
-        self._refusals.left(place)
+        await self.gone(place)
         return self._starts.get(place, "")
+
+    async def gone(self, place: str) -> None:
+        """Say that a place has no workers any more, and no cell."""
+        self._refusals.gone(place)
+        self._tickets.changed.set()
 
     async def keep_group(self, place: str, group: object) -> None:
         """Keep the placement group of a place's workers."""
@@ -238,6 +245,11 @@ class Dispatcher:
         ]
         return best(ready, loaded, stays)
 
+    def _waiting_groups(self) -> set[int]:
+        """Return the groups with a cell that a place may begin."""
+        waiting = self._tickets.waiting()
+        return {ticket.ask.group for ticket in waiting if self._may_begin(ticket.ask)}
+
     def _next_group(self, place: str, loaded: list[int]) -> int | None:
         """Return the group that a place would open now; None if that is loaded."""
         ticket = self._best(place, loaded)
@@ -251,15 +263,22 @@ class Dispatcher:
         return self._again and (before is None or before.progress is not None or before.end.done())
 
     def _lose(self, place: str, cause: Exception | None = None) -> None:
-        self._refusals.freed()
         for running in self._held.take(place):
             self._begun.discard(running.cell_id)  # what has to begin after it waits for it again
+            self._free(running.claim.group)
             self._tickets.end(running.cell_id, Ended(error=running.cause or cause, died=True))
+
+    def _free(self, group: int) -> None:
+        """A cell of a group runs no more. If it was the last one, others may use its room."""
+        if not self._held.has_group(group):
+            self._refusals.group_ended()
 
     def _lose_silent(self) -> None:
         """Lose the cells of silent places: their nodes died, and they wait for others."""
-        for place in self._held.silent(_now() - SILENT_SECONDS):
+        since = _now() - SILENT_SECONDS
+        for place in self._held.silent(since):
             self._lose(place)
+        self._refusals.lose_silent(since)
 
     def _give_up(self) -> None:
         """End the cells that wait for a place, if none that is there can open their group."""

@@ -59,14 +59,13 @@ class PlaceLine:
         self._number += 1
         ray.get(self._dispatcher.keep_group.remote(self._place, get_current_placement_group()))
         arguments = (self._place, self._start, self._number, loaded, stays)
-        while self._claim is None:
-            self._claim = ray.get(self._dispatcher.claim.remote(*arguments))
-            if self._claim is None and ray.get(self._dispatcher.is_over.remote()):
+        claim: Claim | None = None
+        while claim is None:
+            claim = ray.get(self._dispatcher.claim.remote(*arguments))
+            if claim is None and ray.get(self._dispatcher.is_over.remote()):
                 break
-            if self._claim == CLOSE_GROUPS:
-                self._claim = None
-                return CLOSE_GROUPS
-        return self._claim
+        self._claim = None if claim == CLOSE_GROUPS else claim
+        return claim
 
     def order(self, group: int) -> bytes:
         """Return the pickled work order of a group. Any worker may ask."""
@@ -101,11 +100,10 @@ class PlaceLine:
             Another group to try, without a cell; None: there is none.
         """
         with self._lock:
-            self._claim = None
-            other: Claim | None = ray.get(
+            self._claim = ray.get(
                 self._dispatcher.refused.remote(self._place, claim, sendable(error))
             )
-            return other
+            return self._claim
 
     def fell(self, cause: Exception) -> None:
         """Say why this worker is about to die. Any worker may."""

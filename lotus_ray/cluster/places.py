@@ -255,9 +255,16 @@ def keep_place(
                 died = f"the workers of place {place} died before they claimed a cell"
                 raise explain(cause, f"{died}, {deaths} times") from error
         else:
+            _tell_gone(place)
             if wrong is not None:
                 raise wrong
             return
+
+
+def _tell_gone(place: str) -> None:
+    """Tell the dispatcher that a place has ended: what it had loaded is free."""
+    with suppress(ValueError, ray.exceptions.RayError):  # the grid has ended, too
+        ray.get(ray.get_actor(NAME).gone.remote(place))
 
 
 def _lost(place: str, cause: Exception, is_gone: bool) -> str:

@@ -8,7 +8,7 @@ from lotus_ray.base.errors import ImagesDoNotFit
 
 
 class Refusals:
-    """Remembers who could not open what, and who is there."""
+    """Remembers who could not open what, who is there, and who has groups loaded."""
 
     def __init__(self, groups: int) -> None:
         """Start with none.
@@ -18,16 +18,34 @@ class Refusals:
         """
         self._errors: list[dict[str, Exception]] = [{} for _ in range(groups)]  # by place
         self._heard: dict[str, float] = {}  # when each place gave its last sign
-        self._loads: dict[str, bool] = {}  # whether each place has groups loaded, or loads one
+        self._loads: dict[str, bool] = {}  # whether each place has said that it has groups loaded
 
     def heard(self, place: str, now: float) -> None:
-        """Say that a place claims or runs cells."""
+        """Say that a place waits for a cell, runs one, or tries to open a group."""
         self._heard[place] = now
 
-    def left(self, place: str) -> None:
-        """Say that a place is away: it has ended, or tries what it can open."""
+    def gone(self, place: str) -> None:
+        """Say that a place has ended, or its workers are gone. What they had loaded is free."""
         self._heard.pop(place, None)
         self._loads.pop(place, None)
+        self._freed()
+
+    def lose_silent(self, since: float) -> None:
+        """Say that the places are gone that have given no sign since a time."""
+        for place in [place for place, heard in self._heard.items() if heard < since]:
+            self.gone(place)
+
+    def loads(self, place: str, loaded: Collection[int]) -> bool:
+        """Say which groups a place has loaded. Return True if it has closed what it had."""
+        has_closed = self._loads.get(place, False) and not loaded
+        self._loads[place] = bool(loaded)
+        if has_closed:
+            self._freed()
+        return has_closed
+
+    def group_ended(self) -> None:
+        """Say that no cell of some group runs any more. Its images may be removed."""
+        self._freed()
 
     def add(self, place: str, group: int, error: Exception) -> int | None:
         """Say why a place cannot open a group. Return another that it has not tried, or None.
@@ -39,9 +57,11 @@ class Refusals:
             self._errors[group][place] = error
             return None
         self._errors[group].setdefault(place, error)
-        self.left(place)
         other = next((other for other, by in enumerate(self._errors) if place not in by), None)
-        self._loads[place] = other is not None
+        if other is None:
+            self.gone(place)
+        else:
+            self._loads[place] = True
         return other
 
     def forget(self, place: str) -> None:
@@ -53,21 +73,13 @@ class Refusals:
         """Return True if a place cannot open a group."""
         return place in self._errors[group]
 
-    def loads(self, place: str, loaded: Collection[int]) -> None:
-        """Say which groups a place has loaded. One that has closed its groups has freed space."""
-        if self._loads.get(place) and not loaded:
-            self.freed()
-        self._loads[place] = bool(loaded)
-
-    def lack_room(self) -> bool:
-        """Return True if a group did not fit on a node, beside images that are in use there."""
-        return any(isinstance(e, ImagesDoNotFit) for by in self._errors for e in by.values())
-
-    def freed(self) -> None:
-        """Forget what did not fit on a node: images that were in use may be removed now."""
-        for errors in self._errors:
-            for place in [p for p, error in errors.items() if isinstance(error, ImagesDoNotFit)]:
-                del errors[place]
+    def others_lack_room(self, place: str, groups: Collection[int]) -> bool:
+        """Return True if one of some groups did not fit where another place is."""
+        return any(
+            other != place and isinstance(error, ImagesDoNotFit)
+            for group in groups
+            for other, error in self._errors[group].items()
+        )
 
     def useless(self, since: float, cells_run: bool) -> dict[int, Exception]:
         """Return the groups that no place can open, and the first error of each.
@@ -79,10 +91,16 @@ class Refusals:
             cells_run: True while some place runs a cell.
         """
         there = {place for place, heard in self._heard.items() if heard >= since}
-        may_fit = cells_run or any(self._loads.values())
+        may_fit = cells_run or any(self._loads.get(place) for place in there)
         return {
             group: next(iter(errors.values()))
             for group, errors in enumerate(self._errors)
             if there and there <= errors.keys()
             if not (may_fit and any(isinstance(e, ImagesDoNotFit) for e in errors.values()))
         }
+
+    def _freed(self) -> None:
+        """Forget what did not fit: images that were in use may be removed now."""
+        for errors in self._errors:
+            for place in [p for p, error in errors.items() if isinstance(error, ImagesDoNotFit)]:
+                del errors[place]

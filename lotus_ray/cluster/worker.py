@@ -101,7 +101,8 @@ def work(
         Why no group can be opened here; None: there are no more cells.
     """
     loaded: dict[int, WorkOrder] = {}  # the groups that are open
-    is_locked = has_said = False  # the second: that there is no room for a group beside others
+    is_locked = False
+    without_room: set[int] = set()  # groups for which this node had no room
     wrong: LotusRayError | None = None  # why the last group could not be opened
 
     def next_claim() -> Claim | None:
@@ -115,6 +116,7 @@ def work(
     while claim:
         if claim == CLOSE_GROUPS:
             runner.close()
+            _first_error(None, workers)  # all have closed theirs
             loaded.clear()
             claim = next_claim()
             continue
@@ -135,9 +137,9 @@ def work(
         if isinstance(error, ImagesDoNotFit):
             if not workers.rank:
                 line.refused(claim, error)
-                if not has_said:
-                    line.say(f"a group of cells waits until others have ended: {error.what}")
-            has_said = True
+                if claim.group not in without_room:
+                    line.say(f"cells of {work_order.group.name} wait for room: {error.what}")
+            without_room.add(claim.group)
             claim = next_claim()
             continue
         if error is not None:
@@ -181,6 +183,8 @@ def _run(
     """
     try:
         return Ended(runner.run(work_order, work_order.cell(claim.cell_id)))
+    except ImagesDoNotFit as error:  # they were removed just now; the same on every worker
+        return error
     except OriginalPending:  # the same on every worker
         return Ended(pending=True)
     except LotusRayError as error:

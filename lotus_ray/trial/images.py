@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from lotus_ray.base.errors import DataError
+from lotus_ray.base.errors import DataError, ImagesDoNotFit
 from lotus_ray.data.batches.shares import home
 from lotus_ray.data.pixels.cache import DecodedFiles
 from lotus_ray.data.pixels.cache_space import CacheSpace, Waiting
@@ -101,7 +101,7 @@ def prepare_images(
     if here.complete:
         return TrialImages(roles, here, stored, bad, files)
     if max_bad:
-        raise DataError(
+        raise ImagesDoNotFit(
             "bad images can be left out only if all images fit in the cache space, and some do not",
             where="resources.max_bad_images",
             next_command="lotus-ray grid JOB.yaml --set resources.scratch=FOLDER (with more room)",

@@ -611,10 +611,101 @@ def test_a_waiting_place_hears_that_it_has_to_close_its_groups() -> None:
         assert await there.claim("1", "s", 2, [0]) == CLOSE_GROUPS
         assert not waits.done()
         closed = await soon(there.claim("1", "s", 3, []))
-        assert name(await waits) == "b"
+        assert waits.done()  # at once
+        assert name(waits.result()) == "b"
         assert not closed.done()
         await there.close()
         assert await closed is None
+
+    run(story())
+
+
+def test_a_place_that_has_ended_leaves_its_room_to_others() -> None:
+    """It ended because all cells that are left were held elsewhere. Then one came back."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 8)):
+            await there.run(ask)
+        assert name(await there.claim("1", "s", 1, [])) == "a"
+        claim = await there.claim("2", "s", 1, [])
+        assert await there.refused("2", claim, NO_ROOM) is None
+        waits = await soon(there.claim("2", "s", 2, []))
+        await there.ended("1", "a", DONE)
+        assert name(await waits) == "b"
+        assert await there.claim("1", "s", 2, [0]) is None
+        assert await there.is_over()
+        assert await there.refused("2", claim, NO_ROOM) is None  # 1 has not closed its group yet
+        waits = await soon(there.claim("2", "s", 3, []))
+        assert not waits.done()
+        await there.gone("1")
+        assert name(await waits) == "b"
+
+    run(story())
+
+
+def test_a_silent_place_leaves_its_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a cell, with a group loaded, when its node dies."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.2)
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        silent = await soon(there.claim("1", "s", 1, [0]))
+        silent.cancel()
+        await there.run(Ask("b", 1, 8))
+        claim = await there.claim("2", "s", 1, [])
+        assert await there.refused("2", claim, NO_ROOM) is None
+        waits = await soon(there.claim("2", "s", 2, []))
+        assert not waits.done()
+        await asyncio.sleep(0.3)
+        await there.notes()
+        await there.run(Ask("c", 0, 1))  # wakes those who wait
+        assert name(await waits) == "b"
+
+    run(story())
+
+
+def test_a_place_that_can_open_nothing_leaves_its_room_to_others() -> None:
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 2)
+        for ask in (Ask("a", 0, 9), Ask("b", 1, 8)):
+            await there.run(ask)
+        claim = await there.claim("2", "s", 1, [])
+        assert name(claim) == "a"
+        other = await there.claim("1", "s", 1, [])
+        assert await there.refused("1", other, NO_ROOM) is None
+        wrong = RuntimeError("the GPU is too small")
+        assert await there.refused("2", claim, wrong) == Claim("", 1, ORDERS[1])
+        waits = await there.claim("1", "s", 2, [])
+        assert name(waits) == "a"
+        assert await there.refused("1", waits, NO_ROOM) is None
+        late = await soon(there.claim("1", "s", 3, []))
+        assert not late.done()
+        assert await there.refused("2", Claim("", 1, ORDERS[1]), wrong) is None
+        assert name(await late) == "a"
+
+    run(story())
+
+
+def test_a_place_keeps_its_groups_where_it_alone_lacked_room() -> None:
+    """Its group does not leave room for b, which waits. It closes it when it gets b itself."""
+
+    async def story() -> None:
+        there = Dispatcher(ORDERS, 4)
+        for ask in (Ask("b", 1, 9), Ask("a", 0, 8), Ask("c", 0, 7)):
+            await there.run(ask)
+        claim = await there.claim("2", "s", 1, [])
+        assert name(claim) == "b"
+        assert await there.refused("2", claim, NO_ROOM) is None
+        assert name(await there.claim("2", "s", 2, [])) == "a"
+        other = await there.claim("1", "s", 1, [])
+        assert await there.refused("1", other, RuntimeError("no such folder")) is not None
+        assert name(await there.claim("1", "s", 2, [0])) == "c"
+        await there.ended("2", "a", DONE)  # c of the same group still runs
+        waits = await soon(there.claim("2", "s", 3, [0]))
+        assert not waits.done()
+        await there.ended("1", "c", DONE)
+        assert name(await waits) == "b"
 
     run(story())
 

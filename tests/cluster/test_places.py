@@ -43,7 +43,9 @@ class Dispatcher:
         self.close = Call(self.closed.append)
         self.causes: list[object] = []
         self.groups: list[object] = []  # of the place's workers
+        self.ended: list[str] = []  # places that are gone for good
         self.lost = Call(self._lost)
+        self.gone = Call(self.ended.append)
         self.take_group = Call(lambda place: self.groups.pop() if self.groups else None)
 
     def _lost(self, place: str, cause: object) -> str:
@@ -379,6 +381,7 @@ def test_a_controller_that_is_gone_leaves_no_resources_taken(
     assert removed == ["first group", "second group"]  # Ray removes that of workers that died
     assert not any(isinstance(cause, ray.exceptions.RayError) for cause in dispatcher.causes)
     assert len(dispatcher.causes) == 4
+    assert dispatcher.ended == ["7"]
 
 
 def test_a_node_that_says_it_goes_and_stays_ends_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,7 +282,7 @@ def test_images_without_room_give_the_cell_back_and_the_place_goes_on() -> None:
     assert list(place.ends) == ["B1", "B2"]
     assert place.refused_groups == ["A"]
     assert place.opened == ["B", "B"]
-    assert place.lines == ["a group of cells waits until others have ended: no room"]
+    assert place.lines == ["cells of A wait for room: no room"]
 
 
 def test_the_images_of_the_next_group_are_brought_while_a_cell_runs() -> None:

@@ -58,6 +58,7 @@ class DecodedFiles:
         window: int | None = None,
         waiting: Waiting = nullcontext,
         own: np.ndarray | None = None,
+        may_remove: bool = True,
     ) -> None:
         """Decode the images that are not cached yet. Other processes of the node wait meanwhile.
 
@@ -71,6 +72,7 @@ class DecodedFiles:
             waiting: returns a context that is open while another process of the node decodes.
             own: if all images do not fit, these retained images come first, bool [N]: other nodes
                 keep the others. Default: all are alike.
+            may_remove: remove files that no process uses, where room is short.
 
         Raises:
             ImagesDoNotFit: there is no room for them, beside those that are in use.
@@ -84,7 +86,7 @@ class DecodedFiles:
                 unfinished.unlink(missing_ok=True)  # of a process that was killed
             self._open()
             missing = self._missing(row_groups, roles)
-            while self._make_room(missing, roles, all_or_nothing=window is None):
+            while may_remove and self._make_room(missing, roles, all_or_nothing=window is None):
                 missing = self._missing(row_groups, roles)
             image_bytes = self.transform.image_bytes
             tasks = [
