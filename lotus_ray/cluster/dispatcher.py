@@ -269,9 +269,9 @@ class Dispatcher:
             self._tickets.end(running.cell_id, Ended(error=running.cause or cause, died=True))
 
     def _free(self, group: int) -> None:
-        """A cell of a group runs no more. If it was the last one, others may use its room."""
+        """Say that a cell of a group has ended. After the last one, others may use its room."""
         if not self._held.has_group(group):
-            self._refusals.group_ended()
+            self._refusals.freed()
 
     def _lose_silent(self) -> None:
         """Lose the cells of silent places: their nodes died, and they wait for others."""

@@ -28,7 +28,7 @@ class Refusals:
         """Say that a place has ended, or its workers are gone. What they had loaded is free."""
         self._heard.pop(place, None)
         self._loads.pop(place, None)
-        self._freed()
+        self.freed()
 
     def lose_silent(self, since: float) -> None:
         """Say that the places are gone that have given no sign since a time."""
@@ -40,12 +40,8 @@ class Refusals:
         has_closed = self._loads.get(place, False) and not loaded
         self._loads[place] = bool(loaded)
         if has_closed:
-            self._freed()
+            self.freed()
         return has_closed
-
-    def group_ended(self) -> None:
-        """Say that no cell of some group runs any more. Its images may be removed."""
-        self._freed()
 
     def add(self, place: str, group: int, error: Exception) -> int | None:
         """Say why a place cannot open a group. Return another that it has not tried, or None.
@@ -99,7 +95,7 @@ class Refusals:
             if not (may_fit and any(isinstance(e, ImagesDoNotFit) for e in errors.values()))
         }
 
-    def _freed(self) -> None:
+    def freed(self) -> None:
         """Forget what did not fit: images that were in use may be removed now."""
         for errors in self._errors:
             for place in [p for p, error in errors.items() if isinstance(error, ImagesDoNotFit)]:

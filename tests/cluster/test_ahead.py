@@ -169,7 +169,7 @@ def begin(ahead: Ahead, name: str, wait: bool = True) -> None:
 
 
 def test_one_group_at_a_time_is_brought_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error is left to whoever opens the group."""
+    """An error ends nothing: it is met again when the group is opened."""
     bringing = Bringing(monkeypatch)
     with closing(Ahead(order_of)) as ahead:
         ahead.begin(None)
